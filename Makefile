@@ -1,0 +1,71 @@
+# The project's commands. `make help` lists them. Everything slow is cached in $(TOXICITY_CACHE), outside the checkout.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+export TOXICITY_CACHE ?= /var/cache/toxicity-model
+export TOXICITY_STATE ?= /var/lib/toxicity-model
+export TORCH_WHEELS ?= $(abspath $(wildcard ../shared/wheels))
+export TOXICITY_DATASET ?= $(abspath $(wildcard ../shared/data/russian_toxic_comments.csv.gz))
+export UV_CACHE_DIR := $(TOXICITY_CACHE)/uv
+export PIP_CACHE_DIR := $(TOXICITY_CACHE)/pip
+export UV_SYSTEM_CERTS := 1
+export UV_LINK_MODE := copy
+
+DATASET ?=
+PYTHON := .venv/bin/python
+CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
+PACKAGES = $(shell cat cluster/packages.txt)
+
+.PHONY: help demo test check unit test-api test-e2e generate images up down status packages clean
+
+help: ## list the commands
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+demo: packages .venv/ready ## from an empty machine to a Ready ToxicityModel (DATASET=file.csv[.gz])
+	$(PYTHON) -m toxicity_cluster demo $(if $(DATASET),--dataset $(DATASET))
+
+test: packages check unit test-api test-e2e ## everything: checks, unit, API and end-to-end tests
+
+check: .venv/ready ## formatting, lint, types, layers, generated files
+	.venv/bin/ruff format --check . && .venv/bin/ruff check .
+	.venv/bin/mypy && .venv/bin/lint-imports
+	$(PYTHON) -m toxicity_api.crd --check $(CRD_COPIES)
+
+unit: .venv/ready ## tests that need no cluster
+	.venv/bin/pytest tests -m "not api and not e2e and not gpu"
+
+test-api: packages .venv/ready ## tests against a real kube-apiserver
+	$(PYTHON) -m toxicity_cluster up
+	.venv/bin/pytest tests -m api
+
+test-e2e: packages .venv/ready ## tests of the whole loop on a cluster
+	.venv/bin/pytest tests -m e2e -v
+
+generate: .venv/ready ## write the CRD from the models
+	$(PYTHON) -m toxicity_api.crd --write $(CRD_COPIES)
+
+images: packages .venv/ready ## build the container images
+	$(PYTHON) -m toxicity_cluster images
+
+up: packages .venv/ready ## start the embedded cluster
+	$(PYTHON) -m toxicity_cluster up
+
+down: .venv/ready ## stop the embedded cluster and remove its state
+	$(PYTHON) -m toxicity_cluster down
+
+status: .venv/ready ## say what is wrong with the embedded cluster
+	$(PYTHON) -m toxicity_cluster status
+
+packages: ## install the Debian packages that are missing
+	@dpkg-query -W $(PACKAGES) >/dev/null 2>&1 || \
+	  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $(PACKAGES); }
+
+.venv/ready: pyproject.toml
+	test -x $(PYTHON) || python3 -m venv .venv
+	.venv/bin/pip install -q --disable-pip-version-check uv
+	.venv/bin/uv pip install -q -p $(PYTHON) -e '.[operator,loadtest,cluster,test]'
+	touch $@
+
+clean: down ## remove the cluster, the virtual environment and the cache
+	rm -rf .venv $(TOXICITY_CACHE)

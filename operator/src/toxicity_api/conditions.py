@@ -1,0 +1,61 @@
+"""Condition types and reasons, and the one function that changes a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from toxicity_api.base import Document
+
+
+class ConditionType(StrEnum):
+    TRAINED = "Trained"
+    QUANTIZED = "Quantized"
+    QUALITY_ACCEPTED = "QualityAccepted"
+    AVAILABLE = "Available"
+    LOAD_TESTED = "LoadTested"
+    READY = "Ready"
+
+
+class Reason(StrEnum):
+    """Reasons the operator itself gives; a failed stage passes its own reason through."""
+
+    WAITING = "Waiting"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    SKIPPED = "Skipped"
+    JOB_FAILED = "JobFailed"
+    INVALID_SPEC = "InvalidSpec"
+    ACCEPTED = "Accepted"
+    BELOW_MINIMUM = "BelowMinimumF1"
+    DROP_TOO_LARGE = "F1DropTooLarge"
+    REPLICAS_READY = "ReplicasReady"
+    NO_READY_REPLICAS = "NoReadyReplicas"
+    ALL_STAGES_DONE = "AllStagesDone"
+
+
+class Condition(Document):
+    """One entry of `status.conditions`, as in the Kubernetes API conventions."""
+
+    type: ConditionType = Field(description="type of the condition, unique in the list.")
+    status: Literal["True", "False", "Unknown"] = Field(description="status of the condition.")
+    reason: str = Field(min_length=1, description="reason in CamelCase, for programs.")
+    message: str = Field("", description="message for people.")
+    observed_generation: int = Field(description="observedGeneration the condition is about.")
+    last_transition_time: str = Field(description="lastTransitionTime: when status last changed, RFC 3339.")
+
+
+def set_condition(conditions: Sequence[Condition], new: Condition) -> list[Condition]:
+    """`conditions` with `new` in place of the one of its type; the time moves only when the status does."""
+    old = next((c for c in conditions if c.type == new.type), None)
+    if old is not None and old.status == new.status:
+        new = new.model_copy(update={"last_transition_time": old.last_transition_time})
+    return [*(c for c in conditions if c.type != new.type), new]
+
+
+def is_true(conditions: Sequence[Condition], kind: ConditionType) -> bool:
+    """Whether the condition of this type is there and True."""
+    return any(c.type == kind and c.status == "True" for c in conditions)

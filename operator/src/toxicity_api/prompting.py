@@ -1,0 +1,97 @@
+"""The prompt and the two label tokens: one place, so that training, evaluation and serving agree to the token.
+
+The score is p(toxic) = softmax over the logits of the two labels' first tokens, one position after the prompt.
+Tokens are matched by id, since a Cyrillic token can decode to empty text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from toxicity_api.spec import Labels
+
+PLACEHOLDER = "{text}"
+
+
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that prompts need."""
+
+    bos_token_id: int | None
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids of one prompt; `truncated` when the text lost its end to fit."""
+
+    ids: list[int]
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class LabelTokens:
+    """Ids of the first token of each label."""
+
+    toxic: int
+    non_toxic: int
+
+
+class LabelTokenError(ValueError):
+    """The labels cannot be told apart by their first tokens."""
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def label_tokens(tokenizer: Tokenizer, labels: Labels) -> LabelTokens:
+    """First token ids of both labels. Raises LabelTokenError when a label is empty or both ids are equal."""
+    toxic, non_toxic = _ids(tokenizer, labels.toxic), _ids(tokenizer, labels.non_toxic)
+    if not toxic or not non_toxic:
+        raise LabelTokenError(
+            f"a label has no tokens: {labels.toxic!r} {toxic}, {labels.non_toxic!r} {non_toxic}"
+        )
+    if toxic[0] == non_toxic[0]:
+        raise LabelTokenError(
+            f"training.labels {labels.toxic!r} and {labels.non_toxic!r} begin with the same token {toxic[0]};"
+            " choose others"
+        )
+    return LabelTokens(toxic[0], non_toxic[0])
+
+
+def build_prompt(tokenizer: Tokenizer, template: str, text: str, max_tokens: int) -> Prompt:
+    """BOS + template with the text in it, at most `max_tokens` ids.
+
+    Only the text is cut, so that the template's end (the question) survives. Raises ValueError when the
+    template alone does not leave room for one token of text.
+    """
+    prefix, suffix = template.split(PLACEHOLDER, 1)
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    whole = bos + _ids(tokenizer, prefix + text + suffix)
+    if len(whole) <= max_tokens:
+        return Prompt(whole, truncated=False)
+    suffix_ids = _ids(tokenizer, suffix)
+    head = bos + _ids(tokenizer, prefix + text)
+    room = max_tokens - len(suffix_ids)
+    if room <= len(bos) + len(_ids(tokenizer, prefix)):
+        raise ValueError(
+            f"the prompt template alone fills {max_tokens} tokens; raise the length or shorten it"
+        )
+    return Prompt(head[:room] + suffix_ids, truncated=True)
+
+
+def toxic_score(toxic_logit: float, non_toxic_logit: float) -> float:
+    """softmax([toxic, non_toxic])[0], also for log-probabilities. Raises ValueError when not finite."""
+    difference = non_toxic_logit - toxic_logit
+    if not math.isfinite(difference):
+        raise ValueError(f"label logits are not finite: {toxic_logit}, {non_toxic_logit}")
+    return 1.0 / (1.0 + math.exp(difference)) if difference < 700 else 0.0
+
+
+def toxic_scores(pairs: Sequence[tuple[float, float]]) -> list[float]:
+    """`toxic_score` of each (toxic, non-toxic) pair."""
+    return [toxic_score(*pair) for pair in pairs]

@@ -1,0 +1,66 @@
+"""The result document that a stage leaves in its artifact folder and in the termination message."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from toxicity_api.base import Document
+
+EXIT_FAILED = 1
+EXIT_INVALID_INPUT = 42
+"""Exit code of a failure that no retry can cure; the Job's podFailurePolicy fails at once on it."""
+
+TERMINATION_MESSAGE_LIMIT = 4096
+
+
+class Metrics(Document):
+    """Quality on the test split, at the threshold chosen on validation."""
+
+    f1: float = Field(description="f1 of the toxic class.")
+    macro_f1: float = Field(description="macroF1: mean of both classes' F1.")
+    precision: float = Field(description="precision of the toxic class.")
+    recall: float = Field(description="recall of the toxic class.")
+    roc_auc: float = Field(description="rocAuc of the score.")
+    threshold: float = Field(description="threshold of the score.")
+    test_samples: int = Field(description="testSamples that were scored.")
+
+
+class TrainingResult(Document):
+    metrics: Metrics = Field(description="metrics of the merged model.")
+    train_samples: int = Field(description="trainSamples that were used.")
+    loss: float = Field(description="loss: mean training loss.")
+    duration_seconds: float = Field(description="durationSeconds of the stage.")
+
+
+class QuantizationResult(Document):
+    metrics: Metrics = Field(description="metrics of the quantized model, at the training's threshold.")
+    f1_drop: float = Field(description="f1Drop: toxic F1 before minus after.")
+    macro_f1_drop: float = Field(description="macroF1Drop: macro F1 before minus after.")
+    size_bytes: int = Field(description="sizeBytes of the weights after.")
+    original_size_bytes: int = Field(description="originalSizeBytes of the weights before.")
+    method: str = Field(description="method that was applied.")
+    backend: str = Field(description="backend that applied it.")
+    duration_seconds: float = Field(description="durationSeconds of the stage.")
+
+
+class StageResult(Document):
+    """What a stage Job says at its end, also when it fails."""
+
+    stage: Literal["train", "quantize", "loadtest"]
+    fingerprint: str
+    outcome: Literal["succeeded", "failed"]
+    reason: str = "Succeeded"
+    message: str = ""
+    training: TrainingResult | None = None
+    quantization: QuantizationResult | None = None
+
+    def to_termination_message(self) -> str:
+        """The document as JSON of at most TERMINATION_MESSAGE_LIMIT bytes; a long message is cut."""
+        text = self.model_dump_json(by_alias=True, exclude_none=True)
+        excess = len(text.encode()) - TERMINATION_MESSAGE_LIMIT
+        if excess <= 0:
+            return text
+        kept = max(0, len(self.message) - excess - 1)
+        return self.model_copy(update={"message": self.message[:kept] + "…"}).to_termination_message()

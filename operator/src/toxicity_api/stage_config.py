@@ -1,0 +1,82 @@
+"""The one JSON document each stage container gets in the environment variable STAGE_CONFIG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field
+
+from toxicity_api.base import Document
+from toxicity_api.results import Metrics
+from toxicity_api.spec import Labels, LoadTestSpec, QuantizationSpec, Score, Split, TrainingSpec
+
+STAGE_CONFIG_VARIABLE = "STAGE_CONFIG"
+
+ConfigT = TypeVar("ConfigT", bound=Document)
+
+
+def parse_stage_config(kind: type[ConfigT], environment: dict[str, str]) -> ConfigT:
+    """Reads STAGE_CONFIG. Raises KeyError when it is missing, pydantic.ValidationError naming a bad field."""
+    return kind.model_validate_json(environment[STAGE_CONFIG_VARIABLE])
+
+
+class TrainingConfig(Document):
+    model: str = Field(description="name of the resource, for logs")
+    fingerprint: str
+    artifacts: Path = Path("/artifacts")
+    dataset_path: Path
+    text_column: str
+    label_column: str
+    split: Split
+    base_model_path: Path
+    training: TrainingSpec
+
+    @property
+    def output_dir(self) -> Path:
+        return self.artifacts / f"train-{self.fingerprint}"
+
+
+class QuantizationConfig(Document):
+    model: str
+    fingerprint: str
+    artifacts: Path = Path("/artifacts")
+    training_fingerprint: str
+    training: TrainingSpec
+    quantization: QuantizationSpec
+
+    @property
+    def input_dir(self) -> Path:
+        return self.artifacts / f"train-{self.training_fingerprint}"
+
+    @property
+    def output_dir(self) -> Path:
+        return self.artifacts / f"quantize-{self.fingerprint}"
+
+
+class ServingConfig(Document):
+    model: str
+    fingerprint: str = Field(description="fingerprint of the stage that made the weights")
+    model_dir: Path
+    prompt_template: str
+    labels: Labels
+    threshold: Score
+    metrics: Metrics | None = None
+    base_model: str = ""
+    max_model_len: int = 512
+    max_num_seqs: int = 64
+    kv_cache_dtype: str = "auto"
+    gpu_memory_utilization: float = 0.9
+    gpus: int = 0
+    port: int = 8000
+
+
+class LoadTestConfig(Document):
+    model: str = Field(description="name of the ToxicityModel whose status is written")
+    namespace: str
+    fingerprint: str
+    url: str = Field(description="base URL of the Service, without path")
+    texts_path: Path = Field(description="CSV of the test split with columns text,label")
+    serving_deployment: str = Field(description="Deployment whose ready replicas are recorded")
+    seed: int = 42
+    load_test: LoadTestSpec

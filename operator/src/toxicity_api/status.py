@@ -1,0 +1,109 @@
+"""The observed state: what the operator (and, for `loadTest`, the load test itself) writes under `status`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from toxicity_api.base import Document
+from toxicity_api.conditions import Condition
+
+
+class StageRecord(Document):
+    """What is known of one stage Job; it outlives the Job, so that a finished stage is never run again."""
+
+    fingerprint: str = Field(description="fingerprint of the stage's inputs.")
+    job_name: str = Field("", description="jobName of the Job that ran it.")
+    outcome: Literal["Running", "Succeeded", "Failed"] = Field("Running", description="outcome so far.")
+    reason: str | None = Field(None, description="reason of a failure.")
+    message: str | None = Field(None, description="message of a failure.")
+    started_at: str | None = Field(None, description="startedAt, RFC 3339.")
+    finished_at: str | None = Field(None, description="finishedAt, RFC 3339.")
+
+
+class TrainingStatus(StageRecord):
+    f1: float | None = Field(None, description="f1 of the toxic class on the test split.")
+    macro_f1: float | None = Field(None, description="macroF1 on the test split.")
+    precision: float | None = Field(None, description="precision of the toxic class.")
+    recall: float | None = Field(None, description="recall of the toxic class.")
+    roc_auc: float | None = Field(None, description="rocAuc on the test split.")
+    threshold: float | None = Field(None, description="threshold chosen on the validation split.")
+    train_samples: int | None = Field(None, description="trainSamples used.")
+    test_samples: int | None = Field(None, description="testSamples scored.")
+    loss: float | None = Field(None, description="loss: mean training loss.")
+    duration_seconds: float | None = Field(None, description="durationSeconds of the stage.")
+
+
+class QuantizationStatus(StageRecord):
+    f1: float | None = Field(None, description="f1 of the toxic class after quantization.")
+    macro_f1: float | None = Field(None, description="macroF1 after quantization.")
+    f1_drop: float | None = Field(None, description="f1Drop that quantization cost (negative: a gain).")
+    macro_f1_drop: float | None = Field(None, description="macroF1Drop that quantization cost.")
+    size_bytes: int | None = Field(None, description="sizeBytes of the weights.")
+    original_size_bytes: int | None = Field(None, description="originalSizeBytes before quantization.")
+    method: str | None = Field(None, description="method applied.")
+    backend: str | None = Field(None, description="backend applied.")
+    duration_seconds: float | None = Field(None, description="durationSeconds of the stage.")
+
+
+class ServingStatus(Document):
+    url: str = Field("", description="url of the Service inside the cluster.")
+    replicas: int = Field(0, description="replicas that exist.")
+    ready_replicas: int = Field(0, description="readyReplicas that answer.")
+    model_fingerprint: str | None = Field(None, description="modelFingerprint that the ready replicas serve.")
+
+
+class BucketResult(Document):
+    """Load test figures of one length bucket. Latencies are of successful requests, exact, in seconds."""
+
+    name: str = Field(description="name of the bucket, its characters: low-high.")
+    requests: int = Field(description="requests sent in the measured window.")
+    failures: int = Field(description="failures among them.")
+    actual_rps: float = Field(description="actualRps: successes per second of the measured window.")
+    p50_seconds: float | None = Field(None, description="p50Seconds; unset without a success.")
+    p95_seconds: float | None = Field(None, description="p95Seconds; unset without a success.")
+    p99_seconds: float | None = Field(None, description="p99Seconds; unset without a success.")
+
+
+class LoadTestStatus(Document):
+    """Written by the load test itself under its own field manager, bucket by bucket."""
+
+    fingerprint: str = Field(description="fingerprint of the run that wrote this.")
+    run_id: str = Field(description="runId of the spec.")
+    state: Literal["Running", "Complete", "Failed"] = Field(description="state of the run.")
+    message: str | None = Field(None, description="message of a failure.")
+    started_at: str | None = Field(None, description="startedAt, RFC 3339.")
+    finished_at: str | None = Field(None, description="finishedAt, RFC 3339.")
+    users: int = Field(description="users that offered the load.")
+    requested_rps: float = Field(description="requestedRps offered.")
+    warmup_requests: int = Field(0, description="warmupRequests sent before the first bucket, not measured.")
+    buckets: list[BucketResult] = Field(default_factory=list, description="buckets measured so far.")
+    actual_rps: float | None = Field(None, description="actualRps over all buckets.")
+    p95_seconds: float | None = Field(None, description="p95Seconds over all buckets.")
+    max_length_at_requested_rps: int | None = Field(
+        None,
+        description="maxLengthAtRequestedRps: longest bucket with 95 % of requestedRps reached in the SLO.",
+    )
+    replicas_at_start: int | None = Field(None, description="replicasAtStart that were ready.")
+    replicas_at_end: int | None = Field(None, description="replicasAtEnd that were ready.")
+    generator_saturated: bool | None = Field(
+        None, description="generatorSaturated: the generator, not the service, was the limit."
+    )
+
+
+class LoadTestRecord(StageRecord):
+    """What the operator itself knows of the load test's Job."""
+
+
+class ToxicityModelStatus(Document):
+    observed_generation: int | None = Field(
+        None, description="observedGeneration of the spec that was acted on."
+    )
+    stage: str | None = Field(None, description="stage in one word, for people; derived from the conditions.")
+    conditions: list[Condition] = Field(default_factory=list, description="conditions, one of each type.")
+    training: TrainingStatus | None = Field(None, description="training result.")
+    quantization: QuantizationStatus | None = Field(None, description="quantization result.")
+    serving: ServingStatus | None = Field(None, description="serving state.")
+    load_test_job: LoadTestRecord | None = Field(None, description="loadTestJob as the operator sees it.")
+    load_test: LoadTestStatus | None = Field(None, description="loadTest figures, written by the load test.")
