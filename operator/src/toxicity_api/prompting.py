@@ -52,9 +52,7 @@ def label_tokens(tokenizer: Tokenizer, labels: Labels) -> LabelTokens:
     """First token ids of both labels. Raises LabelTokenError when a label is empty or both ids are equal."""
     toxic, non_toxic = _ids(tokenizer, labels.toxic), _ids(tokenizer, labels.non_toxic)
     if not toxic or not non_toxic:
-        raise LabelTokenError(
-            f"a label has no tokens: {labels.toxic!r} {toxic}, {labels.non_toxic!r} {non_toxic}"
-        )
+        raise LabelTokenError(f"a label has no tokens: {labels.toxic!r} {toxic}, {labels.non_toxic!r} {non_toxic}")
     if toxic[0] == non_toxic[0]:
         raise LabelTokenError(
             f"training.labels {labels.toxic!r} and {labels.non_toxic!r} begin with the same token {toxic[0]};"
@@ -78,9 +76,7 @@ def build_prompt(tokenizer: Tokenizer, template: str, text: str, max_tokens: int
     head = bos + _ids(tokenizer, prefix + text)
     room = max_tokens - len(suffix_ids)
     if room <= len(bos) + len(_ids(tokenizer, prefix)):
-        raise ValueError(
-            f"the prompt template alone fills {max_tokens} tokens; raise the length or shorten it"
-        )
+        raise ValueError(f"the prompt template alone fills {max_tokens} tokens; raise the length or shorten it")
     return Prompt(head[:room] + suffix_ids, truncated=True)
 
 

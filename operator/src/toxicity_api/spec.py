@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from toxicity_api.base import Document
 
@@ -18,7 +18,7 @@ Score = Annotated[float, Field(ge=0, le=1)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 
 
-def cel(rule: str, message: str) -> dict[str, str]:
+def cel(rule: str, message: str) -> JsonValue:
     """One CEL validation rule of the CRD with the sentence a person reads when it refuses."""
     return {"rule": rule, "message": message}
 
@@ -32,15 +32,11 @@ def exactly_one(*names: str) -> dict[str, Any]:
 
 class ConfigMapFile(Document):
     name: NonEmpty = Field(description="name of a ConfigMap in the resource's namespace (1 MiB at most).")
-    key: NonEmpty = Field(
-        description="key of the ConfigMap that holds the file; its suffix tells the format."
-    )
+    key: NonEmpty = Field(description="key of the ConfigMap that holds the file; its suffix tells the format.")
 
 
 class VolumeFile(Document):
-    claim_name: NonEmpty = Field(
-        description="claimName of a PersistentVolumeClaim in the resource's namespace."
-    )
+    claim_name: NonEmpty = Field(description="claimName of a PersistentVolumeClaim in the resource's namespace.")
     path: NonEmpty = Field(description="path inside the volume, relative to its root.")
 
 
@@ -60,9 +56,7 @@ class HubModel(Document):
 
 
 class Split(Document):
-    validation: Fraction = Field(
-        0.1, description="validation is the share of rows for choosing the threshold."
-    )
+    validation: Fraction = Field(0.1, description="validation is the share of rows for choosing the threshold.")
     test: Fraction = Field(0.1, description="test is the share of rows that only the reported figures use.")
     seed: int = Field(42, ge=0, description="seed of the stratified split.")
 
@@ -87,9 +81,7 @@ class BaseModelSpec(Document):
 
     model_config = {"json_schema_extra": exactly_one("huggingFace", "persistentVolumeClaim", "image")}
 
-    hugging_face: HubModel | None = Field(
-        None, description="huggingFace: the model is downloaded from the hub."
-    )
+    hugging_face: HubModel | None = Field(None, description="huggingFace: the model is downloaded from the hub.")
     persistent_volume_claim: VolumeFile | None = Field(
         None, description="persistentVolumeClaim: the model folder lies in an existing volume."
     )
@@ -131,9 +123,7 @@ class JobFields(PodFields):
 class Labels(Document):
     """The words the model is taught to answer with; their first tokens must differ."""
 
-    toxic: NonEmpty = Field(
-        " да", description="toxic is the answer for a toxic comment, with its leading space."
-    )
+    toxic: NonEmpty = Field(" да", description="toxic is the answer for a toxic comment, with its leading space.")
     non_toxic: NonEmpty = Field(" нет", description="nonToxic is the answer for a harmless comment.")
 
 
@@ -185,9 +175,7 @@ class QuantizationSpec(JobFields):
     )
     bits: Literal[4] = Field(4, description="bits per weight.")
     group_size: Literal[32, 64, 128] = Field(128, description="groupSize of weights that share a scale.")
-    calibration_samples: int = Field(
-        32, ge=8, le=1024, description="calibrationSamples from the training split."
-    )
+    calibration_samples: int = Field(32, ge=8, le=1024, description="calibrationSamples from the training split.")
     calibration_length: int = Field(64, ge=16, le=4096, description="calibrationLength of each in tokens.")
 
 
@@ -195,9 +183,7 @@ class QualityGate(Document):
     """The figures a model must reach before it may serve. Unset bounds do not gate."""
 
     metric: Literal["toxicF1", "macroF1"] = Field("toxicF1", description="metric the bounds are about.")
-    min_f1: Score | None = Field(
-        None, description="minF1 the model to be served must reach on the test split."
-    )
+    min_f1: Score | None = Field(None, description="minF1 the model to be served must reach on the test split.")
     max_f1_drop: Score | None = Field(None, description="maxF1Drop that quantization may cost.")
 
 
@@ -259,15 +245,11 @@ class LoadTestSpec(PodFields):
     gpus: Literal[0] = Field(0, description="gpus: the load generator uses none.")
     enabled: bool = Field(True, description="enabled; false skips the load test.")
     users: int = Field(16, ge=1, le=1024, description="users that together offer requestedRps.")
-    requested_rps: float = Field(
-        10.0, gt=0, le=10000, description="requestedRps offered by all users together."
-    )
+    requested_rps: float = Field(10.0, gt=0, le=10000, description="requestedRps offered by all users together.")
     bucket_step: int = Field(100, ge=1, description="bucketStep: width of a length bucket in characters.")
     max_length: int = Field(1100, ge=1, description="maxLength of the longest bucket in characters.")
     seconds_per_bucket: int = Field(30, ge=1, le=3600, description="secondsPerBucket that are measured.")
-    warmup_seconds: int = Field(
-        5, ge=0, le=600, description="warmupSeconds before the first bucket, not counted."
-    )
+    warmup_seconds: int = Field(5, ge=0, le=600, description="warmupSeconds before the first bucket, not counted.")
     slo: Slo = Field(default_factory=Slo, description="slo the conclusions are drawn against.")
     run_id: str = Field(
         "1", min_length=1, max_length=63, description="runId: change it to run the load test again."
@@ -277,13 +259,18 @@ class LoadTestSpec(PodFields):
     )
 
 
+AccessMode = Literal["ReadWriteOnce", "ReadWriteMany"]
+
+
+def _one_node() -> list[AccessMode]:
+    return ["ReadWriteOnce"]
+
+
 class StorageSpec(Document):
-    storage_class_name: str | None = Field(
-        None, description="storageClassName. Unset means the default class."
-    )
+    storage_class_name: str | None = Field(None, description="storageClassName. Unset means the default class.")
     size: Quantity = Field("20Gi", description="size of the artifact volume.")
-    access_modes: list[Literal["ReadWriteOnce", "ReadWriteMany"]] = Field(
-        default_factory=lambda: ["ReadWriteOnce"],
+    access_modes: list[AccessMode] = Field(
+        default_factory=_one_node,
         min_length=1,
         description="accessModes of the artifact volume.",
     )

@@ -97,9 +97,7 @@ class LoadTestRecord(StageRecord):
 
 
 class ToxicityModelStatus(Document):
-    observed_generation: int | None = Field(
-        None, description="observedGeneration of the spec that was acted on."
-    )
+    observed_generation: int | None = Field(None, description="observedGeneration of the spec that was acted on.")
     stage: str | None = Field(None, description="stage in one word, for people; derived from the conditions.")
     conditions: list[Condition] = Field(default_factory=list, description="conditions, one of each type.")
     training: TrainingStatus | None = Field(None, description="training result.")

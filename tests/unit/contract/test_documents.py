@@ -14,9 +14,7 @@ from toxicity_api.spec import ToxicityModelSpec
 from toxicity_api.stage_config import TrainingConfig, parse_stage_config
 
 
-@pytest.mark.parametrize(
-    ("step", "maximum", "count"), [(100, 1100, 11), (100, 250, 3), (50, 10, 1), (1, 3, 3)]
-)
+@pytest.mark.parametrize(("step", "maximum", "count"), [(100, 1100, 11), (100, 250, 3), (50, 10, 1), (1, 3, 3)])
 def test_every_length_up_to_the_maximum_has_exactly_one_bucket(step: int, maximum: int, count: int) -> None:
     buckets = length_buckets(step, maximum)
     assert len(buckets) == count
