@@ -267,6 +267,14 @@ def _one_node() -> list[AccessMode]:
 
 
 class StorageSpec(Document):
+    model_config = {
+        "json_schema_extra": {
+            "x-kubernetes-validations": [
+                cel("self == oldSelf", "storage cannot be changed: the volume is made once")
+            ]
+        }
+    }
+
     storage_class_name: str | None = Field(None, description="storageClassName. Unset means the default class.")
     size: Quantity = Field("20Gi", description="size of the artifact volume.")
     access_modes: list[AccessMode] = Field(

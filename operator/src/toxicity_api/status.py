@@ -38,6 +38,11 @@ class TrainingStatus(StageRecord):
 class QuantizationStatus(StageRecord):
     f1: float | None = Field(None, description="f1 of the toxic class after quantization.")
     macro_f1: float | None = Field(None, description="macroF1 after quantization.")
+    precision: float | None = Field(None, description="precision of the toxic class.")
+    recall: float | None = Field(None, description="recall of the toxic class.")
+    roc_auc: float | None = Field(None, description="rocAuc on the test split.")
+    threshold: float | None = Field(None, description="threshold the figures are at.")
+    test_samples: int | None = Field(None, description="testSamples scored.")
     f1_drop: float | None = Field(None, description="f1Drop that quantization cost (negative: a gain).")
     macro_f1_drop: float | None = Field(None, description="macroF1Drop that quantization cost.")
     size_bytes: int | None = Field(None, description="sizeBytes of the weights.")

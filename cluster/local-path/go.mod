@@ -1,0 +1,3 @@
+module toxicity.dev/cluster/local-path
+
+go 1.26.0

@@ -1,0 +1,3 @@
+module toxicity.dev/cluster/pause
+
+go 1.26.0

@@ -1,0 +1,82 @@
+"""The command line of the embedded cluster: `python -m toxicity_cluster build|up|down|status|images|load|demo`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from toxicity_cluster import build, containerd, lifecycle
+from toxicity_cluster.errors import ClusterError
+from toxicity_cluster.packages import check_machine
+from toxicity_cluster.progress import Progress
+from toxicity_cluster.settings import Settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it did what it says, 1 with one message when it did not."""
+    options = parse(arguments)
+    try:
+        return run(options, Settings.from_environment(), Progress())
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="toxicity_cluster", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build", help="build the cluster's programs into the cache")
+    commands.add_parser("up", help="start the cluster, or repair it, and wait until it is usable")
+    commands.add_parser("down", help="remove the cluster; the cache stays")
+    commands.add_parser("status", help="say what is wrong; exits with 1 when something is")
+    images = commands.add_parser("images", help="build the container images")
+    images.add_argument("parts", nargs="*", help="which ones, with those they need; all when none is named")
+    load = commands.add_parser("load", help="bring images into the node")
+    load.add_argument("image", nargs="+", help="the name of a built image, or an OCI archive")
+    demo = commands.add_parser("demo", help="from nothing to a Ready ToxicityModel")
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["demo"]:
+        from toxicity_cluster.demo import add_arguments
+
+        add_arguments(demo)
+    return parser.parse_args(given)
+
+
+def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> int:
+    match options.command:
+        case "build":
+            check_machine(settings)
+            build.build_programs(settings, progress)
+        case "up":
+            lifecycle.up(settings, progress)
+        case "down":
+            lifecycle.down(settings, progress)
+        case "status":
+            return report_status(settings)
+        case "load":
+            for image in options.image:
+                with progress.step(f"loading {image}"):
+                    containerd.load(settings, image)
+        case "images":
+            from toxicity_cluster import images
+
+            images.build_images(settings, progress, options.parts)
+        case "demo":
+            from toxicity_cluster import demo
+
+            return demo.main(options, settings, progress)
+    return 0
+
+
+def report_status(settings: Settings) -> int:
+    problems = lifecycle.find_problems(settings)
+    for problem in problems:
+        print(f"- {problem}")
+    if not problems:
+        print(f"the cluster is usable; KUBECONFIG={settings.kubeconfig}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Builds the cluster's programs from the Go modules beside this package, each into the cache under its own key."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from toxicity_cluster.commands import run
+from toxicity_cluster.errors import ClusterError
+from toxicity_cluster.progress import Progress
+from toxicity_cluster.settings import Settings
+from toxicity_cluster.toolchain import ensure_go, go_environment, toolchain_version
+
+COMPONENT_VERSION = "k8s.io/component-base/version"
+KUBERNETES_STAMP = (
+    f"-X {COMPONENT_VERSION}.gitVersion=v1.36.3",
+    f"-X {COMPONENT_VERSION}.gitMajor=1",
+    f"-X {COMPONENT_VERSION}.gitMinor=36",
+)
+
+
+@dataclass(frozen=True)
+class Program:
+    """One binary: the module folder below cluster/, the package in it, and the names it answers to."""
+
+    name: str
+    package: str = "."
+    stamp: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    minutes: str = "1 min"
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What follows `go build`, except the output."""
+        return ("-trimpath", "-ldflags", " ".join(("-s", "-w", *self.stamp)), self.package)
+
+
+PROGRAMS = (
+    Program(
+        "kubernetes",
+        stamp=KUBERNETES_STAMP,
+        aliases=(
+            "etcd",
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kube-proxy",
+            "kubelet",
+            "kubectl",
+        ),
+        minutes="6 min",
+    ),
+    Program("pause"),
+    Program(
+        "helm",
+        "helm.sh/helm/v3/cmd/helm",
+        ("-X helm.sh/helm/v3/internal/version.version=v3.22.0",),
+        minutes="2 min",
+    ),
+    Program("coredns", minutes="2 min"),
+    Program("local-path", "github.com/rancher/local-path-provisioner", minutes="2 min"),
+    Program(
+        "metrics-server",
+        "sigs.k8s.io/metrics-server/cmd/metrics-server",
+        (f"-X {COMPONENT_VERSION}.gitVersion=v0.8.0",),
+        minutes="3 min",
+    ),
+)
+
+
+def program_key(module: Path, go_version: str, arguments: Sequence[str]) -> str:
+    """Twelve hex digits over the module's files, the toolchain and the flags: what the binary is made of."""
+    digest = hashlib.sha256("\0".join((go_version, *arguments)).encode())
+    for path in sorted(module.iterdir()):
+        if path.suffix in {".go", ".mod", ".sum"}:
+            digest.update(f"\0{path.name}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def program_folder(settings: Settings, program: Program, go_version: str) -> Path:
+    key = program_key(settings.sources / program.name, go_version, program.arguments)
+    return settings.cache / "bin" / f"{program.name}-{key}"
+
+
+def build_programs(settings: Settings, progress: Progress) -> dict[str, Path]:
+    """Build what the cache lacks; returns the path of every program and alias by its name."""
+    go_version = toolchain_version()
+    for program in PROGRAMS:
+        folder = program_folder(settings, program, go_version)
+        if not (folder / program.name).exists():
+            with progress.step(f"building {program.name} (about {program.minutes} from an empty cache)"):
+                _build(settings, program, folder)
+    return find_programs(settings)
+
+
+def find_programs(settings: Settings) -> dict[str, Path]:
+    """Every program and alias by its name; ClusterError when one is not built."""
+    go_version = toolchain_version()
+    found: dict[str, Path] = {}
+    for program in PROGRAMS:
+        folder = program_folder(settings, program, go_version)
+        if not (folder / program.name).exists():
+            raise ClusterError(f"{program.name} is not built: run `python -m toxicity_cluster build`.")
+        found.update({name: folder / name for name in (program.name, *program.aliases)})
+    return found
+
+
+def _build(settings: Settings, program: Program, folder: Path) -> None:
+    """Build beside the final folder and rename, so that an interrupted build leaves nothing that looks whole."""
+    partial = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    run(
+        [ensure_go(settings), "build", "-o", str(partial / program.name), *program.arguments],
+        folder=settings.sources / program.name,
+        environment=go_environment(settings),
+    )
+    for alias in program.aliases:
+        (partial / alias).symlink_to(program.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)

@@ -1,0 +1,97 @@
+"""The cgroup below which the kubelet keeps its pods: made before it starts, killed and removed after it stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from toxicity_cluster.configuration import CGROUP_ROOT
+from toxicity_cluster.errors import ClusterError
+
+REMOVAL_SECONDS = 20.0
+POLL_SECONDS = 0.1
+
+
+def ensure_cgroups() -> None:
+    """Create our cgroup in every hierarchy; a cpuset is useless until it is given processors and memory nodes."""
+    for mount, is_unified in _hierarchies():
+        folder = mount / CGROUP_ROOT
+        folder.mkdir(exist_ok=True)
+        if is_unified:
+            _enable_controllers(mount)
+            _enable_controllers(folder)
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if not is_unified and (folder / name).exists() and not (folder / name).read_text().strip():
+                (folder / name).write_text((mount / name).read_text())
+
+
+def kill_cgroups() -> None:
+    """SIGKILL every process in our cgroups, and return when they are empty."""
+    deadline = time.monotonic() + REMOVAL_SECONDS
+    while left := _processes():
+        if time.monotonic() > deadline:
+            raise ClusterError(f"Processes {sorted(left)} of the cluster's pods do not die.")
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(POLL_SECONDS)
+
+
+def remove_cgroups() -> None:
+    """Remove our (empty) cgroups; the kernel may hold one for a moment after its last process is gone."""
+    deadline = time.monotonic() + REMOVAL_SECONDS
+    for folder in _folders():
+        while folder.exists():
+            try:
+                folder.rmdir()
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise ClusterError(f"The cgroup {folder} cannot be removed: {error}.") from error
+                time.sleep(POLL_SECONDS)
+
+
+def cgroup_leftovers() -> list[str]:
+    return [f"cgroup {folder}" for folder in _folders()]
+
+
+def parse_hierarchies(mountinfo: str) -> list[tuple[Path, bool]]:
+    """The cgroup mounts in a /proc/self/mountinfo, each with whether it is the unified (v2) one."""
+    found: dict[Path, bool] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        kind = after.split(" ", 1)[0]
+        if kind in {"cgroup", "cgroup2"}:
+            found[Path(before.split(" ")[4])] = kind == "cgroup2"
+    return list(found.items())
+
+
+def _hierarchies() -> list[tuple[Path, bool]]:
+    return parse_hierarchies(Path("/proc/self/mountinfo").read_text())
+
+
+def _folders() -> Iterator[Path]:
+    """Our cgroups, children before parents."""
+    for mount, _ in _hierarchies():
+        for folder, _, _ in os.walk(mount / CGROUP_ROOT, topdown=False):
+            yield Path(folder)
+
+
+def _processes() -> set[int]:
+    found: set[int] = set()
+    for folder in _folders():
+        try:
+            found.update(int(pid) for pid in (folder / "cgroup.procs").read_text().split())
+        except (FileNotFoundError, OSError):
+            continue
+    return found
+
+
+def _enable_controllers(folder: Path) -> None:
+    controllers = (folder / "cgroup.controllers").read_text().split()
+    for controller in controllers:
+        (folder / "cgroup.subtree_control").write_text(f"+{controller}")

@@ -1,0 +1,107 @@
+"""containerd through its `ctr`: what images the node has, loading more of them, and removing every container."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+from toxicity_cluster.commands import run
+from toxicity_cluster.errors import ClusterError, CommandFailed
+from toxicity_cluster.settings import Settings
+
+BUILDAH_RUNROOT = "/run/toxicity-images"
+
+
+def ctr(settings: Settings, *arguments: str, timeout_seconds: float = 60.0) -> str:
+    return run([*_ctr(settings), *arguments], timeout_seconds=timeout_seconds)
+
+
+def is_answering(settings: Settings) -> bool:
+    if not settings.containerd_socket.exists():
+        return False
+    try:
+        ctr(settings, "version", timeout_seconds=5.0)
+    except CommandFailed:
+        return False
+    return True
+
+
+def list_images(settings: Settings) -> set[str]:
+    """The names of the images that pods may use."""
+    return {name for name in ctr(settings, "images", "ls", "-q").splitlines() if not name.startswith("sha256:")}
+
+
+def load(settings: Settings, image: str) -> bool:
+    """Bring an image into the node: the path of an OCI archive, or the name of an image in our buildah store.
+
+    Returns False when a built image is there already; its tag is the hash of its content, so the name is enough.
+    """
+    if not is_answering(settings):
+        raise ClusterError("The cluster is not up, so it cannot take images: run `python -m toxicity_cluster up`.")
+    if Path(image).is_file():
+        run([*_ctr(settings), "images", "import", str(Path(image).absolute())])
+        return True
+    if image in list_images(settings):
+        return False
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="load-", dir=settings.cache) as folder:
+        layout = Path(folder) / "layout"
+        run([*buildah(settings), "push", "--disable-compression", image, f"oci:{layout}:{image}"])
+        _import_layout(settings, layout, known=set(ctr(settings, "content", "ls", "-q").split()))
+    return True
+
+
+def buildah(settings: Settings) -> list[str]:
+    """buildah on our own store, whatever the machine's own configuration says."""
+    store = ("--root", str(settings.containers), "--runroot", BUILDAH_RUNROOT, "--storage-driver", "overlay")
+    return ["buildah", *store]
+
+
+def layout_files(layout: Path, known: Collection[str]) -> list[Path]:
+    """The files of an OCI layout that a node must be sent which already has the blobs `known` (sha256:...)."""
+    files = sorted(path for path in layout.rglob("*") if path.is_file())
+    return [path for path in files if f"sha256:{path.name}" not in known]
+
+
+def remove_containers(settings: Settings) -> None:
+    """Kill and remove every container, so that nothing of a pod remains in the store that the next `up` reuses."""
+    for task in ctr(settings, "tasks", "ls", "-q").split():
+        _ignoring_absence(settings, "tasks", "kill", "--all", "--signal", "SIGKILL", task)
+        _ignoring_absence(settings, "tasks", "delete", "--force", task)
+    for container in ctr(settings, "containers", "ls", "-q").split():
+        _ignoring_absence(settings, "containers", "delete", container)
+
+
+def _import_layout(settings: Settings, layout: Path, known: Collection[str]) -> None:
+    """Stream the layout into `ctr`: a layer shared with an image that is there already does not travel again."""
+    argv = [*_ctr(settings), "images", "import", "-"]
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as importer:
+        if importer.stdin is None or importer.stdout is None:
+            raise AssertionError("the importer was started with pipes")
+        try:
+            with tarfile.open(fileobj=importer.stdin, mode="w|") as stream:
+                for path in layout_files(layout, known):
+                    stream.add(path, arcname=str(path.relative_to(layout)), recursive=False)
+            importer.stdin.close()
+            said = importer.stdout.read().decode(errors="replace")
+        except BrokenPipeError:
+            said = importer.stdout.read().decode(errors="replace")
+    if importer.returncode != 0:
+        raise CommandFailed(f"{' '.join(argv)} exited with {importer.returncode}: {said.strip()[-1000:]}")
+
+
+def _ctr(settings: Settings) -> list[str]:
+    return ["ctr", "--address", str(settings.containerd_socket), "--namespace", "k8s.io"]
+
+
+def _ignoring_absence(settings: Settings, *arguments: str) -> None:
+    try:
+        ctr(settings, *arguments)
+    except CommandFailed as error:
+        if "not found" not in str(error) and "already finished" not in str(error):
+            raise

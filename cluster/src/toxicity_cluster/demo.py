@@ -1,0 +1,121 @@
+"""`python -m toxicity_cluster demo`: from an empty machine to a Ready ToxicityModel that has answered two texts.
+
+Each step is idempotent and skips what is there, so a second run retrains and rebuilds nothing that did not change.
+With KUBECONFIG set nothing is started here: the images go to a registry (`--registry`) instead of the node.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from toxicity_api.base import PLURAL
+from toxicity_cluster.demo_cluster import prepare_cluster
+from toxicity_cluster.demo_install import (
+    SAMPLE_DATASET,
+    Installation,
+    dataset_file_name,
+    install_chart,
+    load_sample,
+    with_images,
+)
+from toxicity_cluster.demo_kubectl import DeadlineExceeded, Manifest, diagnostics
+from toxicity_cluster.demo_probe import classify
+from toxicity_cluster.demo_report import load_lines, quality_lines, step_table
+from toxicity_cluster.demo_watch import ModelFailed, Watcher, status_of
+from toxicity_cluster.errors import Refusal
+from toxicity_cluster.progress import Progress
+from toxicity_cluster.settings import Settings
+
+NAMESPACE = "default"
+READY_DEADLINE_SECONDS = 90 * 60.0
+
+EXAMPLES = (
+    "Да ты просто тупой баран, закрой рот и не позорься",
+    "Спасибо за подробный ответ, завтра попробую и напишу, что получилось",
+)
+
+
+@dataclass
+class Steps:
+    """Progress that also remembers how long each step took, for the table at the end."""
+
+    progress: Progress
+    taken: list[tuple[str, float]] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        with self.progress.step(name):
+            yield
+        self.taken.append((name, time.monotonic() - began))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The demo's own command line arguments."""
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        default=SAMPLE_DATASET,
+        help="CSV, plain or .gz, with the columns comment,toxic (default: the sample set of this repository)",
+    )
+    parser.add_argument(
+        "--registry",
+        default=None,
+        help="with KUBECONFIG: push the images below this prefix, where the cluster can pull them",
+    )
+
+
+def main(arguments: argparse.Namespace, settings: Settings, progress: Progress) -> int:
+    """Runs the demo; 0 when the model is Ready and has answered, 1 when it failed."""
+    dataset: Path = arguments.dataset.resolve()
+    if not dataset.is_file():
+        raise Refusal(f"{dataset} is not a file: give DATASET a CSV with the columns comment,toxic.")
+    steps = Steps(progress)
+    installation = prepare_cluster(settings, progress, steps.step, dataset, arguments.registry)
+    with steps.step("installing the chart"):
+        install_chart(installation)
+    manifest = with_images(load_sample("cpu"), installation.images, dataset_file_name(dataset))
+    try:
+        with steps.step("applying manifests/samples/cpu.yaml and waiting until it is Ready"):
+            model = apply_and_follow(installation, manifest)
+    except (ModelFailed, DeadlineExceeded) as error:
+        print(diagnostics(installation.kubectl, NAMESPACE))
+        progress.say(str(error))
+        return 1
+    show_figures(installation, model)
+    with steps.step("asking the service from a pod"):
+        show_answers(installation, model)
+    print("\n".join(["", *step_table(steps.taken)]))
+    return 0
+
+
+def apply_and_follow(installation: Installation, manifest: Manifest) -> Manifest:
+    """Applies the resource and prints what happens to it until it is done."""
+    installation.kubectl.apply(manifest, NAMESPACE)
+    watcher = Watcher(installation.kubectl, NAMESPACE, say=lambda line: print(line, flush=True))
+    return watcher.follow(manifest["metadata"]["name"], READY_DEADLINE_SECONDS)
+
+
+def show_figures(installation: Installation, model: Manifest) -> None:
+    """The `kubectl get` row and the figures of the status."""
+    status = status_of(model)
+    print()
+    print(installation.kubectl.run("get", PLURAL, model["metadata"]["name"], "-n", NAMESPACE))
+    print("\n".join(quality_lines(status)))
+    if status.load_test is not None:
+        print("\n".join(["", *load_lines(status.load_test), ""]))
+
+
+def show_answers(installation: Installation, model: Manifest) -> None:
+    """Two texts, classified over HTTP from inside the cluster."""
+    serving = status_of(model).serving
+    if serving is None or not serving.url:
+        raise ModelFailed("the status names no serving url")
+    answers = classify(installation.kubectl, NAMESPACE, installation.images["loadtest"], serving.url, EXAMPLES)
+    for answer in answers:
+        print(f"  {'toxic' if answer.toxic else 'harmless':<9} {answer.score:.3f}  {answer.text}")

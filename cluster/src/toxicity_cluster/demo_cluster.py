@@ -1,0 +1,74 @@
+"""From whatever is there to a cluster that has the images: what the demo and the end-to-end tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from toxicity_cluster import containerd
+from toxicity_cluster.build import build_programs
+from toxicity_cluster.commands import run
+from toxicity_cluster.demo_install import CHART_IMAGES, Installation
+from toxicity_cluster.demo_kubectl import Kubectl
+from toxicity_cluster.errors import Refusal
+from toxicity_cluster.images import build_images
+from toxicity_cluster.kubectl import program
+from toxicity_cluster.lifecycle import up
+from toxicity_cluster.packages import check_machine
+from toxicity_cluster.progress import Progress
+from toxicity_cluster.settings import Settings
+
+Step = Callable[[str], AbstractContextManager[None]]
+
+NODE_IMAGES = (*CHART_IMAGES, "base-model", "dataset")
+"""The images that pods run; the others are only layers of these."""
+
+
+def prepare_cluster(
+    settings: Settings, progress: Progress, step: Step, dataset: Path, registry: str | None
+) -> Installation:
+    """Builds what is missing, starts the embedded cluster unless KUBECONFIG is given, and brings the images there.
+
+    Raises Refusal when the machine lacks something or KUBECONFIG comes without a registry.
+    """
+    if settings.given_kubeconfig and not registry:
+        raise Refusal("KUBECONFIG needs a registry that its cluster can pull from: give --registry PREFIX.")
+    if registry and not settings.given_kubeconfig:
+        raise Refusal(
+            "The embedded cluster takes no images from a registry: leave --registry out or set KUBECONFIG."
+        )
+    if not registry:
+        with step("checking the machine"):
+            check_machine(settings)
+        with step("building the cluster's programs"):
+            build_programs(settings, progress)
+    with step("building the images"):
+        built = build_images(settings, progress, dataset=dataset)
+    images = {part: built[part] for part in NODE_IMAGES}
+    if registry:
+        with step(f"pushing the images to {registry}"):
+            images = push_images(settings, images, registry)
+    else:
+        with step("starting the cluster"):
+            up(settings, progress)
+        with step("loading the images"):
+            load_images(settings, progress, images)
+    kubectl = Kubectl(program("kubectl", settings), settings.kubeconfig)
+    return Installation(kubectl, program("helm", settings), images)
+
+
+def load_images(settings: Settings, progress: Progress, images: Mapping[str, str]) -> None:
+    """Brings into the node those that it has not got."""
+    for reference in images.values():
+        if containerd.load(settings, reference):
+            progress.say(f"  loaded {reference}")
+
+
+def push_images(settings: Settings, images: Mapping[str, str], registry: str) -> dict[str, str]:
+    """Pushes each image below the registry's prefix; the references there, by part."""
+    pushed = {}
+    for part, reference in images.items():
+        pushed[part] = f"{registry.rstrip('/')}/{reference.rpartition('/')[2]}"
+        run([*containerd.buildah(settings), "push", reference, f"docker://{pushed[part]}"])
+    return pushed

@@ -1,0 +1,77 @@
+"""The product on a cluster that runs: the chart by helm, then a sample resource with this build's images in it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from toxicity_cluster.commands import run
+from toxicity_cluster.demo_kubectl import Kubectl, Manifest
+from toxicity_cluster.errors import ClusterError
+
+ROOT = Path(__file__).resolve().parents[3]
+CHART = ROOT / "helm" / "toxicity-operator"
+SAMPLES = ROOT / "manifests" / "samples"
+SAMPLE_DATASET = SAMPLES / "data" / "comments.csv"
+
+OPERATOR_NAMESPACE = "toxicity-system"
+RELEASE = "toxicity-operator"
+CHART_IMAGES = ("operator", "training", "quantization", "serving", "loadtest")
+
+DATASET_FOLDER = "/dataset"
+"""Where the dataset image holds its one file, `comments.csv` or `comments.csv.gz`."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A cluster with the images on it: all that the demo and the end-to-end tests start from."""
+
+    kubectl: Kubectl
+    helm: Path
+    images: Mapping[str, str]
+    """Image references by part: operator, training, quantization, serving, loadtest, base-model, dataset."""
+
+
+def chart_values(images: Mapping[str, str]) -> dict[str, Any]:
+    """The chart's values for these images. Raises ClusterError naming a part that has none."""
+    missing = [part for part in CHART_IMAGES if part not in images]
+    if missing:
+        raise ClusterError(f"there is no image for {', '.join(missing)}")
+    return {"images": {part: images[part] for part in CHART_IMAGES}}
+
+
+def install_chart(installation: Installation) -> None:
+    """`helm upgrade --install`, waiting until the operator is ready."""
+    kubectl = installation.kubectl
+    kubectl.ensure_namespace(OPERATOR_NAMESPACE)
+    command = [str(installation.helm), "upgrade", "--install", RELEASE, str(CHART), "-n", OPERATOR_NAMESPACE]
+    command += ["--kubeconfig", str(kubectl.kubeconfig), "--wait", "--timeout", "5m", "-f", "-"]
+    run(command, input=json.dumps(chart_values(installation.images)))
+
+
+def load_sample(name: str) -> Manifest:
+    """The sample manifest of that name."""
+    loaded = yaml.safe_load((SAMPLES / f"{name}.yaml").read_text(encoding="utf-8"))
+    if not isinstance(loaded, dict):
+        raise ClusterError(f"manifests/samples/{name}.yaml is not one object")
+    return loaded
+
+
+def with_images(sample: Mapping[str, Any], images: Mapping[str, str], dataset_file: str) -> Manifest:
+    """`sample` with the references of the built images as its data set and base model."""
+    manifest: Manifest = copy.deepcopy(dict(sample))
+    spec = manifest["spec"]
+    spec["dataset"]["image"] = {"reference": images["dataset"], "path": f"{DATASET_FOLDER}/{dataset_file}"}
+    spec["baseModel"]["image"]["reference"] = images["base-model"]
+    return manifest
+
+
+def dataset_file_name(dataset: Path) -> str:
+    """The name that a data set gets inside its image: the suffix tells gzip from plain text."""
+    return "comments.csv.gz" if dataset.name.endswith(".gz") else "comments.csv"

@@ -1,0 +1,111 @@
+"""HTTP from inside the cluster: a short-lived pod that asks a Service, as any other workload would."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from toxicity_cluster.demo_kubectl import Kubectl, Manifest, wait_until
+from toxicity_cluster.errors import ClusterError
+
+PROBE_LABEL = "toxicity-probe"
+
+POST_SCRIPT = """
+import os, sys, urllib.request
+request = urllib.request.Request(
+    os.environ["URL"], os.environ["BODY"].encode(), {"content-type": "application/json"}
+)
+sys.stdout.write(urllib.request.urlopen(request, timeout=60).read().decode())
+"""
+
+GET_SCRIPT = """
+import os, sys, urllib.request
+sys.stdout.write(urllib.request.urlopen(os.environ["URL"], timeout=60).read().decode())
+"""
+
+
+class ProbeFailed(ClusterError):
+    """The pod did not get an answer; the message is its log."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One answer of the service."""
+
+    text: str
+    score: float
+    toxic: bool
+
+
+def classify(kubectl: Kubectl, namespace: str, image: str, url: str, texts: Sequence[str]) -> list[Classification]:
+    """The service's answers to `texts`, asked in one request from a pod of `image` in `namespace`."""
+    body = json.dumps({"texts": list(texts)}, ensure_ascii=False)
+    environment = {"URL": f"{url.rstrip('/')}/v1/classify", "BODY": body}
+    answer = json.loads(run_python(kubectl, namespace, image, POST_SCRIPT, environment))
+    results = answer["results"]
+    if len(results) != len(texts):
+        raise ProbeFailed(f"{len(texts)} texts were sent, {len(results)} answers came: {answer}")
+    pairs = zip(texts, results, strict=True)
+    return [Classification(text, float(result["score"]), bool(result["toxic"])) for text, result in pairs]
+
+
+def fetch(kubectl: Kubectl, namespace: str, image: str, url: str) -> str:
+    """The body of GET `url`, asked from a pod of `image` in `namespace`."""
+    return run_python(kubectl, namespace, image, GET_SCRIPT, {"URL": url})
+
+
+def run_python(kubectl: Kubectl, namespace: str, image: str, script: str, environment: dict[str, str]) -> str:
+    """Runs `script` in a pod of `image` to its end and returns its log. Raises ProbeFailed when it fails."""
+    pod = build_probe_pod(f"{PROBE_LABEL}-{secrets.token_hex(4)}", image, script, environment)
+    name = pod["metadata"]["name"]
+    kubectl.apply(pod, namespace)
+
+    def ended() -> str | None:
+        found = kubectl.get("pod", name, namespace)
+        phase = found["status"].get("phase") if found else None
+        return phase if phase in ("Succeeded", "Failed") else None
+
+    try:
+        phase = wait_until(f"probe pod {name} ended", ended, deadline_seconds=180, poll_seconds=1)
+        log = kubectl.run("logs", name, "-n", namespace)
+    finally:
+        kubectl.delete("pod", name, namespace)
+    if phase == "Failed":
+        raise ProbeFailed(log)
+    return log
+
+
+def build_probe_pod(name: str, image: str, script: str, environment: dict[str, str]) -> Manifest:
+    """A pod at the `restricted` Pod Security level that runs one Python script once."""
+    security: dict[str, Any] = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    container = {
+        "name": "probe",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-c", script],
+        "env": [{"name": key, "value": value} for key, value in environment.items()],
+        "securityContext": security,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/name": PROBE_LABEL}},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 10001,
+                "runAsGroup": 10001,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
+        },
+    }

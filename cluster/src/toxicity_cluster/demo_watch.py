@@ -1,0 +1,113 @@
+"""Follows a ToxicityModel until it is Ready or has failed, telling each change once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from toxicity_api.base import PLURAL
+from toxicity_api.conditions import Condition, ConditionType, Reason
+from toxicity_api.status import StageRecord, ToxicityModelStatus
+from toxicity_cluster.demo_kubectl import DeadlineExceeded, Kubectl, Manifest
+from toxicity_cluster.errors import ClusterError
+
+POLL_SECONDS = 2.0
+LOG_LINE_EVERY_SECONDS = 20.0
+LONGEST_LINE = 100
+
+STEP_CONDITIONS = (
+    ConditionType.TRAINED,
+    ConditionType.QUANTIZED,
+    ConditionType.QUALITY_ACCEPTED,
+    ConditionType.LOAD_TESTED,
+)
+PASSING_REASONS = (Reason.WAITING, Reason.RUNNING, Reason.SKIPPED)
+
+
+class ModelFailed(ClusterError):
+    """A condition says that the model will not become Ready."""
+
+
+def status_of(model: Manifest) -> ToxicityModelStatus:
+    """The typed status of a resource as the API server returned it."""
+    return ToxicityModelStatus.model_validate(model.get("status", {}))
+
+
+def current_conditions(model: Manifest) -> Sequence[Condition]:
+    """The conditions that are about the present spec, not an older generation."""
+    generation = model["metadata"]["generation"]
+    return [c for c in status_of(model).conditions if c.observed_generation == generation]
+
+
+def is_done(model: Manifest) -> bool:
+    """Whether every condition is True for the present spec, or of a stage that the spec skips."""
+    conditions = current_conditions(model)
+    passed = [c for c in conditions if c.status == "True" or c.reason == Reason.SKIPPED]
+    return {c.type for c in passed} == set(ConditionType)
+
+
+def failed_condition(model: Manifest) -> Condition | None:
+    """The condition that stops the model for good, if there is one."""
+    for condition in current_conditions(model):
+        failed = condition.status == "False" and condition.reason not in PASSING_REASONS
+        if failed and condition.type in STEP_CONDITIONS:
+            return condition
+        if failed and condition.reason == Reason.INVALID_SPEC:
+            return condition
+    return None
+
+
+def running_job(status: ToxicityModelStatus) -> str:
+    """The name of the stage Job that runs now; empty when none does."""
+    records: tuple[StageRecord | None, ...] = (status.training, status.quantization, status.load_test_job)
+    running = [r.job_name for r in records if r is not None and r.outcome == "Running"]
+    return running[-1] if running else ""
+
+
+@dataclass
+class Watcher:
+    """Tells what changed between two looks; keeps only what it has told already."""
+
+    kubectl: Kubectl
+    namespace: str
+    say: Callable[[str], None]
+    started: float = field(default_factory=time.monotonic)
+    told: dict[str, str] = field(default_factory=dict)
+    logged_at: float = 0.0
+
+    def follow(self, name: str, deadline_seconds: float) -> Manifest:
+        """The resource once it is done. Raises ModelFailed or DeadlineExceeded with the reason."""
+        while True:
+            model = self.kubectl.get(PLURAL, name, self.namespace)
+            if model is None:
+                raise ModelFailed(f"{name} is gone")
+            self.tell(model)
+            if is_done(model):
+                return model
+            failed = failed_condition(model)
+            if failed is not None:
+                raise ModelFailed(f"{failed.type} is False: {failed.reason}: {failed.message}")
+            if time.monotonic() - self.started > deadline_seconds:
+                raise DeadlineExceeded(f"{name} is not Ready after {deadline_seconds:.0f} s")
+            time.sleep(POLL_SECONDS)
+
+    def tell(self, model: Manifest) -> None:
+        """Prints a line for the stage and for each condition that changed, and the running Job's progress."""
+        status = status_of(model)
+        self._tell_once("stage", status.stage or "-")
+        for condition in current_conditions(model):
+            text = f"{condition.status} {condition.reason}"
+            self._tell_once(str(condition.type), f"{text}: {condition.message}" if condition.message else text)
+        job = running_job(status)
+        if job and time.monotonic() - self.logged_at > LOG_LINE_EVERY_SECONDS:
+            self.logged_at = time.monotonic()
+            self._tell_once("log", self.kubectl.last_log_line(f"job/{job}", self.namespace))
+
+    def _tell_once(self, subject: str, text: str) -> None:
+        if not text or self.told.get(subject) == text:
+            return
+        self.told[subject] = text
+        elapsed = time.monotonic() - self.started
+        line = f"  {elapsed:7.1f} s  {subject:<16} {text}"
+        self.say(line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…")

@@ -1,0 +1,200 @@
+"""Builds the container images that are missing, without a registry: `python -m toxicity_cluster images [NAME...]`.
+
+Comes after the packages are there and before images are loaded into the node. What an image is made of is in
+`images_parts`, what a build takes from this machine in `images_base`; here is the order and the one command each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from toxicity_cluster.commands import run
+from toxicity_cluster.containerd import buildah
+from toxicity_cluster.images_base import (
+    CPU_INDEX,
+    TorchSource,
+    build_volumes,
+    choose_torch,
+    rootfs_recipe,
+    write_rootfs,
+)
+from toxicity_cluster.images_parts import Part, content_tag, list_files, reference, select_parts
+from toxicity_cluster.progress import Progress
+from toxicity_cluster.settings import Settings
+
+SAMPLE_DATASET = "manifests/samples/data/comments.csv"
+ENGINES = ("buildah", "docker")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One image about to be built: its reference, the files of its context and its build arguments."""
+
+    part: Part
+    reference: str
+    files: Mapping[str, Path]
+    arguments: Mapping[str, str]
+
+
+def build_images(
+    settings: Settings,
+    progress: Progress,
+    names: Sequence[str] = (),
+    dataset: Path | None = None,
+    engine: str = "buildah",
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Build what the store lacks of the named images and those they stand on; returns every reference by part.
+
+    `dataset` is the CSV (also gzipped) of the `dataset` image, by default the sample. Raises ClusterError with the
+    end of the build's own words when one fails.
+    """
+    env = os.environ if environment is None else environment
+    root = settings.sources.parent
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(settings), tempfile.TemporaryDirectory(prefix="images-", dir=settings.cache) as scratch:
+        source = _snapshot(root, select_parts(names), Path(scratch) / "source")
+        data = dataset or root / SAMPLE_DATASET
+        present = _list_references(settings, engine)
+        torch = CPU_INDEX
+        recipes = plan_recipes(source, names, data, torch, engine)
+        if any(recipe.part.name == "torch" and recipe.reference not in present for recipe in recipes):
+            torch = choose_torch(env)
+            progress.say(f"torch comes from {torch.explanation}")
+            recipes = plan_recipes(source, names, data, torch, engine)
+        for recipe in recipes:
+            if recipe.reference in present:
+                progress.say(f"image {recipe.part.name}: {recipe.reference} is there")
+                continue
+            with progress.step(
+                f"building image {recipe.part.name} (about {recipe.part.minutes} from an empty cache)"
+            ):
+                volumes = build_volumes(settings, env, Path(scratch), torch)
+                _build(settings, recipe, torch, volumes, Path(scratch) / recipe.part.name, engine)
+            progress.say(
+                f"image {recipe.part.name}: {recipe.reference}, {_size(settings, recipe.reference, engine)}"
+            )
+    references = {recipe.part.name: recipe.reference for recipe in recipes}
+    _record(settings.cache / "images.json", references)
+    return references
+
+
+def _snapshot(root: Path, parts: Sequence[Part], target: Path) -> Path:
+    """Copy what will be built, so that a file edited meanwhile does not come under a tag of its old content."""
+    for part in parts:
+        _copy_files(list_files(root, part.paths), target)
+    return target
+
+
+def _copy_files(files: Mapping[str, Path], target: Path) -> None:
+    for name, path in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target / name)
+
+
+def plan_recipes(root: Path, names: Sequence[str], dataset: Path, torch: TorchSource, engine: str) -> list[Recipe]:
+    """Every image that `names` need, parents first, with the reference that follows from its content."""
+    recipes: dict[str, Recipe] = {}
+    for part in select_parts(names):
+        if part.name == "base" and engine == "docker":
+            continue  # docker pulls the public Python image instead, the default of PYTHON_IMAGE
+        files = list_files(root, part.paths)
+        if part.name == "dataset":
+            suffix = ".csv.gz" if dataset.name.endswith(".gz") else ".csv"
+            files[f"dataset/comments{suffix}"] = dataset
+        arguments = {
+            name: recipes[parent].reference for name, parent in part.parents.items() if parent in recipes
+        } | _own_arguments(part, torch, recipes)
+        tag = content_tag(files, arguments | (rootfs_recipe() if part.name == "base" else {}))
+        recipes[part.name] = Recipe(part, reference(part, tag), files, arguments)
+    return list(recipes.values())
+
+
+def _own_arguments(part: Part, torch: TorchSource, recipes: Mapping[str, Recipe]) -> dict[str, str]:
+    """Where torch came from is no argument of the tag: a wheel and the index give the same layer."""
+    if part.name == "torch":
+        return {"TORCH_BUILD": torch.build}
+    if part.name == "serving" and torch.build == "cuda":
+        own_torch = {"TORCH_IMAGE": recipes["base"].reference} if "base" in recipes else {}
+        return {"ENGINE": "cuda", **own_torch}
+    return {}
+
+
+def build_command(
+    settings: Settings, recipe: Recipe, torch: TorchSource, volumes: Sequence[str], context: Path, engine: str
+) -> list[str]:
+    """The one command that builds `recipe` from `context`."""
+    arguments = dict(recipe.arguments)
+    if "TORCH_BUILD" in arguments:
+        del arguments["TORCH_BUILD"]
+        arguments["TORCH_SOURCE"] = torch.argument
+    argv = ["docker", "build"] if engine == "docker" else [*buildah(settings), "build", "--layers"]
+    argv += ["--network", "host", "--file", str(context / recipe.part.dockerfile), "--tag", recipe.reference]
+    if engine == "buildah":
+        argv += [word for volume in volumes for word in ("--volume", volume)]
+    argv += [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+    return [*argv, str(context)]
+
+
+def _build(
+    settings: Settings, recipe: Recipe, torch: TorchSource, volumes: Sequence[str], context: Path, engine: str
+) -> None:
+    """Copy the context, which holds exactly the files that the tag stands for, and build."""
+    _copy_files(recipe.files, context)
+    if recipe.part.name == "base":
+        write_rootfs(context / "rootfs.tar", context.parent)
+    # chroot: no runtime and no cgroups of its own, which a build inside a container or a small VM could not have
+    command = build_command(settings, recipe, torch, volumes, context, engine)
+    run(command, environment={"BUILDAH_ISOLATION": "chroot"})
+    shutil.rmtree(context)
+
+
+def _list_references(settings: Settings, engine: str) -> set[str]:
+    command = ["docker"] if engine == "docker" else buildah(settings)
+    field = "{{.Repository}}" if engine == "docker" else "{{.Name}}"
+    return set(run([*command, "images", "--format", field + ":{{.Tag}}"]).split())
+
+
+def _size(settings: Settings, image: str, engine: str) -> str:
+    command = ["docker"] if engine == "docker" else buildah(settings)
+    return run([*command, "images", "--format", "{{.Size}}", image]).strip()
+
+
+def _record(file: Path, references: Mapping[str, str]) -> None:
+    """Keep the references for whoever comes later; those of images not built this time stay."""
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**known, **references}, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _one_at_a_time(settings: Settings) -> Iterator[None]:
+    """Wait for another build on the same cache: both would build the same images."""
+    with (settings.cache / "images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("parts", nargs="*", help="which ones, with those they need; all when none is named")
+    parser.add_argument("--dataset", type=Path, help="the CSV of the dataset image (default: the sample)")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="buildah", help="docker needs its daemon and a registry"
+    )
+    parser.add_argument("--json", action="store_true", help="print the references as JSON on stdout")
+
+
+def main(options: argparse.Namespace, settings: Settings, progress: Progress) -> int:
+    """The command `images`; 0 when every image is there."""
+    references = build_images(settings, progress, options.parts, options.dataset, options.engine)
+    lines = [json.dumps(references, indent=2)] if options.json else [f"{k} {v}" for k, v in references.items()]
+    print("\n".join(lines))
+    return 0

@@ -1,0 +1,137 @@
+"""What an image build takes from this machine: the base's root file system, torch, certificates and mirrors.
+
+Nothing of it is committed, and nothing that names a mirror stays in an image.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from toxicity_cluster.commands import run
+from toxicity_cluster.settings import Settings
+
+SUITE = "bookworm"
+PACKAGES = (
+    "python3",
+    "python3-venv",
+    "ca-certificates",
+    "busybox-static",
+    "libgomp1",
+    "libnuma1",
+    "libtcmalloc-minimal4",
+)
+EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
+PUBLIC_SOURCE = f"deb http://deb.debian.org/debian {SUITE} main"
+
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+TORCH_WHEEL = "torch-2.13.0+cpu-*.whl"
+
+APT_FOLDER = Path("/etc/apt")
+CERTIFICATES = Path("/etc/ssl/certs")
+PIP_CONFIGURATION = Path("/etc/pip.conf")
+
+
+def rootfs_recipe() -> dict[str, str]:
+    """All that decides what the root file system is, for the base image's tag."""
+    return {"SUITE": SUITE, "PACKAGES": " ".join(PACKAGES), "EXCLUDED": " ".join(EXCLUDED)}
+
+
+def write_rootfs(target: Path, scratch: Path) -> None:
+    """Debian's minimal system with Python, as a tar, from the mirrors that this machine's apt uses."""
+    options = scratch / "apt.conf"
+    options.write_text(acquire_options(run(["apt-config", "dump"])))
+    argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", f"--aptopt={options}"]
+    argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
+    # what mmdebstrap was told about this machine's mirrors has no place in an image
+    argv.append('--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/apt/sources.list.d/*')
+    argv.append(f'--customize-hook=echo "{PUBLIC_SOURCE}" > "$1"/etc/apt/sources.list')
+    run([*argv, SUITE, str(target), *map(str, debian_sources(APT_FOLDER))], environment={"LC_ALL": "C.UTF-8"})
+
+
+def acquire_options(dump: str) -> str:
+    """The lines of `apt-config dump` that say how to reach a mirror (proxies, certificates, checks)."""
+    wanted = re.compile(r'^Acquire::(http|https|Check-|Retries)\S* ".+";$')
+    return "".join(f"{line}\n" for line in dump.splitlines() if wanted.match(line))
+
+
+def debian_sources(apt: Path) -> list[Path]:
+    """The files of apt's sources that serve our suite's `main`; none on a machine with another release."""
+    folder = apt / "sources.list.d"
+    candidates = [apt / "sources.list", *sorted([*folder.glob("*.list"), *folder.glob("*.sources")])]
+    return [path for path in candidates if path.is_file() and _serves_suite(path.read_text())]
+
+
+def _serves_suite(text: str) -> bool:
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    return {SUITE, "main"} <= set(" ".join(lines).split())
+
+
+@dataclass(frozen=True)
+class TorchSource:
+    """`argument` is the build argument TORCH_SOURCE; `wheels` is the folder to mount when it says so."""
+
+    argument: str
+    explanation: str
+    wheels: Path | None = None
+
+    @property
+    def build(self) -> str:
+        """`cpu` or `cuda`: what the image contains, wherever it came from."""
+        return "cuda" if self.argument == "pypi" else "cpu"
+
+
+CPU_INDEX = TorchSource(TORCH_CPU_INDEX, TORCH_CPU_INDEX)
+
+
+def choose_torch(environment: Mapping[str, str]) -> TorchSource:
+    """The wheel in TORCH_WHEELS, else the public CPU index when it answers, else PyPI's CUDA build."""
+    given = environment.get("TORCH_WHEELS")
+    if given and any(Path(given).glob(TORCH_WHEEL)):
+        return TorchSource("wheels", f"the wheel in {given}", Path(given).absolute())
+    if _answers(f"{TORCH_CPU_INDEX}/torch/"):
+        return CPU_INDEX
+    return TorchSource(
+        "pypi", "PyPI's CUDA build (6.5 GB), since there is no wheel in TORCH_WHEELS and no CPU index"
+    )
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, TimeoutError):
+        return False
+
+
+def package_index(environment: Mapping[str, str], pip_configuration: Path) -> str | None:
+    """The Python package index that this machine uses in PyPI's place, if it does."""
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
+        if environment.get(name):
+            return environment[name]
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(pip_configuration)
+    return parser.get("global", "index-url", fallback=None)
+
+
+def build_volumes(
+    settings: Settings, environment: Mapping[str, str], scratch: Path, torch: TorchSource
+) -> list[str]:
+    """`host:container:mode` mounts with which pip, uv and apt in a build trust and find what this machine does."""
+    cache = settings.cache / "uv"
+    cache.mkdir(parents=True, exist_ok=True)
+    volumes = [f"{cache}:/var/cache/uv:rw"]
+    volumes += [f"{path}:{path}:ro" for path in (CERTIFICATES, PIP_CONFIGURATION) if path.exists()]
+    index = package_index(environment, PIP_CONFIGURATION)
+    if index:
+        configuration = scratch / "uv.toml"
+        configuration.write_text(f'[[index]]\nurl = "{index}"\ndefault = true\n')
+        volumes.append(f"{configuration}:/etc/uv/uv.toml:ro")
+    if torch.wheels:
+        volumes.append(f"{torch.wheels}:/wheels:ro")
+    return volumes

@@ -1,0 +1,122 @@
+"""What each container image is made of, and the tag that follows from it: known before anything is built.
+
+A tag hashes the files an image copies, its build arguments and its parents' references. A changed source so gives
+a new tag to exactly the images that copy it, and the operator, which hashes references, re-runs just those stages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from toxicity_cluster.errors import Refusal
+
+NAME_PREFIX = "localhost/toxicity-"
+IGNORED_NAMES = frozenset({"__pycache__", ".mypy_cache", ".ruff_cache"})
+
+API = "operator/src/toxicity_api"
+TRAINING = "training-job/src/toxicity_training"
+PYTHON_IMAGE = {"PYTHON_IMAGE": "base"}
+TORCH_IMAGE = {"PYTHON_IMAGE": "base", "TORCH_IMAGE": "torch"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One image: the files that its Dockerfile copies, and the images it stands on, by build argument."""
+
+    name: str
+    files: tuple[str, ...] = ()
+    parents: Mapping[str, str] = field(default_factory=dict)
+    minutes: str = "1 min"
+
+    @property
+    def dockerfile(self) -> str:
+        return f"images/{self.name}/Dockerfile"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.dockerfile, *self.files)
+
+
+PARTS = (
+    Part("base"),
+    Part("torch", ("images/torch/requirements.txt",), PYTHON_IMAGE, "3 min"),
+    Part("operator", ("images/operator/requirements.txt", API, "operator/src/toxicity_operator"), PYTHON_IMAGE),
+    Part("loadtest", ("images/loadtest/requirements.txt", API, "loadtest/src/toxicity_loadtest"), PYTHON_IMAGE),
+    Part("training", ("images/training/requirements.txt", API, TRAINING), TORCH_IMAGE, "2 min"),
+    Part(
+        "quantization",
+        ("images/quantization/requirements.txt", API, TRAINING, "training-job/src/toxicity_quantization"),
+        TORCH_IMAGE,
+        "2 min",
+    ),
+    Part(
+        "serving",
+        (
+            "images/serving/requirements.txt",
+            "images/serving/requirements-cuda.txt",
+            API,
+            "serving/src/toxicity_serving",
+        ),
+        TORCH_IMAGE,
+        "2 min",
+    ),
+    Part(
+        "base-model",
+        (
+            "images/training/requirements.txt",
+            "images/base-model/requirements.txt",
+            "training-job/src/toxicity_training/convert_gguf.py",
+        ),
+        TORCH_IMAGE,
+        "3 min",
+    ),
+    Part("dataset"),
+)
+"""In an order in which every image comes after its parents."""
+
+
+def select_parts(names: Sequence[str]) -> tuple[Part, ...]:
+    """The named images and all that they stand on, parents first; every one when none is named."""
+    by_name = {part.name: part for part in PARTS}
+    unknown = sorted(set(names) - set(by_name))
+    if unknown:
+        raise Refusal(f"There is no image called {', '.join(unknown)}: choose from {', '.join(by_name)}.")
+    wanted = set(names or by_name)
+    for part in reversed(PARTS):
+        if part.name in wanted:
+            wanted.update(part.parents.values())
+    return tuple(part for part in PARTS if part.name in wanted)
+
+
+def list_files(root: Path, paths: Sequence[str]) -> dict[str, Path]:
+    """Every file below `paths` by its path in the repository. Raises Refusal when one of them is missing."""
+    found: dict[str, Path] = {}
+    for name in paths:
+        start = root / name
+        if not start.exists():
+            raise Refusal(f"{start} is missing: the checkout is not whole.")
+        for path in [start] if start.is_file() else sorted(start.rglob("*")):
+            relative = path.relative_to(root)
+            if path.is_file() and not IGNORED_NAMES.intersection(relative.parts):
+                found[relative.as_posix()] = path
+    return found
+
+
+def content_tag(files: Mapping[str, Path], arguments: Mapping[str, str]) -> str:
+    """Twelve hex digits over names, contents and arguments; nothing else (no times, no modes, no order)."""
+    digest = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        digest.update(f"file\0{name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    for name, value in sorted(arguments.items()):
+        digest.update(f"argument\0{name}\0{value}\0".encode())
+    return digest.hexdigest()[:12]
+
+
+def reference(part: Part, tag: str) -> str:
+    return f"{NAME_PREFIX}{part.name}:{tag}"

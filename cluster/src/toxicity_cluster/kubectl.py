@@ -1,0 +1,44 @@
+"""The kubectl of the cluster in use, for `up`, the demo and the tests alike."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from toxicity_cluster.build import find_programs
+from toxicity_cluster.commands import run
+from toxicity_cluster.errors import ClusterError
+from toxicity_cluster.settings import Settings
+
+
+def kubeconfig(settings: Settings | None = None) -> Path:
+    """The kubeconfig of the cluster in use: the user's own (KUBECONFIG) or the embedded one's."""
+    return (settings or Settings.from_environment()).kubeconfig
+
+
+def kubectl(
+    *arguments: str, input: str | None = None, settings: Settings | None = None, timeout_seconds: float = 300.0
+) -> str:
+    """Run kubectl with `arguments` and return its stdout; raises CommandFailed with its words."""
+    settings = settings or Settings.from_environment()
+    argv = [str(program("kubectl", settings)), f"--kubeconfig={settings.kubeconfig}", *arguments]
+    return run(argv, input=input, timeout_seconds=timeout_seconds)
+
+
+def helm(*arguments: str, settings: Settings | None = None, timeout_seconds: float = 300.0) -> str:
+    """Run helm with `arguments` against the cluster in use and return its stdout; raises CommandFailed."""
+    settings = settings or Settings.from_environment()
+    argv = [str(program("helm", settings)), f"--kubeconfig={settings.kubeconfig}", *arguments]
+    return run(argv, timeout_seconds=timeout_seconds)
+
+
+def program(name: str, settings: Settings | None = None) -> Path:
+    """The path of a built program (`kubectl`, `helm`); with the user's own cluster the one on PATH will do."""
+    settings = settings or Settings.from_environment()
+    try:
+        return find_programs(settings)[name]
+    except ClusterError:
+        on_path = shutil.which(name) if settings.given_kubeconfig else None
+        if on_path is None:
+            raise
+        return Path(on_path)

@@ -1,0 +1,130 @@
+"""Starting the cluster and saying how it is: `up` brings any state (nothing, half, whole) to a usable cluster."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from toxicity_cluster import components, containerd, ready
+from toxicity_cluster.addons import apply_addons
+from toxicity_cluster.build import build_programs
+from toxicity_cluster.cgroups import ensure_cgroups
+from toxicity_cluster.configuration import write_configuration
+from toxicity_cluster.errors import ClusterError, Refusal
+from toxicity_cluster.network import ensure_network, processes_in_namespace
+from toxicity_cluster.node_image import node_image_name, write_node_image
+from toxicity_cluster.packages import check_machine
+from toxicity_cluster.pki import ensure_pki
+from toxicity_cluster.processes import ensure_running, is_running
+from toxicity_cluster.progress import Progress
+from toxicity_cluster.settings import NETWORK_NAMESPACE, Settings
+from toxicity_cluster.teardown import tear_down
+
+
+def up(settings: Settings, progress: Progress) -> None:
+    """Bring the cluster up, building what the cache lacks; returns when it is usable.
+
+    What runs is left running, what is missing is started; a cluster that cannot be repaired is replaced by a
+    fresh one. Raises Refusal when the machine lacks something, ClusterError when a fresh cluster fails.
+    """
+    if settings.given_kubeconfig:
+        progress.say(f"using the cluster of KUBECONFIG={settings.given_kubeconfig}: nothing is started")
+        return
+    check_machine(settings)
+    programs = build_programs(settings, progress)
+    with exclusive(settings):
+        refuse_foreign_cluster(settings)
+        existed = settings.marker.exists()
+        try:
+            _start(settings, programs, progress)
+        except ClusterError as error:
+            if not existed:
+                raise
+            progress.say(f"the cluster that was there cannot be repaired, so it is replaced: {error}")
+            tear_down(settings, progress)
+            _start(settings, programs, progress)
+    progress.say(f"the cluster is usable: export KUBECONFIG={settings.kubeconfig}")
+
+
+def down(settings: Settings, progress: Progress) -> None:
+    """Remove the cluster with all that it ran and stored; what the cache holds stays."""
+    if settings.given_kubeconfig:
+        progress.say("KUBECONFIG names a cluster that is not ours: nothing is stopped")
+        return
+    with exclusive(settings):
+        refuse_foreign_cluster(settings)
+        tear_down(settings, progress)
+
+
+def find_problems(settings: Settings) -> list[str]:
+    """What keeps the cluster from being usable, in words; empty when it is."""
+    if settings.given_kubeconfig:
+        missing = ready.check_api(settings)
+        return [missing] if missing else []
+    if not settings.marker.exists():
+        return [f"there is no cluster under {settings.state}: run `python -m toxicity_cluster up`"]
+    stopped = [f"{name} does not run" for name in components.ALL if not is_running(settings, name)]
+    return [*stopped, *ready.find_problems(settings)]
+
+
+def refuse_foreign_cluster(settings: Settings) -> None:
+    """Raise Refusal when the namespace is in use by a cluster with another state folder."""
+    pids = [] if settings.marker.exists() else processes_in_namespace(settings)
+    if pids:
+        some = ", ".join(map(str, pids[:5]))
+        raise Refusal(
+            f"The network namespace {NETWORK_NAMESPACE} is used by processes ({some}) of a cluster that is not "
+            f"under {settings.state}: set TOXICITY_STATE to its folder and run down."
+        )
+
+
+@contextmanager
+def exclusive(settings: Settings) -> Iterator[None]:
+    """One command at a time changes the cluster; another waits for it."""
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    with (settings.cache / "cluster.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _start(settings: Settings, programs: Mapping[str, Path], progress: Progress) -> None:
+    node_program = programs["pause"].read_bytes()
+    is_fresh = not settings.marker.exists()
+    settings.state.mkdir(parents=True, exist_ok=True)
+    settings.marker.touch()
+    with progress.step("network, certificates and configuration"):
+        ensure_network(settings)
+        ensure_pki(settings)
+        write_configuration(settings, node_image_name(node_program))
+        ensure_cgroups()
+    with progress.step("containerd"):
+        ensure_running(settings, components.containerd(settings))
+        ready.wait_until(settings, ready.CONTAINERD)
+        if is_fresh:
+            containerd.remove_containers(settings)
+        _load_node_image(settings, node_program)
+    with progress.step("control plane"):
+        _ensure_all(settings, programs, components.CONTROL_PLANE)
+        ready.wait_until(settings, ready.API)
+    with progress.step("node and add-ons"):
+        _ensure_all(settings, programs, components.NODE_AND_ADDONS)
+        apply_addons(settings)
+        for check in ready.USABLE:
+            ready.wait_until(settings, check)
+            progress.say(f"  {check.name}: ready")
+
+
+def _ensure_all(settings: Settings, programs: Mapping[str, Path], names: tuple[str, ...]) -> None:
+    for name in names:
+        ensure_running(settings, components.build_spec(settings, programs, name))
+
+
+def _load_node_image(settings: Settings, program: bytes) -> None:
+    if node_image_name(program) in containerd.list_images(settings):
+        return
+    archive = settings.state / "node-image.tar"
+    write_node_image(program, archive)
+    containerd.load(settings, str(archive))
+    archive.unlink()

@@ -1,0 +1,142 @@
+"""Whether the cluster is really usable: one check per promise, each of which says in words what is missing."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from toxicity_cluster import containerd
+from toxicity_cluster.addons import STORAGE_CLASS
+from toxicity_cluster.errors import ClusterError, CommandFailed
+from toxicity_cluster.kubectl import kubectl
+from toxicity_cluster.processes import is_running, log_tail
+from toxicity_cluster.settings import CLUSTER_DOMAIN, DNS_ADDRESS, NODE_NAME, Settings
+
+POLL_SECONDS = 0.3
+PROBE_SECONDS = 10.0
+DNS_QUESTION = f"kubernetes.default.svc.{CLUSTER_DOMAIN}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """`probe` returns None when all is well, else what is wrong; `process` is whose log explains it."""
+
+    name: str
+    process: str
+    deadline_seconds: float
+    probe: Callable[[Settings], str | None]
+
+
+def check_containerd(settings: Settings) -> str | None:
+    return None if containerd.is_answering(settings) else "containerd does not answer on its socket"
+
+
+def check_api(settings: Settings) -> str | None:
+    return _asked(settings, "the API server is not ready", lambda: _get(settings, "--raw", "/readyz") == "ok")
+
+
+def check_node(settings: Settings) -> str | None:
+    def is_ready() -> bool:
+        node = json.loads(_get(settings, "node", NODE_NAME, "-o", "json"))
+        conditions = {item["type"]: item["status"] for item in node["status"].get("conditions", [])}
+        return conditions.get("Ready") == "True"
+
+    return _asked(settings, f"the node {NODE_NAME} is not Ready", is_ready)
+
+
+def check_service_account(settings: Settings) -> str | None:
+    """Pods are refused until the controller manager has made the namespace's default account."""
+    return _asked(
+        settings,
+        "the default ServiceAccount is not there yet",
+        lambda: bool(_get(settings, "serviceaccount", "default", "-n", "default", "-o", "name")),
+    )
+
+
+def check_dns(settings: Settings) -> str | None:
+    """Asks through the Service's address, so it also proves kube-proxy's rules."""
+    try:
+        answered = ask_dns(DNS_QUESTION, DNS_ADDRESS, timeout_seconds=1.0)
+    except OSError as error:
+        return f"DNS at {DNS_ADDRESS} does not answer ({error})"
+    return None if answered else f"DNS at {DNS_ADDRESS} does not know {DNS_QUESTION}"
+
+
+def check_storage(settings: Settings) -> str | None:
+    if not is_running(settings, "local-path"):
+        return "the volume provisioner does not run"
+    return _asked(
+        settings,
+        f"the StorageClass {STORAGE_CLASS} is missing",
+        lambda: bool(_get(settings, "storageclass", STORAGE_CLASS, "-o", "name")),
+    )
+
+
+def check_metrics(settings: Settings) -> str | None:
+    """The API must be there *and* know the node: an HPA that starts before that sees no metrics."""
+
+    def knows_the_node() -> bool:
+        return bool(json.loads(_get(settings, "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"))["items"])
+
+    return _asked(settings, "the metrics API has no figures of the node yet", knows_the_node)
+
+
+CONTAINERD = Check("containerd", "containerd", 60.0, check_containerd)
+API = Check("API server", "kube-apiserver", 120.0, check_api)
+USABLE = (
+    Check("node", "kubelet", 180.0, check_node),
+    Check("service account", "kube-controller-manager", 60.0, check_service_account),
+    Check("DNS", "coredns", 60.0, check_dns),
+    Check("storage", "local-path", 60.0, check_storage),
+    Check("metrics", "metrics-server", 180.0, check_metrics),
+)
+ALL = (CONTAINERD, API, *USABLE)
+
+
+def wait_until(settings: Settings, check: Check) -> None:
+    """Poll one check until it is fulfilled.
+
+    Raises ClusterError when its process dies or the deadline passes, with what is missing and the end of the log.
+    """
+    deadline = time.monotonic() + check.deadline_seconds
+    while missing := check.probe(settings):
+        died = not is_running(settings, check.process)
+        if died or time.monotonic() > deadline:
+            why = f"{check.process} exited" if died else f"{check.deadline_seconds:.0f} s have passed"
+            tail = log_tail(settings, check.process)
+            raise ClusterError(f"{missing}, and {why}. The end of the log of {check.process}:\n{tail}")
+        time.sleep(POLL_SECONDS)
+
+
+def find_problems(settings: Settings) -> Iterator[str]:
+    """What is wrong now, in words; nothing when the cluster is usable."""
+    for check in ALL:
+        missing = check.probe(settings)
+        if missing:
+            yield missing
+
+
+def ask_dns(name: str, server: str, timeout_seconds: float) -> bool:
+    """Whether `server` answers an A question for `name` with at least one record; OSError when it is silent."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    question = b"\x12\x34\x01\x00\x00\x01" + b"\x00" * 6 + labels + b"\x00\x00\x01\x00\x01"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(timeout_seconds)
+        client.sendto(question, (server, 53))
+        reply = client.recv(4096)
+    return reply[:2] == question[:2] and reply[3] & 0x0F == 0 and int.from_bytes(reply[6:8], "big") > 0
+
+
+def _get(settings: Settings, *arguments: str) -> str:
+    return kubectl("get", *arguments, settings=settings, timeout_seconds=PROBE_SECONDS)
+
+
+def _asked(settings: Settings, missing: str, question: Callable[[], bool]) -> str | None:
+    """Turn a yes/no question to the API into a probe's answer; a refused request means no, and says why."""
+    try:
+        return None if question() else missing
+    except CommandFailed as error:
+        return f"{missing} ({str(error).rpartition('exited with')[2].strip()[-200:]})"

@@ -1,0 +1,93 @@
+"""Where the embedded cluster keeps its files and which addresses it uses; parsed once from the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+NODE_NAME = "toxicity-node"
+NETWORK_NAMESPACE = "toxicity"
+HOST_INTERFACE = "toxicity0"
+CLUSTER_DOMAIN = "cluster.local"
+
+# 198.18.0.0/15 is reserved for benchmarks (RFC 2544): no real network uses it.
+HOST_ADDRESS = "198.18.0.1"
+NODE_ADDRESS = "198.18.0.2"
+LINK_PREFIX = 30
+POD_CIDR = "198.18.64.0/18"
+SERVICE_CIDR = "198.19.0.0/16"
+API_SERVICE_ADDRESS = "198.19.0.1"
+DNS_ADDRESS = "198.19.0.10"
+API_URL = f"https://{NODE_ADDRESS}:6443"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`cache` outlives the cluster, `state` dies with it, `sources` holds the Go modules and packages.txt.
+
+    `given_kubeconfig` is the user's own cluster (KUBECONFIG): then nothing is started here.
+    """
+
+    cache: Path
+    state: Path
+    sources: Path
+    given_kubeconfig: Path | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read TOXICITY_CACHE, TOXICITY_STATE and KUBECONFIG (one file; our own counts as not given)."""
+        env = os.environ if environment is None else environment
+        state = Path(env.get("TOXICITY_STATE") or "/var/lib/toxicity-model").absolute()
+        given = Path(env["KUBECONFIG"]).absolute() if env.get("KUBECONFIG") else None
+        return cls(
+            cache=Path(env.get("TOXICITY_CACHE") or "/var/cache/toxicity-model").absolute(),
+            state=state,
+            sources=Path(__file__).resolve().parents[2],
+            given_kubeconfig=None if given == state / "kubeconfig" else given,
+        )
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig of the embedded cluster, or the user's own."""
+        return self.given_kubeconfig or self.state / "kubeconfig"
+
+    @property
+    def netns(self) -> Path:
+        return Path("/run/netns") / NETWORK_NAMESPACE
+
+    @property
+    def containers(self) -> Path:
+        """buildah's --root."""
+        return self.cache / "containers"
+
+    @property
+    def containerd_root(self) -> Path:
+        """containerd's content store and snapshots: images that were loaded survive `down`."""
+        return self.cache / "containerd"
+
+    @property
+    def containerd_socket(self) -> Path:
+        return self.state / "containerd" / "containerd.sock"
+
+    @property
+    def pki(self) -> Path:
+        return self.state / "pki"
+
+    @property
+    def config(self) -> Path:
+        return self.state / "config"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "logs"
+
+    @property
+    def pids(self) -> Path:
+        return self.state / "pids"
+
+    @property
+    def marker(self) -> Path:
+        """Present only in a folder that this program created, and so may remove."""
+        return self.state / ".toxicity-cluster"

@@ -1,0 +1,101 @@
+"""Removing the cluster: processes, containers, mounts, cgroups, network, state; and proof that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from toxicity_cluster import containerd, network
+from toxicity_cluster.cgroups import cgroup_leftovers, kill_cgroups, remove_cgroups
+from toxicity_cluster.commands import run
+from toxicity_cluster.errors import ClusterError
+from toxicity_cluster.processes import is_running, recorded_names, stop
+from toxicity_cluster.progress import Progress
+from toxicity_cluster.settings import Settings
+
+CONTAINERD_STOP_SECONDS = 15.0
+NAMESPACE_EMPTY_SECONDS = 20.0
+POLL_SECONDS = 0.1
+
+# Written outside the state folder by the CNI library and the kubelet, which offer no setting for it.
+CNI_RESULTS = Path("/var/lib/cni/results")
+CONTAINER_LOG_LINKS = Path("/var/log/containers")
+
+
+def tear_down(settings: Settings, progress: Progress) -> None:
+    """Remove everything; raises ClusterError that lists what could not be removed."""
+    with progress.step("removing the cluster"):
+        # The kubelet goes first, or it would start again what is removed. Nothing is worth a graceful end: the
+        # state goes too, and the API server alone would take up to a minute.
+        for name in sorted(recorded_names(settings), key=lambda name: name != "kubelet"):
+            if name != "containerd":
+                stop(settings, name, grace_seconds=0.0)
+        if is_running(settings, "containerd") and containerd.is_answering(settings):
+            containerd.remove_containers(settings)
+        stop(settings, "containerd", grace_seconds=CONTAINERD_STOP_SECONDS)
+        _kill_namespace(settings)
+        kill_cgroups()
+        _unmount(settings)
+        remove_cgroups()
+        network.remove_network()
+        _remove_files(settings)
+        left = find_leftovers(settings)
+        if left:
+            raise ClusterError(f"Not everything could be removed: {'; '.join(left)}.")
+
+
+def find_leftovers(settings: Settings) -> list[str]:
+    """What of a cluster is still on the machine, in words."""
+    mounts = [f"mount {path}" for path in _mounts(settings)]
+    state = [f"folder {settings.state}"] if settings.marker.exists() else []
+    return [*network.network_leftovers(settings), *mounts, *cgroup_leftovers(), *state]
+
+
+def parse_mounts(mountinfo: str, folder: Path) -> list[Path]:
+    """The mount points at or below `folder` in a /proc/self/mountinfo, deepest first."""
+    points = (Path(_unescape(line.split(" ")[4])) for line in mountinfo.splitlines())
+    ours = [point for point in points if point == folder or folder in point.parents]
+    return sorted(ours, key=lambda point: len(point.parts), reverse=True)
+
+
+def _unescape(field: str) -> str:
+    """mountinfo writes blanks and backslashes as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
+
+
+def _mounts(settings: Settings) -> list[Path]:
+    return parse_mounts(Path("/proc/self/mountinfo").read_text(), settings.state)
+
+
+def _kill_namespace(settings: Settings) -> None:
+    """End what still runs in the namespace: containerd's shims, and processes whose pid file was never written."""
+    deadline = time.monotonic() + NAMESPACE_EMPTY_SECONDS
+    while pids := network.processes_in_namespace(settings):
+        if time.monotonic() > deadline:
+            raise ClusterError(f"Processes {pids} of the cluster do not die.")
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(POLL_SECONDS)
+
+
+def _unmount(settings: Settings) -> None:
+    for point in _mounts(settings):
+        run(["umount", "--lazy", str(point)])
+
+
+def _remove_files(settings: Settings) -> None:
+    """Remove the state folder if it is ours, never through a mount, and what lies outside it."""
+    for link in CONTAINER_LOG_LINKS.glob("*.log") if CONTAINER_LOG_LINKS.is_dir() else ():
+        if link.is_symlink() and settings.state in Path(os.readlink(link)).parents:
+            link.unlink()
+    for result in CNI_RESULTS.glob("toxicity-*") if CNI_RESULTS.is_dir() else ():
+        result.unlink()
+    if settings.marker.exists() and not _mounts(settings):
+        shutil.rmtree(settings.state)

@@ -1,0 +1,1 @@
+"""The operator: looks at a ToxicityModel and its children, applies what is missing, reports in status."""

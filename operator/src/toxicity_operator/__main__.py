@@ -1,0 +1,53 @@
+"""`python -m toxicity_operator`: reads the environment, checks that the API is served, runs kopf."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from toxicity_operator.settings import OperatorSettings
+
+logger = logging.getLogger("toxicity_operator")
+
+
+def main() -> int:
+    """Runs the operator. Returns the exit code: 2 for a bad environment, 1 without the API."""
+    from toxicity_operator.errors import ClusterError
+    from toxicity_operator.logs import configure_logging
+
+    try:
+        settings = OperatorSettings.from_environment(os.environ)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    configure_logging(settings.log_level)
+    try:
+        _run(settings)
+    except ClusterError as error:
+        logger.error("cluster_unusable", extra={"problem": str(error)})
+        return 1
+    return 0
+
+
+def _run(settings: OperatorSettings) -> None:
+    import kopf
+
+    from toxicity_operator import handlers  # noqa: F401  registers the triggers
+    from toxicity_operator.cluster import KubernetesCluster, connect
+    from toxicity_operator.controller import Controller
+
+    cluster = KubernetesCluster(connect())
+    cluster.require_api()
+    logger.info("operator_starts", extra={"namespaces": settings.namespaces or "all"})
+    kopf.run(
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        liveness_endpoint=f"http://0.0.0.0:{settings.liveness_port}/healthz",
+        memo=kopf.Memo(controller=Controller(cluster, settings)),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

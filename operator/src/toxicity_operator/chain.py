@@ -1,0 +1,122 @@
+"""The chain of stages and their fingerprints: what each is made of, and so when it must run again.
+
+A fingerprint hashes a stage's part of the spec, the fingerprint of the stage before, and its image. Fields equal
+to their default are left out, so that a later version's new field does not re-run what is done. How a pod is
+placed and how large it is do not change its result; they enter only the Job's name, so that a stage that failed
+for lack of memory runs again when it is given more, and a stage that succeeded does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from toxicity_api.base import Document
+from toxicity_api.spec import ToxicityModelSpec
+from toxicity_operator import names
+from toxicity_operator.model import Model
+from toxicity_operator.settings import Images, OperatorSettings
+
+FINGERPRINT_LENGTH = 12
+PLACEMENT = {"resources", "node_selector", "tolerations", "backoff_limit", "active_deadline_seconds"}
+REPLICATION = {"replicas", "autoscaling", "strategy", "node_selector", "tolerations"}
+
+
+@dataclass(frozen=True)
+class JobStage:
+    """One stage that runs as a Job."""
+
+    component: str
+    fingerprint: str
+    job_name: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The stages a spec asks for; None for a stage that it switches off."""
+
+    train: JobStage
+    quantize: JobStage | None
+    serving_fingerprint: str
+    loadtest: JobStage | None
+
+    @property
+    def model_stage(self) -> JobStage:
+        """The stage whose weights are served."""
+        return self.quantize or self.train
+
+    def job_names(self) -> frozenset[str]:
+        """Names of the Jobs that this spec may have; any other Job is obsolete."""
+        return frozenset(stage.job_name for stage in (self.train, self.quantize, self.loadtest) if stage)
+
+
+def fingerprint(parts: Mapping[str, object]) -> str:
+    """Hash of JSON-ready parts, equal for equal content whatever the order of keys."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
+
+
+def content(document: Document, exclude: set[str] | None = None) -> dict[str, object]:
+    """The fields of a document that differ from their defaults, as JSON-ready data."""
+    return document.model_dump(
+        mode="json", by_alias=True, exclude=exclude, exclude_defaults=True, exclude_none=True
+    )
+
+
+def stage_images(spec: ToxicityModelSpec, defaults: Images) -> Images:
+    """The images of the stages: the resource's own where it names one."""
+    return Images(
+        training=spec.images.training or defaults.training,
+        quantization=spec.images.quantization or defaults.quantization,
+        serving=spec.images.serving or defaults.serving,
+        loadtest=spec.images.loadtest or defaults.loadtest,
+    )
+
+
+def dataset_fingerprint(spec: ToxicityModelSpec) -> str:
+    """Fingerprint of the data's source; names the folder it is copied to."""
+    return fingerprint(content(spec.dataset, {"text_column", "label_column", "split"}))
+
+
+def base_model_fingerprint(spec: ToxicityModelSpec) -> str:
+    """Fingerprint of the base model's source; names the folder it is copied to."""
+    source = content(spec.base_model)
+    hub = source.get("huggingFace")
+    if isinstance(hub, dict):
+        source["huggingFace"] = {key: value for key, value in hub.items() if key != "secretName"}
+    return fingerprint(source)
+
+
+def _job_stage(model: Model, component: str, spec: Document, inputs: Mapping[str, object]) -> JobStage:
+    result = fingerprint({**inputs, "spec": content(spec, PLACEMENT)})
+    attempt = fingerprint({"result": result, "placement": content(spec, set(type(spec).model_fields) - PLACEMENT)})
+    return JobStage(component, result, names.job_name(model.name, component, attempt))
+
+
+def build_chain(model: Model, settings: OperatorSettings) -> Chain:
+    """The stages that the model's spec asks for, each chained to the one before."""
+    spec, images = model.spec, stage_images(model.spec, settings.images)
+    train_inputs = {
+        "image": images.training,
+        "dataset": content(spec.dataset),
+        "baseModel": base_model_fingerprint(spec),
+    }
+    train = _job_stage(model, names.TRAIN, spec.training, train_inputs)
+    quantize = None
+    if spec.quantization.method != "none":
+        inputs = {"image": images.quantization, "upstream": train.fingerprint}
+        quantize = _job_stage(model, names.QUANTIZE, spec.quantization, inputs)
+    serving = fingerprint(
+        {
+            "image": images.serving,
+            "upstream": (quantize or train).fingerprint,
+            "spec": content(spec.serving, REPLICATION),
+        }
+    )
+    loadtest = None
+    if spec.load_test.enabled:
+        loadtest_inputs = {"image": images.loadtest, "upstream": serving}
+        loadtest = _job_stage(model, names.LOADTEST, spec.load_test, loadtest_inputs)
+    return Chain(train, quantize, serving, loadtest)

@@ -1,0 +1,149 @@
+"""The API server, behind the Cluster protocol of `reconcile`: the only module that knows the Kubernetes client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import DynamicClient
+from urllib3.exceptions import HTTPError
+
+from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
+from toxicity_operator import names
+from toxicity_operator.errors import ClusterError
+from toxicity_operator.events import Event
+from toxicity_operator.model import Identity
+
+Raw = Mapping[str, Any]
+
+TIMEOUT_SECONDS = (5, 30)
+POOL_SIZE = 32
+APPLY = "application/apply-patch+yaml"
+MODEL_API = f"{API_GROUP}/{API_VERSION}"
+EVENT_MESSAGE_LIMIT = 1000
+
+CHILD_KINDS: tuple[tuple[str, str, str], ...] = (
+    ("batch/v1", "Job", "jobs"),
+    ("apps/v1", "Deployment", "deployments"),
+    ("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    ("v1", "Service", "services"),
+    ("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
+    ("v1", "ServiceAccount", "serviceaccounts"),
+    ("rbac.authorization.k8s.io/v1", "Role", "roles"),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
+    ("v1", "Pod", "pods"),
+)
+"""Pods last: a Job that is seen as finished then has its pods seen at least as late."""
+
+PLURALS = {(api, kind): plural for api, kind, plural in (*CHILD_KINDS, (MODEL_API, KIND, PLURAL))}
+
+
+def connect() -> client.ApiClient:
+    """A client from the pod's service account, else from KUBECONFIG. Raises ClusterError when there is neither."""
+    settings = client.Configuration()
+    try:
+        config.load_incluster_config(settings)
+    except config.ConfigException:
+        try:
+            config.load_kube_config(client_configuration=settings)
+        except config.ConfigException as error:
+            raise ClusterError(f"no way to reach a cluster: {error}", 0) from error
+    settings.connection_pool_maxsize = POOL_SIZE
+    return client.ApiClient(settings)
+
+
+class KubernetesCluster:
+    """Blocking requests, each with a timeout; call it from a thread."""
+
+    def __init__(self, api_client: client.ApiClient) -> None:
+        # the raw requests of the dynamic client suffice; its discovery would ask for every API group
+        self._client = DynamicClient(api_client, discoverer=lambda *_: None)
+
+    def require_api(self) -> None:
+        """Raises ClusterError when the API server does not serve the ToxicityModel kind."""
+        self._request("get", f"/apis/{MODEL_API}")
+
+    def get_model(self, namespace: str, name: str) -> Raw | None:
+        try:
+            return self._request("get", _path(MODEL_API, KIND, namespace, name))
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def list_children(self, namespace: str, name: str) -> list[Raw]:
+        selector = f"{names.MODEL_LABEL}={name}"
+        children: list[Raw] = []
+        for api_version, kind, _ in CHILD_KINDS:
+            answer = self._request("get", _path(api_version, kind, namespace), label_selector=selector)
+            children += [{**item, "apiVersion": api_version, "kind": kind} for item in answer["items"]]
+        return children
+
+    def apply(self, body: Raw) -> None:
+        metadata = body["metadata"]
+        path = _path(body["apiVersion"], body["kind"], metadata["namespace"], metadata["name"])
+        self._apply(path, body)
+
+    def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
+        path = _path(api_version, kind, namespace, name)
+        try:
+            self._request("delete", path, propagation_policy="Background")
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+
+    def apply_status(self, identity: Identity, status: Raw) -> None:
+        metadata = {"name": identity.name, "namespace": identity.namespace, "uid": identity.uid}
+        body = {"apiVersion": MODEL_API, "kind": KIND, "metadata": metadata, "status": status}
+        self._apply(_path(MODEL_API, KIND, identity.namespace, identity.name) + "/status", body)
+
+    def record_event(self, identity: Identity, event: Event) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{identity.name}.", "namespace": identity.namespace},
+            "involvedObject": {**identity.reference(), "namespace": identity.namespace},
+            "type": event.type,
+            "reason": event.reason,
+            "message": event.message[:EVENT_MESSAGE_LIMIT],
+            "source": {"component": names.FIELD_MANAGER},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        self._request("post", f"/api/v1/namespaces/{identity.namespace}/events", body)
+
+    def _apply(self, path: str, body: Raw) -> None:
+        options = {"field_manager": names.FIELD_MANAGER, "force_conflicts": True, "content_type": APPLY}
+        self._request("patch", path, body, **options)
+
+    def _request(self, method: str, path: str, body: Raw | None = None, **options: Any) -> dict[str, Any]:
+        # the client extends default lists that it is not given, so both are passed anew each time
+        parameters = {"query_params": [], "header_params": {}, "_request_timeout": TIMEOUT_SECONDS, **options}
+        try:
+            response = self._client.request(method, path, body, serialize=False, **parameters)
+            answer: dict[str, Any] = json.loads(response.data)
+        except ApiException as error:
+            raise ClusterError(f"{method} {path}: {_explanation(error)}", error.status or 0) from error
+        except HTTPError as error:
+            raise ClusterError(f"{method} {path}: {error}", 0) from error
+        return answer
+
+
+def _path(api_version: str, kind: str, namespace: str, name: str | None = None) -> str:
+    root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+    path = f"{root}/namespaces/{namespace}/{PLURALS[api_version, kind]}"
+    return path if name is None else f"{path}/{name}"
+
+
+def _explanation(error: ApiException) -> str:
+    """The API server's own sentence, which names the field or the missing right."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"

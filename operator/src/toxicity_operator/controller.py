@@ -1,0 +1,81 @@
+"""When to reconcile: on every event of a resource or a child, and every so often; one pass per resource at a time.
+
+Passes run in threads, since the client blocks. A trigger that comes while another one already waits is dropped:
+the waiting pass will see everything that this one would. What failed is tried again at the next resync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from toxicity_operator.errors import ClusterError, is_transient
+from toxicity_operator.reconcile import Cluster, reconcile
+from toxicity_operator.settings import OperatorSettings
+
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""Namespace and name of a resource."""
+
+
+class Controller:
+    """Owns the locks and the list of known resources; they die with the resource."""
+
+    def __init__(self, cluster: Cluster, settings: OperatorSettings) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._locks: dict[Key, asyncio.Lock] = {}
+        self._waiting: set[Key] = set()
+        self._resync: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins the resync in the running event loop."""
+        self._resync = asyncio.create_task(self._resync_forever(), name="resync")
+
+    def is_alive(self) -> bool:
+        """Whether the resync still runs."""
+        return self._resync is not None and not self._resync.done()
+
+    def stop(self) -> None:
+        """Ends the resync; passes that run are finished."""
+        if self._resync is not None:
+            self._resync.cancel()
+
+    async def trigger(self, key: Key) -> None:
+        """One pass over the resource, unless one that has not begun yet will do."""
+        if key in self._waiting:
+            return
+        self._waiting.add(key)
+        try:
+            async with self._locks.setdefault(key, asyncio.Lock()):
+                self._waiting.discard(key)
+                await asyncio.to_thread(self._pass, key)
+        finally:
+            self._waiting.discard(key)
+
+    def forget(self, key: Key) -> None:
+        """The resource is gone; its children follow through their owner references."""
+        self._locks.pop(key, None)
+
+    def _pass(self, key: Key) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        try:
+            failure = reconcile(self._cluster, self._settings, *key, now).failure
+        except ClusterError as error:
+            failure = error
+        if failure is not None:
+            level = logging.WARNING if is_transient(failure) else logging.ERROR
+            fields = {"namespace": key[0], "model": key[1], "problem": str(failure)}
+            logger.log(level, "reconcile_failed", extra=fields)
+
+    async def _resync_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.resync_seconds)
+            keys = list(self._locks)
+            results = await asyncio.gather(*map(self.trigger, keys), return_exceptions=True)
+            for key, result in zip(keys, results, strict=True):
+                if isinstance(result, BaseException):
+                    fields = {"namespace": key[0], "model": key[1]}
+                    logger.error("reconcile_crashed", extra=fields, exc_info=result)

@@ -1,0 +1,61 @@
+"""Events for people: what changed between two statuses, told once the newer one is written. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from toxicity_api.conditions import Condition, ConditionType
+from toxicity_api.status import StageRecord, ToxicityModelStatus
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of `kubectl describe`."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def derive_events(old: ToxicityModelStatus, new: ToxicityModelStatus) -> list[Event]:
+    """Begin, end and failure of stages, the gate's verdict, and serving coming or going."""
+    pairs = (
+        (old.training, new.training, "Training"),
+        (old.quantization, new.quantization, "Quantization"),
+        (old.load_test_job, new.load_test_job, "LoadTest"),
+    )
+    events = [event for before, after, word in pairs for event in _of_stage(before, after, word)]
+    return events + _of_conditions(old, new)
+
+
+def _of_stage(old: StageRecord | None, new: StageRecord | None, word: str) -> list[Event]:
+    if new is None:
+        return []
+    same_run = old is not None and (old.fingerprint, old.job_name) == (new.fingerprint, new.job_name)
+    events = [] if same_run else [Event("Normal", f"{word}Started", f"Job {new.job_name} was started")]
+    if new.outcome == "Running" or (same_run and old is not None and old.outcome == new.outcome):
+        return events
+    if new.outcome == "Failed":
+        return [*events, Event("Warning", f"{word}Failed", f"{new.reason}: {new.message}")]
+    return [*events, Event("Normal", f"{word}Succeeded", f"Job {new.job_name} succeeded")]
+
+
+def _of_conditions(old: ToxicityModelStatus, new: ToxicityModelStatus) -> list[Event]:
+    before = {condition.type: condition for condition in old.conditions}
+    events = []
+    for condition in new.conditions:
+        was = before.get(condition.type)
+        if was is None or was.status != condition.status:
+            events += _of_condition(condition, first=was is None)
+    return events
+
+
+def _of_condition(condition: Condition, *, first: bool) -> list[Event]:
+    good = condition.status == "True"
+    if condition.type == ConditionType.QUALITY_ACCEPTED and condition.status != "Unknown":
+        word = "QualityAccepted" if good else "QualityRefused"
+        return [Event("Normal" if good else "Warning", word, condition.message)]
+    if condition.type == ConditionType.READY and not (first and not good):
+        return [Event("Normal" if good else "Warning", "Ready" if good else "NotReady", condition.message)]
+    return []

@@ -1,0 +1,151 @@
+"""What the children share: labels, ownership, the hash of what was applied, security, volumes, environment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from toxicity_api.base import Document
+from toxicity_api.spec import PodFields
+from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE
+from toxicity_operator import names
+from toxicity_operator.model import Model
+
+Manifest = dict[str, Any]
+
+ARTIFACTS = "/artifacts"
+USER_ID = 10001
+GPU_RESOURCE = "nvidia.com/gpu"
+DEFAULT_REQUESTS = {"cpu": "1", "memory": "2Gi"}
+
+
+def manifest(api_version: str, kind: str, model: Model, name: str, component: str, **fields: Any) -> Manifest:
+    """A child owned by the model, with its labels and its namespace; `fields` are the rest of it."""
+    metadata = {
+        "name": name,
+        "namespace": model.namespace,
+        "labels": names.labels(model.name, component),
+        "ownerReferences": [model.identity.owner_reference()],
+    }
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **fields}
+
+
+def content_hash(body: Mapping[str, Any]) -> str:
+    """Hash of a manifest without its applied-hash annotation."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def seal(body: Manifest) -> Manifest:
+    """The manifest with the hash of itself in an annotation, by which a later look knows it is up to date."""
+    metadata = body["metadata"]
+    annotations = {**metadata.get("annotations", {}), names.APPLIED_HASH: content_hash(body)}
+    return {**body, "metadata": {**metadata, "annotations": annotations}}
+
+
+def security_context() -> Manifest:
+    """Of a container; passes the `restricted` Pod Security level."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def pod_security_context() -> Manifest:
+    """Of a pod: one user of no rights, who owns what is written to the volume."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER_ID,
+        "runAsGroup": USER_ID,
+        "fsGroup": USER_ID,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def env(variables: Mapping[str, str]) -> list[Manifest]:
+    """Environment variables in the given order."""
+    return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def stage_env(config: Document, pod: PodFields, *, offline: bool = True) -> dict[str, str]:
+    """What every stage container gets: its configuration, a writable home, as many threads as it may use."""
+    offline_env = {"HF_HUB_OFFLINE": "1"} if offline else {}
+    threads = thread_count(pod)
+    thread_env = {"OMP_NUM_THREADS": str(threads)} if pod.gpus == 0 and threads else {}
+    document = config.model_dump_json(by_alias=True, exclude_none=True)
+    return {STAGE_CONFIG_VARIABLE: document, "HOME": "/tmp", **offline_env, **thread_env}
+
+
+def thread_count(pod: PodFields) -> int | None:
+    """The CPU limit rounded up, at least 1; None without a limit."""
+    limit = pod.resources.limits.get("cpu")
+    if limit is None:
+        return None
+    text = str(limit)
+    cores = float(text[:-1]) / 1000 if text.endswith("m") else float(text)
+    return max(1, math.ceil(cores))
+
+
+def resources(pod: PodFields, default_requests: Mapping[str, str] = DEFAULT_REQUESTS) -> Manifest:
+    """Requests and limits of a stage's container: as in the spec, the GPUs, a request for the rest."""
+    gpus = {GPU_RESOURCE: pod.gpus} if pod.gpus else {}
+    limits = {**pod.resources.limits, **gpus}
+    implied = {key: value for key, value in default_requests.items() if key not in limits}
+    requests = {**implied, **pod.resources.requests, **gpus}
+    both = {"requests": requests, "limits": limits}
+    return {kind: amounts for kind, amounts in both.items() if amounts}
+
+
+def placement(pod: PodFields) -> Manifest:
+    """The pod fields that say where it may run."""
+    fields: Manifest = {}
+    if pod.node_selector:
+        fields["nodeSelector"] = dict(pod.node_selector)
+    if pod.tolerations:
+        fields["tolerations"] = [toleration.to_wire() for toleration in pod.tolerations]
+    return fields
+
+
+def artifacts_volume(model: Model, *, read_only: bool) -> tuple[Manifest, Manifest]:
+    """The model's volume and its mount."""
+    claim = model.spec.storage.claim_name or names.claim_name(model.name)
+    mount: Manifest = {"name": "artifacts", "mountPath": ARTIFACTS}
+    if read_only:
+        mount["readOnly"] = True
+    return {"name": "artifacts", "persistentVolumeClaim": {"claimName": claim}}, mount
+
+
+def scratch_volumes() -> tuple[list[Manifest], list[Manifest]]:
+    """Volumes and mounts of /tmp and of shared memory, since the root file system is read-only."""
+    volumes: list[Manifest] = [
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
+    ]
+    return volumes, [
+        {"name": "tmp", "mountPath": "/tmp"},
+        {"name": "shared-memory", "mountPath": "/dev/shm"},
+    ]
+
+
+def container(name: str, image: str, **fields: Any) -> Manifest:
+    """A container with what all of ours have in common."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": security_context(),
+        **fields,
+    }
+
+
+def pod_template(model: Model, component: str, spec: Manifest) -> Manifest:
+    """A pod template with the component's labels and the pod fields that all of ours have."""
+    common = {"securityContext": pod_security_context(), "automountServiceAccountToken": False}
+    return {"metadata": {"labels": names.labels(model.name, component)}, "spec": {**common, **spec}}

@@ -1,0 +1,36 @@
+"""What lets the load test write its figures, and nothing else: an account, a role, a binding."""
+
+from __future__ import annotations
+
+from toxicity_api.base import API_GROUP, PLURAL
+from toxicity_operator import names
+from toxicity_operator.manifests.common import Manifest, manifest
+from toxicity_operator.model import Model
+
+
+def build_loadtest_access(model: Model) -> list[Manifest]:
+    """ServiceAccount, Role and RoleBinding; every rule names the one object it is about."""
+    name = names.loadtest_account_name(model.name)
+    rules = [
+        _rule(API_GROUP, PLURAL, model.name, "get"),
+        _rule(API_GROUP, f"{PLURAL}/status", model.name, "patch"),
+        _rule("apps", "deployments", names.serving_name(model.name), "get"),
+    ]
+    group = "rbac.authorization.k8s.io"
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": model.namespace}
+    account = manifest("v1", "ServiceAccount", model, name, names.LOADTEST, automountServiceAccountToken=False)
+    role = manifest(f"{group}/v1", "Role", model, name, names.LOADTEST, rules=rules)
+    binding = manifest(
+        f"{group}/v1",
+        "RoleBinding",
+        model,
+        name,
+        names.LOADTEST,
+        roleRef={"apiGroup": group, "kind": "Role", "name": name},
+        subjects=[subject],
+    )
+    return [account, role, binding]
+
+
+def _rule(group: str, resource: str, name: str, verb: str) -> Manifest:
+    return {"apiGroups": [group], "resources": [resource], "resourceNames": [name], "verbs": [verb]}

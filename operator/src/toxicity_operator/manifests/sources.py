@@ -1,0 +1,132 @@
+"""How the data set and the base model reach the training pod.
+
+Volumes and ConfigMaps are mounted and used in place. An image is run as an init container that copies its files
+to the model's volume; it needs no shell, since the training image lends it a static busybox. A hub model is
+downloaded to the same place. A folder that is already there is not made again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from toxicity_api.spec import HubModel, ImageFile, ToxicityModelSpec, VolumeFile
+from toxicity_operator.chain import base_model_fingerprint, dataset_fingerprint
+from toxicity_operator.manifests.common import ARTIFACTS, Manifest, container, env
+
+TOOLS = "/tools"
+BUSYBOX = f"{TOOLS}/busybox"
+SMALL = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+
+# $0 is the busybox itself: the image has no commands of its own
+COPY_SCRIPT = """\
+set -eu
+b=$0; source=$1; target=$2; partial=$2.tmp-$HOSTNAME
+if [ -d "$target" ]; then exit 0; fi
+$b rm -rf "$partial"
+$b mkdir -p "$partial"
+if [ -d "$source" ]; then $b cp -RL "$source/." "$partial/"; else $b cp -L "$source" "$partial/"; fi
+$b chmod -R u+rwX "$partial"
+$b mv -T "$partial" "$target" || { $b rm -rf "$partial"; [ -d "$target" ]; }
+"""
+
+DOWNLOAD_SCRIPT = """\
+import os, shutil, socket, sys
+from huggingface_hub import snapshot_download
+repo, revision, target = sys.argv[1:]
+if os.path.isdir(target):
+    sys.exit(0)
+partial = f"{target}.tmp-{socket.gethostname()}"
+shutil.rmtree(partial, ignore_errors=True)
+patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
+snapshot_download(repo, revision=revision, local_dir=partial, allow_patterns=patterns)
+os.rename(partial, target)
+"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the training finds something, and what the pod needs for it to be there."""
+
+    path: Path
+    volumes: list[Manifest] = field(default_factory=list)
+    mounts: list[Manifest] = field(default_factory=list)
+    init_containers: list[Manifest] = field(default_factory=list)
+
+    @property
+    def needs_tools(self) -> bool:
+        """Whether an init container runs an image that may have no shell."""
+        return any(item.get("command", [""])[0] == BUSYBOX for item in self.init_containers)
+
+
+def dataset_source(spec: ToxicityModelSpec, artifacts: Manifest) -> Source:
+    """The file with the comments; `artifacts` is the mount of the model's volume."""
+    dataset = spec.dataset
+    if dataset.config_map:
+        volume = {"name": "dataset", "configMap": {"name": dataset.config_map.name}}
+        mount = {"name": "dataset", "mountPath": "/data/dataset", "readOnly": True}
+        return Source(Path("/data/dataset", dataset.config_map.key), [volume], [mount])
+    if dataset.persistent_volume_claim:
+        return _from_claim("dataset", dataset.persistent_volume_claim)
+    if dataset.image:
+        target = Path(ARTIFACTS, f"dataset-{dataset_fingerprint(spec)}")
+        copy = _copy_container("dataset", dataset.image, target, artifacts)
+        return Source(target / PurePosixPath(dataset.image.path).name, init_containers=[copy])
+    raise ValueError("dataset has no source")
+
+
+def base_model_source(spec: ToxicityModelSpec, artifacts: Manifest, training_image: str) -> Source:
+    """The folder of the base model; `artifacts` is the mount of the model's volume."""
+    base = spec.base_model
+    target = Path(ARTIFACTS, f"base-model-{base_model_fingerprint(spec)}")
+    if base.persistent_volume_claim:
+        return _from_claim("base-model", base.persistent_volume_claim)
+    if base.image:
+        return Source(target, init_containers=[_copy_container("base-model", base.image, target, artifacts)])
+    if base.hugging_face:
+        return Source(target, init_containers=[_download(base.hugging_face, target, artifacts, training_image)])
+    raise ValueError("baseModel has no source")
+
+
+def tools_container(training_image: str) -> Manifest:
+    """The init container that lends the training image's static busybox to images without a shell."""
+    return container(
+        "tools",
+        training_image,
+        command=["cp", "/usr/bin/busybox", BUSYBOX],
+        resources=SMALL,
+        volumeMounts=[{"name": "tools", "mountPath": TOOLS}],
+    )
+
+
+def _from_claim(name: str, source: VolumeFile) -> Source:
+    volume = {"name": name, "persistentVolumeClaim": {"claimName": source.claim_name, "readOnly": True}}
+    mount = {"name": name, "mountPath": f"/data/{name}", "readOnly": True}
+    return Source(Path("/data", name, source.path.lstrip("/")), [volume], [mount])
+
+
+def _copy_container(name: str, source: ImageFile, target: Path, artifacts: Manifest) -> Manifest:
+    return container(
+        name,
+        source.reference,
+        command=[BUSYBOX, "sh", "-c", COPY_SCRIPT, BUSYBOX],
+        args=[source.path, str(target)],
+        resources=SMALL,
+        volumeMounts=[artifacts, {"name": "tools", "mountPath": TOOLS, "readOnly": True}],
+    )
+
+
+def _download(hub: HubModel, target: Path, artifacts: Manifest, image: str) -> Manifest:
+    variables = env({"HOME": "/tmp"})
+    if hub.secret_name:
+        secret = {"name": hub.secret_name, "key": "HF_TOKEN"}
+        variables.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}})
+    return container(
+        "base-model",
+        image,
+        command=["python", "-c", DOWNLOAD_SCRIPT],
+        args=[hub.repo, hub.revision, str(target)],
+        env=variables,
+        resources=SMALL,
+        volumeMounts=[artifacts, {"name": "tmp", "mountPath": "/tmp"}],
+    )

@@ -1,0 +1,22 @@
+"""The volume that every stage of a model reads and writes."""
+
+from __future__ import annotations
+
+from toxicity_operator import names
+from toxicity_operator.manifests.common import Manifest, manifest
+from toxicity_operator.model import Model
+
+
+def build_claim(model: Model) -> Manifest | None:
+    """The PersistentVolumeClaim; None when the spec names an existing one."""
+    storage = model.spec.storage
+    if storage.claim_name:
+        return None
+    spec: Manifest = {
+        "accessModes": list(storage.access_modes),
+        "resources": {"requests": {"storage": storage.size}},
+    }
+    if storage.storage_class_name is not None:
+        spec["storageClassName"] = storage.storage_class_name
+    name = names.claim_name(model.name)
+    return manifest("v1", "PersistentVolumeClaim", model, name, names.STORAGE, spec=spec)

@@ -1,0 +1,66 @@
+"""Every name, label and annotation key of the operator; no other module formats one."""
+
+from __future__ import annotations
+
+from toxicity_api.base import API_GROUP
+
+FIELD_MANAGER = "toxicity-operator"
+
+MODEL_LABEL = f"{API_GROUP}/model"
+COMPONENT_LABEL = f"{API_GROUP}/component"
+FINGERPRINT_LABEL = f"{API_GROUP}/fingerprint"
+
+APPLIED_HASH = f"{API_GROUP}/applied-hash"
+"""Annotation: hash of the manifest as the operator last applied it."""
+
+SERVING_FINGERPRINT = f"{API_GROUP}/serving-fingerprint"
+"""Annotation of the Deployment: fingerprint of everything its pods are made of."""
+
+MODEL_FINGERPRINT = f"{API_GROUP}/model-fingerprint"
+"""Annotation of the Deployment: fingerprint of the stage that made the weights."""
+
+NAME_SUFFIX_LENGTH = 8
+
+TRAIN, QUANTIZE, SERVE, LOADTEST, STORAGE = "train", "quantize", "serve", "loadtest", "storage"
+JOB_COMPONENTS = (TRAIN, QUANTIZE, LOADTEST)
+
+
+def job_name(model: str, component: str, attempt: str) -> str:
+    """Name of a stage Job: the same inputs give the same name, so that a second one cannot come to be."""
+    return f"{model}-{component}-{attempt[:NAME_SUFFIX_LENGTH]}"
+
+
+def serving_name(model: str) -> str:
+    """Name of the Deployment, the Service and the HorizontalPodAutoscaler."""
+    return f"{model}-serve"
+
+
+def loadtest_account_name(model: str) -> str:
+    """Name of the load test's ServiceAccount, Role and RoleBinding."""
+    return f"{model}-loadtest"
+
+
+def claim_name(model: str) -> str:
+    """Name of the artifact volume that the operator makes."""
+    return f"{model}-artifacts"
+
+
+def service_url(model: str, namespace: str) -> str:
+    """URL of the Service inside the cluster."""
+    return f"http://{serving_name(model)}.{namespace}.svc"
+
+
+def selector_labels(model: str, component: str) -> dict[str, str]:
+    """The labels that find a component's pods; they never change, since a Deployment's selector cannot."""
+    return {MODEL_LABEL: model, COMPONENT_LABEL: component}
+
+
+def labels(model: str, component: str) -> dict[str, str]:
+    """All labels of a child."""
+    return {
+        "app.kubernetes.io/name": "toxicity-model",
+        "app.kubernetes.io/instance": model,
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/managed-by": FIELD_MANAGER,
+        **selector_labels(model, component),
+    }

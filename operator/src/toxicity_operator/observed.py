@@ -1,0 +1,201 @@
+"""A frozen view of a resource's children, read from raw objects once; the deciding code sees only this."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from toxicity_api.results import StageResult
+from toxicity_operator import names
+
+Raw = Mapping[str, Any]
+JobOutcome = Literal["Running", "Succeeded", "Failed"]
+MESSAGE_LIMIT = 800
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A stage Job and what its newest telling pod said."""
+
+    name: str
+    component: str
+    fingerprint: str
+    outcome: JobOutcome
+    reason: str
+    message: str
+    started_at: str | None
+    finished_at: str | None
+    result: StageResult | None
+
+
+@dataclass(frozen=True)
+class DeploymentState:
+    """The serving Deployment. `rolled_out`: no pod of an earlier template is left."""
+
+    serving_fingerprint: str
+    model_fingerprint: str
+    replicas: int
+    ready_replicas: int
+    rolled_out: bool
+    trouble: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that exists for one resource."""
+
+    hashes: Mapping[tuple[str, str], str]
+    jobs: tuple[JobState, ...]
+    deployment: DeploymentState | None
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether the child exists."""
+        return (kind, name) in self.hashes
+
+    @cached_property
+    def jobs_by_name(self) -> Mapping[str, JobState]:
+        return {job.name: job for job in self.jobs}
+
+
+def from_objects(objects: Iterable[Raw]) -> Observed:
+    """The view of raw objects (Jobs, their pods, the Deployment and the rest), each with its `kind`."""
+    everything = list(objects)
+    pods = [item for item in everything if item["kind"] == "Pod"]
+    children = [item for item in everything if item["kind"] != "Pod"]
+    jobs = tuple(_job_state(item, pods) for item in children if item["kind"] == "Job")
+    deployments = [item for item in children if item["kind"] == "Deployment"]
+    return Observed(
+        hashes={(item["kind"], item["metadata"]["name"]): _applied_hash(item) for item in children},
+        jobs=jobs,
+        deployment=_deployment_state(deployments[0], pods) if deployments else None,
+    )
+
+
+def _applied_hash(item: Raw) -> str:
+    return str(item["metadata"].get("annotations", {}).get(names.APPLIED_HASH, ""))
+
+
+def _label(item: Raw, key: str) -> str:
+    return str(item["metadata"].get("labels", {}).get(key, ""))
+
+
+def _job_state(job: Raw, pods: list[Raw]) -> JobState:
+    name, component, status = job["metadata"]["name"], _label(job, names.COMPONENT_LABEL), job.get("status", {})
+    end = _finished_condition(status)
+    own = sorted(
+        (pod for pod in pods if _is_owned_by(pod, job)),
+        key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")),
+        reverse=True,
+    )
+    outcome: JobOutcome = "Running" if end is None else "Succeeded" if end["type"] == "Complete" else "Failed"
+    result = _stage_result(own, component, outcome)
+    reason, message = "", next(map(_container_trouble, own), "")
+    if outcome == "Failed":
+        reason, message = _failure(end or {}, own, result)
+    return JobState(
+        name=name,
+        component=component,
+        fingerprint=_label(job, names.FINGERPRINT_LABEL),
+        outcome=outcome,
+        reason=reason,
+        message=message,
+        started_at=status.get("startTime"),
+        finished_at=status.get("completionTime") or (end or {}).get("lastTransitionTime"),
+        result=result,
+    )
+
+
+def _is_owned_by(pod: Raw, job: Raw) -> bool:
+    return any(owner["uid"] == job["metadata"]["uid"] for owner in pod["metadata"].get("ownerReferences", []))
+
+
+def _finished_condition(status: Raw) -> Raw | None:
+    conditions = status.get("conditions", [])
+    return next((c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
+
+
+def _stage_result(pods: list[Raw], component: str, outcome: JobOutcome) -> StageResult | None:
+    """The newest result document that says the same as the Job: a pod that failed first does not speak for it."""
+    wanted = {"Running": None, "Succeeded": "succeeded", "Failed": "failed"}[outcome]
+    for pod in pods:
+        for status in pod.get("status", {}).get("containerStatuses", []):
+            terminated = status.get("state", {}).get("terminated") or {}
+            result = _parse_result(terminated.get("message", "")) if status["name"] == component else None
+            if result is not None and result.outcome == wanted:
+                return result
+    return None
+
+
+def _parse_result(text: str) -> StageResult | None:
+    try:
+        return StageResult.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def _failure(condition: Raw, pods: list[Raw], result: StageResult | None) -> tuple[str, str]:
+    """Reason and message of a failed Job, the most telling source first: stage, container, Job."""
+    if result is not None:
+        return _camel(result.reason), result.message[:MESSAGE_LIMIT]
+    if condition.get("reason") != "DeadlineExceeded":
+        for pod in pods:
+            words = _container_trouble(pod)
+            if words:
+                return "JobFailed", words
+    reason = str(condition.get("reason") or "JobFailed")
+    return _camel(reason), str(condition.get("message") or reason)[:MESSAGE_LIMIT]
+
+
+def _camel(reason: str) -> str:
+    return reason if re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", reason) else "JobFailed"
+
+
+def _container_trouble(pod: Raw) -> str:
+    """Why a pod's container stopped or cannot start, in words; empty when nothing is wrong."""
+    status = pod.get("status", {})
+    for kind, key in (("init container", "initContainerStatuses"), ("container", "containerStatuses")):
+        for container in status.get(key, []):
+            words = _state_words(container)
+            if words:
+                return f"{kind} {container['name']} of pod {pod['metadata']['name']} {words}"
+    for condition in status.get("conditions", []):
+        if condition.get("reason") == "Unschedulable" and condition["status"] == "False":
+            return f"pod {pod['metadata']['name']} cannot be scheduled: {condition.get('message', '')}"[
+                :MESSAGE_LIMIT
+            ]
+    return ""
+
+
+def _state_words(container: Raw) -> str:
+    state, last = container.get("state", {}), container.get("lastState", {})
+    terminated = state.get("terminated") or (None if container.get("ready") else last.get("terminated"))
+    if terminated and terminated.get("exitCode", 0) != 0:
+        reason = terminated.get("reason", "Error")
+        detail = str(terminated.get("message", "")).strip()[-MESSAGE_LIMIT // 2 :]
+        cause = "was killed for lack of memory (OOMKilled)" if reason == "OOMKilled" else f"ended ({reason})"
+        return f"{cause} with exit code {terminated['exitCode']}" + (f": {detail}" if detail else "")
+    waiting = state.get("waiting") or {}
+    if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+        return f"waits: {waiting['reason']} {waiting.get('message', '')}".strip()[:MESSAGE_LIMIT]
+    return ""
+
+
+def _deployment_state(deployment: Raw, pods: list[Raw]) -> DeploymentState:
+    metadata, status = deployment["metadata"], deployment.get("status", {})
+    annotations = metadata.get("annotations", {})
+    replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
+    seen = status.get("observedGeneration", 0) >= metadata.get("generation", 1)
+    serving = [pod for pod in pods if _label(pod, names.COMPONENT_LABEL) == names.SERVE]
+    return DeploymentState(
+        serving_fingerprint=annotations.get(names.SERVING_FINGERPRINT, ""),
+        model_fingerprint=annotations.get(names.MODEL_FINGERPRINT, ""),
+        replicas=replicas,
+        ready_replicas=status.get("readyReplicas", 0),
+        rolled_out=seen and updated == replicas,
+        trouble=next(filter(None, (_container_trouble(pod) for pod in serving)), ""),
+    )

@@ -1,0 +1,28 @@
+"""The rights the operator needs, rule by rule. The chart's ClusterRole must say the same; a test compares them.
+
+There is no wildcard, no Secret and no finalizer of our own. `create` belongs to server-side apply of something
+new; `get` on Deployments is needed to hand the same right to the load test.
+"""
+
+from __future__ import annotations
+
+from toxicity_api.base import API_GROUP, PLURAL
+
+APPLY = ["list", "create", "patch"]
+
+RULES: list[dict[str, list[str]]] = [
+    {"apiGroups": [API_GROUP], "resources": [PLURAL], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": [API_GROUP], "resources": [f"{PLURAL}/status"], "verbs": ["patch"]},
+    {"apiGroups": [API_GROUP], "resources": [f"{PLURAL}/finalizers"], "verbs": ["update"]},
+    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list", "watch", "create", "patch", "delete"]},
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch", "create", "patch"]},
+    {
+        "apiGroups": ["autoscaling"],
+        "resources": ["horizontalpodautoscalers"],
+        "verbs": ["list", "create", "patch", "delete"],
+    },
+    {"apiGroups": [""], "resources": ["persistentvolumeclaims", "services", "serviceaccounts"], "verbs": APPLY},
+    {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": APPLY},
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+]

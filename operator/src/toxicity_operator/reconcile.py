@@ -1,0 +1,123 @@
+"""observe > plan > apply > observe > status: the only function that knows the order.
+
+It may be called at any time, by any trigger, any number of times: it reads what is there and closes the gap.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from toxicity_api.status import ToxicityModelStatus
+from toxicity_operator.chain import Chain, build_chain
+from toxicity_operator.errors import ClusterError, InvalidSpec
+from toxicity_operator.events import Event, derive_events
+from toxicity_operator.model import Identity, Model, read_identity, read_model, read_status
+from toxicity_operator.observed import Observed, from_objects
+from toxicity_operator.plan import Plan, plan
+from toxicity_operator.records import read_records
+from toxicity_operator.settings import OperatorSettings
+from toxicity_operator.stages import Situation
+from toxicity_operator.status import derive_invalid, derive_status, own_part
+
+logger = logging.getLogger(__name__)
+
+Raw = Mapping[str, Any]
+
+
+class Cluster(Protocol):
+    """What reconciling needs of a cluster. Every method raises ClusterError when the request fails."""
+
+    def get_model(self, namespace: str, name: str) -> Raw | None:
+        """The resource; None when it is gone."""
+
+    def list_children(self, namespace: str, name: str) -> list[Raw]:
+        """Every object with the model's label, each with its `kind`; pods last, so that they are the newest."""
+
+    def apply(self, body: Raw) -> None:
+        """Server-side apply with the operator's field manager, forced."""
+
+    def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
+        """Deletes with its dependents in the background; gone already is fine."""
+
+    def apply_status(self, identity: Identity, status: Raw) -> None:
+        """Server-side apply of the status with the operator's field manager."""
+
+    def record_event(self, identity: Identity, event: Event) -> None:
+        """Writes an event about the resource."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one reconcile ended."""
+
+    wrote_status: bool = False
+    failure: ClusterError | None = None
+
+
+def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name: str, now: str) -> Outcome:
+    """One pass over one resource at the time `now` (RFC 3339). Raises ClusterError when it cannot even look."""
+    objects = cluster.list_children(namespace, name)
+    raw = cluster.get_model(namespace, name)
+    if raw is None or raw["metadata"].get("deletionTimestamp"):
+        return Outcome()
+    identity = read_identity(raw)
+    try:
+        model = read_model(raw)
+    except InvalidSpec as error:
+        status = derive_invalid(identity, read_status(raw), str(error), now)
+        return Outcome(_write_status(cluster, identity, raw, status))
+    chain = build_chain(model, settings)
+    situation = _situation(model, chain, _own(objects, identity), settings)
+    failure, changed = _execute(cluster, plan(situation), identity)
+    if changed:
+        seen = _own(cluster.list_children(namespace, name), identity)
+        situation = _situation(model, chain, seen, settings)
+    status = derive_status(situation, now, str(failure) if failure else None)
+    return Outcome(_write_status(cluster, identity, raw, status), failure)
+
+
+def _own(objects: Iterable[Raw], identity: Identity) -> list[Raw]:
+    """The resource's own objects: a namesake of before may have left some. Pods have other owners."""
+
+    def is_own(item: Raw) -> bool:
+        owners = item["metadata"].get("ownerReferences", [])
+        return item["kind"] == "Pod" or any(owner["uid"] == identity.uid for owner in owners)
+
+    return [item for item in objects if is_own(item)]
+
+
+def _situation(model: Model, chain: Chain, objects: list[Raw], settings: OperatorSettings) -> Situation:
+    observed: Observed = from_objects(objects)
+    return Situation(model, chain, read_records(model, chain, observed), observed, settings)
+
+
+def _execute(cluster: Cluster, todo: Plan, identity: Identity) -> tuple[ClusterError | None, bool]:
+    """Carries the plan out up to the first failure, which is returned: the status must be written all the same."""
+    changed = False
+    try:
+        for target in todo.delete:
+            cluster.delete(target.api_version, target.kind, identity.namespace, target.name)
+            logger.info("deleted", extra={"kind": target.kind, "child": target.name})
+            changed = True
+        for body in todo.apply:
+            cluster.apply(body)
+            logger.info("applied", extra={"kind": body["kind"], "child": body["metadata"]["name"]})
+            changed = True
+    except ClusterError as error:
+        return error, changed
+    return None, changed
+
+
+def _write_status(cluster: Cluster, identity: Identity, raw: Raw, status: ToxicityModelStatus) -> bool:
+    """Writes the operator's part of the status when it differs from what is there, then tells the events."""
+    old = read_status(raw)
+    wanted = own_part(status)
+    if wanted == own_part(old):
+        return False
+    cluster.apply_status(identity, wanted)
+    for event in derive_events(old, status):
+        cluster.record_event(identity, event)
+    return True

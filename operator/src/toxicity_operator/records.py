@@ -1,0 +1,120 @@
+"""What is known of each stage: the record in status, moved on by what its Job says now.
+
+A record outlives its Job, so that a finished stage is not run again when the Job is gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from toxicity_api.conditions import Reason
+from toxicity_api.results import Metrics, StageResult
+from toxicity_api.status import LoadTestRecord, LoadTestStatus, QuantizationStatus, StageRecord, TrainingStatus
+from toxicity_operator.chain import Chain, JobStage
+from toxicity_operator.model import Model
+from toxicity_operator.observed import JobState, Observed
+
+RecordT = TypeVar("RecordT", bound=StageRecord)
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of the stages that the spec asks for now; None where nothing has begun."""
+
+    training: TrainingStatus | None
+    quantization: QuantizationStatus | None
+    load_test: LoadTestRecord | None
+
+    @property
+    def trained(self) -> TrainingStatus | None:
+        """The training record when it succeeded."""
+        return self.training if succeeded(self.training) else None
+
+    @property
+    def quantized(self) -> QuantizationStatus | None:
+        """The quantization record when it succeeded."""
+        return self.quantization if succeeded(self.quantization) else None
+
+
+def succeeded(record: StageRecord | None) -> bool:
+    """Whether the stage is done."""
+    return record is not None and record.outcome == "Succeeded"
+
+
+def settled(record: StageRecord | None) -> bool:
+    """Whether the stage needs no Job any more: done, or failed for good."""
+    return record is not None and record.outcome != "Running"
+
+
+def read_records(model: Model, chain: Chain, observed: Observed) -> Records:
+    """The records of the chain's stages, from status and from the Jobs that exist."""
+    status, jobs = model.status, observed.jobs_by_name
+    quantization = load_test = None
+    training = _advance(TrainingStatus, status.training, chain.train, jobs.get(chain.train.job_name))
+    if chain.quantize:
+        job = jobs.get(chain.quantize.job_name)
+        quantization = _advance(QuantizationStatus, status.quantization, chain.quantize, job)
+    if chain.loadtest:
+        job = jobs.get(chain.loadtest.job_name)
+        load_test = _advance(LoadTestRecord, status.load_test_job, chain.loadtest, job, status.load_test)
+    return Records(training, quantization, load_test)
+
+
+def _advance(
+    kind: type[RecordT],
+    old: RecordT | None,
+    stage: JobStage,
+    job: JobState | None,
+    figures: LoadTestStatus | None = None,
+) -> RecordT | None:
+    if old is not None and old.fingerprint != stage.fingerprint:
+        old = None
+    if old is not None and old.outcome == "Failed" and old.job_name != stage.job_name:
+        old = None
+    if job is None or settled(old):
+        return old
+    facts: dict[str, Any] = {
+        "fingerprint": stage.fingerprint,
+        "jobName": job.name,
+        "outcome": job.outcome,
+        "startedAt": job.started_at,
+    }
+    if job.outcome != "Running":
+        facts["finishedAt"] = job.finished_at
+    if job.outcome == "Failed":
+        facts |= {"reason": job.reason, "message": job.message}
+    if job.outcome == "Succeeded":
+        facts |= _outcome_facts(kind, stage, job.result, figures)
+    return kind.model_validate(facts)
+
+
+def _outcome_facts(
+    kind: type[StageRecord], stage: JobStage, result: StageResult | None, figures: LoadTestStatus | None
+) -> dict[str, Any]:
+    if kind is LoadTestRecord:
+        if figures is not None and figures.fingerprint == stage.fingerprint and figures.state == "Complete":
+            return {}
+        return _missing("the load test's Job ended, but status.loadTest has no complete figures of it")
+    if result is not None and kind is TrainingStatus and result.training:
+        facts = result.training.to_wire() | _metric_facts(result.training.metrics)
+    elif result is not None and kind is QuantizationStatus and result.quantization:
+        facts = result.quantization.to_wire() | _metric_facts(result.quantization.metrics)
+    else:
+        return _missing("the Job ended well, but no pod of it left a result document")
+    facts.pop("metrics")
+    return {key: _rounded(key, value) for key, value in facts.items()}
+
+
+def _missing(message: str) -> dict[str, Any]:
+    return {"outcome": "Failed", "reason": str(Reason.RESULT_MISSING), "message": message}
+
+
+def _metric_facts(metrics: Metrics) -> dict[str, object]:
+    return metrics.to_wire()
+
+
+def _rounded(key: str, value: object) -> object:
+    """Figures as people read them; the threshold stays exact, since texts are judged by it."""
+    return round(value, DIGITS) if isinstance(value, float) and key != "threshold" else value

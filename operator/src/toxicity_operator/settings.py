@@ -1,0 +1,61 @@
+"""The operator's own configuration, read once from the environment in `__main__` and passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True)
+class Images:
+    """The stage images a resource gets unless it names its own."""
+
+    training: str
+    quantization: str
+    serving: str
+    loadtest: str
+
+
+@dataclass(frozen=True)
+class OperatorSettings:
+    images: Images
+    namespaces: tuple[str, ...] = ()
+    resync_seconds: float = 30.0
+    liveness_port: int = 8080
+    log_level: LogLevel = "info"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> OperatorSettings:
+        """Reads IMAGE_*, WATCH_NAMESPACES, RESYNC_SECONDS, LIVENESS_PORT, LOG_LEVEL.
+
+        Raises ValueError that names the variable when one is missing or makes no sense.
+        """
+        images = {part: environment.get(f"IMAGE_{part.upper()}", "") for part in Images.__dataclass_fields__}
+        missing = [f"IMAGE_{part.upper()}" for part, reference in images.items() if not reference]
+        if missing:
+            raise ValueError(f"environment variables must name the stage images: {', '.join(missing)}")
+        level = environment.get("LOG_LEVEL") or "info"
+        if level not in LOG_LEVELS:
+            raise ValueError(f"LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, not {level!r}")
+        return cls(
+            images=Images(**images),
+            namespaces=tuple(filter(None, map(str.strip, environment.get("WATCH_NAMESPACES", "").split(",")))),
+            resync_seconds=_positive(environment, "RESYNC_SECONDS", cls.resync_seconds),
+            liveness_port=int(_positive(environment, "LIVENESS_PORT", cls.liveness_port)),
+            log_level=cast(LogLevel, level),
+        )
+
+
+def _positive(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise ValueError(f"{name} must be a number, not {text!r}") from error
+    if value <= 0:
+        raise ValueError(f"{name} must be above 0, not {text!r}")
+    return value

@@ -1,0 +1,141 @@
+"""The ordered table of stages: what each wants to exist, and whether the next one must wait.
+
+Storage, Train, Quantize, Serve, LoadTest. A stage sees the records and the world; it acts on neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from toxicity_api.conditions import Reason
+from toxicity_api.status import StageRecord
+from toxicity_operator.chain import Chain, stage_images
+from toxicity_operator.manifests.autoscaler import build_autoscaler
+from toxicity_operator.manifests.common import Manifest
+from toxicity_operator.manifests.loadtest_job import build_loadtest_job
+from toxicity_operator.manifests.quantization_job import build_quantization_job
+from toxicity_operator.manifests.rbac import build_loadtest_access
+from toxicity_operator.manifests.serving import build_deployment, build_service
+from toxicity_operator.manifests.storage import build_claim
+from toxicity_operator.manifests.training_job import build_training_job
+from toxicity_operator.model import Model
+from toxicity_operator.observed import Observed
+from toxicity_operator.quality import Verdict, judge
+from toxicity_operator.records import Records, settled, succeeded
+from toxicity_operator.settings import Images, OperatorSettings
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that a decision is made from."""
+
+    model: Model
+    chain: Chain
+    records: Records
+    observed: Observed
+    settings: OperatorSettings
+
+    @property
+    def images(self) -> Images:
+        return stage_images(self.model.spec, self.settings.images)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The quality gate's word on what is to be served; a bad trained model is refused before quantization."""
+        gate, records = self.model.spec.quality_gate, self.records
+        verdict = judge(gate, records.trained, records.quantized)
+        if verdict.accepted and self.chain.quantize and records.quantized is None:
+            return Verdict(None, Reason.WAITING, f"waits for the quantized model's figures; {verdict.message}")
+        return verdict
+
+    @property
+    def serves_current(self) -> bool:
+        """Whether at least one pod is ready, and all pods are of what the spec asks for."""
+        deployment = self.observed.deployment
+        return (
+            deployment is not None
+            and deployment.rolled_out
+            and deployment.ready_replicas > 0
+            and deployment.serving_fingerprint == self.chain.serving_fingerprint
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a stage wants to exist; the stages after it wait while `waiting_for` says something."""
+
+    wanted: list[Manifest] = field(default_factory=list)
+    waiting_for: str | None = None
+
+
+def _of_job(record: StageRecord | None, word: str, build: Callable[[], Manifest]) -> Step:
+    """The step of a stage that is a Job: it is wanted until the stage is settled."""
+    if succeeded(record):
+        return Step()
+    if settled(record):
+        return Step(waiting_for=f"a change of the spec: {word} failed")
+    return Step([build()], waiting_for=word)
+
+
+def _storage(situation: Situation) -> Step:
+    claim = build_claim(situation.model)
+    return Step([claim] if claim else [])
+
+
+def _train(situation: Situation) -> Step:
+    model, chain, image = situation.model, situation.chain, situation.images.training
+    return _of_job(situation.records.training, "training", lambda: build_training_job(model, chain.train, image))
+
+
+def _quantize(situation: Situation) -> Step:
+    chain, image = situation.chain, situation.images.quantization
+    stage = chain.quantize
+    if situation.verdict.accepted is False:
+        return Step(waiting_for=f"a change of the spec: {situation.verdict.message}")
+    if stage is None:
+        return Step()
+
+    def build() -> Manifest:
+        return build_quantization_job(situation.model, stage, chain.train.fingerprint, image)
+
+    return _of_job(situation.records.quantization, "quantization", build)
+
+
+def _serve(situation: Situation) -> Step:
+    model, records = situation.model, situation.records
+    if records.trained is None or not situation.verdict.accepted:
+        return Step(waiting_for=situation.verdict.message)
+    image = situation.images.serving
+    deployment = build_deployment(model, situation.chain, records.trained, records.quantized, image)
+    autoscaler = build_autoscaler(model)
+    wanted = [deployment, build_service(model), *([autoscaler] if autoscaler else [])]
+    return Step(wanted, waiting_for=None if situation.serves_current else "ready replicas")
+
+
+def _loadtest(situation: Situation) -> Step:
+    model, chain, image = situation.model, situation.chain, situation.images.loadtest
+    stage = chain.loadtest
+    if stage is None:
+        return Step()
+
+    def build() -> Manifest:
+        return build_loadtest_job(model, stage, chain.train.fingerprint, image)
+
+    step = _of_job(situation.records.load_test, "load test", build)
+    return Step([*build_loadtest_access(model), *step.wanted], step.waiting_for)
+
+
+STAGES: tuple[Callable[[Situation], Step], ...] = (_storage, _train, _quantize, _serve, _loadtest)
+
+
+def walk(situation: Situation) -> Step:
+    """All that the stages want, up to and with the first one that the rest must wait for."""
+    wanted: list[Manifest] = []
+    for stage in STAGES:
+        step = stage(situation)
+        wanted += step.wanted
+        if step.waiting_for:
+            return Step(wanted, step.waiting_for)
+    return Step(wanted)

@@ -1,0 +1,196 @@
+"""Derives the operator's part of the status from the spec, the records and the world as it was seen. Pure.
+
+`loadTest` belongs to the load test, which writes it itself; it is never part of what is derived here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toxicity_api.conditions import Condition, ConditionType, Reason, set_condition
+from toxicity_api.status import LoadTestStatus, ServingStatus, StageRecord, ToxicityModelStatus
+from toxicity_operator import names
+from toxicity_operator.model import Identity
+from toxicity_operator.stages import Situation
+
+UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A condition's content, before it gets its generation and its time."""
+
+    status: str
+    reason: str
+    message: str
+
+
+def derive_status(situation: Situation, now: str, failure: str | None = None) -> ToxicityModelStatus:
+    """The status as it should be now (RFC 3339); `failure` is what went wrong while applying the plan."""
+    records, model = situation.records, situation.model
+    ready, stage = _ready(situation)
+    if failure:
+        ready = Finding("False", Reason.APPLY_FAILED, failure)
+    findings = {
+        ConditionType.TRAINED: _of_job(records.training, "training"),
+        ConditionType.QUANTIZED: _quantized(situation),
+        ConditionType.QUALITY_ACCEPTED: _quality(situation),
+        ConditionType.AVAILABLE: _available(situation),
+        ConditionType.LOAD_TESTED: _load_tested(situation),
+        ConditionType.READY: ready,
+    }
+    return ToxicityModelStatus(
+        observed_generation=model.identity.generation,
+        stage=stage,
+        conditions=_conditions(model.status.conditions, findings, model.identity.generation, now),
+        training=records.training,
+        quantization=records.quantization,
+        serving=_serving(situation),
+        load_test_job=records.load_test,
+    )
+
+
+def derive_invalid(identity: Identity, old: ToxicityModelStatus, problem: str, now: str) -> ToxicityModelStatus:
+    """The status of a resource whose spec makes no sense: what was known stays, Ready says why not."""
+    known = {condition.type for condition in old.conditions}
+    fresh = Finding(UNKNOWN, Reason.INVALID_SPEC, "")
+    findings = {kind: fresh for kind in ConditionType if kind not in known}
+    findings[ConditionType.READY] = Finding("False", Reason.INVALID_SPEC, problem)
+    return old.model_copy(
+        update={
+            "observed_generation": identity.generation,
+            "stage": "InvalidSpec",
+            "conditions": _conditions(old.conditions, findings, identity.generation, now),
+            "load_test": None,
+        }
+    )
+
+
+def own_part(status: ToxicityModelStatus) -> dict[str, object]:
+    """The status document without what the load test owns, ready to apply or to compare."""
+    return status.model_copy(update={"load_test": None}).to_wire()
+
+
+def _conditions(
+    old: list[Condition], findings: dict[ConditionType, Finding], generation: int, now: str
+) -> list[Condition]:
+    conditions = list(old)
+    for kind, finding in findings.items():
+        fields = {"type": kind, "status": finding.status, "reason": finding.reason, "message": finding.message}
+        new = Condition.model_validate({**fields, "observedGeneration": generation, "lastTransitionTime": now})
+        conditions = set_condition(conditions, new)
+    order = [str(kind) for kind in ConditionType]
+    return sorted(conditions, key=lambda condition: order.index(condition.type))
+
+
+def _of_job(record: StageRecord | None, word: str) -> Finding:
+    if record is None:
+        return Finding(UNKNOWN, Reason.WAITING, f"{word} has not begun")
+    if record.outcome == "Running":
+        trouble = f": {record.message}" if record.message else ""
+        return Finding(UNKNOWN, Reason.RUNNING, f"Job {record.job_name} runs{trouble}")
+    if record.outcome == "Failed":
+        return Finding(
+            "False", record.reason or Reason.JOB_FAILED, record.message or f"Job {record.job_name} failed"
+        )
+    return Finding("True", Reason.SUCCEEDED, f"Job {record.job_name} succeeded")
+
+
+def _quantized(situation: Situation) -> Finding:
+    if situation.chain.quantize is None:
+        return Finding("False", Reason.SKIPPED, "spec.quantization.method is none")
+    return _of_job(situation.records.quantization, "quantization")
+
+
+def _quality(situation: Situation) -> Finding:
+    verdict = situation.verdict
+    word = {True: "True", False: "False", None: UNKNOWN}[verdict.accepted]
+    return Finding(word, verdict.reason, verdict.message)
+
+
+def _available(situation: Situation) -> Finding:
+    deployment = situation.observed.deployment
+    if deployment is None:
+        return Finding("False", Reason.WAITING, "nothing is deployed yet")
+    count = f"{deployment.ready_replicas} of {deployment.replicas} replicas ready"
+    trouble = f"; {deployment.trouble}" if deployment.trouble else ""
+    if deployment.ready_replicas > 0:
+        return Finding("True", Reason.REPLICAS_READY, count + trouble)
+    return Finding("False", Reason.NO_READY_REPLICAS, count + trouble)
+
+
+def _load_tested(situation: Situation) -> Finding:
+    if situation.chain.loadtest is None:
+        return Finding("False", Reason.SKIPPED, "spec.loadTest.enabled is false")
+    finding = _of_job(situation.records.load_test, "load test")
+    figures = situation.model.status.load_test
+    if finding.status == "True" and figures is not None:
+        return Finding("True", Reason.SUCCEEDED, _figures(figures))
+    return finding
+
+
+def _figures(figures: LoadTestStatus) -> str:
+    reached = (
+        "no length" if figures.max_length_at_requested_rps is None else f"{figures.max_length_at_requested_rps}"
+    )
+    rps = "no" if figures.actual_rps is None else f"{figures.actual_rps:.2f}"
+    p95 = "none" if figures.p95_seconds is None else f"{figures.p95_seconds:.3f} s"
+    saturated = "; the load generator was the limit" if figures.generator_saturated else ""
+    return (
+        f"{rps} of {figures.requested_rps:g} requests per second reached, p95 {p95},"
+        f" longest bucket within the objective: {reached}{saturated}"
+    )
+
+
+def _serving(situation: Situation) -> ServingStatus | None:
+    deployment, old = situation.observed.deployment, situation.model.status.serving
+    if deployment is None:
+        return None
+    served = old.model_fingerprint if old else None
+    if deployment.rolled_out and deployment.ready_replicas > 0:
+        served = deployment.model_fingerprint
+    return ServingStatus(
+        url=names.service_url(situation.model.name, situation.model.namespace),
+        replicas=deployment.replicas,
+        ready_replicas=deployment.ready_replicas,
+        model_fingerprint=served,
+    )
+
+
+def _ready(situation: Situation) -> tuple[Finding, str]:
+    """Ready follows the pods: it is True while what the spec asks for answers. With it, the stage in one word."""
+    blocked = _blocked(situation)
+    if blocked is not None:
+        return blocked
+    available = _available(situation)
+    if not situation.serves_current:
+        unavailable = available.reason == Reason.NO_READY_REPLICAS and bool(_trouble(situation))
+        reason = Reason.NO_READY_REPLICAS if unavailable else Reason.ROLLING_OUT
+        return Finding("False", reason, available.message), "Unavailable" if unavailable else "Deploying"
+    test = _load_tested(situation)
+    if test.status == "True" or test.reason == Reason.SKIPPED:
+        return Finding("True", Reason.ALL_STAGES_DONE, available.message), "Ready"
+    if test.status == "False":
+        return Finding("True", Reason.REPLICAS_READY, f"the load test failed: {test.message}"), "LoadTestFailed"
+    return Finding("True", Reason.REPLICAS_READY, f"{available.message}; the load test is not done"), "LoadTesting"
+
+
+def _blocked(situation: Situation) -> tuple[Finding, str] | None:
+    """What comes before serving and is not done, as Ready says it and in one word; None when all is done."""
+    steps = [(_of_job(situation.records.training, "training"), "Training", "TrainingFailed")]
+    if situation.verdict.accepted is False:
+        steps.append((_quality(situation), "", "QualityRefused"))
+    if situation.chain.quantize:
+        steps.append((_quantized(situation), "Quantizing", "QuantizationFailed"))
+    kept = situation.observed.deployment is not None and situation.observed.deployment.ready_replicas > 0
+    note = "; the version before keeps serving" if kept else ""
+    for finding, running, failed in steps:
+        if finding.status != "True":
+            word = failed if finding.status == "False" else running
+            return Finding("False", finding.reason, finding.message + note), word
+    return None
+
+
+def _trouble(situation: Situation) -> str:
+    deployment = situation.observed.deployment
+    return deployment.trouble if deployment else ""

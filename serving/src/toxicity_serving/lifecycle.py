@@ -1,0 +1,84 @@
+"""The life of one serving process: starting, ready, draining or failed. Routes read it, one task moves it.
+
+`run_lifecycle` starts the engine, runs the self-test, then watches the engine until it is cancelled or the engine
+dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from toxicity_api.prompting import LabelTokenError
+from toxicity_api.stage_config import ServingConfig
+from toxicity_serving.classify import Classifier
+from toxicity_serving.engine import Engine, EngineError, LabelTokenMissing, Loaded
+from toxicity_serving.metrics import Metrics
+from toxicity_serving.selftest import SelfTestError, run_selftest
+
+logger = logging.getLogger(__name__)
+
+
+class State(StrEnum):
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Started:
+    """What exists from readiness on."""
+
+    loaded: Loaded
+    classifier: Classifier
+
+
+class Service:
+    """The state that the routes share. Changed on the event loop only."""
+
+    def __init__(self, config: ServingConfig) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.state = State.STARTING
+        self.reason = "the engine is loading"
+        self.started: Started | None = None
+
+    def move(self, state: State, reason: str) -> None:
+        """Enters `state`, unless the service has failed: that is final."""
+        if self.state is State.FAILED:
+            return
+        self.state, self.reason = state, reason
+        self.metrics.ready.set(1 if state is State.READY else 0)
+        logger.info("state_changed state=%s reason=%r", state.value, reason)
+
+
+async def run_lifecycle(
+    service: Service, engine: Engine, on_failure: Callable[[str], None], check_seconds: float
+) -> None:
+    """Moves `service` through its states until cancelled; on failure calls `on_failure(reason)` and returns."""
+    try:
+        await _start(service, engine)
+        while True:
+            await asyncio.sleep(check_seconds)
+            await engine.check()
+    except (EngineError, LabelTokenMissing, LabelTokenError, SelfTestError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        logger.error("service_failed reason=%r", reason)
+        service.move(State.FAILED, reason)
+        on_failure(reason)
+
+
+async def _start(service: Service, engine: Engine) -> None:
+    began = time.monotonic()
+    loaded = await engine.start()
+    classifier = Classifier(service.config, engine, loaded.tokenizer)
+    service.move(State.STARTING, "the self-test is running")
+    await run_selftest(classifier)
+    service.started = Started(loaded, classifier)
+    if service.state is State.STARTING:
+        service.move(State.READY, f"self-test passed {time.monotonic() - began:.1f} s after the start")

@@ -1,0 +1,103 @@
+"""The bodies of the HTTP interface. Requests are checked here, nowhere else; OpenAPI is generated from these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from toxicity_api.base import Document
+from toxicity_api.results import Metrics
+from toxicity_api.spec import Labels
+
+MAX_TEXTS = 32
+"""Texts of one request."""
+
+MAX_CHARACTERS = 20_000
+"""Characters of one text. Shorter ones that do not fit the model are cut and flagged `truncated`."""
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the text is empty")
+    return text
+
+
+Text = Annotated[
+    str,
+    StringConstraints(strict=True, max_length=MAX_CHARACTERS),
+    AfterValidator(_not_blank),
+    Field(examples=["спасибо"]),
+]
+
+
+class ClassifyRequest(BaseModel):
+    """One text or a batch of them, and optionally another threshold than the model's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: Text | None = Field(None, description="one text; excludes texts")
+    texts: list[Text] | None = Field(
+        None, min_length=1, max_length=MAX_TEXTS, description="a batch; excludes text"
+    )
+    threshold: float | None = Field(
+        None, ge=0, le=1, strict=True, description="score from which a text is toxic; unset means the model's own"
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.text is None) == (self.texts is None):
+            raise ValueError("set exactly one of text and texts")
+        return self
+
+    @property
+    def batch(self) -> list[str]:
+        """The texts in order, one for `text`."""
+        return self.texts if self.texts is not None else [self.text or ""]
+
+
+class TextScore(BaseModel):
+    score: float = Field(ge=0, le=1, description="p(toxic)")
+    toxic: bool = Field(description="whether the score reaches the threshold")
+    truncated: bool = Field(description="whether the end of the text was cut to fit the model")
+
+
+class ClassifyResponse(BaseModel):
+    model: str = Field(description="name of the ToxicityModel")
+    threshold: float = Field(description="threshold that was applied")
+    results: list[TextScore] = Field(description="one per text, in the order of the request")
+
+
+class FieldError(BaseModel):
+    field: str = Field(description="the part of the request that is wrong, such as texts.0")
+    message: str
+
+
+class ErrorResponse(BaseModel):
+    """Every answer outside 2xx."""
+
+    message: str = Field(description="what is wrong, in one line")
+    errors: list[FieldError] = Field(default_factory=list, description="set on 422")
+
+
+class ModelCard(Document):
+    """What is served, from data to engine."""
+
+    model: str
+    base_model: str
+    fingerprint: str = Field(description="fingerprint of the stage that made the weights")
+    threshold: float
+    metrics: Metrics | None
+    prompt_template: str
+    labels: Labels
+    max_model_len: int
+    max_texts: int = MAX_TEXTS
+    max_characters: int = MAX_CHARACTERS
+    weights: str = Field(description="native-4bit, decompressed (4 bit on disk, unpacked at start) or unquantized")
+    dtype: str = Field(description="type the engine computes in")
+    engine: str = Field(description="engine and version")
+
+
+class Readiness(BaseModel):
+    state: str
+    reason: str

@@ -1,0 +1,59 @@
+"""uvicorn with a drain: on SIGTERM the service turns unready, answers on for a while, then stops accepting."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from toxicity_serving.lifecycle import Service, State
+
+DRAIN_SECONDS = 5.0
+"""How long new requests are still taken after SIGTERM: proxies learn of the removed endpoint with a delay."""
+
+FINISH_SECONDS = 30
+"""How long requests in flight may take after that."""
+
+
+class DrainingServer(uvicorn.Server):
+    """Stops in two steps; a second signal skips the first."""
+
+    def __init__(self, app: FastAPI, port: int) -> None:
+        # 0.0.0.0: the pod's address
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host="0.0.0.0",
+                port=port,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=FINISH_SECONDS,
+            )
+        )
+        self._service: Service = app.state.service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The signal handler: drains when there is something to drain."""
+        if self._service.state is State.STARTING:
+            _exit_at_once()
+        elif self._service.state is State.READY:
+            self._service.move(State.DRAINING, "the process was asked to stop")
+            loop = asyncio.get_running_loop()
+            loop.call_soon_threadsafe(loop.call_later, DRAIN_SECONDS, self._stop)
+        else:
+            super().handle_exit(sig, frame)
+
+    def _stop(self) -> None:
+        # not through uvicorn's handler, which raises the signal again at the end: a drained stop is a clean one
+        self.should_exit = True
+
+
+def _exit_at_once() -> None:
+    """While the engine loads nothing is in flight, and the loading thread would hold the process for a minute."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(0)

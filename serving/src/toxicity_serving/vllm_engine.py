@@ -1,0 +1,120 @@
+"""vLLM's AsyncLLM as an `Engine`: one prefill and one generated token per prompt, in this very process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import uuid
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+from toxicity_api.prompting import LabelTokens
+from toxicity_api.stage_config import ServingConfig
+from toxicity_serving.engine import EngineError, LabelTokenMissing, Loaded
+from toxicity_serving.weights import PreparedWeights, WeightsError, prepare_weights, read_machine
+
+logger = logging.getLogger(__name__)
+
+CPU_KV_CACHE_BYTES = 1 << 30
+
+
+def set_vllm_environment(environment: MutableMapping[str, str], gpus: int) -> None:
+    """Settings that vLLM and its child processes read from the environment; those already set win."""
+    defaults = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+    }
+    if not gpus:
+        # nobind: the pod's CPU limit decides, not a core list; no dynamo: the image carries no compiler.
+        defaults |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": _cpus()}
+        openmp = Path(sys.prefix, "lib", "libiomp5.so")
+        if openmp.exists():
+            # read by the worker process only; its threads sleep soon after work instead of spinning
+            defaults |= {"LD_PRELOAD": str(openmp), "KMP_BLOCKTIME": "1"}
+    for name, value in defaults.items():
+        environment.setdefault(name, value)
+
+
+def _cpus() -> str:
+    return str(len(os.sched_getaffinity(0)))
+
+
+class VllmEngine:
+    """Prepares the weights, then runs them. vLLM is imported in `start`, so that building this costs nothing."""
+
+    def __init__(self, config: ServingConfig, scratch_dir: Path) -> None:
+        self._config = config
+        self._scratch_dir = scratch_dir
+        self._llm: Any = None
+
+    async def start(self) -> Loaded:
+        try:
+            prepared = await asyncio.to_thread(self._prepare)
+            # in a thread: loading takes a minute, and meanwhile the probes want answers
+            self._llm = await asyncio.to_thread(self._load, prepared)
+        except (WeightsError, OSError, ValueError, RuntimeError, TimeoutError) as error:
+            raise EngineError(f"the engine did not start: {error}") from error
+        import vllm
+
+        return Loaded(
+            self._llm.get_tokenizer(), f"vllm {vllm.__version__}", prepared.plan.form, prepared.plan.dtype
+        )
+
+    def _prepare(self) -> PreparedWeights:
+        return prepare_weights(self._config.model_dir, self._scratch_dir, read_machine(self._config.gpus))
+
+    def _load(self, prepared: PreparedWeights) -> Any:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        config = self._config
+        placed: dict[str, Any] = (
+            {"gpu_memory_utilization": config.gpu_memory_utilization, "tensor_parallel_size": config.gpus}
+            if config.gpus
+            else {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES, "enforce_eager": True}
+        )
+        arguments = AsyncEngineArgs(
+            model=str(prepared.path),
+            dtype=prepared.plan.dtype,
+            max_model_len=config.max_model_len,
+            max_num_seqs=config.max_num_seqs,
+            kv_cache_dtype=config.kv_cache_dtype,
+            enable_prefix_caching=False,
+            disable_log_stats=True,
+            **placed,
+        )
+        return AsyncLLM.from_engine_args(arguments)
+
+    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+        from vllm import SamplingParams
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        wanted = SamplingParams(
+            max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=[labels.toxic, labels.non_toxic]
+        )
+        last: Any = None
+        try:
+            async for output in self._llm.generate({"prompt_token_ids": prompt_ids}, wanted, uuid.uuid4().hex):
+                last = output
+        except EngineDeadError as error:
+            raise EngineError(str(error)) from error
+        found = (last.outputs[0].logprobs or [{}])[0] if last else {}
+        if labels.toxic not in found or labels.non_toxic not in found:
+            raise LabelTokenMissing(
+                f"no log-probability of {labels.toxic} or {labels.non_toxic} in {sorted(found)}"
+            )
+        return found[labels.toxic].logprob, found[labels.non_toxic].logprob
+
+    async def check(self) -> None:
+        if self._llm is not None and self._llm.errored:
+            raise EngineError(f"vLLM's engine died: {self._llm.dead_error}")
+
+    async def stop(self) -> None:
+        if self._llm is not None:
+            await asyncio.to_thread(self._llm.shutdown)

@@ -1,0 +1,97 @@
+"""The schema refuses what makes no sense, with a sentence that names the field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from builders import ModelBuilder, a_model
+from kubernetes.client.exceptions import ApiException
+
+from toxicity_api.base import API_GROUP, API_VERSION, PLURAL
+from toxicity_operator.model import read_model
+
+pytestmark = pytest.mark.api
+
+SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
+Create = Callable[[ModelBuilder], dict[str, Any]]
+
+
+@pytest.mark.parametrize("sample", sorted(path.name for path in SAMPLES.glob("*.yaml")))
+def test_sample_is_accepted_and_means_the_same_to_the_operator(sample: str, create: Create) -> None:
+    raw = yaml.safe_load((SAMPLES / sample).read_text(encoding="utf-8"))
+    stored = create(ModelBuilder(spec=raw["spec"]))
+    raw["metadata"] = stored["metadata"]
+    assert read_model(stored).spec == read_model(raw).spec, "the server's defaults are the models' defaults"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("training.learningRat", 1e-4, ["spec.training.learningRat"]),
+        ("quantization.method", "gptq", ["spec.quantization.method", "awq"]),
+        ("quantization.bits", 8, ["spec.quantization.bits"]),
+        ("training.epochs", 0, ["spec.training.epochs"]),
+        ("training.epochs", "many", ["spec.training.epochs", "number"]),
+        ("training.lora.r", 0, ["spec.training.lora.r"]),
+        ("training.promptTemplate", "no place", ["spec.training.promptTemplate"]),
+        ("training.resources.limits.memory", "8 Gigs", ["spec.training.resources.limits.memory"]),
+        ("dataset.split.test", 0.5, ["spec.dataset.split.test"]),
+        ("dataset.image.path", "relative", ["spec.dataset.image.path"]),
+        ("serving.autoscaling", {"minReplicas": 3, "maxReplicas": 2}, ["spec.serving.autoscaling", "minReplicas"]),
+        ("serving", {"replicas": 1, "autoscaling": {}}, ["spec.serving", "exclude each other"]),
+        ("dataset.configMap", {"name": "a", "key": "b"}, ["spec.dataset", "exactly one source"]),
+        ("dataset.image", None, ["spec.dataset", "exactly one source"]),
+        ("baseModel.image", None, ["spec.baseModel", "exactly one source"]),
+        ("dataset", None, ["spec.dataset", "Required"]),
+        ("loadTest.gpus", 1, ["spec.loadTest.gpus"]),
+    ],
+)
+def test_nonsense_is_refused_by_name(path: str, value: Any, words: list[str], create: Create) -> None:
+    with pytest.raises(ApiException) as refusal:
+        create(a_model().with_spec(path, value))
+    assert refusal.value.status in (400, 422)
+    for word in words:
+        assert word in refusal.value.body
+
+
+@pytest.mark.parametrize("name", ["x" * 41, "1st", "with.dot"])
+def test_name_that_its_children_could_not_carry_is_refused(name: str, create: Create) -> None:
+    with pytest.raises(ApiException) as refusal:
+        create(ModelBuilder(name=name))
+    assert "metadata.name must have at most 40 characters" in refusal.value.body
+
+
+def test_longest_name_is_accepted(create: Create) -> None:
+    assert create(ModelBuilder(name="x" * 40))["metadata"]["name"] == "x" * 40
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "refused"),
+    [
+        ("storage", {"size": "1Gi"}, True),
+        ("baseModel", {"huggingFace": {"repo": "a/b"}}, False),
+        ("dataset.image.reference", "other:2", False),
+        ("training.learningRate", 1e-4, False),
+        ("loadTest.runId", "2", False),
+    ],
+)
+def test_everything_but_the_volume_can_be_changed(
+    path: str, value: Any, refused: bool, create: Create, api_client: Any, namespace: str
+) -> None:
+    from kubernetes import client
+
+    stored = create(a_model())
+    changed = a_model().with_spec(path, value).raw()
+    changed["metadata"] = stored["metadata"]
+    api = client.CustomObjectsApi(api_client)
+    arguments = (API_GROUP, API_VERSION, namespace, PLURAL, "ru-toxicity", changed)
+    if not refused:
+        assert api.replace_namespaced_custom_object(*arguments)["metadata"]["generation"] == 2
+        return
+    with pytest.raises(ApiException) as refusal:
+        api.replace_namespaced_custom_object(*arguments)
+    assert "storage cannot be changed" in refusal.value.body

@@ -1,0 +1,197 @@
+"""What the operator writes to a real API server: once, under its own name, and nothing of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from builders import NOW, ModelBuilder
+from kubernetes import client
+
+from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
+from toxicity_api.status import BucketResult, LoadTestStatus
+from toxicity_operator import names
+from toxicity_operator.chain import build_chain
+from toxicity_operator.cluster import CHILD_KINDS, KubernetesCluster
+from toxicity_operator.manifests.autoscaler import build_autoscaler
+from toxicity_operator.manifests.common import seal
+from toxicity_operator.manifests.loadtest_job import build_loadtest_job
+from toxicity_operator.manifests.quantization_job import build_quantization_job
+from toxicity_operator.manifests.rbac import build_loadtest_access
+from toxicity_operator.manifests.serving import build_deployment, build_service
+from toxicity_operator.manifests.storage import build_claim
+from toxicity_operator.manifests.training_job import build_training_job
+from toxicity_operator.model import Model, read_model
+from toxicity_operator.permissions import RULES
+from toxicity_operator.reconcile import reconcile
+from toxicity_operator.records import TrainingStatus
+from toxicity_operator.settings import OperatorSettings
+
+pytestmark = pytest.mark.api
+
+Create = Callable[[ModelBuilder], dict[str, Any]]
+Read = Callable[[], dict[str, Any]]
+
+
+def all_manifests(model: Model, settings: OperatorSettings) -> list[dict[str, Any]]:
+    """Every kind of child, as the operator would apply it."""
+    chain, images = build_chain(model, settings), settings.images
+    assert chain.quantize and chain.loadtest
+    training = TrainingStatus(fingerprint="t", outcome="Succeeded", f1=0.9, threshold=0.5)
+    manifests = [
+        build_claim(model),
+        build_training_job(model, chain.train, images.training),
+        build_quantization_job(model, chain.quantize, chain.train.fingerprint, images.quantization),
+        build_deployment(model, chain, training, None, images.serving),
+        build_service(model),
+        build_autoscaler(model),
+        *build_loadtest_access(model),
+        build_loadtest_job(model, chain.loadtest, chain.train.fingerprint, images.loadtest),
+    ]
+    return [seal(body) for body in manifests if body is not None]
+
+
+def versions(cluster: KubernetesCluster, namespace: str, without: str = "") -> dict[str, str]:
+    """resourceVersion of every child but pods and Deployments' and Jobs' own status writers' work."""
+    children = cluster.list_children(namespace, "ru-toxicity")
+    return {
+        f"{item['kind']}/{item['metadata']['name']}": applied_at(item) for item in children if item["kind"] != "Pod"
+    }
+
+
+def applied_at(item: Any) -> str:
+    """When our field manager last changed the object; other writers do not count."""
+    entries = [entry for entry in item["metadata"]["managedFields"] if entry["manager"] == names.FIELD_MANAGER]
+    return repr([(entry["time"], entry["fieldsV1"]) for entry in entries])
+
+
+def test_applying_twice_is_a_no_op(
+    cluster: KubernetesCluster, settings: OperatorSettings, create: Create, parked: ModelBuilder, namespace: str
+) -> None:
+    model = read_model(create(parked.with_spec("serving.autoscaling", {"maxReplicas": 2})))
+    manifests = all_manifests(model, settings)
+    assert {body["kind"] for body in manifests} == {kind for _, kind, _ in CHILD_KINDS} - {"Pod"}
+    for body in manifests:
+        cluster.apply(body)
+    before = versions(cluster, namespace)
+    for body in manifests:
+        cluster.apply(body)
+    assert len(before) == len(manifests)
+    assert versions(cluster, namespace) == before
+
+
+def test_steady_state_writes_nothing(
+    cluster: KubernetesCluster, settings: OperatorSettings, create: Create, read: Read, parked: ModelBuilder,
+    namespace: str, wait_for: Callable[..., object],
+) -> None:  # fmt: skip
+    create(parked)
+
+    def at_rest() -> bool:
+        return not reconcile(cluster, settings, namespace, "ru-toxicity", NOW).wrote_status and "cannot be scheduled" in str(read()["status"])
+
+    wait_for("the pod to be unschedulable", at_rest, 60)
+    version, children = read()["metadata"]["resourceVersion"], versions(cluster, namespace)
+    for second in range(20):
+        outcome = reconcile(cluster, settings, namespace, "ru-toxicity", f"2030-01-01T00:01:{second:02}Z")
+        assert (outcome.wrote_status, outcome.failure) == (False, None)
+    assert read()["metadata"]["resourceVersion"] == version
+    assert versions(cluster, namespace) == children
+    assert {key.split("/")[0] for key in children} == {"Job", "PersistentVolumeClaim"}
+    assert read()["status"]["stage"] == "Training"
+
+
+def figures() -> LoadTestStatus:
+    bucket = BucketResult(name="1-100", requests=10, failures=0, actual_rps=9.9, p95_seconds=0.2)
+    return LoadTestStatus(
+        fingerprint="fp", run_id="1", state="Running", users=16, requested_rps=10, buckets=[bucket]
+    )  # fmt: skip
+
+
+def publish(api_client: client.ApiClient, namespace: str, status: LoadTestStatus) -> None:
+    """Writes status.loadTest as the load test does: server-side apply under its own field manager."""
+    body = {"apiVersion": f"{API_GROUP}/{API_VERSION}", "kind": KIND, "metadata": {"name": "ru-toxicity"}}
+    client.CustomObjectsApi(api_client).patch_namespaced_custom_object_status(
+        API_GROUP, API_VERSION, namespace, PLURAL, "ru-toxicity", {**body, "status": {"loadTest": status.to_wire()}},
+        field_manager="toxicity-loadtest", force=True, _content_type="application/apply-patch+yaml",
+    )  # fmt: skip
+
+
+def test_two_writers_of_the_status_do_not_wipe_each_other(
+    cluster: KubernetesCluster, settings: OperatorSettings, create: Create, read: Read, parked: ModelBuilder,
+    namespace: str, api_client: client.ApiClient,
+) -> None:  # fmt: skip
+    create(parked)
+    reconcile(cluster, settings, namespace, "ru-toxicity", NOW)
+    publish(api_client, namespace, figures())
+    conditions = read()["status"]["conditions"]
+    assert len(conditions) == 6
+    job = read()["status"]["training"]["jobName"]
+    cluster.delete("batch/v1", "Job", namespace, job)
+    identity = read_model(read()).identity
+    cluster.apply_status(identity, {"stage": "Elsewhere", "conditions": conditions})
+    after = read()["status"]
+    assert after["loadTest"] == figures().to_wire()
+    assert "training" not in after, "what the operator no longer applies is gone"
+    more = figures().model_copy(update={"state": "Complete"})
+    publish(api_client, namespace, more)
+    assert read()["status"]["stage"] in ("Elsewhere", "Training")
+    assert read()["status"]["loadTest"]["state"] == "Complete"
+    owners = {entry["manager"]: entry["fieldsV1"] for entry in read()["metadata"]["managedFields"]}
+    assert list(owners["toxicity-loadtest"]["f:status"]) == ["f:loadTest"]
+    assert "f:loadTest" not in owners[names.FIELD_MANAGER]["f:status"]
+
+
+def test_named_rights_suffice_and_reach_no_further(
+    connect: Callable[..., client.ApiClient], api_client: client.ApiClient, settings: OperatorSettings,
+    create: Create, parked: ModelBuilder, namespace: str,
+) -> None:  # fmt: skip
+    user = f"system:serviceaccount:{namespace}:operator"
+    rbac = client.RbacAuthorizationV1Api(api_client)
+    rbac.create_namespaced_role(namespace, {"metadata": {"name": "operator"}, "rules": RULES})
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"}
+    subject = {"kind": "ServiceAccount", "name": "operator", "namespace": namespace}
+    binding = {"metadata": {"name": "operator"}, "roleRef": reference, "subjects": [subject]}
+    rbac.create_namespaced_role_binding(namespace, binding)
+    cluster = KubernetesCluster(connect(user))
+    model = read_model(create(parked.with_spec("serving.autoscaling", {"maxReplicas": 2})))
+    outcome = reconcile(cluster, settings, namespace, "ru-toxicity", NOW)
+    assert outcome.failure is None
+    for body in all_manifests(model, settings):
+        cluster.apply(body)
+    cluster.delete("autoscaling/v2", "HorizontalPodAutoscaler", namespace, "ru-toxicity-serve")
+    for verb, resource in (("get", "secrets"), ("delete", "persistentvolumeclaims"), ("create", "pods")):
+        assert not is_allowed(api_client, user, namespace, verb, resource)
+
+
+def is_allowed(
+    api_client: client.ApiClient, user: str, namespace: str, verb: str, resource: str, group: str = "", name: str = ""
+) -> bool:
+    resource, _, subresource = resource.partition("/")
+    attributes = {
+        "namespace": namespace, "verb": verb, "group": group, "resource": resource, "subresource": subresource,
+        "name": name,
+    }  # fmt: skip
+    review = {"spec": {"user": user, "resourceAttributes": attributes}}
+    answer = client.AuthorizationV1Api(api_client).create_subject_access_review(review)
+    return bool(answer.status.allowed)
+
+
+def test_load_test_may_write_its_own_resources_status_and_nothing_else(
+    cluster: KubernetesCluster, api_client: client.ApiClient, create: Create, parked: ModelBuilder, namespace: str
+) -> None:
+    model = read_model(create(parked))
+    for body in build_loadtest_access(model):
+        cluster.apply(body)
+    user = f"system:serviceaccount:{namespace}:ru-toxicity-loadtest"
+
+    def allowed(verb: str, resource: str, group: str, name: str) -> bool:
+        return is_allowed(api_client, user, namespace, verb, resource, group, name)
+
+    assert allowed("patch", f"{PLURAL}/status", API_GROUP, "ru-toxicity")
+    assert allowed("get", PLURAL, API_GROUP, "ru-toxicity")
+    assert allowed("get", "deployments", "apps", "ru-toxicity-serve")
+    assert not allowed("patch", f"{PLURAL}/status", API_GROUP, "another")
+    assert not allowed("patch", PLURAL, API_GROUP, "ru-toxicity")
+    assert not allowed("patch", "deployments", "apps", "ru-toxicity-serve")
+    assert not allowed("get", "pods", "", "any")

@@ -1,0 +1,71 @@
+"""The cluster of the end-to-end tests: the same preparation as the demo's, then one namespace per test."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from toxicity_api.base import PLURAL
+from toxicity_cluster.demo_cluster import prepare_cluster
+from toxicity_cluster.demo_install import OPERATOR_NAMESPACE, SAMPLE_DATASET, Installation, install_chart
+from toxicity_cluster.demo_kubectl import Kubectl, diagnostics
+from toxicity_cluster.progress import Progress
+from toxicity_cluster.settings import Settings
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remembers on the test and on its module that it failed, so that the namespace can tell why."""
+    report = yield
+    if report.failed:
+        for node in (item, item.getparent(pytest.Module)):
+            if node is not None:
+                node.stash[FAILED] = True
+    return report
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Installation:
+    """A cluster with this checkout's images on it and its chart installed; KUBECONFIG's, else the embedded one."""
+    progress = Progress()
+    registry = os.environ.get("TOXICITY_REGISTRY") or None
+    installation = prepare_cluster(
+        Settings.from_environment(), progress, progress.step, SAMPLE_DATASET.resolve(), registry
+    )
+    install_chart(installation)
+    return installation
+
+
+@pytest.fixture
+def namespace(cluster: Installation, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of this test alone, gone at its end; on failure it tells what happened in it."""
+    with new_namespace(cluster.kubectl, request.node) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def module_namespace(cluster: Installation, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of one module, for a scenario told in several tests."""
+    with new_namespace(cluster.kubectl, request.node) as name:
+        yield name
+
+
+@contextmanager
+def new_namespace(kubectl: Kubectl, node: pytest.Item | pytest.Module) -> Iterator[str]:
+    """The resources go first, then the namespace, so that finalizers can run."""
+    name = f"e2e-{secrets.token_hex(4)}"
+    kubectl.ensure_namespace(name)
+    try:
+        yield name
+    finally:
+        if node.stash.get(FAILED, False):
+            print(diagnostics(kubectl, name))
+            print(diagnostics(kubectl, OPERATOR_NAMESPACE))
+        kubectl.run("delete", PLURAL, "--all", "-n", name, "--wait", "--timeout=120s", timeout_seconds=150)
+        kubectl.run("delete", "namespace", name, "--wait=false")

@@ -1,0 +1,171 @@
+"""An in-memory cluster that behaves like an API server where the operator depends on it.
+
+It refuses to change a Job, keeps status.loadTest of the other field manager, counts writes, and can be told what
+kubelets and controllers would do: finish a Job, roll a Deployment out, write load-test figures.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from builders import NOW, quantization_result, training_result
+from toxicity_api.results import StageResult
+from toxicity_operator import names
+from toxicity_operator.errors import ClusterError
+from toxicity_operator.events import Event
+from toxicity_operator.model import Identity
+
+Raw = Mapping[str, Any]
+
+
+class FakeCluster:
+    """State of one namespace's worth of objects."""
+
+    def __init__(self, model: dict[str, Any]) -> None:
+        self.model: dict[str, Any] | None = copy.deepcopy(model)
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.events: list[Event] = []
+        self.writes = 0
+        self.writes_until_failure: int | None = None
+        self.ever_created: list[tuple[str, str]] = []
+
+    # the Cluster protocol
+
+    def get_model(self, namespace: str, name: str) -> Raw | None:
+        return copy.deepcopy(self.model)
+
+    def list_children(self, namespace: str, name: str) -> list[Raw]:
+        found = [item for item in self.objects.values() if item["metadata"]["labels"].get(names.MODEL_LABEL) == name]
+        return copy.deepcopy(sorted(found, key=lambda item: item["kind"] == "Pod"))
+
+    def apply(self, body: Raw) -> None:
+        self._count_write()
+        kind, name = body["kind"], body["metadata"]["name"]
+        old = self.objects.get((kind, name))
+        if old is None:
+            self.ever_created.append((kind, name))
+        elif old["metadata"]["ownerReferences"] != body["metadata"]["ownerReferences"]:
+            raise ClusterError("Only one reference can have Controller set to true", 422)
+        elif kind == "Job" and old["spec"] != body["spec"]:
+            raise ClusterError(f'Job "{name}" is invalid: spec.template: field is immutable', 422)
+        new = copy.deepcopy(dict(body))
+        new["metadata"]["uid"] = f"uid-of-{kind}-{name}"
+        if old is not None:
+            changed = old.get("spec") != new.get("spec")
+            new["metadata"]["generation"] = old["metadata"].get("generation", 1) + changed
+            if "status" in old:
+                new["status"] = old["status"]
+        self.objects[kind, name] = new
+
+    def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
+        self._count_write()
+        self.objects.pop((kind, name), None)
+
+    def apply_status(self, identity: Identity, status: Raw) -> None:
+        self._count_write()
+        assert self.model is not None
+        assert "loadTest" not in status, "the operator must not own the load test's part"
+        others = {key: value for key, value in self.model.get("status", {}).items() if key == "loadTest"}
+        self.model["status"] = copy.deepcopy({**status, **others})
+
+    def record_event(self, identity: Identity, event: Event) -> None:
+        self.events.append(event)
+
+    def _count_write(self) -> None:
+        if self.writes_until_failure is not None:
+            if self.writes_until_failure == 0:
+                raise ClusterError("connection lost", 0)
+            self.writes_until_failure -= 1
+        self.writes += 1
+
+    # what others do
+
+    def change_spec(self, spec: dict[str, Any]) -> None:
+        """A person applies another spec."""
+        assert self.model is not None
+        self.model["spec"] = copy.deepcopy(spec)
+        self.model["metadata"]["generation"] += 1
+
+    def names_of(self, kind: str) -> list[str]:
+        """Names of the existing objects of a kind."""
+        return sorted(name for k, name in self.objects if k == kind)
+
+    def job(self, component: str) -> dict[str, Any]:
+        """The one Job of a component that is not finished. Fails when there is none or more than one."""
+        jobs = [
+            item
+            for (kind, _), item in self.objects.items()
+            if kind == "Job"
+            and item["metadata"]["labels"][names.COMPONENT_LABEL] == component
+            and not item.get("status", {}).get("conditions")
+        ]
+        assert len(jobs) == 1, f"{len(jobs)} unfinished Jobs of {component}"
+        return jobs[0]
+
+    def finish_job(self, component: str, result: StageResult | None) -> None:
+        """The Job completes; its pod leaves `result` as its termination message."""
+        job = self.job(component)
+        message = "" if result is None else result.to_termination_message()
+        self._add_pod(job, {"exitCode": 0, "reason": "Completed", "message": message})
+        done = {"type": "Complete", "status": "True", "lastTransitionTime": NOW}
+        job["status"] = {"startTime": NOW, "completionTime": NOW, "conditions": [done]}
+
+    def fail_job(self, component: str, terminated: dict[str, Any], reason: str = "BackoffLimitExceeded") -> None:
+        """The Job fails; its last pod ended as `terminated` says."""
+        job = self.job(component)
+        self._add_pod(job, terminated)
+        failed = {"type": "Failed", "status": "True", "lastTransitionTime": NOW, "reason": reason, "message": "no more"}
+        job["status"] = {"startTime": NOW, "conditions": [failed]}
+
+    def finish_training(self, f1: float = 0.9) -> None:
+        fingerprint = self.job("train")["metadata"]["labels"][names.FINGERPRINT_LABEL]
+        self.finish_job("train", training_result(fingerprint, f1))
+
+    def finish_quantization(self, f1: float = 0.88, drop: float = 0.02) -> None:
+        fingerprint = self.job("quantize")["metadata"]["labels"][names.FINGERPRINT_LABEL]
+        self.finish_job("quantize", quantization_result(fingerprint, f1, drop))
+
+    def roll_out(self, ready: int = 1, replicas: int = 1, updated: int | None = None) -> None:
+        """The Deployment controller has caught up: so many pods exist, are of the newest template, are ready."""
+        (name,) = self.names_of("Deployment")
+        deployment = self.objects["Deployment", name]
+        deployment["status"] = {
+            "observedGeneration": deployment["metadata"].get("generation", 1),
+            "replicas": replicas,
+            "updatedReplicas": replicas if updated is None else updated,
+            "readyReplicas": ready,
+        }
+
+    def finish_load_test(self, state: str = "Complete") -> None:
+        """The load test writes its figures under its own manager, then its Job ends."""
+        assert self.model is not None
+        self.model.setdefault("status", {})["loadTest"] = self.load_test_figures(state)
+        self.finish_job("loadtest", None)
+
+    def load_test_figures(self, state: str) -> dict[str, Any]:
+        """Figures of the load-test Job that runs."""
+        fingerprint = self.job("loadtest")["metadata"]["labels"][names.FINGERPRINT_LABEL]
+        bucket = {"name": "1-100", "requests": 300, "failures": 0, "actualRps": 9.98, "p95Seconds": 0.18}
+        return {
+            "fingerprint": fingerprint, "runId": "1", "state": state, "users": 16, "requestedRps": 10.0,
+            "buckets": [bucket], "actualRps": 9.98, "p95Seconds": 0.18, "maxLengthAtRequestedRps": 100,
+        }  # fmt: skip
+
+    def remove(self, kind: str) -> None:
+        """Every object of a kind is gone, as after a TTL or by a person's hand."""
+        for name in self.names_of(kind):
+            del self.objects[kind, name]
+
+    def _add_pod(self, job: dict[str, Any], terminated: dict[str, Any]) -> None:
+        name, component = job["metadata"]["name"], job["metadata"]["labels"][names.COMPONENT_LABEL]
+        labels = dict(job["metadata"]["labels"])
+        status = {"name": component, "ready": False, "state": {"terminated": terminated}}
+        count = len(self.names_of("Pod"))
+        created = f"2030-01-01T00:00:{count:02}Z"
+        metadata: dict[str, Any] = {"name": f"{name}-{count}", "labels": labels, "creationTimestamp": created}
+        metadata["ownerReferences"] = [{"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}]
+        self.objects["Pod", f"{name}-{count}"] = {
+            "kind": "Pod", "metadata": metadata, "status": {"containerStatuses": [status]},
+        }  # fmt: skip

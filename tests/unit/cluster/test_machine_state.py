@@ -1,0 +1,59 @@
+"""What is read from the kernel and from the environment: mounts, cgroups, settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toxicity_cluster.cgroups import parse_hierarchies
+from toxicity_cluster.containerd import layout_files
+from toxicity_cluster.settings import Settings
+from toxicity_cluster.teardown import parse_mounts
+
+MOUNTINFO = r"""22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+30 22 0:26 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+31 22 0:27 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+40 22 0:40 / /var/lib/toxicity-model/kubelet/pods/1/volumes/token rw - tmpfs tmpfs rw
+41 22 0:41 / /var/lib/toxicity-model/kubelet rw shared:1 - tmpfs tmpfs rw
+42 22 0:42 / /var/lib/toxicity-model-2/kubelet rw - tmpfs tmpfs rw
+43 22 0:43 / /var/lib/toxicity-model/with\040blank rw - tmpfs tmpfs rw
+"""
+
+
+def test_parse_mounts_finds_ours_only_and_the_deepest_first() -> None:
+    state = Path("/var/lib/toxicity-model")
+    assert parse_mounts(MOUNTINFO, state) == [
+        state / "kubelet/pods/1/volumes/token",
+        state / "kubelet",
+        state / "with blank",
+    ]
+
+
+def test_parse_hierarchies_tells_the_unified_one_apart() -> None:
+    assert parse_hierarchies(MOUNTINFO) == [
+        (Path("/sys/fs/cgroup/memory"), False),
+        (Path("/sys/fs/cgroup/unified"), True),
+    ]
+
+
+def test_settings_come_from_the_environment_with_defaults() -> None:
+    settings = Settings.from_environment({"TOXICITY_CACHE": "/c"})
+    assert settings.cache == Path("/c")
+    assert settings.kubeconfig == Path("/var/lib/toxicity-model/kubeconfig")
+    assert (settings.sources / "packages.txt").is_file()
+
+
+def test_settings_use_the_given_kubeconfig_unless_it_is_our_own() -> None:
+    given = Settings.from_environment({"TOXICITY_STATE": "/s", "KUBECONFIG": "/home/me/config"})
+    assert given.given_kubeconfig == given.kubeconfig == Path("/home/me/config")
+    ours = Settings.from_environment({"TOXICITY_STATE": "/s", "KUBECONFIG": "/s/kubeconfig"})
+    assert ours.given_kubeconfig is None
+    assert ours.kubeconfig == Path("/s/kubeconfig")
+
+
+def test_layout_files_leaves_out_the_blobs_that_the_node_has(tmp_path: Path) -> None:
+    blobs = tmp_path / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    for name in ("aa", "bb"):
+        (blobs / name).touch()
+    (tmp_path / "index.json").touch()
+    assert layout_files(tmp_path, known={"sha256:aa"}) == [blobs / "bb", tmp_path / "index.json"]

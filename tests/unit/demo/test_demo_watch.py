@@ -1,0 +1,80 @@
+"""When the demo calls a resource done, and when failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from toxicity_api.conditions import ConditionType
+from toxicity_cluster.demo_watch import failed_condition, is_done, running_job, status_of
+
+
+def a_model(changed: Mapping[str, tuple[str, str, int]] | None = None) -> dict[str, Any]:
+    """A resource of generation 3, all True but for `changed`: type to (status, reason, observedGeneration)."""
+    conditions = []
+    for kind in ConditionType:
+        status, reason, observed = (changed or {}).get(kind, ("True", "Succeeded", 3))
+        conditions.append(
+            {
+                "type": str(kind),
+                "status": status,
+                "reason": reason,
+                "message": "",
+                "observedGeneration": observed,
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }
+        )
+    return {"metadata": {"name": "m", "generation": 3}, "status": {"conditions": conditions}}
+
+
+def test_done_when_every_condition_is_true_for_the_present_generation() -> None:
+    assert is_done(a_model())
+    assert failed_condition(a_model()) is None
+
+
+@pytest.mark.parametrize("kind", list(ConditionType))
+def test_not_done_when_a_condition_is_of_an_older_generation(kind: ConditionType) -> None:
+    assert not is_done(a_model({kind: ("True", "Succeeded", 2)}))
+
+
+@pytest.mark.parametrize("status", ["False", "Unknown"])
+@pytest.mark.parametrize("kind", list(ConditionType))
+def test_not_done_when_a_condition_is_not_true(kind: ConditionType, status: str) -> None:
+    assert not is_done(a_model({kind: (status, "Running", 3)}))
+
+
+def test_done_when_the_spec_skips_a_stage() -> None:
+    model = a_model({"Quantized": ("False", "Skipped", 3)})
+    assert is_done(model)
+    assert failed_condition(model) is None
+
+
+def test_not_done_without_status() -> None:
+    assert not is_done({"metadata": {"name": "m", "generation": 1}})
+
+
+def test_failed_when_a_stage_gives_a_reason_of_its_own() -> None:
+    failed = failed_condition(a_model({"Trained": ("False", "MissingColumn", 3)}))
+    assert failed is not None
+    assert (failed.type, failed.reason) == ("Trained", "MissingColumn")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("Trained", "Running"), ("LoadTested", "Waiting"), ("Available", "NoReadyReplicas")]
+)
+def test_not_failed_while_it_may_still_come(kind: str, reason: str) -> None:
+    assert failed_condition(a_model({kind: ("False", reason, 3)})) is None
+
+
+def test_not_failed_by_a_condition_of_an_older_generation() -> None:
+    assert failed_condition(a_model({"Trained": ("False", "MissingColumn", 2)})) is None
+
+
+def test_running_job_is_that_of_the_latest_running_stage() -> None:
+    model = a_model()
+    model["status"]["training"] = {"fingerprint": "a", "jobName": "m-train-a", "outcome": "Succeeded"}
+    model["status"]["quantization"] = {"fingerprint": "b", "jobName": "m-quantize-b", "outcome": "Running"}
+    assert running_job(status_of(model)) == "m-quantize-b"
+    assert running_job(status_of(a_model())) == ""

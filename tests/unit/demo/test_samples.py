@@ -1,0 +1,46 @@
+"""The samples of the repository: accepted by the contract, and filled with the images of this build."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from toxicity_api.spec import ToxicityModelSpec
+from toxicity_cluster.demo_install import SAMPLE_DATASET, dataset_file_name, load_sample, with_images
+
+IMAGES = {"dataset": "registry.example/d:1", "base-model": "registry.example/b:2"}
+
+
+@pytest.mark.parametrize("name", ["minimal", "cpu", "gpu"])
+def test_sample_is_a_valid_spec(name: str) -> None:
+    sample = load_sample(name)
+    spec = ToxicityModelSpec.model_validate(sample["spec"])
+    assert sample["kind"] == "ToxicityModel"
+    assert (spec.training.gpus, spec.serving.gpus) == ((1, 1) if name == "gpu" else (0, 0))
+
+
+@pytest.mark.parametrize("name", ["minimal", "cpu"])
+def test_images_take_the_place_of_the_sample_references(name: str) -> None:
+    sample = load_sample(name)
+    spec = with_images(sample, IMAGES, "comments.csv.gz")["spec"]
+    assert spec["dataset"]["image"] == {"reference": "registry.example/d:1", "path": "/dataset/comments.csv.gz"}
+    assert spec["baseModel"]["image"] == {"reference": "registry.example/b:2", "path": "/model"}
+    assert sample == load_sample(name)
+
+
+def test_dataset_keeps_its_compression_in_its_name() -> None:
+    assert dataset_file_name(SAMPLE_DATASET) == "comments.csv"
+    assert dataset_file_name(SAMPLE_DATASET.with_suffix(".csv.gz")) == "comments.csv.gz"
+
+
+def test_sample_data_set_is_balanced_and_without_duplicates() -> None:
+    with SAMPLE_DATASET.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    texts = ["".join(c for c in row["comment"].lower() if c.isalnum()) for row in rows]
+    assert len(set(texts)) == len(rows) >= 300
+    share = sum(row["toxic"] == "1" for row in rows) / len(rows)
+    assert 0.35 < share < 0.5
+    assert {row["toxic"] for row in rows} == {"0", "1"}
+    lengths = [len(row["comment"]) for row in rows]
+    assert min(lengths) < 15 and max(lengths) > 350

@@ -1,0 +1,154 @@
+"""A classification service of known behaviour on 127.0.0.1, and the load test as a process of its own beside it.
+
+The process border keeps gevent's patches out of the tests, and it is how the load test runs in its pod.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from toxicity_api.spec import LoadTestSpec
+from toxicity_api.stage_config import LoadTestConfig
+
+STALLED_SECONDS = 1.0
+STALLED = "an answer that stalls after its head"
+GOOD = {"model": "m", "threshold": 0.5, "results": [{"score": 0.25, "toxic": False, "truncated": False}]}
+
+
+@dataclass
+class Service:
+    """What the service does and what it saw: one entry per POST, in order of arrival.
+
+    `answer` is given the request's number; the status code 0 means that the connection is dropped instead.
+    """
+
+    url: str = ""
+    ready: bool = True
+    delay: Callable[[int], float] = lambda number: 0.0
+    answer: Callable[[int], tuple[int, object]] = lambda number: (200, GOOD)
+    texts: list[str] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
+    got_some: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1
+
+        def do_GET(self) -> None:
+            ready = service.ready and self.path == "/readyz"
+            self._send(200 if ready else 503, {"state": "Ready" if ready else "Loading"})
+
+        def do_POST(self) -> None:
+            arrival = time.monotonic()
+            document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with service.lock:
+                number = len(service.texts)
+                service.texts += document["texts"]
+                service.arrivals.append(arrival)
+            service.got_some.set()
+            time.sleep(service.delay(number))
+            self._send(*service.answer(number))
+
+        def _send(self, code: int, document: object) -> None:
+            if not code:
+                self.close_connection = True
+                return
+            body = json.dumps(document).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if document is STALLED:
+                self.wfile.flush()
+                time.sleep(STALLED_SECONDS)
+            self.wfile.write(body)
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    return Handler
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, *_arguments: object) -> None:
+        """A client that leaves in the middle of an answer is part of the tests."""
+
+
+@contextmanager
+def running_service() -> Iterator[Service]:
+    """A service that answers well and at once until told otherwise."""
+    service = Service()
+    with Server(("127.0.0.1", 0), _handler(service)) as server:
+        service.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield service
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a load test process ended: every status it published, its result document and its log."""
+
+    exit_code: int
+    statuses: list[dict[str, Any]]
+    result: dict[str, Any]
+    log: str
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return self.statuses[-1]
+
+
+TEXTS = "text,label\nНу что за день,0\nДа иди ты лесом со своими советами,1\n"
+
+
+class Run:
+    """A load test process with `--local` against a service."""
+
+    def __init__(self, folder: Path, url: str, spec: LoadTestSpec, *arguments: str, csv: str = TEXTS) -> None:
+        texts = folder / "test.csv"
+        texts.write_text(csv, encoding="utf-8")
+        config = LoadTestConfig(
+            model="demo",
+            namespace="default",
+            fingerprint="0123abcd",
+            url=url,
+            texts_path=texts,
+            serving_deployment="demo-serve",
+            load_test=spec,
+        )
+        self._termination_log = folder / "termination-log"
+        options = ["--local", "--termination-log", str(self._termination_log), *arguments]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "toxicity_loadtest", *options],
+            env={**os.environ, "STAGE_CONFIG": json.dumps(config.to_wire())},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait(self) -> Ended:
+        """Waits for its end, at most a minute."""
+        out, log = self.process.communicate(timeout=60)
+        result = json.loads(self._termination_log.read_text(encoding="utf-8"))
+        return Ended(self.process.returncode, [json.loads(line) for line in out.splitlines()], result, log)

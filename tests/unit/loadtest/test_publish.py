@@ -1,0 +1,144 @@
+"""The Kubernetes client against an HTTP endpoint that keeps what is applied to it, as the API server does."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from toxicity_api.spec import LoadTestSpec
+from toxicity_api.stage_config import LoadTestConfig
+from toxicity_api.status import BucketResult, LoadTestStatus
+from toxicity_loadtest.errors import PublishError
+from toxicity_loadtest.publish import KubernetesPublisher, in_cluster_publisher
+
+STATUS_PATH = "/apis/toxicity.dev/v1alpha1/namespaces/default/toxicitymodels/demo/status"
+DEPLOYMENT_PATH = "/apis/apps/v1/namespaces/default/deployments/demo-serve"
+APPLY_QUERY = {"fieldManager": ["toxicity-loadtest"], "force": ["true"]}
+
+
+class ApiEndpoint(ThreadingHTTPServer):
+    """Accepts one object's status by server-side apply, refuses the rest, and knows one Deployment."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), ApiHandler)
+        self.applied: list[dict[str, Any]] = []
+        self.deployment: dict[str, Any] | None = {"status": {"readyReplicas": 2}}
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class ApiHandler(BaseHTTPRequestHandler):
+    server: ApiEndpoint
+
+    def do_PATCH(self) -> None:
+        document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        url = urlsplit(self.path)
+        if url.path != STATUS_PATH or parse_qs(url.query) != APPLY_QUERY:
+            return self._send(404, {"reason": "NotFound"})
+        if self.headers["Content-Type"] != "application/apply-patch+yaml":
+            return self._send(415, {"reason": "UnsupportedMediaType"})
+        self.server.applied.append(document)
+        self._send(200, document)
+
+    def do_GET(self) -> None:
+        deployment = self.server.deployment if self.path == DEPLOYMENT_PATH else None
+        self._send(404 if deployment is None else 200, deployment or {"reason": "NotFound"})
+
+    def _send(self, code: int, document: object) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(document).encode())
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def api() -> Iterator[ApiEndpoint]:
+    with ApiEndpoint() as api:
+        thread = threading.Thread(target=api.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield api
+        api.shutdown()
+        thread.join()
+
+
+def a_config(model: str = "demo") -> LoadTestConfig:
+    return LoadTestConfig(
+        model=model,
+        namespace="default",
+        fingerprint="0123abcd",
+        url="http://demo-serve",
+        texts_path=Path("/artifacts/test.csv"),
+        serving_deployment="demo-serve",
+        load_test=LoadTestSpec(),
+    )
+
+
+def a_publisher(api: ApiEndpoint, config: LoadTestConfig) -> KubernetesPublisher:
+    from kubernetes import client
+
+    return KubernetesPublisher(client.ApiClient(client.Configuration(host=api.url)), config)
+
+
+def a_status() -> LoadTestStatus:
+    bucket = BucketResult(name="1-100", requests=300, failures=1, actual_rps=9.97, p50_seconds=0.1)
+    return LoadTestStatus(
+        fingerprint="0123abcd", run_id="1", state="Running", users=16, requested_rps=10.0, buckets=[bucket]
+    )
+
+
+def test_publish_applies_the_load_test_and_no_other_field(api: ApiEndpoint) -> None:
+    a_publisher(api, a_config()).publish(a_status())
+    assert api.applied == [
+        {
+            "apiVersion": "toxicity.dev/v1alpha1",
+            "kind": "ToxicityModel",
+            "metadata": {"name": "demo", "namespace": "default"},
+            "status": {
+                "loadTest": {
+                    "fingerprint": "0123abcd",
+                    "runId": "1",
+                    "state": "Running",
+                    "users": 16,
+                    "requestedRps": 10.0,
+                    "warmupRequests": 0,
+                    "buckets": [
+                        {"name": "1-100", "requests": 300, "failures": 1, "actualRps": 9.97, "p50Seconds": 0.1}
+                    ],
+                }
+            },
+        }
+    ]
+
+
+def test_publish_names_the_object_when_it_is_refused(api: ApiEndpoint) -> None:
+    with pytest.raises(PublishError, match=r"status of gone could not be written: .*404"):
+        a_publisher(api, a_config("gone")).publish(a_status())
+    assert api.applied == []
+
+
+@pytest.mark.parametrize(
+    ("deployment", "replicas"),
+    [({"status": {"readyReplicas": 2}}, 2), ({"status": {}}, 0), (None, None)],
+)
+def test_ready_replicas_are_those_of_the_serving_deployment(
+    api: ApiEndpoint, deployment: dict[str, Any] | None, replicas: int | None
+) -> None:
+    api.deployment = deployment
+    assert a_publisher(api, a_config()).ready_replicas() == replicas
+
+
+def test_outside_a_cluster_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(PublishError, match="outside a cluster use --local"):
+        in_cluster_publisher(a_config())

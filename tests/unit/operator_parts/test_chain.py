@@ -1,0 +1,100 @@
+"""Fingerprints: what runs again after which change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from builders import SETTINGS, ModelBuilder, a_model
+
+from toxicity_operator.chain import Chain, build_chain
+from toxicity_operator.settings import Images, OperatorSettings
+
+
+def chain(model: ModelBuilder) -> Chain:
+    return build_chain(model.build(), SETTINGS)
+
+
+def prints(found: Chain) -> dict[str, str]:
+    assert found.quantize and found.loadtest
+    return {
+        "train": found.train.fingerprint,
+        "quantize": found.quantize.fingerprint,
+        "serve": found.serving_fingerprint,
+        "loadtest": found.loadtest.fingerprint,
+    }
+
+
+ALL = ["train", "quantize", "serve", "loadtest"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "changed"),
+    [
+        ("training.learningRate", 1e-4, ALL),
+        ("training.gpus", 1, ALL),
+        ("dataset.textColumn", "text", ALL),
+        ("dataset.image.reference", "dataset-image:2", ALL),
+        ("baseModel.image.reference", "base-model-image:2", ALL),
+        ("images.training", "mine:1", ALL),
+        ("quantization.calibrationSamples", 64, ALL[1:]),
+        ("images.quantization", "mine:1", ALL[1:]),
+        ("serving.maxModelLen", 256, ALL[2:]),
+        ("serving.resources.limits.cpu", 1, ALL[2:]),
+        ("images.serving", "mine:1", ALL[2:]),
+        ("loadTest.requestedRps", 5.0, ALL[3:]),
+        ("loadTest.runId", "2", ALL[3:]),
+        ("images.loadtest", "mine:1", ALL[3:]),
+        ("serving.replicas", 3, []),
+        ("serving.autoscaling", {"maxReplicas": 3}, []),
+        ("serving.strategy", "Recreate", []),
+        ("qualityGate.minF1", 0.1, []),
+        ("storage.size", "1Gi", []),
+        ("training.backoffLimit", 5, []),
+        ("training.resources.limits.memory", "1Gi", []),
+        ("training.nodeSelector", {"a": "b"}, []),
+        ("loadTest.activeDeadlineSeconds", 100, []),
+    ],
+)
+def test_change_runs_again_what_depends_on_it_and_nothing_else(path: str, value: Any, changed: list[str]) -> None:
+    before, after = prints(chain(a_model())), prints(chain(a_model().with_spec(path, value)))
+    assert [stage for stage in ALL if before[stage] != after[stage]] == changed
+
+
+def test_default_written_out_is_the_default_left_out() -> None:
+    written = a_model().with_spec("training.epochs", 1.0).with_spec("loadTest.users", 16).with_spec("serving.replicas", 1)
+    assert prints(chain(written)) == prints(chain(a_model()))
+    whole = a_model().build().spec.to_wire()
+    assert prints(chain(ModelBuilder(spec=whole))) == prints(chain(a_model()))
+
+
+def test_placement_changes_the_jobs_name_but_not_the_fingerprint() -> None:
+    before = chain(a_model()).train
+    after = chain(a_model().with_spec("training.resources.limits.memory", "1Gi")).train
+    assert before.fingerprint == after.fingerprint
+    assert before.job_name != after.job_name
+
+
+def test_operators_own_image_setting_counts_like_the_resources() -> None:
+    other = OperatorSettings(Images("train-image:2", "quantize-image:1", "serve-image:1", "loadtest-image:1"))
+    assert build_chain(a_model().build(), other).train.fingerprint != chain(a_model()).train.fingerprint
+
+
+def test_secret_of_the_hub_does_not_count() -> None:
+    hub = a_model().with_spec("baseModel.image", None).with_spec("baseModel.huggingFace.repo", "a/b")
+    with_secret = hub.with_spec("baseModel.huggingFace.secretName", "token")
+    assert chain(hub) == chain(with_secret)
+    assert chain(hub) != chain(hub.with_spec("baseModel.huggingFace.revision", "v2"))
+
+
+def test_stage_that_is_switched_off_leaves_the_chain() -> None:
+    off = chain(a_model().with_spec("quantization.method", "none").with_spec("loadTest.enabled", False))
+    assert (off.quantize, off.loadtest, off.model_stage) == (None, None, off.train)
+
+
+@pytest.mark.parametrize("name", ["a", "x" * 40])
+def test_names_fit_into_a_label(name: str) -> None:
+    found = chain(ModelBuilder(name=name))
+    assert len(found.job_names()) == 3
+    for job in found.job_names():
+        assert job.startswith(name) and len(job) <= 63

@@ -1,0 +1,180 @@
+"""Whole-object comparison of every manifest with its golden file; UPDATE_GOLDEN=1 writes them anew."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from builders import SETTINGS, ModelBuilder, a_model, metrics
+
+from toxicity_api.stage_config import (
+    LoadTestConfig,
+    QuantizationConfig,
+    ServingConfig,
+    TrainingConfig,
+    parse_stage_config,
+)
+from toxicity_api.status import QuantizationStatus, TrainingStatus
+from toxicity_operator.chain import build_chain
+from toxicity_operator.manifests.autoscaler import build_autoscaler
+from toxicity_operator.manifests.common import seal, thread_count
+from toxicity_operator.manifests.loadtest_job import build_loadtest_job
+from toxicity_operator.manifests.quantization_job import build_quantization_job
+from toxicity_operator.manifests.rbac import build_loadtest_access
+from toxicity_operator.manifests.serving import build_deployment, build_service
+from toxicity_operator.manifests.storage import build_claim
+from toxicity_operator.manifests.training_job import build_training_job
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+
+
+def a_gpu_model() -> ModelBuilder:
+    """A model from the hub, with data in a volume, on GPUs, autoscaled."""
+    model = a_model().with_spec("dataset", {"persistentVolumeClaim": {"claimName": "data", "path": "a/comments.csv.gz"}})
+    model = model.with_spec("baseModel", {"huggingFace": {"repo": "owner/name", "secretName": "hf-token"}})
+    for stage in ("training", "quantization", "serving"):
+        model = model.with_spec(f"{stage}.gpus", 1).with_spec(f"{stage}.tolerations", [TOLERATION])
+    model = model.with_spec("training.nodeSelector", {"gpu": "true"}).with_spec("storage.storageClassName", "fast")
+    return model.with_spec("serving.autoscaling", {"minReplicas": 2, "maxReplicas": 4}).with_spec(
+        "serving.strategy", "Recreate"
+    )
+
+
+def train(builder: ModelBuilder) -> Any:
+    model = builder.build()
+    return build_training_job(model, build_chain(model, SETTINGS).train, "train-image:1")
+
+
+def quantize(builder: ModelBuilder) -> Any:
+    model = builder.build()
+    chain = build_chain(model, SETTINGS)
+    assert chain.quantize
+    return build_quantization_job(model, chain.quantize, chain.train.fingerprint, "quantize-image:1")
+
+
+def loadtest(builder: ModelBuilder) -> Any:
+    model = builder.build()
+    chain = build_chain(model, SETTINGS)
+    assert chain.loadtest
+    return build_loadtest_job(model, chain.loadtest, chain.train.fingerprint, "loadtest-image:1")
+
+
+def deployment(builder: ModelBuilder) -> Any:
+    model = builder.build()
+    figures = metrics().model_dump()
+    training = TrainingStatus(fingerprint="t", outcome="Succeeded", **figures)
+    quantization = QuantizationStatus(fingerprint="q", outcome="Succeeded", **figures | {"f1": 0.88})
+    return build_deployment(model, build_chain(model, SETTINGS), training, quantization, "serve-image:1")
+
+
+CASES: dict[str, Callable[[], Any]] = {
+    "claim": lambda: build_claim(a_model().build()),
+    "claim-gpu": lambda: build_claim(a_gpu_model().build()),
+    "training-job": lambda: train(a_model()),
+    "training-job-gpu": lambda: train(a_gpu_model()),
+    "training-job-configmap": lambda: train(
+        a_model().with_spec("dataset", {"configMap": {"name": "comments", "key": "comments.csv"}})
+    ),
+    "quantization-job": lambda: quantize(a_model()),
+    "quantization-job-gpu": lambda: quantize(a_gpu_model()),
+    "deployment": lambda: deployment(a_model()),
+    "deployment-gpu": lambda: deployment(a_gpu_model()),
+    "service": lambda: build_service(a_model().build()),
+    "autoscaler": lambda: build_autoscaler(a_gpu_model().build()),
+    "loadtest-job": lambda: loadtest(a_model()),
+    "loadtest-access": lambda: build_loadtest_access(a_model().build()),
+}
+
+
+class ReadableDumper(yaml.SafeDumper):
+    """No aliases, and text of several lines as a block."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+def readable_yaml(data: Any) -> str:
+    ReadableDumper.add_representer(str, represent_text)
+    return yaml.dump(data, Dumper=ReadableDumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_manifest_is_as_reviewed(case: str) -> None:
+    path = GOLDEN / f"{case}.yaml"
+    built = CASES[case]()
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(readable_yaml(built), encoding="utf-8")
+    assert built == yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+PODS = {name: build for name, build in CASES.items() if "job" in name or name.startswith("deployment")}
+
+
+@pytest.mark.parametrize("case", PODS)
+def test_every_container_passes_the_restricted_level(case: str) -> None:
+    spec = PODS[case]()["spec"]["template"]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in spec["containers"] + spec.get("initContainers", []):
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        asked = container["resources"].get("requests", {}) | container["resources"].get("limits", {})
+        assert {"cpu", "memory"} <= set(asked), "a limit alone is a request too"
+
+
+@pytest.mark.parametrize("case", PODS)
+def test_only_the_load_test_has_a_token(case: str) -> None:
+    assert PODS[case]()["spec"]["template"]["spec"]["automountServiceAccountToken"] is case.startswith("loadtest")
+
+
+@pytest.mark.parametrize(
+    ("case", "kind"),
+    [
+        ("training-job", TrainingConfig),
+        ("quantization-job", QuantizationConfig),
+        ("deployment", ServingConfig),
+        ("loadtest-job", LoadTestConfig),
+    ],
+)
+def test_stage_can_read_the_configuration_it_is_given(case: str, kind: Any) -> None:
+    (container,) = PODS[case]()["spec"]["template"]["spec"]["containers"]
+    environment = {item["name"]: item["value"] for item in container["env"]}
+    assert parse_stage_config(kind, environment).model == "ru-toxicity"
+
+
+def test_served_folder_is_the_one_the_quantization_writes() -> None:
+    (container,) = PODS["deployment"]()["spec"]["template"]["spec"]["containers"]
+    serving = parse_stage_config(ServingConfig, {item["name"]: item["value"] for item in container["env"]})
+    (container,) = PODS["quantization-job"]()["spec"]["template"]["spec"]["containers"]
+    stage = parse_stage_config(QuantizationConfig, {item["name"]: item["value"] for item in container["env"]})
+    assert serving.model_dir == stage.output_dir / "model"
+    assert (serving.threshold, serving.metrics and serving.metrics.f1) == (0.4375, 0.88)
+
+
+def test_threshold_of_the_spec_wins() -> None:
+    (container,) = deployment(a_model().with_spec("serving.threshold", 0.7))["spec"]["template"]["spec"]["containers"]
+    serving = parse_stage_config(ServingConfig, {item["name"]: item["value"] for item in container["env"]})
+    assert serving.threshold == 0.7
+
+
+@pytest.mark.parametrize(("limit", "threads"), [("1500m", 2), ("2", 2), (1, 1), ("100m", 1), ("0.5", 1), (None, None)])
+def test_threads_follow_the_cpu_limit(limit: str | int | None, threads: int | None) -> None:
+    assert thread_count(a_model().with_spec("training.resources.limits.cpu", limit).build().spec.training) == threads
+
+
+def test_hash_changes_with_the_content_and_only_with_it() -> None:
+    one, two = seal(train(a_model())), seal(train(a_model()))
+    other = seal(train(a_model().with_spec("training.backoffLimit", 7)))
+    assert one == two and one["metadata"]["annotations"] != other["metadata"]["annotations"]
+    assert seal(one | {"spec": one["spec"]})["spec"] == one["spec"]

@@ -1,0 +1,117 @@
+"""What is read from Jobs and pods, above all when something went wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from builders import NOW, training_result
+
+from toxicity_operator import names
+from toxicity_operator.observed import JobState, from_objects
+
+
+def a_job(*conditions: dict[str, str]) -> dict[str, Any]:
+    labels = {**names.labels("m", "train"), names.FINGERPRINT_LABEL: "fp"}
+    metadata = {"name": "m-train-1", "uid": "job-uid", "labels": labels}
+    status = {"startTime": NOW, "conditions": list(conditions)}
+    return {"kind": "Job", "metadata": metadata, "status": status}
+
+
+def a_pod(created: int, owner: str = "job-uid", **status: Any) -> dict[str, Any]:
+    metadata = {
+        "name": f"pod-{created}",
+        "creationTimestamp": f"2030-01-01T00:00:{created:02}Z",
+        "ownerReferences": [{"uid": owner}],
+        "labels": names.labels("m", "train"),
+    }
+    return {"kind": "Pod", "metadata": metadata, "status": status}
+
+
+def ended(name: str, code: int, message: str = "", reason: str = "Error") -> dict[str, Any]:
+    return {"name": name, "state": {"terminated": {"exitCode": code, "reason": reason, "message": message}}}
+
+
+COMPLETE = {"type": "Complete", "status": "True"}
+FAILED = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "no more tries"}
+DEADLINE = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "was active too long"}
+
+
+def read(*objects: dict[str, Any]) -> JobState:
+    (job,) = from_objects(objects).jobs
+    return job
+
+
+def test_result_of_the_pod_that_succeeded_counts_not_that_of_one_that_failed_later() -> None:
+    good = training_result("fp")
+    failed = good.model_copy(update={"outcome": "failed", "training": None})
+    job = read(
+        a_job(COMPLETE),
+        a_pod(1, containerStatuses=[ended("train", 0, good.to_termination_message(), "Completed")]),
+        a_pod(2, containerStatuses=[ended("train", 1, failed.to_termination_message())]),
+    )
+    assert (job.outcome, job.result) == ("Succeeded", good)
+
+
+def test_pod_of_another_job_does_not_speak() -> None:
+    pod = a_pod(1, owner="other", containerStatuses=[ended("train", 0, training_result("fp").to_termination_message())])
+    assert read(a_job(COMPLETE), pod).result is None
+
+
+def test_newest_pod_explains_the_failure() -> None:
+    job = read(
+        a_job(FAILED),
+        a_pod(1, containerStatuses=[ended("train", 1, "old")]),
+        a_pod(2, containerStatuses=[ended("train", 137, reason="OOMKilled")]),
+    )
+    assert (job.reason, job.outcome) == ("JobFailed", "Failed")
+    assert "pod-2" in job.message and "OOMKilled" in job.message and "137" in job.message
+
+
+def test_failed_init_container_is_named_with_the_end_of_its_log() -> None:
+    pod = a_pod(1, initContainerStatuses=[ended("dataset", 1, "x" * 5000 + "no such file")])
+    job = read(a_job(FAILED), pod)
+    assert "init container dataset" in job.message and job.message.endswith("no such file")
+    assert len(job.message) < 1000
+
+
+def test_deadline_is_told_by_the_job_since_its_pods_are_gone() -> None:
+    assert (read(a_job(DEADLINE)).reason, read(a_job(DEADLINE)).message) == ("DeadlineExceeded", "was active too long")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ({"containerStatuses": [{"name": "train", "state": {"waiting": {"reason": "ErrImagePull"}}}]}, "ErrImagePull"),
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no gpu"}]},
+            "no gpu",
+        ),
+    ],
+)
+def test_running_job_says_what_it_waits_for(status: dict[str, Any], words: str) -> None:
+    job = read(a_job(), a_pod(1, **status))
+    assert job.outcome == "Running" and words in job.message
+
+
+def test_starting_pod_is_no_trouble() -> None:
+    waiting = [{"name": "train", "state": {"waiting": {"reason": "ContainerCreating"}}}]
+    assert read(a_job(), a_pod(1, containerStatuses=waiting)).message == ""
+
+
+@pytest.mark.parametrize(
+    ("generation", "status", "rolled_out"),
+    [
+        (2, {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 1}, True),
+        (2, {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}, False),
+        (1, {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 1, "readyReplicas": 2}, False),
+        (1, {}, False),
+    ],
+)
+def test_deployment_is_rolled_out_when_no_old_pod_is_left(
+    generation: int, status: dict[str, Any], rolled_out: bool
+) -> None:
+    metadata = {"name": "m-serve", "generation": generation, "annotations": {names.SERVING_FINGERPRINT: "s"}}
+    deployment = from_objects([{"kind": "Deployment", "metadata": metadata, "status": status}]).deployment
+    assert deployment is not None
+    assert (deployment.rolled_out, deployment.serving_fingerprint) == (rolled_out, "s")

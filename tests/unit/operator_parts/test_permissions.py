@@ -1,0 +1,25 @@
+"""The chart hands out exactly the rights that the operator names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from toxicity_operator.permissions import RULES
+
+CHART_ROLE = Path(__file__).parents[3] / "helm/toxicity-operator/templates/operator/clusterrole.yaml"
+
+
+def grants(rules: list[dict[str, list[str]]]) -> set[tuple[str, str, str]]:
+    return {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+
+
+def test_chart_grants_what_is_needed_and_no_more() -> None:
+    text = CHART_ROLE.read_text(encoding="utf-8")
+    rules = yaml.safe_load(text[text.index("rules:") :].split("\n---")[0])["rules"]
+    assert grants(rules) == grants(RULES)
+
+
+def test_there_is_no_wildcard() -> None:
+    assert not any("*" in part for grant in grants(RULES) for part in grant)

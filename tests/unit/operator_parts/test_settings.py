@@ -1,0 +1,36 @@
+"""The operator's environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from toxicity_operator.settings import Images, OperatorSettings
+
+IMAGES = {f"IMAGE_{part}": f"{part.lower()}:1" for part in ("TRAINING", "QUANTIZATION", "SERVING", "LOADTEST")}
+
+
+def test_defaults() -> None:
+    settings = OperatorSettings.from_environment(IMAGES)
+    assert settings.images == Images("training:1", "quantization:1", "serving:1", "loadtest:1")
+    assert (settings.namespaces, settings.log_level, settings.liveness_port) == ((), "info", 8080)
+
+
+def test_everything_set() -> None:
+    extra = {"WATCH_NAMESPACES": "a, b,", "LOG_LEVEL": "debug", "RESYNC_SECONDS": "1.5", "LIVENESS_PORT": "9000"}
+    settings = OperatorSettings.from_environment(IMAGES | extra)
+    assert settings.namespaces == ("a", "b")
+    assert (settings.log_level, settings.resync_seconds, settings.liveness_port) == ("debug", 1.5, 9000)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"IMAGE_SERVING": ""}, "IMAGE_SERVING"),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
+        ({"RESYNC_SECONDS": "soon"}, "RESYNC_SECONDS"),
+        ({"RESYNC_SECONDS": "0"}, "RESYNC_SECONDS"),
+    ],
+)
+def test_bad_variable_is_named(change: dict[str, str], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        OperatorSettings.from_environment(IMAGES | change)

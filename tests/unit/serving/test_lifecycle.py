@@ -1,0 +1,105 @@
+"""Readiness follows real classifications, failure is final and reported, a drained stop is clean."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+
+from toxicity_api.spec import Labels
+from toxicity_serving.app import create_app
+from toxicity_serving.lifecycle import Service, State, run_lifecycle
+from toxicity_serving.server import DrainingServer
+from unit.serving.word_engine import CONFIG, DEADLY_WORD, WordEngine, ready, running, samples, wait
+
+
+def test_service_is_alive_but_not_ready_while_the_engine_loads() -> None:
+    engine = WordEngine(held=True)
+    with running(engine) as client:
+        answers = {path: client.get(path).status_code for path in ("/healthz", "/readyz", "/v1/model")}
+        assert answers == {"/healthz": 200, "/readyz": 503, "/v1/model": 503}
+        assert client.post("/v1/classify", json={"text": "а"}).status_code == 503
+        assert samples(client)["toxicity_ready"] == 0
+
+
+def test_ready_after_the_selftest() -> None:
+    with ready() as client:
+        assert "self-test passed" in client.get("/readyz").json()["reason"]
+        assert samples(client)["toxicity_ready"] == 1
+
+
+def test_engine_is_stopped_when_the_service_stops() -> None:
+    engine = WordEngine()
+    with ready(engine):
+        assert not engine.stopped
+    assert engine.stopped
+
+
+@pytest.mark.parametrize(
+    ("engine", "reason"),
+    [
+        (WordEngine(same=True), "do not discriminate"),
+        (WordEngine(broken="no such file"), "no such file"),
+    ],
+)
+def test_failed_start_is_final_and_reported_once(engine: WordEngine, reason: str) -> None:
+    failures: list[str] = []
+    with running(engine, failures) as client:
+        wait(lambda: client.get("/healthz").status_code == 503)
+        assert reason in client.get("/readyz").json()["reason"]
+        assert client.post("/v1/classify", json={"text": "а"}).status_code == 503
+    assert len(failures) == 1 and reason in failures[0]
+
+
+def test_dead_engine_makes_the_service_unready_and_ends_it() -> None:
+    failures: list[str] = []
+    with running(WordEngine(), failures) as client:
+        wait(lambda: client.get("/readyz").status_code == 200)
+        assert client.post("/v1/classify", json={"text": DEADLY_WORD}).status_code == 503
+        wait(lambda: client.get("/readyz").status_code == 503)
+        assert client.get("/healthz").status_code == 503
+    assert failures == ["EngineError: dead"]
+
+
+def test_labels_that_begin_alike_fail_the_start() -> None:
+    service = Service(CONFIG.model_copy(update={"labels": Labels(toxic="да", non_toxic="дада")}))
+    failures: list[str] = []
+    asyncio.run(run_lifecycle(service, WordEngine(), failures.append, check_seconds=0.01))
+    assert service.state is State.FAILED
+    assert "begin with the same token" in failures[0]
+
+
+def test_unforeseen_error_ends_the_service_too() -> None:
+    class Crashing(WordEngine):
+        async def check(self) -> None:
+            raise ZeroDivisionError("nobody foresaw this")
+
+    failures: list[str] = []
+    with running(Crashing(), failures) as client:
+        wait(lambda: client.get("/healthz").status_code == 503)
+    assert failures == ["ZeroDivisionError('nobody foresaw this')"]
+
+
+def test_first_signal_turns_unready_and_keeps_serving() -> None:
+    async def after_signal() -> tuple[State, bool]:
+        app = create_app(CONFIG, WordEngine())
+        server = DrainingServer(app, 0)
+        app.state.service.move(State.READY, "")
+        server.handle_exit(signal.SIGTERM, None)
+        await asyncio.sleep(0)
+        return app.state.service.state, server.should_exit
+
+    assert asyncio.run(after_signal()) == (State.DRAINING, False)
+
+
+def test_second_signal_stops_at_once() -> None:
+    async def after_two_signals() -> bool:
+        app = create_app(CONFIG, WordEngine())
+        server = DrainingServer(app, 0)
+        app.state.service.move(State.READY, "")
+        server.handle_exit(signal.SIGTERM, None)
+        server.handle_exit(signal.SIGTERM, None)
+        return server.should_exit
+
+    assert asyncio.run(after_two_signals())

@@ -1,0 +1,118 @@
+"""The service around an engine without a model: a text is toxic when it holds the word."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import uvicorn
+
+from toxicity_api.prompting import LabelTokens
+from toxicity_api.stage_config import ServingConfig
+from toxicity_serving.app import create_app
+from toxicity_serving.engine import EngineError, LabelTokenMissing, Loaded
+
+CONFIG = ServingConfig.model_validate(
+    {
+        "model": "ru-toxicity",
+        "fingerprint": "f1",
+        "modelDir": "/artifacts/quantize-f1/model",
+        "promptTemplate": "текст: {text}\nответ:",
+        "labels": {"toxic": "да", "nonToxic": "нет"},
+        "threshold": 0.5,
+        "baseModel": "gemma",
+        "maxModelLen": 200,
+    }
+)
+TOXIC_WORD, UNANSWERED_WORD, DEADLY_WORD = "дебил", "молчи", "умри"
+END = "\nответ:"
+
+
+class CharacterTokenizer:
+    """One token per character, BOS 1."""
+
+    bos_token_id: int | None = 1
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
+        return {"input_ids": [ord(character) for character in text]}
+
+
+class WordEngine:
+    """Log-probabilities by the words in the prompt. `same`: all texts score alike; `broken`: the start fails."""
+
+    def __init__(self, *, same: bool = False, broken: str = "", held: bool = False) -> None:
+        self._same = same
+        self._broken = broken
+        self._may_start = asyncio.Event()
+        if not held:
+            self._may_start.set()
+        self.dead = False
+        self.stopped = False
+
+    async def start(self) -> Loaded:
+        await self._may_start.wait()
+        if self._broken:
+            raise EngineError(self._broken)
+        return Loaded(CharacterTokenizer(), "words 1", "decompressed", "float32")
+
+    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+        text = "".join(map(chr, prompt_ids[1:]))
+        assert text.endswith(END), f"the question is missing at the end of {text!r}"
+        if UNANSWERED_WORD in text:
+            raise LabelTokenMissing("no label token")
+        if DEADLY_WORD in text:
+            self.dead = True
+            raise EngineError("dead")
+        toxic, harmless = -0.2, -1.7
+        return (toxic, harmless) if TOXIC_WORD in text or self._same else (harmless, toxic)
+
+    async def check(self) -> None:
+        if self.dead:
+            raise EngineError("dead")
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+@contextlib.contextmanager
+def running(engine: WordEngine, failures: list[str] | None = None) -> Iterator[httpx.Client]:
+    """A client of the service, which runs behind a real socket with its lifecycle."""
+    reported = [] if failures is None else failures
+    app = create_app(CONFIG, engine, reported.append, check_seconds=0.01)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=10) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextlib.contextmanager
+def ready(engine: WordEngine | None = None) -> Iterator[httpx.Client]:
+    """The same once /readyz says so."""
+    with running(engine or WordEngine()) as client:
+        wait(lambda: client.get("/readyz").status_code == 200)
+        yield client
+
+
+def wait(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Polls until the condition holds; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.005)
+
+
+def samples(client: httpx.Client) -> dict[str, float]:
+    """/metrics by sample name with labels."""
+    lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}

@@ -1,0 +1,118 @@
+"""Every way a data set can be wrong is refused with the field of the spec, the first bad row and the remedy."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from toxicity_training.data import Example, read_dataset
+from toxicity_training.errors import DatasetError
+
+
+def written(folder: Path, content: bytes | str, name: str = "comments.csv") -> Path:
+    path = folder / name
+    path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    return path
+
+
+def refused(path: Path, text: str = "comment", label: str = "toxic") -> DatasetError:
+    with pytest.raises(DatasetError) as caught:
+        read_dataset(path, text, label)
+    return caught.value
+
+
+def test_read_dataset_keeps_rows_in_order_when_the_file_is_sound(tmp_path: Path) -> None:
+    path = written(tmp_path, 'comment,toxic\n"привет, мир",0\n"две\nстроки",1\n"он сказал ""да""",1.0\n')
+    assert read_dataset(path, "comment", "toxic") == [
+        Example("привет, мир", False),
+        Example("две\nстроки", True),
+        Example('он сказал "да"', True),
+    ]
+
+
+@pytest.mark.parametrize(("written_label", "toxic"), [("0", False), ("1", True), ("0.0", False), ("1.0", True)])
+def test_read_dataset_accepts_labels_as_numbers(tmp_path: Path, written_label: str, toxic: bool) -> None:
+    path = written(tmp_path, f'comment,toxic\nтекст,"{written_label}"\n')
+    assert read_dataset(path, "comment", "toxic") == [Example("текст", toxic)]
+
+
+def test_read_dataset_reads_gzip_whatever_the_name(tmp_path: Path) -> None:
+    path = written(tmp_path, gzip.compress("comment,toxic\nтекст,1\n".encode()), "data")
+    assert read_dataset(path, "comment", "toxic") == [Example("текст", True)]
+
+
+def test_read_dataset_ignores_a_byte_order_mark(tmp_path: Path) -> None:
+    path = written(tmp_path, b"\xef\xbb\xbf" + "comment,toxic\nтекст,1\n".encode())
+    assert read_dataset(path, "comment", "toxic") == [Example("текст", True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "field", "missing"),
+    [("body", "toxic", "dataset.textColumn", "'body'"), ("comment", "y", "dataset.labelColumn", "'y'")],
+)
+def test_read_dataset_names_the_field_and_the_columns_when_one_is_missing(
+    tmp_path: Path, text: str, label: str, field: str, missing: str
+) -> None:
+    error = refused(written(tmp_path, "comment,toxic\nтекст,1\n"), text, label)
+    assert error.reason == "MissingColumn"
+    assert str(error).startswith(f"{field}: no column {missing}")
+    assert "'comment', 'toxic'" in str(error)
+    assert f"set {field}" in str(error)
+
+
+@pytest.mark.parametrize("bad", ["2", "да", "", "nan", "0.5", "-1"])
+def test_read_dataset_names_the_row_and_the_value_when_a_label_is_neither_0_nor_1(
+    tmp_path: Path, bad: str
+) -> None:
+    error = refused(written(tmp_path, f"comment,toxic\nодин,1\nдва,{bad}\nтри,7\n"))
+    assert error.reason == "InvalidLabel"
+    assert str(error) == (
+        f"dataset.labelColumn: {bad!r} in column 'toxic', row 2, is not a label; use 1 (toxic) or 0 (not toxic)"
+    )
+
+
+def test_read_dataset_counts_empty_texts_and_names_the_first(tmp_path: Path) -> None:
+    error = refused(written(tmp_path, 'comment,toxic\nодин,1\n"  ",0\n"",1\n'))
+    assert error.reason == "EmptyText"
+    assert "dataset.textColumn: 2 empty texts" in str(error)
+    assert "first in row 2; remove" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "remedy"),
+    [
+        (b"", "EmptyFile", "provide a CSV file with a header row"),
+        (b"\n\n", "EmptyFile", "provide a CSV file with a header row"),
+        (b"comment,toxic\n", "NoRows", "add labelled comments"),
+        ("comment,toxic\nтекст,1\n".encode("cp1251"), "WrongEncoding", "in line 2); save it as UTF-8"),
+        (b"\x1f\x8bnot gzip at all", "CorruptGzip", "compress it again"),
+        (b"comment,toxic\na,b,1\n", "InvalidCsv", "row 1 has 3 fields where the header has 2; quote texts"),
+        (b'comment,toxic\nfine,0\n"open,1\n', "InvalidCsv", "row 2 is not valid CSV"),
+        (b"comment,comment,toxic\na,b,1\n", "AmbiguousColumn", "rename one"),
+    ],
+)
+def test_read_dataset_refuses_a_broken_file(tmp_path: Path, content: bytes, reason: str, remedy: str) -> None:
+    error = refused(written(tmp_path, content))
+    assert error.reason == reason
+    assert str(error).startswith("dataset")
+    assert remedy in str(error)
+
+
+def test_read_dataset_refuses_a_truncated_gzip(tmp_path: Path) -> None:
+    whole = gzip.compress(b"comment,toxic\n" + b"some text,1\n" * 100)
+    assert refused(written(tmp_path, whole[:-12], "c.csv.gz")).reason == "CorruptGzip"
+
+
+def test_read_dataset_refuses_a_missing_file(tmp_path: Path) -> None:
+    error = refused(tmp_path / "absent.csv")
+    assert error.reason == "FileUnreadable"
+    assert "absent.csv" in str(error)
+
+
+def test_read_dataset_refuses_one_column_for_both(tmp_path: Path) -> None:
+    error = refused(written(tmp_path, "comment,toxic\nтекст,1\n"), "toxic", "toxic")
+    assert error.reason == "SameColumn"
+    assert "dataset.textColumn" in str(error)
+    assert "dataset.labelColumn" in str(error)

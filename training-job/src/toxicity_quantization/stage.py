@@ -1,0 +1,115 @@
+"""The quantization stage: load the merged model, calibrate, quantize, save, evaluate what was saved, publish."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from toxicity_api.results import Metrics, QuantizationResult, StageResult
+from toxicity_api.spec import TrainingSpec
+from toxicity_api.stage_config import QuantizationConfig
+from toxicity_quantization.calibrate import calibration_prompts
+from toxicity_quantization.checkpoint import cast_to_bf16, require_quantized, weights_bytes
+from toxicity_quantization.compress import quantize, save
+from toxicity_training.artifacts import MODEL_FOLDER, input_result, open_work_folder, publish
+from toxicity_training.data import read_split
+from toxicity_training.errors import ModelError
+from toxicity_training.evaluate import evaluate_scores
+from toxicity_training.scoring import score_texts
+
+EVALUATION_BATCH = 16
+
+
+def say(message: str) -> None:
+    """One line of the stage's log, at once."""
+    print(f"quantization: {message}", flush=True)
+
+
+def load(folder: Path, *, gpus: int, dtype: str) -> tuple[Any, Any]:
+    """(model, tokenizer) of a folder that a stage wrote, in `dtype` (a torch name)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return model.to("cuda" if gpus else "cpu"), tokenizer
+
+
+def training_metrics(folder: Path) -> Metrics:
+    """The figures of the training stage in `folder`. Raises ModelError when it has not succeeded."""
+    training = input_result(folder).training
+    if training is None:
+        raise ModelError("InputMissing", f"{folder} is not the folder of a training stage")
+    return training.metrics
+
+
+def evaluate(folder: Path, splits: Path, spec: TrainingSpec, threshold: float, *, gpus: int) -> Metrics:
+    """Figures of the saved checkpoint on the test split at the training's threshold."""
+    started = time.monotonic()
+    model, tokenizer = load(folder, gpus=gpus, dtype="bfloat16" if gpus else "float32")
+    test = read_split(splits, "test")
+    scores = score_texts(
+        model,
+        tokenizer,
+        [e.text for e in test],
+        template=spec.prompt_template,
+        labels=spec.labels,
+        max_tokens=spec.max_input_length,
+        batch_size=EVALUATION_BATCH,
+    )
+    metrics = evaluate_scores(scores, [e.toxic for e in test], threshold)
+    say(
+        f"evaluated in {time.monotonic() - started:.0f} s: F1 {metrics.f1:.3f}, macro F1 {metrics.macro_f1:.3f},"
+        f" ROC-AUC {metrics.roc_auc:.3f} on {metrics.test_samples} rows"
+    )
+    return metrics
+
+
+def run(config: QuantizationConfig) -> StageResult:
+    """Quantizes, evaluates and publishes the stage's folder. Raises InputError for input that no retry cures."""
+    started = time.monotonic()
+    spec = config.quantization
+    before = training_metrics(config.input_dir)
+    splits = config.input_dir / "splits"
+    original_size = weights_bytes(config.input_dir / MODEL_FOLDER)
+
+    model, tokenizer = load(
+        config.input_dir / MODEL_FOLDER, gpus=spec.gpus, dtype="bfloat16" if spec.gpus else "float32"
+    )
+    prompts = calibration_prompts(
+        tokenizer,
+        read_split(splits, "train"),
+        config.training,
+        spec.calibration_samples,
+        spec.calibration_length,
+    )
+    say(f"{len(prompts)} calibration prompts, {sum(map(len, prompts))} tokens")
+    quantize(model, prompts, spec)
+    work = open_work_folder(config.output_dir)
+    save(model, tokenizer, work / MODEL_FOLDER)
+    del model
+    cast_to_bf16(work / MODEL_FOLDER)
+    size = require_quantized(work / MODEL_FOLDER, original_size)
+    say(f"quantized in {time.monotonic() - started:.0f} s: {original_size} bytes before, {size} after")
+
+    after = evaluate(work / MODEL_FOLDER, splits, config.training, before.threshold, gpus=spec.gpus)
+    result = StageResult(
+        stage="quantize",
+        fingerprint=config.fingerprint,
+        outcome="succeeded",
+        quantization=QuantizationResult(
+            metrics=after,
+            f1_drop=before.f1 - after.f1,
+            macro_f1_drop=before.macro_f1 - after.macro_f1,
+            size_bytes=size,
+            original_size_bytes=original_size,
+            method=spec.method,
+            backend=spec.backend,
+            duration_seconds=round(time.monotonic() - started, 1),
+        ),
+    )
+    publish(work, config.output_dir, result)
+    return result

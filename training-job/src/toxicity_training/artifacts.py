@@ -1,0 +1,100 @@
+"""Where a stage's folder and its result document go; the last step of the training and quantization stages.
+
+A folder appears under its final name only when it is whole. The result document is left in the folder and in the
+container's termination message, where the operator reads it, also after a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
+from toxicity_training.errors import InputError, ModelError
+
+RESULT_FILE = "result.json"
+MODEL_FOLDER = "model"
+TERMINATION_LOG = Path("/dev/termination-log")
+
+
+def read_result(folder: Path) -> StageResult | None:
+    """The result document of a stage folder; None when it is missing or damaged."""
+    try:
+        return StageResult.model_validate_json((folder / RESULT_FILE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None
+
+
+def succeeded_result(folder: Path) -> StageResult | None:
+    """The result document of a stage that has succeeded before; None otherwise."""
+    result = read_result(folder)
+    return result if result is not None and result.outcome == "succeeded" else None
+
+
+def input_result(folder: Path) -> StageResult:
+    """The result of the stage before. Raises ModelError when that has not succeeded."""
+    result = succeeded_result(folder)
+    if result is None:
+        raise ModelError("InputMissing", f"{folder} holds no succeeded stage; run the stage before again")
+    return result
+
+
+def open_work_folder(final: Path) -> Path:
+    """A fresh temporary folder beside `final`; those of attempts that died are removed."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    for stale in final.parent.glob(f"{final.name}.tmp-*"):
+        shutil.rmtree(stale)
+    work = Path(tempfile.mkdtemp(prefix=f"{final.name}.tmp-", dir=final.parent))
+    work.chmod(0o755)
+    return work
+
+
+def publish(work: Path, final: Path, result: StageResult) -> None:
+    """Writes `result` into `work` and renames it to `final`; a folder left there by a failed attempt gives way."""
+    (work / RESULT_FILE).write_text(
+        result.model_dump_json(by_alias=True, exclude_none=True, indent=1), encoding="utf-8"
+    )
+    if final.exists():
+        shutil.rmtree(final)
+    os.rename(work, final)
+
+
+def report(result: StageResult, termination_log: Path) -> None:
+    """Leaves the result where the kubelet picks it up, and prints it."""
+    message = result.to_termination_message()
+    termination_log.write_text(message, encoding="utf-8")
+    print(f"result: {message}", flush=True)
+
+
+def failed_result(stage: StageResult, error: BaseException, crash_reason: str) -> StageResult:
+    """`stage` as a failure that says why; `crash_reason` serves where the error has no reason of its own."""
+    if isinstance(error, InputError):
+        reason, message = error.reason, str(error)
+    elif is_out_of_memory(error):
+        reason = "OutOfMemory"
+        message = f"{type(error).__name__}: {error}; lower batchSize or the lengths, or raise the memory limit"
+    else:
+        reason, message = crash_reason, f"{type(error).__name__}: {error}"
+    return stage.model_copy(update={"outcome": "failed", "reason": reason, "message": message})
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of a stage that failed with `error`: whether a retry may help."""
+    return EXIT_INVALID_INPUT if isinstance(error, InputError) else EXIT_FAILED
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the host or on the accelerator."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def keep_failure(result: StageResult, final: Path) -> None:
+    """Leaves the result of a failure as the only file of the stage's folder; a success there stays as it is."""
+    if succeeded_result(final) is None:
+        publish(open_work_folder(final), final, result)

@@ -1,0 +1,19 @@
+"""Errors that a person cures by changing the input; every module of the two model stages raises them."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Input that no retry can cure: `reason` in CamelCase for programs, the message says what to change."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class DatasetError(InputError):
+    """The data set cannot be used as it is."""
+
+
+class ModelError(InputError):
+    """The model folder, or a setting that is about the model, cannot be used as it is."""
