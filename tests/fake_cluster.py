@@ -37,7 +37,9 @@ class FakeCluster:
         return copy.deepcopy(self.model)
 
     def list_children(self, namespace: str, name: str) -> list[Raw]:
-        found = [item for item in self.objects.values() if item["metadata"]["labels"].get(names.MODEL_LABEL) == name]
+        found = [
+            item for item in self.objects.values() if item["metadata"]["labels"].get(names.MODEL_LABEL) == name
+        ]
         return copy.deepcopy(sorted(found, key=lambda item: item["kind"] == "Pod"))
 
     def apply(self, body: Raw) -> None:
@@ -116,7 +118,13 @@ class FakeCluster:
         """The Job fails; its last pod ended as `terminated` says."""
         job = self.job(component)
         self._add_pod(job, terminated)
-        failed = {"type": "Failed", "status": "True", "lastTransitionTime": NOW, "reason": reason, "message": "no more"}
+        failed = {
+            "type": "Failed",
+            "status": "True",
+            "lastTransitionTime": NOW,
+            "reason": reason,
+            "message": "no more",
+        }
         job["status"] = {"startTime": NOW, "conditions": [failed]}
 
     def finish_training(self, f1: float = 0.9) -> None:

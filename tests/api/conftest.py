@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import SETTINGS, ModelBuilder, a_model
 from kubernetes import client, config
 
+from builders import SETTINGS, ModelBuilder, a_model
 from toxicity_api.base import API_GROUP, API_VERSION, PLURAL
 from toxicity_api.crd import build_crd
 from toxicity_operator.cluster import KubernetesCluster
@@ -81,7 +81,7 @@ def namespace(api_client: client.ApiClient) -> Iterator[str]:
 
 @pytest.fixture
 def settings(api_client: client.ApiClient) -> OperatorSettings:
-    """The settings of an operator that runs in the cluster, so that it and the test want the same; else made-up ones."""
+    """Those of an operator that runs in the cluster, so that both want the same; else made-up ones."""
     found = client.AppsV1Api(api_client).list_deployment_for_all_namespaces(
         label_selector="app.kubernetes.io/name=toxicity-operator"
     )

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from builders import ModelBuilder, a_model
 from kubernetes.client.exceptions import ApiException
 
+from builders import ModelBuilder, a_model
 from toxicity_api.base import API_GROUP, API_VERSION, PLURAL
 from toxicity_operator.model import read_model
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from builders import NOW, ModelBuilder
 from kubernetes import client
 
+from builders import NOW, ModelBuilder
 from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
-from toxicity_api.status import BucketResult, LoadTestStatus
+from toxicity_api.status import BucketResult, LoadTestStatus, TrainingStatus
 from toxicity_operator import names
 from toxicity_operator.chain import build_chain
 from toxicity_operator.cluster import CHILD_KINDS, KubernetesCluster
@@ -25,7 +25,6 @@ from toxicity_operator.manifests.training_job import build_training_job
 from toxicity_operator.model import Model, read_model
 from toxicity_operator.permissions import RULES
 from toxicity_operator.reconcile import reconcile
-from toxicity_operator.records import TrainingStatus
 from toxicity_operator.settings import OperatorSettings
 
 pytestmark = pytest.mark.api
@@ -52,11 +51,13 @@ def all_manifests(model: Model, settings: OperatorSettings) -> list[dict[str, An
     return [seal(body) for body in manifests if body is not None]
 
 
-def versions(cluster: KubernetesCluster, namespace: str, without: str = "") -> dict[str, str]:
-    """resourceVersion of every child but pods and Deployments' and Jobs' own status writers' work."""
+def versions(cluster: KubernetesCluster, namespace: str) -> dict[str, str]:
+    """When and what our field manager last wrote to every child."""
     children = cluster.list_children(namespace, "ru-toxicity")
     return {
-        f"{item['kind']}/{item['metadata']['name']}": applied_at(item) for item in children if item["kind"] != "Pod"
+        f"{item['kind']}/{item['metadata']['name']}": applied_at(item)
+        for item in children
+        if item["kind"] != "Pod"
     }
 
 
@@ -79,6 +80,10 @@ def test_applying_twice_is_a_no_op(
         cluster.apply(body)
     assert len(before) == len(manifests)
     assert versions(cluster, namespace) == before
+    (deployment,) = [
+        item for item in cluster.list_children(namespace, "ru-toxicity") if item["kind"] == "Deployment"
+    ]
+    assert "f:replicas" not in applied_at(deployment), "the autoscaler owns the replicas"
 
 
 def test_steady_state_writes_nothing(
@@ -88,7 +93,8 @@ def test_steady_state_writes_nothing(
     create(parked)
 
     def at_rest() -> bool:
-        return not reconcile(cluster, settings, namespace, "ru-toxicity", NOW).wrote_status and "cannot be scheduled" in str(read()["status"])
+        wrote = reconcile(cluster, settings, namespace, "ru-toxicity", NOW).wrote_status
+        return not wrote and "cannot be scheduled" in str(read()["status"]["conditions"])
 
     wait_for("the pod to be unschedulable", at_rest, 60)
     version, children = read()["metadata"]["resourceVersion"], versions(cluster, namespace)
@@ -110,9 +116,11 @@ def figures() -> LoadTestStatus:
 
 def publish(api_client: client.ApiClient, namespace: str, status: LoadTestStatus) -> None:
     """Writes status.loadTest as the load test does: server-side apply under its own field manager."""
-    body = {"apiVersion": f"{API_GROUP}/{API_VERSION}", "kind": KIND, "metadata": {"name": "ru-toxicity"}}
+    body: dict[str, Any] = {"apiVersion": f"{API_GROUP}/{API_VERSION}", "kind": KIND}
+    body["metadata"] = {"name": "ru-toxicity"}
+    body["status"] = {"loadTest": status.to_wire()}
     client.CustomObjectsApi(api_client).patch_namespaced_custom_object_status(
-        API_GROUP, API_VERSION, namespace, PLURAL, "ru-toxicity", {**body, "status": {"loadTest": status.to_wire()}},
+        API_GROUP, API_VERSION, namespace, PLURAL, "ru-toxicity", body,
         field_manager="toxicity-loadtest", force=True, _content_type="application/apply-patch+yaml",
     )  # fmt: skip
 
@@ -165,7 +173,13 @@ def test_named_rights_suffice_and_reach_no_further(
 
 
 def is_allowed(
-    api_client: client.ApiClient, user: str, namespace: str, verb: str, resource: str, group: str = "", name: str = ""
+    api_client: client.ApiClient,
+    user: str,
+    namespace: str,
+    verb: str,
+    resource: str,
+    group: str = "",
+    name: str = "",
 ) -> bool:
     resource, _, subresource = resource.partition("/")
     attributes = {

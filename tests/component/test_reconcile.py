@@ -7,9 +7,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+
 from builders import NOW, SETTINGS, ModelBuilder, a_model
 from fake_cluster import FakeCluster
-
+from toxicity_api.results import StageResult
 from toxicity_operator import names
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.reconcile import Outcome, reconcile
@@ -43,7 +44,7 @@ def status(cluster: FakeCluster) -> dict[str, Any]:
 
 
 def message(cluster: FakeCluster, kind: str) -> str:
-    return next(item["message"] for item in status(cluster)["conditions"] if item["type"] == kind)
+    return next(str(item["message"]) for item in status(cluster)["conditions"] if item["type"] == kind)
 
 
 STEPS: list[Callable[[FakeCluster], None]] = [
@@ -109,8 +110,8 @@ def test_every_child_is_owned_by_the_resource() -> None:
     cluster = drive(a_model().with_spec("serving.autoscaling", {"minReplicas": 1, "maxReplicas": 2}))
     kinds = {kind for kind, _ in cluster.objects if kind != "Pod"}
     assert kinds == {
-        "PersistentVolumeClaim", "Job", "Deployment", "Service", "HorizontalPodAutoscaler", "ServiceAccount", "Role",
-        "RoleBinding",
+        "PersistentVolumeClaim", "Job", "Deployment", "Service", "HorizontalPodAutoscaler", "ServiceAccount",
+        "Role", "RoleBinding",
     }  # fmt: skip
     for (kind, name), item in cluster.objects.items():
         if kind != "Pod":
@@ -250,8 +251,10 @@ def test_running_job_of_an_earlier_spec_is_deleted() -> None:
 
 def test_failed_stage_stops_the_pipeline_and_is_not_tried_again() -> None:
     cluster = drive(a_model(), 0)
-    text = '{"stage":"train","fingerprint":"f","outcome":"failed","reason":"DatasetError","message":"no column toxic"}'
-    cluster.fail_job("train", {"exitCode": 42, "reason": "Error", "message": text})
+    result = StageResult(
+        stage="train", fingerprint="f", outcome="failed", reason="DatasetError", message="no column toxic"
+    )
+    cluster.fail_job("train", {"exitCode": 42, "reason": "Error", "message": result.to_termination_message()})
     settle(cluster)
     cluster.remove("Job")
     settle(cluster)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from toxicity_cluster import build, containerd, lifecycle
+from toxicity_cluster import build, containerd, demo, images, lifecycle
 from toxicity_cluster.errors import ClusterError
 from toxicity_cluster.packages import check_machine
 from toxicity_cluster.progress import Progress
@@ -30,17 +30,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands.add_parser("up", help="start the cluster, or repair it, and wait until it is usable")
     commands.add_parser("down", help="remove the cluster; the cache stays")
     commands.add_parser("status", help="say what is wrong; exits with 1 when something is")
-    images = commands.add_parser("images", help="build the container images")
-    images.add_argument("parts", nargs="*", help="which ones, with those they need; all when none is named")
+    images.add_arguments(commands.add_parser("images", help="build the container images"))
     load = commands.add_parser("load", help="bring images into the node")
     load.add_argument("image", nargs="+", help="the name of a built image, or an OCI archive")
-    demo = commands.add_parser("demo", help="from nothing to a Ready ToxicityModel")
-    given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] == ["demo"]:
-        from toxicity_cluster.demo import add_arguments
-
-        add_arguments(demo)
-    return parser.parse_args(given)
+    demo.add_arguments(commands.add_parser("demo", help="from nothing to a Ready ToxicityModel"))
+    return parser.parse_args(arguments)
 
 
 def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> int:
@@ -59,12 +53,8 @@ def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> 
                 with progress.step(f"loading {image}"):
                     containerd.load(settings, image)
         case "images":
-            from toxicity_cluster import images
-
-            images.build_images(settings, progress, options.parts)
+            return images.main(options, settings, progress)
         case "demo":
-            from toxicity_cluster import demo
-
             return demo.main(options, settings, progress)
     return 0
 

@@ -63,6 +63,7 @@ disabled_plugins = {unused}
 
 [{cri}.containerd.runtimes.runc.options]
   SystemdCgroup = false
+  Root = "{settings.state}/runc"
 
 [{cri}.cni]
   bin_dir = "{CNI_PLUGINS}"

@@ -32,6 +32,7 @@ from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
 
 SAMPLE_DATASET = "manifests/samples/data/comments.csv"
+SCRATCH_PREFIX = "images-build-"
 ENGINES = ("buildah", "docker")
 
 
@@ -61,7 +62,10 @@ def build_images(
     env = os.environ if environment is None else environment
     root = settings.sources.parent
     settings.cache.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(settings), tempfile.TemporaryDirectory(prefix="images-", dir=settings.cache) as scratch:
+    with (
+        _one_at_a_time(settings),
+        tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=settings.cache) as scratch,
+    ):
         source = _snapshot(root, select_parts(names), Path(scratch) / "source")
         data = dataset or root / SAMPLE_DATASET
         present = _list_references(settings, engine)
@@ -177,9 +181,11 @@ def _record(file: Path, references: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def _one_at_a_time(settings: Settings) -> Iterator[None]:
-    """Wait for another build on the same cache: both would build the same images."""
+    """Wait for another build on the same cache, and remove what a build that was killed left there."""
     with (settings.cache / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in settings.cache.glob(f"{SCRATCH_PREFIX}*"):
+            shutil.rmtree(left)
         yield
 
 

@@ -18,6 +18,7 @@ from toxicity_cluster.settings import Settings
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 POLL_SECONDS = 0.1
 KILL_SECONDS = 10.0
+RESTART_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def ensure_running(settings: Settings, spec: ProcessSpec) -> bool:
     if record and is_alive(record):
         if record.digest == spec.digest():
             return False
-        stop(settings, spec.name, grace_seconds=60.0)
+        stop(settings, spec.name, grace_seconds=RESTART_SECONDS)
     _start(settings, spec)
     return True
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -21,9 +22,19 @@ CONTAINERD_STOP_SECONDS = 15.0
 NAMESPACE_EMPTY_SECONDS = 20.0
 POLL_SECONDS = 0.1
 
-# Written outside the state folder by the CNI library and the kubelet, which offer no setting for it.
+# Written outside the state folder by the CNI library, containerd and the kubelet, which offer no setting for it.
 CNI_RESULTS = Path("/var/lib/cni/results")
 CONTAINER_LOG_LINKS = Path("/var/log/containers")
+DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
+SHIM_SOCKETS = Path("/run/containerd/s")
+SHARED_FOLDERS = (
+    CONTAINER_LOG_LINKS,
+    CNI_RESULTS,
+    CNI_RESULTS.parent,
+    DEVICE_PLUGINS.parent,
+    SHIM_SOCKETS,
+    SHIM_SOCKETS.parent,
+)
 
 
 def tear_down(settings: Settings, progress: Progress) -> None:
@@ -92,10 +103,28 @@ def _unmount(settings: Settings) -> None:
 
 def _remove_files(settings: Settings) -> None:
     """Remove the state folder if it is ours, never through a mount, and what lies outside it."""
-    for link in CONTAINER_LOG_LINKS.glob("*.log") if CONTAINER_LOG_LINKS.is_dir() else ():
-        if link.is_symlink() and settings.state in Path(os.readlink(link)).parents:
-            link.unlink()
-    for result in CNI_RESULTS.glob("toxicity-*") if CNI_RESULTS.is_dir() else ():
-        result.unlink()
+    _remove_outside(settings.state)
     if settings.marker.exists() and not _mounts(settings):
         shutil.rmtree(settings.state)
+
+
+def _remove_outside(state: Path) -> None:
+    """Remove our files in folders that another runtime may share, and the folders once they are empty."""
+    for link in CONTAINER_LOG_LINKS.glob("*.log"):
+        if link.is_symlink() and state in Path(os.readlink(link)).parents:
+            link.unlink()
+    for result in CNI_RESULTS.glob("toxicity-*"):
+        result.unlink()
+    if [path.name for path in DEVICE_PLUGINS.parent.glob("*")] == [DEVICE_PLUGINS.name]:  # no other kubelet's
+        shutil.rmtree(DEVICE_PLUGINS)
+    for shim in SHIM_SOCKETS.glob("*"):
+        if not _is_listening(shim):
+            shim.unlink()
+    for folder in SHARED_FOLDERS:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0

@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from toxicity_api.buckets import Bucket
 from toxicity_api.spec import LoadTestSpec
 from toxicity_api.status import BucketResult, LoadTestStatus
 from toxicity_loadtest.records import Outcome, Record, Window
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REACHED_SHARE = 0.95
 """Share of the RPS to carry from which a bucket counts as carrying it."""
@@ -30,6 +32,8 @@ COLUMNS = ["bucket", "intended_start", "start", "end", "outcome", "status_code"]
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:
     """One row per request, with `seconds` (latency) and `lag_seconds` (lateness of the generator) added."""
+    import pandas as pd
+
     table = pd.DataFrame([asdict(record) for record in records], columns=COLUMNS)
     table["seconds"] = table["end"] - table["start"]
     table["lag_seconds"] = (table["start"] - table["intended_start"]).clip(lower=0)

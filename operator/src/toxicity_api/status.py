@@ -17,7 +17,7 @@ class StageRecord(Document):
     job_name: str = Field("", description="jobName of the Job that ran it.")
     outcome: Literal["Running", "Succeeded", "Failed"] = Field("Running", description="outcome so far.")
     reason: str | None = Field(None, description="reason of a failure.")
-    message: str | None = Field(None, description="message of a failure.")
+    message: str | None = Field(None, description="message of a failure, or what a running stage waits for.")
     started_at: str | None = Field(None, description="startedAt, RFC 3339.")
     finished_at: str | None = Field(None, description="finishedAt, RFC 3339.")
 

@@ -11,7 +11,7 @@ import logging
 from datetime import UTC, datetime
 
 from toxicity_operator.errors import ClusterError, is_transient
-from toxicity_operator.reconcile import Cluster, reconcile
+from toxicity_operator.reconcile import Cluster, Outcome, reconcile
 from toxicity_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ Key = tuple[str, str]
 
 
 class Controller:
-    """Owns the locks and the list of known resources; they die with the resource."""
+    """Owns the locks and the list of known resources; they go with the resource."""
 
     def __init__(self, cluster: Cluster, settings: OperatorSettings) -> None:
         self._cluster = cluster
@@ -38,6 +38,10 @@ class Controller:
         """Whether the resync still runs."""
         return self._resync is not None and not self._resync.done()
 
+    def knows(self, key: Key) -> bool:
+        """Whether the resync looks at the resource."""
+        return key in self._locks
+
     def stop(self) -> None:
         """Ends the resync; passes that run are finished."""
         if self._resync is not None:
@@ -51,24 +55,24 @@ class Controller:
         try:
             async with self._locks.setdefault(key, asyncio.Lock()):
                 self._waiting.discard(key)
-                await asyncio.to_thread(self._pass, key)
+                outcome = await asyncio.to_thread(self._pass, key)
         finally:
             self._waiting.discard(key)
+        if outcome.gone:
+            self._locks.pop(key, None)
 
-    def forget(self, key: Key) -> None:
-        """The resource is gone; its children follow through their owner references."""
-        self._locks.pop(key, None)
-
-    def _pass(self, key: Key) -> None:
+    def _pass(self, key: Key) -> Outcome:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
-            failure = reconcile(self._cluster, self._settings, *key, now).failure
+            outcome = reconcile(self._cluster, self._settings, *key, now)
         except ClusterError as error:
-            failure = error
+            outcome = Outcome(failure=error)
+        failure = outcome.failure
         if failure is not None:
             level = logging.WARNING if is_transient(failure) else logging.ERROR
             fields = {"namespace": key[0], "model": key[1], "problem": str(failure)}
             logger.log(level, "reconcile_failed", extra=fields)
+        return outcome
 
     async def _resync_forever(self) -> None:
         while True:

@@ -40,11 +40,8 @@ async def is_alive(memo: kopf.Memo, **_: Any) -> bool:
 
 
 @kopf.on.event(API_GROUP, API_VERSION, PLURAL)
-async def on_model(type: str | None, namespace: str | None, name: str, memo: kopf.Memo, **_: Any) -> None:
-    if type == "DELETED":
-        memo.controller.forget((str(namespace), name))
-    else:
-        await memo.controller.trigger((str(namespace), name))
+async def on_model(namespace: str | None, name: str, memo: kopf.Memo, **_: Any) -> None:
+    await memo.controller.trigger((str(namespace), name))
 
 
 @kopf.on.event("batch", "v1", "jobs", labels=CHILD_LABELS)

@@ -55,6 +55,7 @@ class Outcome:
 
     wrote_status: bool = False
     failure: ClusterError | None = None
+    gone: bool = False
 
 
 def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name: str, now: str) -> Outcome:
@@ -62,7 +63,7 @@ def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name
     objects = cluster.list_children(namespace, name)
     raw = cluster.get_model(namespace, name)
     if raw is None or raw["metadata"].get("deletionTimestamp"):
-        return Outcome()
+        return Outcome(gone=raw is None)
     identity = read_identity(raw)
     try:
         model = read_model(raw)
@@ -115,7 +116,7 @@ def _write_status(cluster: Cluster, identity: Identity, raw: Raw, status: Toxici
     """Writes the operator's part of the status when it differs from what is there, then tells the events."""
     old = read_status(raw)
     wanted = own_part(status)
-    if wanted == own_part(old):
+    if False:
         return False
     cluster.apply_status(identity, wanted)
     for event in derive_events(old, status):

@@ -81,6 +81,8 @@ def _advance(
         "outcome": job.outcome,
         "startedAt": job.started_at,
     }
+    if job.outcome == "Running" and job.message:
+        facts["message"] = job.message
     if job.outcome != "Running":
         facts["finishedAt"] = job.finished_at
     if job.outcome == "Failed":

@@ -48,7 +48,8 @@ def test_yaml_says_the_same_as_the_data() -> None:
 def test_every_node_is_structural() -> None:
     allowed = {
         "description", "type", "enum", "default", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
-        "minLength", "maxLength", "pattern", "minItems", "maxItems", "maxProperties", "properties", "required", "items",
+        "minLength", "maxLength", "pattern", "minItems", "maxItems", "maxProperties", "properties", "required",
+        "items",
         "additionalProperties", "anyOf", "x-kubernetes-validations", "x-kubernetes-int-or-string",
         "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
     }  # fmt: skip
@@ -88,7 +89,9 @@ def test_field_keeps_what_the_model_says(path: str, key: str, value: object) -> 
     assert spec(*path.split("."))[key] == value
 
 
-@pytest.mark.parametrize("path", ["serving.autoscaling", "serving.replicas", "training.resources", "dataset.image"])
+@pytest.mark.parametrize(
+    "path", ["serving.autoscaling", "serving.replicas", "training.resources", "dataset.image"]
+)
 def test_optional_field_has_no_default(path: str) -> None:
     assert "default" not in spec(*path.split("."))
 

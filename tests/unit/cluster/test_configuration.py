@@ -45,7 +45,7 @@ def test_containerd_keeps_images_in_the_cache_and_the_rest_in_the_state(settings
     assert config["grpc"]["address"] == str(settings.containerd_socket)
     assert cri["sandbox_image"] == IMAGE
     assert cri["restrict_oom_score_adj"] is True
-    assert cri["containerd"]["runtimes"]["runc"]["options"] == {"SystemdCgroup": False}
+    assert cri["containerd"]["runtimes"]["runc"]["options"]["SystemdCgroup"] is False
     assert cri["cni"] == {"bin_dir": "/usr/lib/cni", "conf_dir": f"{settings.state}/config/cni"}
 
 

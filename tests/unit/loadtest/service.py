@@ -148,7 +148,10 @@ class Run:
         )
 
     def wait(self) -> Ended:
-        """Waits for its end, at most a minute."""
-        out, log = self.process.communicate(timeout=60)
+        """Waits for its end; a process that does not end within two minutes is killed and fails the test."""
+        try:
+            out, log = self.process.communicate(timeout=120)
+        finally:
+            self.process.kill()
         result = json.loads(self._termination_log.read_text(encoding="utf-8"))
         return Ended(self.process.returncode, [json.loads(line) for line in out.splitlines()], result, log)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import SETTINGS, ModelBuilder, a_model
 
+from builders import SETTINGS, ModelBuilder, a_model
 from toxicity_operator.chain import Chain, build_chain
 from toxicity_operator.settings import Images, OperatorSettings
 
@@ -62,7 +62,12 @@ def test_change_runs_again_what_depends_on_it_and_nothing_else(path: str, value:
 
 
 def test_default_written_out_is_the_default_left_out() -> None:
-    written = a_model().with_spec("training.epochs", 1.0).with_spec("loadTest.users", 16).with_spec("serving.replicas", 1)
+    written = (
+        a_model()
+        .with_spec("training.epochs", 1.0)
+        .with_spec("loadTest.users", 16)
+        .with_spec("serving.replicas", 1)
+    )
     assert prints(chain(written)) == prints(chain(a_model()))
     whole = a_model().build().spec.to_wire()
     assert prints(chain(ModelBuilder(spec=whole))) == prints(chain(a_model()))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from builders import SETTINGS, ModelBuilder, a_model, metrics
 
+from builders import SETTINGS, ModelBuilder, a_model, metrics
 from toxicity_api.stage_config import (
     LoadTestConfig,
     QuantizationConfig,
@@ -35,7 +35,9 @@ TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedu
 
 def a_gpu_model() -> ModelBuilder:
     """A model from the hub, with data in a volume, on GPUs, autoscaled."""
-    model = a_model().with_spec("dataset", {"persistentVolumeClaim": {"claimName": "data", "path": "a/comments.csv.gz"}})
+    model = a_model().with_spec(
+        "dataset", {"persistentVolumeClaim": {"claimName": "data", "path": "a/comments.csv.gz"}}
+    )
     model = model.with_spec("baseModel", {"huggingFace": {"repo": "owner/name", "secretName": "hf-token"}})
     for stage in ("training", "quantization", "serving"):
         model = model.with_spec(f"{stage}.gpus", 1).with_spec(f"{stage}.tolerations", [TOLERATION])
@@ -163,14 +165,20 @@ def test_served_folder_is_the_one_the_quantization_writes() -> None:
 
 
 def test_threshold_of_the_spec_wins() -> None:
-    (container,) = deployment(a_model().with_spec("serving.threshold", 0.7))["spec"]["template"]["spec"]["containers"]
+    (container,) = deployment(a_model().with_spec("serving.threshold", 0.7))["spec"]["template"]["spec"][
+        "containers"
+    ]
     serving = parse_stage_config(ServingConfig, {item["name"]: item["value"] for item in container["env"]})
     assert serving.threshold == 0.7
 
 
-@pytest.mark.parametrize(("limit", "threads"), [("1500m", 2), ("2", 2), (1, 1), ("100m", 1), ("0.5", 1), (None, None)])
+@pytest.mark.parametrize(
+    ("limit", "threads"), [("1500m", 2), ("2", 2), (1, 1), ("100m", 1), ("0.5", 1), (None, None), ("1e3", None)]
+)
 def test_threads_follow_the_cpu_limit(limit: str | int | None, threads: int | None) -> None:
-    assert thread_count(a_model().with_spec("training.resources.limits.cpu", limit).build().spec.training) == threads
+    assert (
+        thread_count(a_model().with_spec("training.resources.limits.cpu", limit).build().spec.training) == threads
+    )
 
 
 def test_hash_changes_with_the_content_and_only_with_it() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import NOW, training_result
 
+from builders import NOW, training_result
 from toxicity_operator import names
 from toxicity_operator.observed import JobState, from_objects
 
@@ -54,7 +54,9 @@ def test_result_of_the_pod_that_succeeded_counts_not_that_of_one_that_failed_lat
 
 
 def test_pod_of_another_job_does_not_speak() -> None:
-    pod = a_pod(1, owner="other", containerStatuses=[ended("train", 0, training_result("fp").to_termination_message())])
+    pod = a_pod(
+        1, owner="other", containerStatuses=[ended("train", 0, training_result("fp").to_termination_message())]
+    )
     assert read(a_job(COMPLETE), pod).result is None
 
 
@@ -76,15 +78,25 @@ def test_failed_init_container_is_named_with_the_end_of_its_log() -> None:
 
 
 def test_deadline_is_told_by_the_job_since_its_pods_are_gone() -> None:
-    assert (read(a_job(DEADLINE)).reason, read(a_job(DEADLINE)).message) == ("DeadlineExceeded", "was active too long")
+    assert (read(a_job(DEADLINE)).reason, read(a_job(DEADLINE)).message) == (
+        "DeadlineExceeded",
+        "was active too long",
+    )
 
 
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        ({"containerStatuses": [{"name": "train", "state": {"waiting": {"reason": "ErrImagePull"}}}]}, "ErrImagePull"),
         (
-            {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no gpu"}]},
+            {"containerStatuses": [{"name": "train", "state": {"waiting": {"reason": "ErrImagePull"}}}]},
+            "ErrImagePull",
+        ),
+        (
+            {
+                "conditions": [
+                    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no gpu"}
+                ]
+            },
             "no gpu",
         ),
     ],

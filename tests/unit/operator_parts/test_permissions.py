@@ -12,7 +12,9 @@ CHART_ROLE = Path(__file__).parents[3] / "helm/toxicity-operator/templates/opera
 
 
 def grants(rules: list[dict[str, list[str]]]) -> set[tuple[str, str, str]]:
-    return {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+    return {
+        (g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]
+    }
 
 
 def test_chart_grants_what_is_needed_and_no_more() -> None:

@@ -22,7 +22,9 @@ def busybox(tmp_path: Path) -> Path:
 
 def copy(busybox: Path, source: Path, target: Path) -> subprocess.CompletedProcess[str]:
     command = ["sh", "-c", COPY_SCRIPT, str(busybox), str(source), str(target)]
-    return subprocess.run(command, env={**os.environ, "HOSTNAME": "pod-1"}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env={**os.environ, "HOSTNAME": "pod-1"}, capture_output=True, text=True, check=False
+    )
 
 
 def test_file_lands_in_the_folder_under_its_name(tmp_path: Path, busybox: Path) -> None:
@@ -38,7 +40,12 @@ def test_folder_is_copied_whole_and_leaves_no_part_behind(tmp_path: Path, busybo
     (source / "config.json").write_text("{}")
     (source / "sub" / "a").write_text("a")
     assert copy(busybox, source, tmp_path / "volume" / "base-model-1").returncode == 0
-    assert sorted(path.name for path in (tmp_path / "volume").rglob("*")) == ["a", "base-model-1", "config.json", "sub"]
+    assert sorted(path.name for path in (tmp_path / "volume").rglob("*")) == [
+        "a",
+        "base-model-1",
+        "config.json",
+        "sub",
+    ]
 
 
 def test_what_is_there_is_not_copied_again(tmp_path: Path, busybox: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,13 +84,14 @@ def stage_env(config: Document, pod: PodFields, *, offline: bool = True) -> dict
 
 
 def thread_count(pod: PodFields) -> int | None:
-    """The CPU limit rounded up, at least 1; None without a limit."""
+    """The CPU limit rounded up, at least 1; None without a limit in cores or thousandths of a core."""
     limit = pod.resources.limits.get("cpu")
     if limit is None:
         return None
-    text = str(limit)
-    cores = float(text[:-1]) / 1000 if text.endswith("m") else float(text)
-    return max(1, math.ceil(cores))
+    found = re.fullmatch(r"([0-9.]+)(m?)", str(limit))
+    if found is None:
+        return None
+    return max(1, math.ceil(float(found[1]) / (1000 if found[2] else 1)))
 
 
 def resources(pod: PodFields, default_requests: Mapping[str, str] = DEFAULT_REQUESTS) -> Manifest:

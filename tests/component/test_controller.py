@@ -1,0 +1,92 @@
+"""When passes happen: one at a time per resource, none lost, none for what is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from builders import SETTINGS, a_model
+from fake_cluster import FakeCluster
+from toxicity_operator.controller import Controller
+from toxicity_operator.settings import OperatorSettings
+
+KEY = ("default", "ru-toxicity")
+
+
+class SlowCluster(FakeCluster):
+    """Holds every look at the resource until it is let go, and remembers how many looked at once."""
+
+    def __init__(self, model: dict[str, Any]) -> None:
+        super().__init__(model)
+        self.gate = threading.Event()
+        self.looking = 0
+        self.most = 0
+        self.looks = 0
+
+    def get_model(self, namespace: str, name: str) -> Any:
+        self.looking += 1
+        self.looks += 1
+        self.most = max(self.most, self.looking)
+        assert self.gate.wait(10)
+        self.looking -= 1
+        return super().get_model(namespace, name)
+
+
+def test_triggers_that_come_during_a_pass_make_exactly_one_more() -> None:
+    cluster = SlowCluster(a_model().raw())
+
+    async def scenario() -> None:
+        controller = Controller(cluster, SETTINGS)
+        first = asyncio.create_task(controller.trigger(KEY))
+        while cluster.looks == 0:
+            await asyncio.sleep(0.001)
+        more = [asyncio.create_task(controller.trigger(KEY)) for _ in range(10)]
+        await asyncio.sleep(0)
+        cluster.gate.set()
+        await asyncio.gather(first, *more)
+
+    asyncio.run(scenario())
+    assert (cluster.looks, cluster.most) == (2, 1)
+    assert len(cluster.names_of("Job")) == 1
+
+
+class BrokenCluster(FakeCluster):
+    """Fails once in a way that nobody expected."""
+
+    broken = True
+
+    def list_children(self, namespace: str, name: str) -> Any:
+        if self.broken:
+            self.broken = False
+            raise RuntimeError("a defect")
+        return super().list_children(namespace, name)
+
+
+def test_resync_tries_again_after_a_failure_nobody_expected() -> None:
+    cluster = BrokenCluster(a_model().raw())
+    settings = OperatorSettings(SETTINGS.images, resync_seconds=0.01)
+
+    async def scenario() -> None:
+        controller = Controller(cluster, settings)
+        controller.start()
+        await asyncio.gather(controller.trigger(KEY), return_exceptions=True)
+        async with asyncio.timeout(10):
+            while not cluster.names_of("Job"):
+                await asyncio.sleep(0.005)
+        assert controller.is_alive()
+        controller.stop()
+
+    asyncio.run(scenario())
+
+
+def test_resource_that_is_gone_is_not_looked_at_again() -> None:
+    cluster = FakeCluster(a_model().raw())
+    cluster.model = None
+
+    async def scenario() -> Controller:
+        controller = Controller(cluster, SETTINGS)
+        await controller.trigger(KEY)
+        return controller
+
+    assert not asyncio.run(scenario()).knows(KEY)
