@@ -152,7 +152,7 @@ def test_two_writers_of_the_status_do_not_wipe_each_other(
 
 def test_named_rights_suffice_and_reach_no_further(
     connect: Callable[..., client.ApiClient], api_client: client.ApiClient, settings: OperatorSettings,
-    create: Create, parked: ModelBuilder, namespace: str,
+    create: Create, parked: ModelBuilder, namespace: str, wait_for: Callable[..., object],
 ) -> None:  # fmt: skip
     user = f"system:serviceaccount:{namespace}:operator"
     rbac = client.RbacAuthorizationV1Api(api_client)
@@ -161,6 +161,8 @@ def test_named_rights_suffice_and_reach_no_further(
     subject = {"kind": "ServiceAccount", "name": "operator", "namespace": namespace}
     binding = {"metadata": {"name": "operator"}, "roleRef": reference, "subjects": [subject]}
     rbac.create_namespaced_role_binding(namespace, binding)
+    known = ("get", PLURAL, API_GROUP)
+    wait_for("the API server to know the role", lambda: is_allowed(api_client, user, namespace, *known), 30)
     cluster = KubernetesCluster(connect(user))
     model = read_model(create(parked.with_spec("serving.autoscaling", {"maxReplicas": 2})))
     outcome = reconcile(cluster, settings, namespace, "ru-toxicity", NOW)
@@ -192,8 +194,9 @@ def is_allowed(
 
 
 def test_load_test_may_write_its_own_resources_status_and_nothing_else(
-    cluster: KubernetesCluster, api_client: client.ApiClient, create: Create, parked: ModelBuilder, namespace: str
-) -> None:
+    cluster: KubernetesCluster, api_client: client.ApiClient, create: Create, parked: ModelBuilder, namespace: str,
+    wait_for: Callable[..., object],
+) -> None:  # fmt: skip
     model = read_model(create(parked))
     for body in build_loadtest_access(model):
         cluster.apply(body)
@@ -202,7 +205,10 @@ def test_load_test_may_write_its_own_resources_status_and_nothing_else(
     def allowed(verb: str, resource: str, group: str, name: str) -> bool:
         return is_allowed(api_client, user, namespace, verb, resource, group, name)
 
-    assert allowed("patch", f"{PLURAL}/status", API_GROUP, "ru-toxicity")
+    def may_write() -> bool:
+        return allowed("patch", f"{PLURAL}/status", API_GROUP, "ru-toxicity")
+
+    wait_for("the API server to know the role", may_write, 30)
     assert allowed("get", PLURAL, API_GROUP, "ru-toxicity")
     assert allowed("get", "deployments", "apps", "ru-toxicity-serve")
     assert not allowed("patch", f"{PLURAL}/status", API_GROUP, "another")

@@ -113,8 +113,9 @@ def _remove_outside(state: Path) -> None:
     for link in CONTAINER_LOG_LINKS.glob("*.log"):
         if link.is_symlink() and state in Path(os.readlink(link)).parents:
             link.unlink()
-    for result in CNI_RESULTS.glob("toxicity-*"):
-        result.unlink()
+    for result in CNI_RESULTS.glob("*"):
+        if f"{state}/" in result.read_text():  # it names the pod's network namespace
+            result.unlink()
     if [path.name for path in DEVICE_PLUGINS.parent.glob("*")] == [DEVICE_PLUGINS.name]:  # no other kubelet's
         shutil.rmtree(DEVICE_PLUGINS)
     for shim in SHIM_SOCKETS.glob("*"):

@@ -117,4 +117,5 @@ class VllmEngine:
 
     async def stop(self) -> None:
         if self._llm is not None:
-            await asyncio.to_thread(self._llm.shutdown)
+            llm, self._llm = self._llm, None
+            await asyncio.to_thread(llm.shutdown)

@@ -1,0 +1,59 @@
+"""Drives the pipeline on the in-memory cluster and reads its status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from builders import NOW, SETTINGS, ModelBuilder
+from fake_cluster import FakeCluster
+from toxicity_operator.reconcile import Outcome, reconcile
+
+LATER = "2030-01-01T00:05:00Z"
+
+
+def run(cluster: FakeCluster, now: str = NOW) -> Outcome:
+    return reconcile(cluster, SETTINGS, "default", "ru-toxicity", now)
+
+
+def settle(cluster: FakeCluster) -> None:
+    """Reconciles until nothing is written any more."""
+    for _ in range(5):
+        before = cluster.writes
+        run(cluster)
+        if cluster.writes == before:
+            return
+    raise AssertionError("reconcile does not come to rest")
+
+
+def conditions(cluster: FakeCluster) -> dict[str, tuple[str, str]]:
+    assert cluster.model is not None
+    return {item["type"]: (item["status"], item["reason"]) for item in cluster.model["status"]["conditions"]}
+
+
+def status(cluster: FakeCluster) -> dict[str, Any]:
+    assert cluster.model is not None
+    found: dict[str, Any] = cluster.model["status"]
+    return found
+
+
+def message(cluster: FakeCluster, kind: str) -> str:
+    return next(str(item["message"]) for item in status(cluster)["conditions"] if item["type"] == kind)
+
+
+STEPS: list[Callable[[FakeCluster], None]] = [
+    lambda cluster: cluster.finish_training(),
+    lambda cluster: cluster.finish_quantization(),
+    lambda cluster: cluster.roll_out(),
+    lambda cluster: cluster.finish_load_test(),
+]
+
+
+def drive(model: ModelBuilder, steps: int = len(STEPS)) -> FakeCluster:
+    """A cluster in which the first `steps` stages are done."""
+    cluster = FakeCluster(model.raw())
+    settle(cluster)
+    for step in STEPS[:steps]:
+        step(cluster)
+        settle(cluster)
+    return cluster
