@@ -21,6 +21,7 @@ from toxicity_operator.permissions import RULES
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "toxicity-operator"
+KUBERNETES = "1.36.0"
 EVERYTHING = CHART / "ci" / "exercise-everything.yaml"
 
 Documents = list[dict[str, Any]]
@@ -38,7 +39,8 @@ def render(helm: str) -> Render:
     """render(*arguments): the objects of `helm template` with these further arguments."""
 
     def template(*arguments: str) -> Documents:
-        text = run([helm, "template", "toxicity-operator", str(CHART), "-n", "toxicity-system", *arguments])
+        command = [helm, "template", "toxicity-operator", str(CHART), "-n", "toxicity-system"]
+        text = run([*command, "--kube-version", KUBERNETES, *arguments])
         return [document for document in yaml.safe_load_all(text) if document]
 
     return template

@@ -12,6 +12,7 @@ from toxicity_cluster.commands import run
 from toxicity_cluster.errors import ClusterError, CommandFailed
 from toxicity_cluster.settings import Settings
 
+CONTENT = Path("io.containerd.content.v1.content/blobs/sha256")
 BUILDAH_RUNROOT = "/run/toxicity-images"
 
 
@@ -48,9 +49,10 @@ def load(settings: Settings, image: str) -> bool:
         return False
     settings.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="load-", dir=settings.cache) as folder:
-        layout = Path(folder) / "layout"
+        layout = Path(folder)
+        known = link_blobs(settings.containerd_root / CONTENT, layout / "blobs" / "sha256")
         run([*buildah(settings), "push", "--disable-compression", image, f"oci:{layout}:{image}"])
-        _import_layout(settings, layout, known=set(ctr(settings, "content", "ls", "-q").split()))
+        _import_layout(settings, layout, known)
     return True
 
 
@@ -60,10 +62,21 @@ def buildah(settings: Settings) -> list[str]:
     return ["buildah", *store]
 
 
+def link_blobs(content: Path, blobs: Path) -> set[str]:
+    """Link the node's blobs into a new layout and return their names.
+
+    buildah then skips every layer that the node has, rather than packing and hashing gigabytes that it does not lack.
+    """
+    blobs.mkdir(parents=True)
+    known = [path for path in content.glob("*") if path.is_file()]
+    for path in known:
+        (blobs / path.name).hardlink_to(path)
+    return {path.name for path in known}
+
+
 def layout_files(layout: Path, known: Collection[str]) -> list[Path]:
-    """The files of an OCI layout that a node must be sent which already has the blobs `known` (sha256:...)."""
-    files = sorted(path for path in layout.rglob("*") if path.is_file())
-    return [path for path in files if f"sha256:{path.name}" not in known]
+    """The files of an OCI layout that a node must be sent which already has the blobs `known`."""
+    return sorted(path for path in layout.rglob("*") if path.is_file() and path.name not in known)
 
 
 def remove_containers(settings: Settings) -> None:

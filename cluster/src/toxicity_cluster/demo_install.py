@@ -51,7 +51,16 @@ def install_chart(installation: Installation) -> None:
     kubectl = installation.kubectl
     kubectl.ensure_namespace(OPERATOR_NAMESPACE)
     command = [str(installation.helm), "upgrade", "--install", RELEASE, str(CHART), "-n", OPERATOR_NAMESPACE]
-    command += ["--kubeconfig", str(kubectl.kubeconfig), "--wait", "--timeout", "5m", "-f", "-"]
+    command += [
+        "--kubeconfig",
+        str(kubectl.kubeconfig),
+        "--take-ownership",
+        "--wait",
+        "--timeout",
+        "5m",
+        "-f",
+        "-",
+    ]
     run(command, input=json.dumps(chart_values(installation.images)))
 
 

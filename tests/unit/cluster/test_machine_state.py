@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from toxicity_cluster.cgroups import parse_hierarchies
-from toxicity_cluster.containerd import layout_files
+from toxicity_cluster.containerd import layout_files, link_blobs
 from toxicity_cluster.settings import Settings
 from toxicity_cluster.teardown import parse_mounts
 
@@ -50,10 +50,13 @@ def test_settings_use_the_given_kubeconfig_unless_it_is_our_own() -> None:
     assert ours.kubeconfig == Path("/s/kubeconfig")
 
 
-def test_layout_files_leaves_out_the_blobs_that_the_node_has(tmp_path: Path) -> None:
-    blobs = tmp_path / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-    for name in ("aa", "bb"):
-        (blobs / name).touch()
-    (tmp_path / "index.json").touch()
-    assert layout_files(tmp_path, known={"sha256:aa"}) == [blobs / "bb", tmp_path / "index.json"]
+def test_a_layout_sends_only_the_blobs_that_the_node_lacks(tmp_path: Path) -> None:
+    content, layout = tmp_path / "content", tmp_path / "layout"
+    content.mkdir()
+    (content / "aa").write_text("shared layer")
+    known = link_blobs(content, layout / "blobs" / "sha256")
+    for name in ("blobs/sha256/bb", "index.json"):
+        (layout / name).touch()
+    assert known == {"aa"}
+    assert (layout / "blobs" / "sha256" / "aa").samefile(content / "aa")
+    assert layout_files(layout, known) == [layout / "blobs" / "sha256" / "bb", layout / "index.json"]
