@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from scenario import condition, config_map, get_model, jobs, pods_of, small_model
 
+from scenario import condition, config_map, get_model, jobs, pods_of, small_model
 from toxicity_cluster.demo_install import Installation
 from toxicity_cluster.demo_kubectl import Manifest, wait_until
 

@@ -51,7 +51,9 @@ def load(settings: Settings, image: str) -> bool:
     with tempfile.TemporaryDirectory(prefix="load-", dir=settings.cache) as folder:
         layout = Path(folder)
         known = link_blobs(settings.containerd_root / CONTENT, layout / "blobs" / "sha256")
-        run([*buildah(settings), "push", "--disable-compression", image, f"oci:{layout}:{image}"])
+        # skopeo, because `buildah push` compresses for this transport whatever it is told.
+        store = f"containers-storage:[overlay@{settings.containers}+{BUILDAH_RUNROOT}]{image}"
+        run(["skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers", store, f"oci:{layout}:{image}"])
         _import_layout(settings, layout, known)
     return True
 
@@ -65,7 +67,7 @@ def buildah(settings: Settings) -> list[str]:
 def link_blobs(content: Path, blobs: Path) -> set[str]:
     """Link the node's blobs into a new layout and return their names.
 
-    buildah then skips every layer that the node has, rather than packing and hashing gigabytes that it does not lack.
+    Copying then skips every layer that the node has, rather than packing and hashing gigabytes for nothing.
     """
     blobs.mkdir(parents=True)
     known = [path for path in content.glob("*") if path.is_file()]

@@ -63,7 +63,7 @@ def build_images(
     root = settings.sources.parent
     settings.cache.mkdir(parents=True, exist_ok=True)
     with (
-        _one_at_a_time(settings),
+        _one_at_a_time(settings, progress),
         tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=settings.cache) as scratch,
     ):
         source = _snapshot(root, select_parts(names), Path(scratch) / "source")
@@ -141,7 +141,7 @@ def build_command(
     if "TORCH_BUILD" in arguments:
         del arguments["TORCH_BUILD"]
         arguments["TORCH_SOURCE"] = torch.argument
-    argv = ["docker", "build"] if engine == "docker" else [*buildah(settings), "build", "--layers"]
+    argv = ["docker", "build"] if engine == "docker" else [*buildah(settings), "build", "--layers", "--force-rm"]
     argv += ["--network", "host", "--file", str(context / recipe.part.dockerfile), "--tag", recipe.reference]
     if engine == "buildah":
         argv += [word for volume in volumes for word in ("--volume", volume)]
@@ -180,10 +180,14 @@ def _record(file: Path, references: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(settings: Settings) -> Iterator[None]:
+def _one_at_a_time(settings: Settings, progress: Progress) -> Iterator[None]:
     """Wait for another build on the same cache, and remove what a build that was killed left there."""
     with (settings.cache / "images.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.say("another build of the images is running; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         for left in settings.cache.glob(f"{SCRATCH_PREFIX}*"):
             shutil.rmtree(left)
         yield
