@@ -11,11 +11,6 @@ from toxicity_cluster.errors import ClusterError
 from toxicity_cluster.settings import Settings
 
 
-def kubeconfig(settings: Settings | None = None) -> Path:
-    """The kubeconfig of the cluster in use: the user's own (KUBECONFIG) or the embedded one's."""
-    return (settings or Settings.from_environment()).kubeconfig
-
-
 def kubectl(
     *arguments: str, input: str | None = None, settings: Settings | None = None, timeout_seconds: float = 300.0
 ) -> str:
@@ -23,13 +18,6 @@ def kubectl(
     settings = settings or Settings.from_environment()
     argv = [str(program("kubectl", settings)), f"--kubeconfig={settings.kubeconfig}", *arguments]
     return run(argv, input=input, timeout_seconds=timeout_seconds)
-
-
-def helm(*arguments: str, settings: Settings | None = None, timeout_seconds: float = 300.0) -> str:
-    """Run helm with `arguments` against the cluster in use and return its stdout; raises CommandFailed."""
-    settings = settings or Settings.from_environment()
-    argv = [str(program("helm", settings)), f"--kubeconfig={settings.kubeconfig}", *arguments]
-    return run(argv, timeout_seconds=timeout_seconds)
 
 
 def program(name: str, settings: Settings | None = None) -> Path:

@@ -19,6 +19,7 @@ from toxicity_serving.weights import PreparedWeights, WeightsError, prepare_weig
 logger = logging.getLogger(__name__)
 
 CPU_KV_CACHE_BYTES = 1 << 30
+TCMALLOC = Path("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4")
 
 
 def set_vllm_environment(environment: MutableMapping[str, str], gpus: int) -> None:
@@ -33,10 +34,11 @@ def set_vllm_environment(environment: MutableMapping[str, str], gpus: int) -> No
     if not gpus:
         # nobind: the pod's CPU limit decides, not a core list; no dynamo: the image carries no compiler.
         defaults |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": _cpus()}
-        openmp = Path(sys.prefix, "lib", "libiomp5.so")
-        if openmp.exists():
-            # read by the worker process only; its threads sleep soon after work instead of spinning
-            defaults |= {"LD_PRELOAD": str(openmp), "KMP_BLOCKTIME": "1"}
+        # read by the worker process only: an allocator and an OpenMP whose threads sleep soon after work
+        preloaded = [
+            str(library) for library in (Path(sys.prefix, "lib", "libiomp5.so"), TCMALLOC) if library.exists()
+        ]
+        defaults |= {"LD_PRELOAD": ":".join(preloaded), "KMP_BLOCKTIME": "1"} if preloaded else {}
     for name, value in defaults.items():
         environment.setdefault(name, value)
 
