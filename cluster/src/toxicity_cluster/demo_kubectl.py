@@ -61,13 +61,13 @@ class Kubectl:
         labels = {"pod-security.kubernetes.io/enforce": pod_security}
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, name)
 
-    def last_log_line(self, target: str, namespace: str) -> str:
-        """The last line that `target` (job/x, pod/y) logged; empty while it has no log."""
+    def log_end(self, target: str, namespace: str, lines: int) -> Sequence[str]:
+        """The last lines that `target` (job/x, pod/y) logged; none while it has no log."""
         try:
-            lines = self.run("logs", target, "-n", namespace, "--tail=1").strip().splitlines()
+            text = self.run("logs", target, "-n", namespace, f"--tail={lines}")
         except CommandFailed:
-            return ""
-        return lines[-1].strip() if lines else ""
+            return []
+        return text.strip().splitlines()
 
 
 def wait_until(

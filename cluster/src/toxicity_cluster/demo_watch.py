@@ -14,7 +14,8 @@ from toxicity_cluster.errors import ClusterError
 
 POLL_SECONDS = 2.0
 LOG_LINE_EVERY_SECONDS = 20.0
-LONGEST_LINE = 100
+LOG_LINES = 40
+LONGEST_LINE = 110
 
 STEP_CONDITIONS = (
     ConditionType.TRAINED,
@@ -65,6 +66,12 @@ def running_job(status: ToxicityModelStatus) -> str:
     return running[-1] if running else ""
 
 
+def progress_line(log: Sequence[str]) -> str:
+    """The last line that says how far a stage is: not a library's warning, not the result document."""
+    telling = [line for line in log if line.strip() and "WARNING" not in line and '{"stage"' not in line]
+    return telling[-1].strip() if telling else ""
+
+
 @dataclass
 class Watcher:
     """Tells what changed between two looks; keeps only what it has told already."""
@@ -102,7 +109,7 @@ class Watcher:
         job = running_job(status)
         if job and time.monotonic() - self.logged_at > LOG_LINE_EVERY_SECONDS:
             self.logged_at = time.monotonic()
-            self._tell_once("log", self.kubectl.last_log_line(f"job/{job}", self.namespace))
+            self._tell_once("log", progress_line(self.kubectl.log_end(f"job/{job}", self.namespace, LOG_LINES)))
 
     def _tell_once(self, subject: str, text: str) -> None:
         if not text or self.told.get(subject) == text:

@@ -121,6 +121,12 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def inherited_descriptors() -> list[int]:
+    """What our caller left open beyond the standard streams: a lock or a pipe that a daemon would hold for ever."""
+    open_now = [int(entry) for entry in os.listdir("/proc/self/fd")]
+    return [fd for fd in open_now if fd > 2 and Path(f"/proc/self/fd/{fd}").exists() and os.get_inheritable(fd)]
+
+
 def _start(settings: Settings, spec: ProcessSpec) -> None:
     for folder in (settings.logs, settings.pids):
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,6 +140,7 @@ def _start(settings: Settings, spec: ProcessSpec) -> None:
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log_path(settings, spec.name)), append, 0o644),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            *((os.POSIX_SPAWN_CLOSE, fd) for fd in inherited_descriptors()),
         ],
         setsid=True,
     )

@@ -14,6 +14,7 @@ import pytest
 from toxicity_cluster.processes import (
     ProcessRecord,
     boot_id,
+    inherited_descriptors,
     is_alive,
     is_running,
     log_tail,
@@ -52,6 +53,15 @@ def test_a_record_is_alive_only_with_its_start_time_and_boot() -> None:
     assert is_alive(myself())
     assert not is_alive(replace(myself(), start_ticks=myself().start_ticks + 1))
     assert not is_alive(replace(myself(), boot="another"))
+
+
+def test_a_daemon_closes_what_its_caller_left_open(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as inherited, (tmp_path / "own").open("w") as own:
+        os.set_inheritable(inherited.fileno(), True)
+        found = inherited_descriptors()
+        assert inherited.fileno() in found
+        assert own.fileno() not in found
+        assert not {0, 1, 2} & set(found)
 
 
 def test_start_ticks_is_none_when_there_is_no_such_process() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from toxicity_api.conditions import ConditionType
-from toxicity_cluster.demo_watch import failed_condition, is_done, running_job, status_of
+from toxicity_cluster.demo_watch import failed_condition, is_done, progress_line, running_job, status_of
 
 
 def a_model(changed: Mapping[str, tuple[str, str, int]] | None = None) -> dict[str, Any]:
@@ -78,3 +78,9 @@ def test_running_job_is_that_of_the_latest_running_stage() -> None:
     model["status"]["quantization"] = {"fingerprint": "b", "jobName": "m-quantize-b", "outcome": "Running"}
     assert running_job(status_of(model)) == "m-quantize-b"
     assert running_job(status_of(a_model())) == ""
+
+
+def test_progress_line_passes_over_warnings_and_the_result() -> None:
+    log = ["training: step 3/9", "x | WARNING - no accelerator", '{"stage":"train"}', ""]
+    assert progress_line(log) == "training: step 3/9"
+    assert progress_line(["x | WARNING - no accelerator"]) == ""
