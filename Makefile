@@ -17,7 +17,7 @@ PYTHON := .venv/bin/python
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
 PACKAGES = $(shell cat cluster/packages.txt)
 
-.PHONY: help demo test check unit test-api test-e2e generate images up down status packages clean
+.PHONY: help demo test check unit test-api test-e2e generate binaries images up down status packages clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -25,7 +25,7 @@ help: ## list the commands
 demo: packages .venv/ready ## from an empty machine to a Ready ToxicityModel (DATASET=file.csv[.gz])
 	$(PYTHON) -m toxicity_cluster demo $(if $(DATASET),--dataset $(DATASET))
 
-test: packages check unit test-api test-e2e ## everything: checks, unit, API and end-to-end tests
+test: packages check binaries unit test-api test-e2e ## everything: checks, unit, API and end-to-end tests
 
 check: .venv/ready ## formatting, lint, types, layers, generated files
 	.venv/bin/ruff format --check . && .venv/bin/ruff check .
@@ -44,6 +44,9 @@ test-e2e: packages .venv/ready ## tests of the whole loop on a cluster
 
 generate: .venv/ready ## write the CRD from the models
 	$(PYTHON) -m toxicity_api.crd --write $(CRD_COPIES)
+
+binaries: packages .venv/ready ## build the cluster's programs (the chart tests need helm)
+	$(PYTHON) -m toxicity_cluster build
 
 images: packages .venv/ready ## build the container images
 	$(PYTHON) -m toxicity_cluster images
