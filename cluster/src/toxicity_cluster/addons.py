@@ -166,8 +166,13 @@ def _rbac(kind: str, name: str) -> Manifest:
     return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata}
 
 
+def user_name(component: str) -> str:
+    """The user as whom an add-on talks to the API."""
+    return f"toxicity:{component}"
+
+
 def _user(component: str) -> dict[str, str]:
-    return {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": f"toxicity:{component}"}
+    return {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user_name(component)}
 
 
 def _rule(groups: Sequence[str], resources: Sequence[str], verbs: Sequence[str]) -> Manifest:

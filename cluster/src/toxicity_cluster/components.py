@@ -11,16 +11,9 @@ from toxicity_cluster.settings import NODE_ADDRESS, NODE_NAME, SERVICE_CIDR, Set
 
 METRICS_SERVER_PORT = 4443
 CONTROL_PLANE = ("etcd", "kube-apiserver")
-NODE_AND_ADDONS = (
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-    "coredns",
-    "local-path",
-    "metrics-server",
-)
-ALL = ("containerd", *CONTROL_PLANE, *NODE_AND_ADDONS)
+NODE = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+ADDONS = ("coredns", "local-path", "metrics-server")
+ALL = ("containerd", *CONTROL_PLANE, *NODE, *ADDONS)
 
 
 def build_spec(settings: Settings, programs: Mapping[str, Path], name: str) -> ProcessSpec:

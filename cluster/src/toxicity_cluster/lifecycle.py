@@ -109,8 +109,11 @@ def _start(settings: Settings, programs: Mapping[str, Path], progress: Progress)
         _ensure_all(settings, programs, components.CONTROL_PLANE)
         ready.wait_until(settings, ready.API)
     with progress.step("node and add-ons"):
-        _ensure_all(settings, programs, components.NODE_AND_ADDONS)
+        _ensure_all(settings, programs, components.NODE)
+        ready.wait_until(settings, ready.SYSTEM_NAMESPACE)
         apply_addons(settings)
+        ready.wait_until(settings, ready.PERMISSIONS)
+        _ensure_all(settings, programs, components.ADDONS)
         for check in ready.USABLE:
             ready.wait_until(settings, check)
             progress.say(f"  {check.name}: ready")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from toxicity_cluster import containerd
-from toxicity_cluster.addons import STORAGE_CLASS
+from toxicity_cluster.addons import NAMESPACE, STORAGE_CLASS, user_name
 from toxicity_cluster.errors import ClusterError, CommandFailed
 from toxicity_cluster.kubectl import kubectl
 from toxicity_cluster.processes import is_running, log_tail
@@ -56,6 +56,26 @@ def check_service_account(settings: Settings) -> str | None:
     )
 
 
+def check_system_namespace(settings: Settings) -> str | None:
+    """The API server makes it shortly after it is ready; the add-ons' objects live there."""
+    return _asked(
+        settings,
+        f"the namespace {NAMESPACE} is not there yet",
+        lambda: bool(_get(settings, "namespace", NAMESPACE, "-o", "name")),
+    )
+
+
+def check_permissions(settings: Settings) -> str | None:
+    """metrics-server exits when it may not read this at its start, and new role bindings take a moment to count."""
+    question = ("auth", "can-i", "get", "configmaps/extension-apiserver-authentication", "-n", NAMESPACE)
+    user = f"--as={user_name('metrics-server')}"
+    return _asked(
+        settings,
+        "metrics-server has not got its permissions yet",
+        lambda: kubectl(*question, user, settings=settings, timeout_seconds=PROBE_SECONDS).strip() == "yes",
+    )
+
+
 def check_dns(settings: Settings) -> str | None:
     """Asks through the Service's address, so it also proves kube-proxy's rules."""
     try:
@@ -86,6 +106,8 @@ def check_metrics(settings: Settings) -> str | None:
 
 CONTAINERD = Check("containerd", "containerd", 60.0, check_containerd)
 API = Check("API server", "kube-apiserver", 120.0, check_api)
+SYSTEM_NAMESPACE = Check("system namespace", "kube-apiserver", 60.0, check_system_namespace)
+PERMISSIONS = Check("permissions", "kube-apiserver", 60.0, check_permissions)
 USABLE = (
     Check("node", "kubelet", 180.0, check_node),
     Check("service account", "kube-controller-manager", 60.0, check_service_account),
