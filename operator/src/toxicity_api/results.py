@@ -35,7 +35,7 @@ class TrainingResult(Document):
 
 
 class QuantizationResult(Document):
-    metrics: Metrics = Field(description="metrics of the quantized model, at the training's threshold.")
+    metrics: Metrics = Field(description="metrics of the quantized model, at its own threshold.")
     f1_drop: float = Field(description="f1Drop: toxic F1 before minus after.")
     macro_f1_drop: float = Field(description="macroF1Drop: macro F1 before minus after.")
     size_bytes: int = Field(description="sizeBytes of the weights after.")

@@ -70,7 +70,9 @@ def deployment(builder: ModelBuilder) -> Any:
     model = builder.build()
     figures = metrics().model_dump()
     training = TrainingStatus(fingerprint="t", outcome="Succeeded", **figures)
-    quantization = QuantizationStatus(fingerprint="q", outcome="Succeeded", **figures | {"f1": 0.88})
+    quantization = QuantizationStatus(
+        fingerprint="q", outcome="Succeeded", **figures | {"f1": 0.88, "threshold": 0.375}
+    )
     return build_deployment(model, build_chain(model, SETTINGS), training, quantization, "serve-image:1")
 
 
@@ -161,7 +163,7 @@ def test_served_folder_is_the_one_the_quantization_writes() -> None:
     (container,) = PODS["quantization-job"]()["spec"]["template"]["spec"]["containers"]
     stage = parse_stage_config(QuantizationConfig, {item["name"]: item["value"] for item in container["env"]})
     assert serving.model_dir == stage.output_dir / "model"
-    assert (serving.threshold, serving.metrics and serving.metrics.f1) == (0.4375, 0.88)
+    assert (serving.threshold, serving.metrics and serving.metrics.f1) == (0.375, 0.88)
 
 
 def test_threshold_of_the_spec_wins() -> None:

@@ -13,9 +13,9 @@ from toxicity_quantization.calibrate import calibration_prompts
 from toxicity_quantization.checkpoint import cast_to_bf16, require_quantized, weights_bytes
 from toxicity_quantization.compress import quantize, save
 from toxicity_training.artifacts import MODEL_FOLDER, input_result, open_work_folder, publish
-from toxicity_training.data import read_split
+from toxicity_training.data import Example, read_split
 from toxicity_training.errors import ModelError
-from toxicity_training.evaluate import evaluate_scores
+from toxicity_training.evaluate import choose_threshold, evaluate_scores
 from toxicity_training.scoring import score_texts
 
 EVALUATION_BATCH = 16
@@ -46,24 +46,31 @@ def training_metrics(folder: Path) -> Metrics:
     return training.metrics
 
 
-def evaluate(folder: Path, splits: Path, spec: TrainingSpec, threshold: float, *, gpus: int) -> Metrics:
-    """Figures of the saved checkpoint on the test split at the training's threshold."""
+def evaluate(folder: Path, splits: Path, spec: TrainingSpec, *, gpus: int) -> Metrics:
+    """Figures of the saved checkpoint on the test split, at the threshold that is best for it on validation.
+
+    Quantization keeps the order of the scores far better than their scale, so the training's threshold does not fit.
+    """
     started = time.monotonic()
     model, tokenizer = load(folder, gpus=gpus, dtype="bfloat16" if gpus else "float32")
-    test = read_split(splits, "test")
-    scores = score_texts(
-        model,
-        tokenizer,
-        [e.text for e in test],
-        template=spec.prompt_template,
-        labels=spec.labels,
-        max_tokens=spec.max_input_length,
-        batch_size=EVALUATION_BATCH,
-    )
-    metrics = evaluate_scores(scores, [e.toxic for e in test], threshold)
+
+    def score(examples: list[Example]) -> list[float]:
+        return score_texts(
+            model,
+            tokenizer,
+            [e.text for e in examples],
+            template=spec.prompt_template,
+            labels=spec.labels,
+            max_tokens=spec.max_input_length,
+            batch_size=EVALUATION_BATCH,
+        )
+
+    validation, test = read_split(splits, "validation"), read_split(splits, "test")
+    threshold = choose_threshold(score(validation), [e.toxic for e in validation])
+    metrics = evaluate_scores(score(test), [e.toxic for e in test], threshold)
     say(
         f"evaluated in {time.monotonic() - started:.0f} s: F1 {metrics.f1:.3f}, macro F1 {metrics.macro_f1:.3f},"
-        f" ROC-AUC {metrics.roc_auc:.3f} on {metrics.test_samples} rows"
+        f" ROC-AUC {metrics.roc_auc:.3f} at threshold {metrics.threshold:.3f} on {metrics.test_samples} rows"
     )
     return metrics
 
@@ -95,7 +102,7 @@ def run(config: QuantizationConfig) -> StageResult:
     size = require_quantized(work / MODEL_FOLDER, original_size)
     say(f"quantized in {time.monotonic() - started:.0f} s: {original_size} bytes before, {size} after")
 
-    after = evaluate(work / MODEL_FOLDER, splits, config.training, before.threshold, gpus=spec.gpus)
+    after = evaluate(work / MODEL_FOLDER, splits, config.training, gpus=spec.gpus)
     result = StageResult(
         stage="quantize",
         fingerprint=config.fingerprint,

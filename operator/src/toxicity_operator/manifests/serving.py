@@ -78,7 +78,8 @@ def _serving_config(
     model: Model, chain: Chain, training: TrainingStatus, quantization: QuantizationStatus | None
 ) -> ServingConfig:
     serving, stage = model.spec.serving, chain.model_stage
-    threshold = serving.threshold if serving.threshold is not None else training.threshold
+    chosen = (quantization or training).threshold
+    threshold = serving.threshold if serving.threshold is not None else chosen
     return ServingConfig(
         model=model.name,
         fingerprint=stage.fingerprint,
