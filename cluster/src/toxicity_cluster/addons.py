@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from toxicity_cluster.components import METRICS_SERVER_PORT
 from toxicity_cluster.kubectl import kubectl
+from toxicity_cluster.pki import user_name
 from toxicity_cluster.settings import DNS_ADDRESS, NODE_ADDRESS, Settings
 
 Manifest = dict[str, object]
@@ -164,11 +165,6 @@ def _binding(
 def _rbac(kind: str, name: str) -> Manifest:
     metadata = {"name": name, **({"namespace": NAMESPACE} if kind == "RoleBinding" else {})}
     return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata}
-
-
-def user_name(component: str) -> str:
-    """The user as whom an add-on talks to the API."""
-    return f"toxicity:{component}"
 
 
 def _user(component: str) -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from toxicity_cluster.configuration import CGROUP_ROOT
 from toxicity_cluster.errors import ClusterError
+from toxicity_cluster.processes import kill_all
 
 REMOVAL_SECONDS = 20.0
 POLL_SECONDS = 0.1
@@ -30,16 +30,7 @@ def ensure_cgroups() -> None:
 
 def kill_cgroups() -> None:
     """SIGKILL every process in our cgroups, and return when they are empty."""
-    deadline = time.monotonic() + REMOVAL_SECONDS
-    while left := _processes():
-        if time.monotonic() > deadline:
-            raise ClusterError(f"Processes {sorted(left)} of the cluster's pods do not die.")
-        for pid in left:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(POLL_SECONDS)
+    kill_all(_processes, "the cluster's pods")
 
 
 def remove_cgroups() -> None:

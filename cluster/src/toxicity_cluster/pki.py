@@ -28,6 +28,11 @@ VALIDITY = datetime.timedelta(days=3650)
 CLOCK_SKEW = datetime.timedelta(hours=1)
 
 
+def user_name(component: str) -> str:
+    """The user as whom an add-on talks to the API: in its certificate and in its role bindings."""
+    return f"toxicity:{component}"
+
+
 @dataclass(frozen=True)
 class Identity:
     """A certificate to issue: who it names, for which server names it is valid, and which authority signs it."""
@@ -68,9 +73,9 @@ IDENTITIES = (
     Identity("kube-controller-manager", "system:kube-controller-manager"),
     Identity("kube-scheduler", "system:kube-scheduler"),
     Identity("kube-proxy", "system:kube-proxy"),
-    Identity("coredns", "toxicity:coredns"),
-    Identity("metrics-server", "toxicity:metrics-server"),
-    Identity("local-path", "toxicity:local-path"),
+    Identity("coredns", user_name("coredns")),
+    Identity("metrics-server", user_name("metrics-server")),
+    Identity("local-path", user_name("local-path")),
 )
 CLIENTS = (
     "admin",

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 POLL_SECONDS = 0.1
 KILL_SECONDS = 10.0
 RESTART_SECONDS = 10.0
+KILL_ALL_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,17 @@ def stop(settings: Settings, name: str, grace_seconds: float) -> None:
         else:
             raise ClusterError(f"{name} (pid {record.pid}) does not die, even of SIGKILL.")
     _pid_file(settings, name).unlink(missing_ok=True)
+
+
+def kill_all(find: Callable[[], Collection[int]], whose: str) -> None:
+    """SIGKILL what `find` finds, again and again, until that is nothing. Raises ClusterError when some do not die."""
+    deadline = time.monotonic() + KILL_ALL_SECONDS
+    while pids := find():
+        if time.monotonic() > deadline:
+            raise ClusterError(f"Processes {sorted(pids)} of {whose} do not die.")
+        for pid in pids:
+            _signal(pid, signal.SIGKILL)
+        time.sleep(POLL_SECONDS)
 
 
 def recorded_names(settings: Settings) -> list[str]:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from toxicity_cluster import containerd
-from toxicity_cluster.addons import NAMESPACE, STORAGE_CLASS, user_name
+from toxicity_cluster.addons import NAMESPACE, STORAGE_CLASS
 from toxicity_cluster.errors import ClusterError, CommandFailed
 from toxicity_cluster.kubectl import kubectl
+from toxicity_cluster.pki import user_name
 from toxicity_cluster.processes import is_running, log_tail
 from toxicity_cluster.settings import CLUSTER_DOMAIN, DNS_ADDRESS, NODE_NAME, Settings
 

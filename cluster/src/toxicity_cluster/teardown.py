@@ -5,22 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import socket
-import time
 from pathlib import Path
 
 from toxicity_cluster import containerd, network
 from toxicity_cluster.cgroups import cgroup_leftovers, kill_cgroups, remove_cgroups
 from toxicity_cluster.commands import run
 from toxicity_cluster.errors import ClusterError
-from toxicity_cluster.processes import is_running, recorded_names, stop
+from toxicity_cluster.processes import is_running, kill_all, recorded_names, stop
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
 
 CONTAINERD_STOP_SECONDS = 15.0
-NAMESPACE_EMPTY_SECONDS = 20.0
-POLL_SECONDS = 0.1
 
 # Written outside the state folder by the CNI library, containerd and the kubelet, which offer no setting for it.
 CNI_RESULTS = Path("/var/lib/cni/results")
@@ -84,16 +80,7 @@ def _mounts(settings: Settings) -> list[Path]:
 
 def _kill_namespace(settings: Settings) -> None:
     """End what still runs in the namespace: containerd's shims, and processes whose pid file was never written."""
-    deadline = time.monotonic() + NAMESPACE_EMPTY_SECONDS
-    while pids := network.processes_in_namespace(settings):
-        if time.monotonic() > deadline:
-            raise ClusterError(f"Processes {pids} of the cluster do not die.")
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(POLL_SECONDS)
+    kill_all(lambda: network.processes_in_namespace(settings), "the cluster")
 
 
 def _unmount(settings: Settings) -> None:

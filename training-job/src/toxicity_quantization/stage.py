@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from toxicity_api.results import Metrics, QuantizationResult, StageResult
-from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import QuantizationConfig
 from toxicity_quantization.calibrate import calibration_prompts
 from toxicity_quantization.checkpoint import cast_to_bf16, require_quantized, weights_bytes
 from toxicity_quantization.compress import quantize, save
 from toxicity_training.artifacts import MODEL_FOLDER, input_result, open_work_folder, publish
-from toxicity_training.data import Example, read_split
+from toxicity_training.data import read_split
 from toxicity_training.errors import ModelError
-from toxicity_training.evaluate import choose_threshold, evaluate_scores
-from toxicity_training.scoring import score_texts
-
-EVALUATION_BATCH = 16
+from toxicity_training.measure import measure
 
 
 def say(message: str) -> None:
@@ -26,13 +22,13 @@ def say(message: str) -> None:
     print(f"quantization: {message}", flush=True)
 
 
-def load(folder: Path, *, gpus: int, dtype: str) -> tuple[Any, Any]:
-    """(model, tokenizer) of a folder that a stage wrote, in `dtype` (a torch name)."""
+def load(folder: Path, *, gpus: int) -> tuple[Any, Any]:
+    """(model, tokenizer) of a folder that a stage wrote: fp32 on CPU, bf16 on the accelerator when `gpus` > 0."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True
+        folder, dtype=torch.bfloat16 if gpus else torch.float32, use_safetensors=True, local_files_only=True
     )
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return model.to("cuda" if gpus else "cpu"), tokenizer
@@ -46,35 +42,6 @@ def training_metrics(folder: Path) -> Metrics:
     return training.metrics
 
 
-def evaluate(folder: Path, splits: Path, spec: TrainingSpec, *, gpus: int) -> Metrics:
-    """Figures of the saved checkpoint on the test split, at the threshold that is best for it on validation.
-
-    Quantization keeps the order of the scores far better than their scale, so the training's threshold does not fit.
-    """
-    started = time.monotonic()
-    model, tokenizer = load(folder, gpus=gpus, dtype="bfloat16" if gpus else "float32")
-
-    def score(examples: list[Example]) -> list[float]:
-        return score_texts(
-            model,
-            tokenizer,
-            [e.text for e in examples],
-            template=spec.prompt_template,
-            labels=spec.labels,
-            max_tokens=spec.max_input_length,
-            batch_size=EVALUATION_BATCH,
-        )
-
-    validation, test = read_split(splits, "validation"), read_split(splits, "test")
-    threshold = choose_threshold(score(validation), [e.toxic for e in validation])
-    metrics = evaluate_scores(score(test), [e.toxic for e in test], threshold)
-    say(
-        f"evaluated in {time.monotonic() - started:.0f} s: F1 {metrics.f1:.3f}, macro F1 {metrics.macro_f1:.3f},"
-        f" ROC-AUC {metrics.roc_auc:.3f} at threshold {metrics.threshold:.3f} on {metrics.test_samples} rows"
-    )
-    return metrics
-
-
 def run(config: QuantizationConfig) -> StageResult:
     """Quantizes, evaluates and publishes the stage's folder. Raises InputError for input that no retry cures."""
     started = time.monotonic()
@@ -83,9 +50,7 @@ def run(config: QuantizationConfig) -> StageResult:
     splits = config.input_dir / "splits"
     original_size = weights_bytes(config.input_dir / MODEL_FOLDER)
 
-    model, tokenizer = load(
-        config.input_dir / MODEL_FOLDER, gpus=spec.gpus, dtype="bfloat16" if spec.gpus else "float32"
-    )
+    model, tokenizer = load(config.input_dir / MODEL_FOLDER, gpus=spec.gpus)
     prompts = calibration_prompts(
         tokenizer,
         read_split(splits, "train"),
@@ -102,7 +67,9 @@ def run(config: QuantizationConfig) -> StageResult:
     size = require_quantized(work / MODEL_FOLDER, original_size)
     say(f"quantized in {time.monotonic() - started:.0f} s: {original_size} bytes before, {size} after")
 
-    after = evaluate(work / MODEL_FOLDER, splits, config.training, gpus=spec.gpus)
+    saved, tokenizer = load(work / MODEL_FOLDER, gpus=spec.gpus)
+    validation, test = read_split(splits, "validation"), read_split(splits, "test")
+    after = measure(saved, tokenizer, validation, test, config.training, say)
     result = StageResult(
         stage="quantize",
         fingerprint=config.fingerprint,

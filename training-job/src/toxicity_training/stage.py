@@ -5,14 +5,11 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from toxicity_api.results import Metrics, StageResult, TrainingResult
-from toxicity_api.spec import TrainingSpec
+from toxicity_api.results import StageResult, TrainingResult
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_training.artifacts import MODEL_FOLDER, open_work_folder, publish
 from toxicity_training.data import (
-    Example,
     Splits,
     cap_evaluation,
     read_dataset,
@@ -21,10 +18,7 @@ from toxicity_training.data import (
     summarise,
     write_splits,
 )
-from toxicity_training.evaluate import choose_threshold, evaluate_scores
-from toxicity_training.scoring import score_texts
-
-EVALUATION_BATCH = 16
+from toxicity_training.measure import measure
 
 
 def say(message: str) -> None:
@@ -42,33 +36,6 @@ def prepare(config: TrainingConfig) -> Splits:
     for name, part in splits.items():
         say(f"{name}: {summarise(part)}")
     return splits
-
-
-def score(model: Any, tokenizer: Any, examples: list[Example], spec: TrainingSpec) -> list[float]:
-    """p(toxic) of each example with the stage's prompt and lengths."""
-    return score_texts(
-        model,
-        tokenizer,
-        [e.text for e in examples],
-        template=spec.prompt_template,
-        labels=spec.labels,
-        max_tokens=spec.max_input_length,
-        batch_size=EVALUATION_BATCH,
-    )
-
-
-def evaluate(model: Any, tokenizer: Any, splits: Splits, spec: TrainingSpec) -> Metrics:
-    """Figures on the test split at the threshold that is best on the validation split."""
-    started = time.monotonic()
-    validation = score(model, tokenizer, splits.validation, spec)
-    threshold = choose_threshold(validation, [e.toxic for e in splits.validation])
-    test = score(model, tokenizer, splits.test, spec)
-    metrics = evaluate_scores(test, [e.toxic for e in splits.test], threshold)
-    say(
-        f"evaluated in {time.monotonic() - started:.0f} s: F1 {metrics.f1:.3f}, macro F1 {metrics.macro_f1:.3f},"
-        f" ROC-AUC {metrics.roc_auc:.3f} at threshold {metrics.threshold:.3f} on {metrics.test_samples} rows"
-    )
-    return metrics
 
 
 def run(config: TrainingConfig) -> StageResult:
@@ -99,7 +66,7 @@ def run(config: TrainingConfig) -> StageResult:
 
     models.save_adapter(adapted, work / "adapter")
     merged = models.merge(adapted)
-    metrics = evaluate(merged, tokenizer, splits, spec)
+    metrics = measure(merged, tokenizer, splits.validation, splits.test, spec, say)
     models.save_merged(merged, tokenizer, work / MODEL_FOLDER)
     write_splits(splits, work / "splits")
     result = StageResult(

@@ -1,0 +1,72 @@
+"""The entry point that both model stages share: configuration in, result document and exit code out.
+
+Whatever happens, a result document is left; the exit code says whether a retry may help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import ValidationError
+
+from toxicity_api.results import EXIT_INVALID_INPUT, StageResult
+from toxicity_api.stage_config import QuantizationConfig, TrainingConfig, parse_stage_config
+from toxicity_training.artifacts import (
+    TERMINATION_LOG,
+    exit_code,
+    failed_result,
+    keep_failure,
+    report,
+    succeeded_result,
+)
+
+ConfigT = TypeVar("ConfigT", TrainingConfig, QuantizationConfig)
+
+
+@dataclass(frozen=True)
+class Entry(Generic[ConfigT]):
+    """What is particular to one stage. `failed` is its result before anything is known; `run` does the work."""
+
+    program: str
+    title: str
+    config: type[ConfigT]
+    failed: StageResult
+    crash_reason: str
+    run: Callable[[ConfigT], StageResult]
+
+
+def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
+    """Runs the stage with STAGE_CONFIG as its configuration and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog=entry.program, description=f"The {entry.title} stage of a ToxicityModel."
+    )
+    parser.add_argument("--termination-log", type=Path, default=TERMINATION_LOG, help="where the result goes")
+    termination_log = parser.parse_args(arguments).termination_log
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars are no log lines; the stage says itself how far it is
+    try:
+        config = parse_stage_config(entry.config, dict(os.environ))
+    except (KeyError, ValidationError) as error:
+        report(entry.failed.model_copy(update={"reason": "InvalidConfig", "message": str(error)}), termination_log)
+        return EXIT_INVALID_INPUT
+    done = succeeded_result(config.output_dir)
+    if done is not None:
+        print(f"{entry.title}: {config.output_dir} is there already", flush=True)
+        report(done, termination_log)
+        return 0
+    try:
+        result = entry.run(config)
+    except Exception as error:  # noqa: BLE001  a crash must leave a result too
+        traceback.print_exc()
+        stage = entry.failed.model_copy(update={"fingerprint": config.fingerprint})
+        failure = failed_result(stage, error, entry.crash_reason)
+        report(failure, termination_log)
+        keep_failure(failure, config.output_dir)
+        return exit_code(error)
+    report(result, termination_log)
+    return 0
