@@ -29,9 +29,10 @@ STRING_LIMIT = 4096
 LIST_LIMIT = 256
 NUMBER = r"(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
 QUANTITY_PATTERN = rf"^{NUMBER}(([KMGTPE]i)|[numkMGTPE]|([eE]{NUMBER}))?$"
+RULES = "x-kubernetes-validations"
 KEPT = (
     "description", "type", "enum", "default", "minimum", "maximum", "minLength", "maxLength", "pattern",
-    "minItems", "maxItems", "x-kubernetes-validations",
+    "minItems", "maxItems", RULES,
 )  # fmt: skip
 LIST_KEYS = {"conditions": "type", "buckets": "name"}
 """Lists of objects that are maps by a key, so that two writers can share them."""
@@ -75,9 +76,11 @@ def _resolve(node: Schema, definitions: Schema) -> Schema:
 
 
 def _int_or_string(node: Schema) -> Schema:
-    kept: Schema = {key: node[key] for key in ("description", "default") if key in node}
+    """A quantity, unless the field has a rule of its own."""
+    kept: Schema = {key: node[key] for key in ("description", "default", RULES) if key in node}
+    bound: Schema = {"maxLength": STRING_LIMIT} if RULES in node else {"pattern": QUANTITY_PATTERN}
     alternatives = [{"type": "integer"}, {"type": "string"}]
-    return {**kept, "anyOf": alternatives, "pattern": QUANTITY_PATTERN, "x-kubernetes-int-or-string": True}
+    return {**kept, "anyOf": alternatives, **bound, "x-kubernetes-int-or-string": True}
 
 
 def _bounds(node: Schema) -> Schema:
@@ -154,7 +157,7 @@ def _root_schema() -> Schema:
             "spec": structural_schema(ToxicityModelSpec, defaults=True),
             "status": structural_schema(ToxicityModelStatus, defaults=False),
         },
-        "x-kubernetes-validations": [{"rule": rule, "message": message}],
+        RULES: [{"rule": rule, "message": message}],
     }
 
 

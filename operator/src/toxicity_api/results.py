@@ -25,6 +25,29 @@ class Metrics(Document):
     roc_auc: float = Field(description="rocAuc of the score.")
     threshold: float = Field(description="threshold of the score.")
     test_samples: int = Field(description="testSamples that were scored.")
+    f1_low: float | None = Field(None, description="f1Low: lower end of the 95 % bootstrap interval of f1.")
+    f1_high: float | None = Field(None, description="f1High: upper end of that interval.")
+    pr_auc: float | None = Field(None, description="prAuc: average precision of the score.")
+    calibration_error: float | None = Field(
+        None, description="calibrationError: expected calibration error of the score, ten equal bins."
+    )
+    true_positives: int | None = Field(None, description="truePositives: toxic ones found.")
+    false_positives: int | None = Field(None, description="falsePositives: harmless ones called toxic.")
+    false_negatives: int | None = Field(None, description="falseNegatives: toxic ones missed.")
+    true_negatives: int | None = Field(None, description="trueNegatives: harmless ones left alone.")
+    distorted_f1: float | None = Field(
+        None, description="distortedF1: f1 on a copy of the test split with distorted spelling."
+    )
+
+
+class DataFacts(Document):
+    """What was read, counted before anything is drawn from it, and the split that came out."""
+
+    rows: int = Field(description="rows read.")
+    toxic: int = Field(description="toxic rows among them.")
+    duplicates: int = Field(description="duplicates: rows beyond the first of texts equal after normalisation.")
+    contradictions: int = Field(description="contradictions: such texts that carry both labels.")
+    split_hash: str = Field(description="splitHash: sha256 over every row of the three splits, in order.")
 
 
 class TrainingResult(Document):
@@ -32,6 +55,9 @@ class TrainingResult(Document):
     train_samples: int = Field(description="trainSamples that were used.")
     loss: float = Field(description="loss: mean training loss.")
     duration_seconds: float = Field(description="durationSeconds of the stage.")
+    max_input_length: int | None = Field(None, description="maxInputLength in tokens that was applied.")
+    trainable_parameters: int | None = Field(None, description="trainableParameters of the adapter.")
+    data: DataFacts | None = Field(None, description="data that was read and how it was split.")
 
 
 class QuantizationResult(Document):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, field_validator
 
 from toxicity_api.base import Document
 
@@ -140,9 +140,28 @@ class Lora(Document):
     init_weights: Literal["default", "gaussian"] = Field("default", description="initWeights of the adapter.")
 
 
-class TrainingSpec(JobFields):
-    """LoRA fine-tuning with the Hugging Face Trainer."""
+TokenLimit = Annotated[
+    int | Literal["auto"],
+    Field(
+        json_schema_extra={
+            "x-kubernetes-int-or-string": True,
+            "x-kubernetes-validations": [
+                cel(
+                    "type(self) == int ? self >= 16 && self <= 8192 : self == 'auto'",
+                    "maxInputLength must be a number of tokens from 16 to 8192, or auto",
+                )
+            ],
+        }
+    ),
+]
 
+
+class TrainingSpec(JobFields):
+    """LoRA fine-tuning of the base model."""
+
+    engine: Literal["trainer", "loop"] = Field(
+        "trainer", description="engine: the Hugging Face Trainer, or our own PyTorch loop with equal results."
+    )
     prompt_template: str = Field(
         "токсичный текст: {text}\nответ:",
         pattern=r"\{text\}",
@@ -156,7 +175,24 @@ class TrainingSpec(JobFields):
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="warmupRatio of all steps.")
     batch_size: int = Field(8, ge=1, description="batchSize in rows.")
     gradient_accumulation_steps: int = Field(1, ge=1, description="gradientAccumulationSteps per update.")
-    max_input_length: int = Field(256, ge=16, le=8192, description="maxInputLength of a prompt in tokens.")
+    max_input_length: TokenLimit = Field(
+        256,
+        description="maxInputLength of a prompt in tokens; `auto` is the 98th percentile of the training rows.",
+    )
+    max_target_length: int = Field(
+        5, ge=1, le=64, description="maxTargetLength in tokens that a label may have; a longer one is refused."
+    )
+    load4bit: bool | None = Field(
+        None,
+        alias="load4bit",
+        description="load4bit: the base model in 4 bit (bitsandbytes). Unset means on a GPU only.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="gradientCheckpointing: recompute activations, less memory for more time."
+    )
+    checkpoint_steps: int = Field(
+        50, ge=1, description="checkpointSteps between checkpoints, from which a killed pod goes on."
+    )
     max_samples: int | None = Field(
         None, ge=32, description="maxSamples of the whole data set, drawn stratified. Unset means all rows."
     )
@@ -164,6 +200,26 @@ class TrainingSpec(JobFields):
         None, ge=8, description="maxEvaluationSamples of validation and of test each. Unset means all rows."
     )
     seed: int = Field(42, ge=0, description="seed of initialisation and data order.")
+
+    @field_validator("max_input_length")
+    @classmethod
+    def _bounded(cls, value: int | str) -> int | str:
+        """The bounds that the schema states as a rule, since a union has none of its own."""
+        if isinstance(value, int) and not 16 <= value <= 8192:
+            raise ValueError("maxInputLength must be a number of tokens from 16 to 8192, or auto")
+        return value
+
+    @property
+    def max_input_tokens(self) -> int:
+        """maxInputLength as a number. Raises ValueError while it is still `auto`."""
+        if isinstance(self.max_input_length, str):
+            raise ValueError("maxInputLength is auto: it is known only once the training rows are read")
+        return self.max_input_length
+
+    @property
+    def loads_4bit(self) -> bool:
+        """load4bit, or what it is when unset."""
+        return self.gpus > 0 if self.load4bit is None else self.load4bit
 
 
 class QuantizationSpec(JobFields):

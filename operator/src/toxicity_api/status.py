@@ -8,6 +8,8 @@ from pydantic import Field
 
 from toxicity_api.base import Document
 from toxicity_api.conditions import Condition
+from toxicity_api.progress import Progress
+from toxicity_api.results import DataFacts
 
 
 class StageRecord(Document):
@@ -22,34 +24,44 @@ class StageRecord(Document):
     finished_at: str | None = Field(None, description="finishedAt, RFC 3339.")
 
 
-class TrainingStatus(StageRecord):
+class QualityFigures(Document):
+    """Quality on the test split at the stage's own threshold; unset until the stage has succeeded."""
+
     f1: float | None = Field(None, description="f1 of the toxic class on the test split.")
-    macro_f1: float | None = Field(None, description="macroF1 on the test split.")
+    f1_low: float | None = Field(None, description="f1Low: lower end of the 95 % bootstrap interval of f1.")
+    f1_high: float | None = Field(None, description="f1High: upper end of that interval.")
+    macro_f1: float | None = Field(None, description="macroF1: mean of both classes' F1.")
     precision: float | None = Field(None, description="precision of the toxic class.")
     recall: float | None = Field(None, description="recall of the toxic class.")
-    roc_auc: float | None = Field(None, description="rocAuc on the test split.")
+    roc_auc: float | None = Field(None, description="rocAuc of the score.")
+    pr_auc: float | None = Field(None, description="prAuc: average precision of the score.")
+    calibration_error: float | None = Field(None, description="calibrationError of the score, ten equal bins.")
+    true_positives: int | None = Field(None, description="truePositives: toxic ones found.")
+    false_positives: int | None = Field(None, description="falsePositives: harmless ones called toxic.")
+    false_negatives: int | None = Field(None, description="falseNegatives: toxic ones missed.")
+    true_negatives: int | None = Field(None, description="trueNegatives: harmless ones left alone.")
+    distorted_f1: float | None = Field(None, description="distortedF1: f1 on the test split misspelt.")
     threshold: float | None = Field(None, description="threshold chosen on the validation split.")
-    train_samples: int | None = Field(None, description="trainSamples used.")
     test_samples: int | None = Field(None, description="testSamples scored.")
-    loss: float | None = Field(None, description="loss: mean training loss.")
     duration_seconds: float | None = Field(None, description="durationSeconds of the stage.")
 
 
-class QuantizationStatus(StageRecord):
-    f1: float | None = Field(None, description="f1 of the toxic class after quantization.")
-    macro_f1: float | None = Field(None, description="macroF1 after quantization.")
-    precision: float | None = Field(None, description="precision of the toxic class.")
-    recall: float | None = Field(None, description="recall of the toxic class.")
-    roc_auc: float | None = Field(None, description="rocAuc on the test split.")
-    threshold: float | None = Field(None, description="threshold the figures are at.")
-    test_samples: int | None = Field(None, description="testSamples scored.")
+class TrainingStatus(StageRecord, QualityFigures):
+    train_samples: int | None = Field(None, description="trainSamples used.")
+    loss: float | None = Field(None, description="loss: mean training loss.")
+    max_input_length: int | None = Field(None, description="maxInputLength in tokens that was applied.")
+    trainable_parameters: int | None = Field(None, description="trainableParameters of the adapter.")
+    data: DataFacts | None = Field(None, description="data that was read and how it was split.")
+    progress: Progress | None = Field(None, description="progress while the Job trains.")
+
+
+class QuantizationStatus(StageRecord, QualityFigures):
     f1_drop: float | None = Field(None, description="f1Drop that quantization cost (negative: a gain).")
     macro_f1_drop: float | None = Field(None, description="macroF1Drop that quantization cost.")
     size_bytes: int | None = Field(None, description="sizeBytes of the weights.")
     original_size_bytes: int | None = Field(None, description="originalSizeBytes before quantization.")
     method: str | None = Field(None, description="method applied.")
     backend: str | None = Field(None, description="backend applied.")
-    duration_seconds: float | None = Field(None, description="durationSeconds of the stage.")
 
 
 class ServingStatus(Document):

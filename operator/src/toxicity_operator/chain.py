@@ -20,7 +20,14 @@ from toxicity_operator.model import Model
 from toxicity_operator.settings import Images, OperatorSettings
 
 FINGERPRINT_LENGTH = 12
-PLACEMENT = {"resources", "node_selector", "tolerations", "backoff_limit", "active_deadline_seconds"}
+PLACEMENT = {
+    "resources",
+    "node_selector",
+    "tolerations",
+    "backoff_limit",
+    "active_deadline_seconds",
+    "checkpoint_steps",
+}
 REPLICATION = {"replicas", "autoscaling", "strategy", "node_selector", "tolerations"}
 
 

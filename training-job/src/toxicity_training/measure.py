@@ -35,7 +35,7 @@ def measure(
             [e.text for e in examples],
             template=spec.prompt_template,
             labels=spec.labels,
-            max_tokens=spec.max_input_length,
+            max_tokens=spec.max_input_tokens,
             batch_size=EVALUATION_BATCH,
         )
 

@@ -26,7 +26,7 @@ def build_rows(tokenizer: Any, examples: Sequence[Example], spec: TrainingSpec) 
     answers = _answers(tokenizer, spec.labels)
     texts = [example.text for example in examples]
     prompts = build_prompts(
-        tokenizer, spec.prompt_template, texts, spec.max_input_length, "training.maxInputLength"
+        tokenizer, spec.prompt_template, texts, spec.max_input_tokens, "training.maxInputLength"
     )
     return [
         {"input_ids": prompt + answers[example.toxic][:-1], "targets": answers[example.toxic]}

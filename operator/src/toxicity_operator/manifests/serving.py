@@ -99,9 +99,11 @@ def _serving_config(
 
 
 def _metrics(record: TrainingStatus | QuantizationStatus) -> Metrics | None:
-    """The model card's figures; None when the record lacks one of them."""
-    figures = {name: getattr(record, name) for name in Metrics.model_fields}
-    return None if None in figures.values() else Metrics(**figures)
+    """The model card's figures; None when the record lacks one that every card has."""
+    required = [name for name, field in Metrics.model_fields.items() if field.is_required()]
+    if any(getattr(record, name) is None for name in required):
+        return None
+    return Metrics.model_validate(record.model_dump(include=set(Metrics.model_fields)))
 
 
 def _base_model_name(base: BaseModelSpec) -> str:
