@@ -14,10 +14,11 @@ export UV_LINK_MODE := copy
 
 DATASET ?=
 PYTHON := .venv/bin/python
+TRAINING := $(PYTHON) -m toxicity_cluster environment training --
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
 PACKAGES = $(shell cat cluster/packages.txt)
 
-.PHONY: help demo test check unit test-api test-e2e generate binaries images up down status packages clean
+.PHONY: help demo test check unit test-training test-api test-e2e generate binaries images up down status packages clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -25,7 +26,7 @@ help: ## list the commands
 demo: packages .venv/ready ## from an empty machine to a Ready ToxicityModel (DATASET=file.csv[.gz])
 	$(PYTHON) -m toxicity_cluster demo $(if $(DATASET),--dataset $(DATASET))
 
-test: packages check binaries unit test-api test-e2e ## everything: checks, unit, API and end-to-end tests
+test: packages check binaries unit test-training test-api test-e2e ## everything: checks, unit, training, API, end to end
 
 check: .venv/ready ## formatting, lint, types, layers, generated files
 	.venv/bin/ruff format --check . && .venv/bin/ruff check .
@@ -33,7 +34,10 @@ check: .venv/ready ## formatting, lint, types, layers, generated files
 	$(PYTHON) -m toxicity_api.crd --check $(CRD_COPIES)
 
 unit: .venv/ready ## tests that need no cluster
-	.venv/bin/pytest tests -m "not api and not e2e and not gpu"
+	.venv/bin/pytest tests -m "not api and not e2e and not engine and not gpu"
+
+test-training: packages .venv/ready ## tests with torch on a tiny model, with the training image's packages
+	$(TRAINING) python -m pytest tests/engines -m "engine and not gpu"
 
 test-api: packages .venv/ready ## tests against a real kube-apiserver
 	$(PYTHON) -m toxicity_cluster up

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from toxicity_api.base import API_GROUP, API_VERSION, KIND
+from toxicity_api.progress import Progress
 from toxicity_api.results import Metrics, QuantizationResult, StageResult, TrainingResult
 from toxicity_operator.model import Model, read_model
 from toxicity_operator.settings import Images, OperatorSettings
@@ -78,6 +79,12 @@ def metrics(f1: float = 0.9, **changes: float) -> Metrics:
         "test_samples": 100,
     }  # fmt: skip
     return Metrics(**(values | changes))
+
+
+def progress(step: int, **changes: float) -> Progress:
+    """How far a training of 70 steps is; figures as a log line has them."""
+    values: dict[str, Any] = {"epoch": step / 50, "loss": 0.2312, "seconds_left": 3 * (70 - step)}
+    return Progress(step=step, steps=70, **(values | changes))
 
 
 def training_result(fingerprint: str, f1: float = 0.9) -> StageResult:

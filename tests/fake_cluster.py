@@ -30,10 +30,14 @@ class FakeCluster:
         self.writes = 0
         self.writes_until_failure: int | None = None
         self.ever_created: list[tuple[str, str]] = []
+        self.logs: dict[str, list[str]] = {}
+        self.log_failure: ClusterError | None = None
+        self.looks = 0
 
     # the Cluster protocol
 
     def get_model(self, namespace: str, name: str) -> Raw | None:
+        self.looks += 1
         return copy.deepcopy(self.model)
 
     def list_children(self, namespace: str, name: str) -> list[Raw]:
@@ -75,6 +79,14 @@ class FakeCluster:
     def record_event(self, identity: Identity, event: Event) -> None:
         self.events.append(event)
 
+    def read_log_end(self, namespace: str, pod: str, container: str, lines: int) -> list[str]:
+        if self.log_failure is not None:
+            raise self.log_failure
+        (status,) = self.objects["Pod", pod]["status"]["containerStatuses"]
+        assert status["name"] == container
+        assert "running" in status["state"], "a container that does not run may have no log"
+        return self.logs[pod][-lines:]
+
     def _count_write(self) -> None:
         if self.writes_until_failure is not None:
             if self.writes_until_failure == 0:
@@ -106,18 +118,29 @@ class FakeCluster:
         assert len(jobs) == 1, f"{len(jobs)} unfinished Jobs of {component}"
         return jobs[0]
 
+    def run_pod(self, component: str, *log: str) -> str:
+        """The Job's pod runs and has said `log`; its name. Called again, the same pod has gone on to say `log`."""
+        job = self.job(component)
+        name = self._running_pod(job) or self._add_pod(job, {"running": {"startedAt": NOW}})
+        self.logs[name] = list(log)
+        return name
+
+    def kill_pod(self, component: str) -> None:
+        """The Job's running pod fails, and no other has been made yet."""
+        self._end_pod(self.job(component), {"exitCode": 137, "reason": "Error"})
+
     def finish_job(self, component: str, result: StageResult | None) -> None:
         """The Job completes; its pod leaves `result` as its termination message."""
         job = self.job(component)
         message = "" if result is None else result.to_termination_message()
-        self._add_pod(job, {"exitCode": 0, "reason": "Completed", "message": message})
+        self._end_pod(job, {"exitCode": 0, "reason": "Completed", "message": message})
         done = {"type": "Complete", "status": "True", "lastTransitionTime": NOW}
         job["status"] = {"startTime": NOW, "completionTime": NOW, "conditions": [done]}
 
     def fail_job(self, component: str, terminated: dict[str, Any], reason: str = "BackoffLimitExceeded") -> None:
         """The Job fails; its last pod ended as `terminated` says."""
         job = self.job(component)
-        self._add_pod(job, terminated)
+        self._end_pod(job, terminated)
         failed = {
             "type": "Failed",
             "status": "True",
@@ -166,10 +189,23 @@ class FakeCluster:
         for name in self.names_of(kind):
             del self.objects[kind, name]
 
-    def _add_pod(self, job: dict[str, Any], terminated: dict[str, Any]) -> None:
+    def _running_pod(self, job: dict[str, Any]) -> str:
+        """The name of the Job's running pod; empty when there is none."""
+        for (kind, name), item in self.objects.items():
+            owners = item["metadata"].get("ownerReferences", []) if kind == "Pod" else []
+            own = any(owner["uid"] == job["metadata"]["uid"] for owner in owners)
+            if own and "running" in item["status"]["containerStatuses"][0]["state"]:
+                return name
+        return ""
+
+    def _end_pod(self, job: dict[str, Any], terminated: dict[str, Any]) -> None:
+        name = self._running_pod(job) or self._add_pod(job, {})
+        self.objects["Pod", name]["status"]["containerStatuses"][0]["state"] = {"terminated": terminated}
+
+    def _add_pod(self, job: dict[str, Any], state: dict[str, Any]) -> str:
         name, component = job["metadata"]["name"], job["metadata"]["labels"][names.COMPONENT_LABEL]
         labels = dict(job["metadata"]["labels"])
-        status = {"name": component, "ready": False, "state": {"terminated": terminated}}
+        status = {"name": component, "ready": False, "state": state}
         count = len(self.names_of("Pod"))
         created = f"2030-01-01T00:00:{count:02}Z"
         metadata: dict[str, Any] = {"name": f"{name}-{count}", "labels": labels, "creationTimestamp": created}
@@ -177,3 +213,4 @@ class FakeCluster:
         self.objects["Pod", f"{name}-{count}"] = {
             "kind": "Pod", "metadata": metadata, "status": {"containerStatuses": [status]},
         }  # fmt: skip
+        return f"{name}-{count}"

@@ -14,6 +14,7 @@ from toxicity_api.status import BucketResult, LoadTestStatus, TrainingStatus
 from toxicity_operator import names
 from toxicity_operator.chain import build_chain
 from toxicity_operator.cluster import CHILD_KINDS, KubernetesCluster
+from toxicity_operator.errors import ClusterError
 from toxicity_operator.manifests.autoscaler import build_autoscaler
 from toxicity_operator.manifests.common import seal
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job
@@ -167,6 +168,9 @@ def test_named_rights_suffice_and_reach_no_further(
     model = read_model(create(parked.with_spec("serving.autoscaling", {"maxReplicas": 2})))
     outcome = reconcile(cluster, settings, namespace, "ru-toxicity", NOW)
     assert outcome.failure is None
+    with pytest.raises(ClusterError) as absent:
+        cluster.read_log_end(namespace, "no-such-pod", names.TRAIN, 40)
+    assert absent.value.status == 404, "the log may be read, it is only not there"
     for body in all_manifests(model, settings):
         cluster.apply(body)
     cluster.delete("autoscaling/v2", "HorizontalPodAutoscaler", namespace, "ru-toxicity-serve")

@@ -6,8 +6,10 @@ import asyncio
 import threading
 from typing import Any
 
-from builders import SETTINGS, a_model
+from builders import SETTINGS, a_model, progress
 from fake_cluster import FakeCluster
+from pipeline import drive, status
+from toxicity_api.progress import progress_line
 from toxicity_operator.controller import Controller
 from toxicity_operator.settings import OperatorSettings
 
@@ -22,15 +24,14 @@ class SlowCluster(FakeCluster):
         self.gate = threading.Event()
         self.looking = 0
         self.most = 0
-        self.looks = 0
 
     def get_model(self, namespace: str, name: str) -> Any:
         self.looking += 1
-        self.looks += 1
         self.most = max(self.most, self.looking)
+        found = super().get_model(namespace, name)
         assert self.gate.wait(10)
         self.looking -= 1
-        return super().get_model(namespace, name)
+        return found
 
 
 def test_triggers_that_come_during_a_pass_make_exactly_one_more() -> None:
@@ -90,3 +91,40 @@ def test_resource_that_is_gone_is_not_looked_at_again() -> None:
         return controller
 
     assert not asyncio.run(scenario()).knows(KEY)
+
+
+PROGRESS_ONLY = OperatorSettings(SETTINGS.images, resync_seconds=1000, progress_seconds=0.005)
+
+
+def test_progress_of_a_training_is_followed_without_any_event() -> None:
+    cluster = drive(a_model(), 0)
+    cluster.run_pod("train", progress_line(progress(10)))
+
+    async def scenario() -> None:
+        controller = Controller(cluster, PROGRESS_ONLY)
+        controller.start()
+        await controller.trigger(KEY)
+        assert status(cluster)["training"]["progress"]["step"] == 10
+        cluster.run_pod("train", progress_line(progress(20)))
+        async with asyncio.timeout(10):
+            while status(cluster)["training"]["progress"]["step"] != 20:
+                await asyncio.sleep(0.005)
+        assert controller.is_alive()
+        controller.stop()
+
+    asyncio.run(scenario())
+
+
+def test_resource_that_does_not_train_is_not_looked_at_more_often() -> None:
+    cluster = drive(a_model())
+    before = cluster.looks
+
+    async def scenario() -> None:
+        controller = Controller(cluster, PROGRESS_ONLY)
+        controller.start()
+        await controller.trigger(KEY)
+        await asyncio.sleep(0.1)
+        controller.stop()
+
+    asyncio.run(scenario())
+    assert cluster.looks == before + 1

@@ -1,4 +1,4 @@
-"""The command line of the embedded cluster: `python -m toxicity_cluster build|up|down|status|images|load|demo`."""
+"""The command line of the embedded cluster: `python -m toxicity_cluster COMMAND`; `--help` lists the commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from toxicity_cluster import build, containerd, demo, images, lifecycle
+from toxicity_cluster import build, containerd, demo, environments, images, lifecycle
 from toxicity_cluster.errors import ClusterError
 from toxicity_cluster.packages import check_machine
 from toxicity_cluster.progress import Progress
@@ -33,6 +33,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     images.add_arguments(commands.add_parser("images", help="build the container images"))
     load = commands.add_parser("load", help="bring images into the node")
     load.add_argument("image", nargs="+", help="the name of a built image, or an OCI archive")
+    commands.add_parser("base-model", help="copy the base model out of its image and print where it is")
+    environments.add_arguments(commands.add_parser("environment", help="run a command with an image's packages"))
     demo.add_arguments(commands.add_parser("demo", help="from nothing to a Ready ToxicityModel"))
     return parser.parse_args(arguments)
 
@@ -54,6 +56,10 @@ def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> 
                     containerd.load(settings, image)
         case "images":
             return images.main(options, settings, progress)
+        case "base-model":
+            print(environments.ensure_base_model(settings, progress))
+        case "environment":
+            return environments.main(options, settings, progress)
         case "demo":
             return demo.main(options, settings, progress)
     return 0

@@ -60,8 +60,8 @@ def failed_condition(model: Manifest) -> Condition | None:
 
 
 def running_job(status: ToxicityModelStatus) -> str:
-    """The name of the stage Job that runs now; empty when none does."""
-    records: tuple[StageRecord | None, ...] = (status.training, status.quantization, status.load_test_job)
+    """The name of the running stage Job whose progress is in its log only: a training's is in its condition."""
+    records: tuple[StageRecord | None, ...] = (status.quantization, status.load_test_job)
     running = [r.job_name for r in records if r is not None and r.outcome == "Running"]
     return running[-1] if running else ""
 
@@ -104,6 +104,8 @@ class Watcher:
         status = status_of(model)
         self._tell_once("stage", status.stage or "-")
         for condition in current_conditions(model):
+            if condition.type == ConditionType.READY and condition.reason == Reason.RUNNING:
+                continue  # it repeats what the condition of the running stage says
             text = f"{condition.status} {condition.reason}"
             self._tell_once(str(condition.type), f"{text}: {condition.message}" if condition.message else text)
         job = running_job(status)

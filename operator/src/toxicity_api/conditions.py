@@ -29,6 +29,7 @@ class Reason(StrEnum):
     SKIPPED = "Skipped"
     JOB_FAILED = "JobFailed"
     RESULT_MISSING = "ResultMissing"
+    SOURCE_UNUSABLE = "SourceUnusable"
     APPLY_FAILED = "ApplyFailed"
     INVALID_SPEC = "InvalidSpec"
     ACCEPTED = "Accepted"

@@ -6,16 +6,19 @@ stop a training. Writer and reader are here, so that they cannot differ.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from toxicity_api.base import Document
 
+# exact and short: a log may say anything, and what does not read as numbers must not fail its reader
 _LINE = re.compile(
-    r"progress: step (?P<step>\d+)/(?P<steps>\d+), epoch (?P<epoch>[\d.]+), loss (?P<loss>[\d.]+|nan|inf),"
-    r" (?P<secondsLeft>\d+) s left$"
+    r"progress: step (?P<step>\d{1,9})/(?P<steps>\d{1,9}), epoch (?P<epoch>\d{1,9}\.\d\d),"
+    r" loss (?P<loss>\d{1,15}\.\d{4}|nan|inf), (?P<secondsLeft>\d{1,9}) s left$",
+    re.ASCII,
 )
 
 
@@ -23,16 +26,28 @@ class Progress(Document):
     step: int = Field(description="step that was finished last.")
     steps: int = Field(description="steps in all.")
     epoch: float = Field(description="epoch, with its fraction.")
-    loss: float = Field(description="loss: mean over the steps since the line before.")
+    loss: float | None = Field(
+        None, description="loss: mean over the steps since the line before; unset while it is not finite."
+    )
     seconds_left: int = Field(description="secondsLeft, estimated from the steps so far.")
+
+    @field_validator("loss")
+    @classmethod
+    def _finite(cls, loss: float | None) -> float | None:
+        """JSON knows neither nan nor inf: an API server refuses a status with one, and nan never equals nan."""
+        return loss if loss is not None and math.isfinite(loss) else None
+
+
+def progress_text(progress: Progress) -> str:
+    """`progress` for people."""
+    loss = "nan" if progress.loss is None else f"{progress.loss:.4f}"
+    done = f"step {progress.step}/{progress.steps}, epoch {progress.epoch:.2f}"
+    return f"{done}, loss {loss}, {progress.seconds_left} s left"
 
 
 def progress_line(progress: Progress) -> str:
     """The line of the log that stands for `progress`."""
-    return (
-        f"progress: step {progress.step}/{progress.steps}, epoch {progress.epoch:.2f}, loss {progress.loss:.4f},"
-        f" {progress.seconds_left} s left"
-    )
+    return f"progress: {progress_text(progress)}"
 
 
 def read_progress(log: Iterable[str]) -> Progress | None:

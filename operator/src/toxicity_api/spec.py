@@ -16,6 +16,9 @@ Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-st
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 Score = Annotated[float, Field(ge=0, le=1)]
 NonEmpty = Annotated[str, Field(min_length=1)]
+OwnerAndName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+# a relative path; its last part is a name and neither `.` nor `..`
+RelativePath = Annotated[str, Field(pattern=r"^([^/]+/)*[^/]*[^/.][^/]*$")]
 
 
 def cel(rule: str, message: str) -> JsonValue:
@@ -55,6 +58,27 @@ class HubModel(Document):
     )
 
 
+class HubFile(Document):
+    repo: OwnerAndName = Field(description="repo of a data set on the Hugging Face hub, `owner/name`.")
+    revision: NonEmpty = Field("main", description="revision: branch, tag or commit. Unset means `main`.")
+    file: RelativePath | None = Field(
+        None, description="file: path of the CSV file in the repo. Unset means its only .csv or .csv.gz file."
+    )
+    secret_name: str | None = Field(
+        None, description="secretName of a Secret with the key HF_TOKEN. Unset means anonymous access."
+    )
+
+
+class KaggleFile(Document):
+    dataset: OwnerAndName = Field(description="dataset on Kaggle, `owner/name`; its newest version is taken.")
+    file: RelativePath = Field(description="file: path of the CSV file in the data set.")
+    secret_name: str | None = Field(
+        None,
+        description="secretName of a Secret with the keys KAGGLE_USERNAME and KAGGLE_KEY."
+        " Unset means anonymous access.",
+    )
+
+
 class Split(Document):
     validation: Fraction = Field(0.1, description="validation is the share of rows for choosing the threshold.")
     test: Fraction = Field(0.1, description="test is the share of rows that only the reported figures use.")
@@ -64,13 +88,17 @@ class Split(Document):
 class DatasetSpec(Document):
     """Where the labelled comments come from: a CSV file, plain or gzip, UTF-8, with a header."""
 
-    model_config = {"json_schema_extra": exactly_one("configMap", "persistentVolumeClaim", "image")}
+    model_config = {
+        "json_schema_extra": exactly_one("configMap", "persistentVolumeClaim", "image", "huggingFace", "kaggle")
+    }
 
     config_map: ConfigMapFile | None = Field(None, description="configMap: the file is a key of a ConfigMap.")
     persistent_volume_claim: VolumeFile | None = Field(
         None, description="persistentVolumeClaim: the file lies in an existing volume."
     )
     image: ImageFile | None = Field(None, description="image: the file lies in a container image.")
+    hugging_face: HubFile | None = Field(None, description="huggingFace: the file is downloaded from the hub.")
+    kaggle: KaggleFile | None = Field(None, description="kaggle: the file is downloaded from Kaggle.")
     text_column: NonEmpty = Field("comment", description="textColumn names the column with the comment.")
     label_column: NonEmpty = Field("toxic", description="labelColumn names the column with 1 (toxic) or 0.")
     split: Split = Field(default_factory=Split, description="split into train, validation and test rows.")

@@ -82,18 +82,25 @@ def stage_images(spec: ToxicityModelSpec, defaults: Images) -> Images:
     )
 
 
+def source_content(source: Document, exclude: set[str] | None = None) -> dict[str, object]:
+    """The content of a data set or base model; the Secret that opens a source does not change what it holds."""
+    found = content(source, exclude)
+    return {
+        key: {name: part for name, part in value.items() if name != "secretName"}
+        if isinstance(value, dict)
+        else value
+        for key, value in found.items()
+    }
+
+
 def dataset_fingerprint(spec: ToxicityModelSpec) -> str:
     """Fingerprint of the data's source; names the folder it is copied to."""
-    return fingerprint(content(spec.dataset, {"text_column", "label_column", "split"}))
+    return fingerprint(source_content(spec.dataset, {"text_column", "label_column", "split"}))
 
 
 def base_model_fingerprint(spec: ToxicityModelSpec) -> str:
     """Fingerprint of the base model's source; names the folder it is copied to."""
-    source = content(spec.base_model)
-    hub = source.get("huggingFace")
-    if isinstance(hub, dict):
-        source["huggingFace"] = {key: value for key, value in hub.items() if key != "secretName"}
-    return fingerprint(source)
+    return fingerprint(source_content(spec.base_model))
 
 
 def _job_stage(model: Model, component: str, spec: Document, inputs: Mapping[str, object]) -> JobStage:
@@ -107,7 +114,7 @@ def build_chain(model: Model, settings: OperatorSettings) -> Chain:
     spec, images = model.spec, stage_images(model.spec, settings.images)
     train_inputs = {
         "image": images.training,
-        "dataset": content(spec.dataset),
+        "dataset": source_content(spec.dataset),
         "baseModel": base_model_fingerprint(spec),
     }
     train = _job_stage(model, names.TRAIN, spec.training, train_inputs)

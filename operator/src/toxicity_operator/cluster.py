@@ -21,6 +21,12 @@ from toxicity_operator.model import Identity
 Raw = Mapping[str, Any]
 
 TIMEOUT_SECONDS = (5, 30)
+LOG_TIMEOUT_SECONDS = (5, 5)
+"""Short, since a node that does not answer would hold up the pass, and urllib3 tries three times more."""
+
+LOG_LIMIT_BYTES = 65536
+"""Room for the lines that are asked for: what is beyond the limit is cut off at the end, where the news is."""
+
 POOL_SIZE = 32
 APPLY = "application/apply-patch+yaml"
 MODEL_API = f"{API_GROUP}/{API_VERSION}"
@@ -118,16 +124,25 @@ class KubernetesCluster:
         }
         self._request("post", f"/api/v1/namespaces/{identity.namespace}/events", body)
 
+    def read_log_end(self, namespace: str, pod: str, container: str, lines: int) -> list[str]:
+        query = [("container", container), ("tailLines", lines), ("limitBytes", LOG_LIMIT_BYTES)]
+        path = _path("v1", "Pod", namespace, pod) + "/log"
+        log = self._send("get", path, query_params=query, _request_timeout=LOG_TIMEOUT_SECONDS)
+        return log.decode(errors="replace").splitlines()
+
     def _apply(self, path: str, body: Raw) -> None:
         options = {"field_manager": names.FIELD_MANAGER, "force_conflicts": True, "content_type": APPLY}
         self._request("patch", path, body, **options)
 
     def _request(self, method: str, path: str, body: Raw | None = None, **options: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._send(method, path, body, **options))
+        return answer
+
+    def _send(self, method: str, path: str, body: Raw | None = None, **options: Any) -> bytes:
         # the client extends default lists that it is not given, so both are passed anew each time
         parameters = {"query_params": [], "header_params": {}, "_request_timeout": TIMEOUT_SECONDS, **options}
         try:
-            response = self._client.request(method, path, body, serialize=False, **parameters)
-            answer: dict[str, Any] = json.loads(response.data)
+            answer: bytes = self._client.request(method, path, body, serialize=False, **parameters).data
         except ApiException as error:
             raise ClusterError(f"{method} {path}: {_explanation(error)}", error.status or 0) from error
         except HTTPError as error:

@@ -1,5 +1,7 @@
 """When to reconcile: on every event of a resource or a child, and every so often; one pass per resource at a time.
 
+A resource whose training runs is looked at more often, since its progress makes no event.
+
 Passes run in threads, since the client blocks. A trigger that comes while another one already waits is dropped:
 the waiting pass will see everything that this one would. What failed is tried again at the next resync.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from toxicity_operator.errors import ClusterError, is_transient
@@ -28,15 +31,18 @@ class Controller:
         self._settings = settings
         self._locks: dict[Key, asyncio.Lock] = {}
         self._waiting: set[Key] = set()
-        self._resync: asyncio.Task[None] | None = None
+        self._training: set[Key] = set()
+        self._loops: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begins the resync in the running event loop."""
-        self._resync = asyncio.create_task(self._resync_forever(), name="resync")
+        resync = self._repeat(self._settings.resync_seconds, self._locks.keys())
+        progress = self._repeat(self._settings.progress_seconds, self._training)
+        self._loops = [asyncio.create_task(resync, name="resync"), asyncio.create_task(progress, name="progress")]
 
     def is_alive(self) -> bool:
         """Whether the resync still runs."""
-        return self._resync is not None and not self._resync.done()
+        return bool(self._loops) and not any(loop.done() for loop in self._loops)
 
     def knows(self, key: Key) -> bool:
         """Whether the resync looks at the resource."""
@@ -44,8 +50,8 @@ class Controller:
 
     def stop(self) -> None:
         """Ends the resync; passes that run are finished."""
-        if self._resync is not None:
-            self._resync.cancel()
+        for loop in self._loops:
+            loop.cancel()
 
     async def trigger(self, key: Key) -> None:
         """One pass over the resource, unless one that has not begun yet will do."""
@@ -58,6 +64,10 @@ class Controller:
                 outcome = await asyncio.to_thread(self._pass, key)
         finally:
             self._waiting.discard(key)
+        if outcome.trains:
+            self._training.add(key)
+        else:
+            self._training.discard(key)
         if outcome.gone:
             self._locks.pop(key, None)
 
@@ -74,12 +84,13 @@ class Controller:
             logger.log(level, "reconcile_failed", extra=fields)
         return outcome
 
-    async def _resync_forever(self) -> None:
+    async def _repeat(self, seconds: float, keys: Collection[Key]) -> None:
+        """Triggers what is in `keys` at the time, again and again."""
         while True:
-            await asyncio.sleep(self._settings.resync_seconds)
-            keys = list(self._locks)
-            results = await asyncio.gather(*map(self.trigger, keys), return_exceptions=True)
-            for key, result in zip(keys, results, strict=True):
+            await asyncio.sleep(seconds)
+            due = list(keys)
+            results = await asyncio.gather(*map(self.trigger, due), return_exceptions=True)
+            for key, result in zip(due, results, strict=True):
                 if isinstance(result, BaseException):
                     fields = {"namespace": key[0], "model": key[1]}
                     logger.error("reconcile_crashed", extra=fields, exc_info=result)

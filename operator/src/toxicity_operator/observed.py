@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from toxicity_api.results import StageResult
+from toxicity_api.conditions import Reason
+from toxicity_api.results import EXIT_INVALID_INPUT, StageResult
 from toxicity_operator import names
 
 Raw = Mapping[str, Any]
@@ -20,7 +21,7 @@ MESSAGE_LIMIT = 800
 
 @dataclass(frozen=True)
 class JobState:
-    """A stage Job and what its newest telling pod said."""
+    """A stage Job and what its newest telling pod said. `running_pod`: the one whose stage container runs, or ""."""
 
     name: str
     component: str
@@ -31,6 +32,7 @@ class JobState:
     started_at: str | None
     finished_at: str | None
     result: StageResult | None
+    running_pod: str
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def _job_state(job: Raw, pods: list[Raw]) -> JobState:
         started_at=status.get("startTime"),
         finished_at=status.get("completionTime") or (end or {}).get("lastTransitionTime"),
         result=result,
+        running_pod=_running_pod(own, component) if outcome == "Running" else "",
     )
 
 
@@ -117,6 +120,15 @@ def _is_owned_by(pod: Raw, job: Raw) -> bool:
 def _finished_condition(status: Raw) -> Raw | None:
     conditions = status.get("conditions", [])
     return next((c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
+
+
+def _running_pod(pods: list[Raw], component: str) -> str:
+    """The newest pod whose stage container runs, so that it has a log; empty when there is none."""
+    for pod in pods:
+        for container in pod.get("status", {}).get("containerStatuses", []):
+            if container["name"] == component and container.get("state", {}).get("running"):
+                return str(pod["metadata"]["name"])
+    return ""
 
 
 def _stage_result(pods: list[Raw], component: str, outcome: JobOutcome) -> StageResult | None:
@@ -143,12 +155,24 @@ def _failure(condition: Raw, pods: list[Raw], result: StageResult | None) -> tup
     if result is not None:
         return _camel(result.reason), result.message[:MESSAGE_LIMIT]
     if condition.get("reason") != "DeadlineExceeded":
+        refusal = next(filter(None, map(_refused_source, pods)), "")
+        if refusal:
+            return Reason.SOURCE_UNUSABLE, refusal
         for pod in pods:
             words = _container_trouble(pod)
             if words:
                 return "JobFailed", words
     reason = str(condition.get("reason") or "JobFailed")
     return _camel(reason), str(condition.get("message") or reason)[:MESSAGE_LIMIT]
+
+
+def _refused_source(pod: Raw) -> str:
+    """What an init container said that found its source unusable for good; empty when none did."""
+    for container in pod.get("status", {}).get("initContainerStatuses", []):
+        terminated = container.get("state", {}).get("terminated") or {}
+        if terminated.get("exitCode") == EXIT_INVALID_INPUT:
+            return str(terminated.get("message", "")).strip()[:MESSAGE_LIMIT]
+    return ""
 
 
 def _camel(reason: str) -> str:

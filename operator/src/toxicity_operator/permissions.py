@@ -1,7 +1,8 @@
 """The rights the operator needs, rule by rule. The chart's ClusterRole must say the same; a test compares them.
 
 There is no wildcard, no Secret and no finalizer of our own. `create` belongs to server-side apply of something
-new; `get` on Deployments is needed to hand the same right to the load test.
+new; `get` on Deployments is needed to hand the same right to the load test; logs are read for the progress of a
+training.
 """
 
 from __future__ import annotations
@@ -24,5 +25,6 @@ RULES: list[dict[str, list[str]]] = [
     {"apiGroups": [""], "resources": ["persistentvolumeclaims", "services", "serviceaccounts"], "verbs": APPLY},
     {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": APPLY},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
 ]

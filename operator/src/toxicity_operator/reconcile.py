@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from toxicity_api.progress import Progress, read_progress
 from toxicity_api.status import ToxicityModelStatus
 from toxicity_operator.chain import Chain, build_chain
 from toxicity_operator.errors import ClusterError, InvalidSpec
 from toxicity_operator.events import Event, derive_events
 from toxicity_operator.model import Identity, Model, read_identity, read_model, read_status
-from toxicity_operator.observed import Observed, from_objects
+from toxicity_operator.observed import JobState, from_objects
 from toxicity_operator.plan import Plan, plan
 from toxicity_operator.records import read_records
 from toxicity_operator.settings import OperatorSettings
@@ -25,6 +26,8 @@ from toxicity_operator.status import derive_invalid, derive_status, own_part
 logger = logging.getLogger(__name__)
 
 Raw = Mapping[str, Any]
+
+LOG_LINES = 40
 
 
 class Cluster(Protocol):
@@ -48,14 +51,18 @@ class Cluster(Protocol):
     def record_event(self, identity: Identity, event: Event) -> None:
         """Writes an event about the resource."""
 
+    def read_log_end(self, namespace: str, pod: str, container: str, lines: int) -> list[str]:
+        """The last lines of a running container's log."""
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one reconcile ended."""
+    """How one reconcile ended. `trains`: a training runs, which has news more often than the cluster has events."""
 
     wrote_status: bool = False
     failure: ClusterError | None = None
     gone: bool = False
+    trains: bool = False
 
 
 def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name: str, now: str) -> Outcome:
@@ -71,13 +78,14 @@ def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name
         status = derive_invalid(identity, read_status(raw), str(error), now)
         return Outcome(_write_status(cluster, identity, raw, status))
     chain = build_chain(model, settings)
-    situation = _situation(model, chain, _own(objects, identity), settings)
+    situation = _situation(cluster, model, chain, _own(objects, identity), settings)
     failure, changed = _execute(cluster, plan(situation), identity)
     if changed:
         seen = _own(cluster.list_children(namespace, name), identity)
-        situation = _situation(model, chain, seen, settings)
+        situation = _situation(cluster, model, chain, seen, settings)
     status = derive_status(situation, now, str(failure) if failure else None)
-    return Outcome(_write_status(cluster, identity, raw, status), failure)
+    trains = any(job.name == chain.train.job_name and job.running_pod for job in situation.observed.jobs)
+    return Outcome(_write_status(cluster, identity, raw, status), failure, trains=trains)
 
 
 def _own(objects: Iterable[Raw], identity: Identity) -> list[Raw]:
@@ -90,9 +98,23 @@ def _own(objects: Iterable[Raw], identity: Identity) -> list[Raw]:
     return [item for item in objects if is_own(item)]
 
 
-def _situation(model: Model, chain: Chain, objects: list[Raw], settings: OperatorSettings) -> Situation:
-    observed: Observed = from_objects(objects)
-    return Situation(model, chain, read_records(model, chain, observed), observed, settings)
+def _situation(
+    cluster: Cluster, model: Model, chain: Chain, objects: list[Raw], settings: OperatorSettings
+) -> Situation:
+    observed = from_objects(objects)
+    progress = _progress(cluster, model.namespace, observed.jobs_by_name.get(chain.train.job_name))
+    return Situation(model, chain, read_records(model, chain, observed, progress), observed, settings)
+
+
+def _progress(cluster: Cluster, namespace: str, job: JobState | None) -> Progress | None:
+    """What the running training said last. A log that cannot be read fails nothing: the next pass reads it again."""
+    if job is None or not job.running_pod:
+        return None
+    try:
+        return read_progress(cluster.read_log_end(namespace, job.running_pod, job.component, LOG_LINES))
+    except ClusterError as error:
+        logger.warning("progress_unreadable", extra={"pod": job.running_pod, "problem": str(error)})
+        return None
 
 
 def _execute(cluster: Cluster, todo: Plan, identity: Identity) -> tuple[ClusterError | None, bool]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from toxicity_api.conditions import Reason
+from toxicity_api.progress import Progress
 from toxicity_api.results import Metrics, StageResult
 from toxicity_api.status import LoadTestRecord, LoadTestStatus, QuantizationStatus, StageRecord, TrainingStatus
 from toxicity_operator.chain import Chain, JobStage
@@ -48,11 +49,16 @@ def settled(record: StageRecord | None) -> bool:
     return record is not None and record.outcome != "Running"
 
 
-def read_records(model: Model, chain: Chain, observed: Observed) -> Records:
-    """The records of the chain's stages, from status and from the Jobs that exist."""
+def read_records(model: Model, chain: Chain, observed: Observed, progress: Progress | None = None) -> Records:
+    """The records of the chain's stages, from status and from the Jobs that exist.
+
+    `progress` is what the running training said last; None when it said nothing or could not be read.
+    """
     status, jobs = model.status, observed.jobs_by_name
     quantization = load_test = None
-    training = _advance(TrainingStatus, status.training, chain.train, jobs.get(chain.train.job_name))
+    training_job = jobs.get(chain.train.job_name)
+    training = _advance(TrainingStatus, status.training, chain.train, training_job)
+    training = _with_progress(training, status.training, training_job, progress)
     if chain.quantize:
         job = jobs.get(chain.quantize.job_name)
         quantization = _advance(QuantizationStatus, status.quantization, chain.quantize, job)
@@ -90,6 +96,18 @@ def _advance(
     if job.outcome == "Succeeded":
         facts |= _outcome_facts(kind, stage, job.result, figures)
     return kind.model_validate(facts)
+
+
+def _with_progress(
+    record: TrainingStatus | None, old: TrainingStatus | None, job: JobState | None, progress: Progress | None
+) -> TrainingStatus | None:
+    """The record with the running pod's progress: the known one while there is no news, none when no pod runs."""
+    if record is None:
+        return None
+    if progress is None and old is not None and old.job_name == record.job_name:
+        progress = old.progress
+    runs = job is not None and bool(job.running_pod)
+    return record.model_copy(update={"progress": progress if runs else None})
 
 
 def _outcome_facts(

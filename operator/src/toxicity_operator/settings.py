@@ -25,12 +25,13 @@ class OperatorSettings:
     images: Images
     namespaces: tuple[str, ...] = ()
     resync_seconds: float = 30.0
+    progress_seconds: float = 10.0
     liveness_port: int = 8080
     log_level: LogLevel = "info"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> OperatorSettings:
-        """Reads IMAGE_*, WATCH_NAMESPACES, RESYNC_SECONDS, LIVENESS_PORT, LOG_LEVEL.
+        """Reads IMAGE_*, WATCH_NAMESPACES, RESYNC_SECONDS, PROGRESS_SECONDS, LIVENESS_PORT, LOG_LEVEL.
 
         Raises ValueError that names the variable when one is missing or makes no sense.
         """
@@ -45,6 +46,7 @@ class OperatorSettings:
             images=Images(**images),
             namespaces=tuple(filter(None, map(str.strip, environment.get("WATCH_NAMESPACES", "").split(",")))),
             resync_seconds=_positive(environment, "RESYNC_SECONDS", cls.resync_seconds),
+            progress_seconds=_positive(environment, "PROGRESS_SECONDS", cls.progress_seconds),
             liveness_port=int(_positive(environment, "LIVENESS_PORT", cls.liveness_port)),
             log_level=cast(LogLevel, level),
         )

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toxicity_api.conditions import Condition, ConditionType, Reason, set_condition
-from toxicity_api.status import LoadTestStatus, ServingStatus, StageRecord, ToxicityModelStatus
+from toxicity_api.progress import progress_text
+from toxicity_api.status import LoadTestStatus, ServingStatus, StageRecord, ToxicityModelStatus, TrainingStatus
 from toxicity_operator import names
 from toxicity_operator.model import Identity
 from toxicity_operator.stages import Situation
@@ -87,13 +88,21 @@ def _of_job(record: StageRecord | None, word: str) -> Finding:
     if record is None:
         return Finding(UNKNOWN, Reason.WAITING, f"{word} has not begun")
     if record.outcome == "Running":
-        trouble = f": {record.message}" if record.message else ""
-        return Finding(UNKNOWN, Reason.RUNNING, f"Job {record.job_name} runs{trouble}")
+        return Finding(UNKNOWN, Reason.RUNNING, _running(record))
     if record.outcome == "Failed":
         return Finding(
             "False", record.reason or Reason.JOB_FAILED, record.message or f"Job {record.job_name} failed"
         )
     return Finding("True", Reason.SUCCEEDED, f"Job {record.job_name} succeeded")
+
+
+def _running(record: StageRecord) -> str:
+    """What a running stage waits for; else how far it is, if it says so."""
+    if record.message:
+        return f"Job {record.job_name} runs: {record.message}"
+    if isinstance(record, TrainingStatus) and record.progress:
+        return progress_text(record.progress)
+    return f"Job {record.job_name} runs"
 
 
 def _quantized(situation: Situation) -> Finding:

@@ -80,6 +80,12 @@ def test_running_job_is_that_of_the_latest_running_stage() -> None:
     assert running_job(status_of(a_model())) == ""
 
 
+def test_running_training_has_its_progress_in_its_condition() -> None:
+    model = a_model()
+    model["status"]["training"] = {"fingerprint": "a", "jobName": "m-train-a", "outcome": "Running"}
+    assert running_job(status_of(model)) == ""
+
+
 def test_progress_line_passes_over_warnings_and_the_result() -> None:
     log = ["training: step 3/9", "x | WARNING - no accelerator", '{"stage":"train"}', ""]
     assert progress_line(log) == "training: step 3/9"

@@ -127,3 +127,30 @@ def test_deployment_is_rolled_out_when_no_old_pod_is_left(
     deployment = from_objects([{"kind": "Deployment", "metadata": metadata, "status": status}]).deployment
     assert deployment is not None
     assert (deployment.rolled_out, deployment.serving_fingerprint) == (rolled_out, "s")
+
+
+def running(name: str) -> dict[str, Any]:
+    return {"name": name, "state": {"running": {"startedAt": NOW}}}
+
+
+@pytest.mark.parametrize(
+    ("pods", "name"),
+    [
+        ([], ""),
+        ([a_pod(1, containerStatuses=[running("train")])], "pod-1"),
+        ([a_pod(1, containerStatuses=[running("proxy"), running("train")])], "pod-1"),
+        (
+            [a_pod(1, containerStatuses=[ended("train", 1)]), a_pod(2, containerStatuses=[running("train")])],
+            "pod-2",
+        ),
+        ([a_pod(1, initContainerStatuses=[running("train")])], ""),
+        ([a_pod(1, containerStatuses=[{"name": "train", "state": {"waiting": {}}}])], ""),
+        ([a_pod(1, owner="other", containerStatuses=[running("train")])], ""),
+    ],
+)
+def test_running_pod_is_the_one_whose_stage_container_runs(pods: list[dict[str, Any]], name: str) -> None:
+    assert read(a_job(), *pods).running_pod == name
+
+
+def test_job_that_has_ended_has_no_running_pod() -> None:
+    assert read(a_job(COMPLETE), a_pod(1, containerStatuses=[running("train")])).running_pod == ""

@@ -13,13 +13,16 @@ def test_defaults() -> None:
     settings = OperatorSettings.from_environment(IMAGES)
     assert settings.images == Images("training:1", "quantization:1", "serving:1", "loadtest:1")
     assert (settings.namespaces, settings.log_level, settings.liveness_port) == ((), "info", 8080)
+    assert (settings.resync_seconds, settings.progress_seconds) == (30, 10)
 
 
 def test_everything_set() -> None:
     extra = {"WATCH_NAMESPACES": "a, b,", "LOG_LEVEL": "debug", "RESYNC_SECONDS": "1.5", "LIVENESS_PORT": "9000"}
+    extra |= {"PROGRESS_SECONDS": "0.5"}
     settings = OperatorSettings.from_environment(IMAGES | extra)
     assert settings.namespaces == ("a", "b")
     assert (settings.log_level, settings.resync_seconds, settings.liveness_port) == ("debug", 1.5, 9000)
+    assert settings.progress_seconds == 0.5
 
 
 @pytest.mark.parametrize(

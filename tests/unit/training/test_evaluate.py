@@ -7,7 +7,17 @@ from random import Random
 import pytest
 
 from toxicity_training.errors import DatasetError
-from toxicity_training.evaluate import choose_threshold, evaluate_scores
+from toxicity_training.evaluate import (
+    Bin,
+    Confusion,
+    by_length,
+    calibration_error,
+    choose_threshold,
+    count_confusion,
+    evaluate_scores,
+    f1_interval,
+    reliability,
+)
 
 # at 0.5: predicted toxic are 0.9, 0.8, 0.6; of them 0.9 and 0.6 are (TP 2, FP 1); 0.4 is missed (FN 1), TN 2
 SCORES = [0.9, 0.8, 0.6, 0.4, 0.3, 0.1]
@@ -71,3 +81,146 @@ def test_choose_threshold_is_no_worse_than_any_other() -> None:
 
 def test_choose_threshold_lies_in_range_when_all_scores_are_equal() -> None:
     assert 0.0 <= choose_threshold([0.5, 0.5], [True, False]) <= 0.5
+
+
+def drawn(rows: int, seed: int) -> tuple[list[float], list[bool]]:
+    """Scores rounded so that ties occur, higher for toxic rows; both labels are present."""
+    random = Random(seed)
+    labels = [True, False] + [random.random() < 0.3 for _ in range(rows - 2)]
+    return [round(min(1.0, max(0.0, random.gauss(0.65 if t else 0.35, 0.2))), 2) for t in labels], labels
+
+
+def test_evaluate_scores_fills_the_confusion_counts_and_average_precision() -> None:
+    metrics = evaluate_scores(SCORES, LABELS, 0.5)
+    counts = metrics.true_positives, metrics.false_positives, metrics.false_negatives, metrics.true_negatives
+    assert counts == (2, 1, 1, 2)
+    # toxic rows are ranked 1st, 3rd and 4th: precision there is 1, 2/3 and 3/4
+    assert metrics.pr_auc == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    assert metrics.distorted_f1 is None
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.9])
+def test_figures_equal_scikit_learn_s(threshold: float) -> None:
+    from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
+
+    scores, labels = drawn(300, seed=3)
+    predicted = [score >= threshold for score in scores]
+    counts = count_confusion(scores, labels, threshold)
+    (tn, fp), (fn, tp) = confusion_matrix(labels, predicted).tolist()
+    assert counts == Confusion(tp, fp, fn, tn)
+    assert counts.f1 == pytest.approx(f1_score(labels, predicted, zero_division=0.0))
+    assert counts.macro_f1 == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0.0))
+    assert counts.precision == pytest.approx(precision_score(labels, predicted, zero_division=0.0))
+    assert counts.recall == pytest.approx(recall_score(labels, predicted))
+
+
+def test_f1_interval_equals_a_bootstrap_that_draws_rows() -> None:
+    counts = Confusion(true_positives=60, false_positives=15, false_negatives=20, true_negatives=105)
+    toxic, harmless = [True] * 60 + [False] * 20, [True] * 15 + [False] * 105
+    random = Random(11)
+    figures = []
+    for _ in range(4000):
+        hits = sum(random.choices(toxic, k=len(toxic)))
+        alarms = sum(random.choices(harmless, k=len(harmless)))
+        figures.append(2 * hits / (2 * hits + alarms + len(toxic) - hits))
+    figures.sort()
+    assert f1_interval(counts, seed=1) == pytest.approx((figures[100], figures[3900]), abs=0.012)
+
+
+def test_f1_interval_covers_the_true_f1_in_about_95_of_100_samples() -> None:
+    # 80 of 100 toxic ones are found and 60 of 300 harmless ones called toxic: F1 = 160 / (160 + 60 + 20)
+    random, covered = Random(2), 0
+    for seed in range(300):
+        hits = sum(random.random() < 0.8 for _ in range(100))
+        alarms = sum(random.random() < 0.2 for _ in range(300))
+        low, high = f1_interval(Confusion(hits, alarms, 100 - hits, 300 - alarms), seed)
+        covered += low <= 160 / 240 <= high
+    assert 0.91 <= covered / 300 <= 0.985
+
+
+def test_f1_interval_narrows_with_more_rows_and_repeats_with_its_seed() -> None:
+    small, large = Confusion(8, 2, 2, 8), Confusion(800, 200, 200, 800)
+    (a, b), (c, d) = f1_interval(small, 1), f1_interval(large, 1)
+    assert a < c < 0.8 < d < b
+    assert f1_interval(small, 1) == (a, b)
+    assert f1_interval(large, 2) != (c, d)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [(Confusion(5, 0, 0, 5), 1.0), (Confusion(0, 0, 5, 5), 0.0), (Confusion(0, 0, 0, 5), 0.0)],
+    ids=["nothing wrong", "nothing found", "nothing toxic"],
+)
+def test_f1_interval_is_a_point_where_nothing_varies(counts: Confusion, expected: float) -> None:
+    assert f1_interval(counts, seed=4) == (expected, expected)
+
+
+def test_evaluate_scores_reports_the_interval_of_its_seed() -> None:
+    scores, labels = drawn(100, seed=7)
+    counts = count_confusion(scores, labels, 0.5)
+    for seed in (0, 9):
+        metrics = evaluate_scores(scores, labels, 0.5, seed=seed)
+        assert (metrics.f1_low, metrics.f1_high) == f1_interval(counts, seed)
+        assert metrics.f1_low is not None and metrics.f1_high is not None
+        assert metrics.f1_low < metrics.f1 < metrics.f1_high
+
+
+def test_reliability_sorts_scores_into_ten_bins_with_the_edges_below_and_one_above() -> None:
+    bins = reliability([0.0, 0.05, 0.1, 0.95, 1.0], [False, True, True, True, False])
+    assert [(b.low, b.high) for b in bins] == [(i / 10, (i + 1) / 10) for i in range(10)]
+    assert [b.rows for b in bins] == [2, 1, 0, 0, 0, 0, 0, 0, 0, 2]
+    assert bins[0] == Bin(low=0.0, high=0.1, rows=2, mean_score=0.025, toxic_share=0.5)
+    assert (bins[9].mean_score, bins[9].toxic_share) == pytest.approx((0.975, 0.5))
+    assert (bins[5].mean_score, bins[5].toxic_share) == (None, None)
+
+
+def test_calibration_error_equals_the_hand_computed_one() -> None:
+    # [0, 0.1): 2 rows, mean 0.025, share 0.5; [0.9, 1]: 2 rows, mean 0.925, share 1
+    bins = reliability([0.0, 0.05, 0.9, 0.95], [False, True, True, True])
+    assert calibration_error(bins) == pytest.approx((2 * 0.475 + 2 * 0.075) / 4)
+    assert calibration_error([]) == 0.0
+
+
+def test_calibration_error_equals_brute_force() -> None:
+    scores, labels = drawn(500, seed=13)
+    expected = 0.0
+    for low in range(10):
+        inside = [i for i, s in enumerate(scores) if low / 10 <= s < (low + 1) / 10 or (low == 9 and s == 1.0)]
+        expected += abs(sum(labels[i] for i in inside) - sum(scores[i] for i in inside)) / len(scores)
+    assert evaluate_scores(scores, labels, 0.5).calibration_error == pytest.approx(expected)
+
+
+def test_by_length_puts_each_row_into_the_bucket_of_its_length() -> None:
+    lengths = [1, 100, 101, 1000, 1001, 7403]
+    buckets = by_length([0.9] * 6, [True] * 6, lengths, 0.5)
+    assert [b.name for b in buckets[:2]] == ["1-100", "101-200"]
+    assert [b.name for b in buckets[9:]] == ["901-1000", ">1000"]
+    assert [b.rows for b in buckets] == [2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 2]
+    assert (buckets[10].low, buckets[10].high) == (1001, None)
+
+
+def test_by_length_gives_the_hand_computed_figures_of_a_bucket() -> None:
+    bucket = by_length(SCORES, LABELS, [150] * 6, 0.5)[1]
+    assert (bucket.rows, bucket.toxic) == (6, 3)
+    assert (bucket.f1, bucket.precision, bucket.recall) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
+
+
+def test_by_length_has_no_figures_where_nothing_is_toxic_or_called_so() -> None:
+    scores, labels, lengths = [0.1, 0.9, 0.1], [False, False, True], [50, 150, 250]
+    quiet, alarmed, missed, *empty = by_length(scores, labels, lengths, 0.5)
+    assert (quiet.rows, quiet.f1, quiet.precision, quiet.recall) == (1, None, None, None)
+    assert (alarmed.f1, alarmed.precision, missed.f1, missed.recall) == (0.0, 0.0, 0.0, 0.0)
+    assert all((b.rows, b.f1) == (0, None) for b in empty)
+
+
+def test_by_length_loses_no_row() -> None:
+    scores, labels = drawn(400, seed=17)
+    random = Random(17)
+    buckets = by_length(scores, labels, [random.randint(1, 2000) for _ in scores], 0.5)
+    assert sum(b.rows for b in buckets) == 400
+    assert sum(b.toxic for b in buckets) == sum(labels)
+
+
+def test_figures_of_unequal_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        by_length([0.1, 0.2], [True, False], [5], 0.5)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from toxicity_api.spec import Labels, TrainingSpec
+from toxicity_training.batches import build_rows
 from toxicity_training.data import Example
 from toxicity_training.errors import ModelError
-from toxicity_training.with_trainer import build_rows
 
 
 class LetterTokenizer:

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from toxicity_api.results import Metrics, QuantizationResult, StageResult
+from toxicity_api.results import QuantizationResult, StageResult, TrainingResult
+from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import QuantizationConfig
 from toxicity_quantization.calibrate import calibration_prompts
 from toxicity_quantization.checkpoint import cast_to_bf16, require_quantized, weights_bytes
@@ -15,6 +16,7 @@ from toxicity_training.artifacts import MODEL_FOLDER, input_result, open_work_fo
 from toxicity_training.data import read_split
 from toxicity_training.errors import ModelError
 from toxicity_training.measure import measure
+from toxicity_training.report import write_evaluation
 
 
 def say(message: str) -> None:
@@ -34,19 +36,25 @@ def load(folder: Path, *, gpus: int) -> tuple[Any, Any]:
     return model.to("cuda" if gpus else "cpu"), tokenizer
 
 
-def training_metrics(folder: Path) -> Metrics:
-    """The figures of the training stage in `folder`. Raises ModelError when it has not succeeded."""
+def training_result(folder: Path) -> TrainingResult:
+    """What the training stage left in `folder`. Raises ModelError when it has not succeeded."""
     training = input_result(folder).training
     if training is None:
         raise ModelError("InputMissing", f"{folder} is not the folder of a training stage")
-    return training.metrics
+    return training
+
+
+def resolved(spec: TrainingSpec, trained: TrainingResult) -> TrainingSpec:
+    """`spec` with the maxInputLength that the training applied, where it was `auto`."""
+    return spec.model_copy(update={"max_input_length": trained.max_input_length or spec.max_input_length})
 
 
 def run(config: QuantizationConfig) -> StageResult:
     """Quantizes, evaluates and publishes the stage's folder. Raises InputError for input that no retry cures."""
     started = time.monotonic()
     spec = config.quantization
-    before = training_metrics(config.input_dir)
+    trained = training_result(config.input_dir)
+    before, training = trained.metrics, resolved(config.training, trained)
     splits = config.input_dir / "splits"
     original_size = weights_bytes(config.input_dir / MODEL_FOLDER)
 
@@ -54,7 +62,7 @@ def run(config: QuantizationConfig) -> StageResult:
     prompts = calibration_prompts(
         tokenizer,
         read_split(splits, "train"),
-        config.training,
+        training,
         spec.calibration_samples,
         spec.calibration_length,
     )
@@ -69,15 +77,16 @@ def run(config: QuantizationConfig) -> StageResult:
 
     saved, tokenizer = load(work / MODEL_FOLDER, gpus=spec.gpus)
     validation, test = read_split(splits, "validation"), read_split(splits, "test")
-    after = measure(saved, tokenizer, validation, test, config.training, say)
+    after = measure(saved, tokenizer, validation, test, training, say)
+    write_evaluation(after, work / "evaluation")
     result = StageResult(
         stage="quantize",
         fingerprint=config.fingerprint,
         outcome="succeeded",
         quantization=QuantizationResult(
-            metrics=after,
-            f1_drop=before.f1 - after.f1,
-            macro_f1_drop=before.macro_f1 - after.macro_f1,
+            metrics=after.metrics,
+            f1_drop=before.f1 - after.metrics.f1,
+            macro_f1_drop=before.macro_f1 - after.metrics.macro_f1,
             size_bytes=size,
             original_size_bytes=original_size,
             method=spec.method,

@@ -7,6 +7,7 @@ import sys
 from toxicity_api.results import StageResult
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_training.entry import Entry, run_stage
+from toxicity_training.errors import CRASHED
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,13 +17,13 @@ def main(arguments: list[str] | None = None) -> int:
         title="training",
         config=TrainingConfig,
         failed=StageResult(stage="train", fingerprint="", outcome="failed"),
-        crash_reason="TrainingCrashed",
+        crash_reason=CRASHED,
         run=_run,
     )
     return run_stage(entry, arguments)
 
 
-def _run(config: TrainingConfig) -> StageResult:
+def _run(config: TrainingConfig) -> StageResult | None:
     from toxicity_training.stage import run
 
     return run(config)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
+import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -296,6 +298,15 @@ def cap_evaluation(splits: Splits, limit: int | None, seed: int) -> Splits:
     for name, part in capped.items():
         _require_both_labels(name, part)
     return capped
+
+
+def split_hash(splits: Splits) -> str:
+    """sha256 over name, text and label of every row, in order: equal only for the very same split."""
+    digest = hashlib.sha256()
+    for name, examples in splits.items():
+        for example in examples:
+            digest.update(json.dumps([name, example.text, example.toxic], ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def write_splits(splits: Splits, folder: Path) -> None:

@@ -38,7 +38,7 @@ class Entry(Generic[ConfigT]):
     config: type[ConfigT]
     failed: StageResult
     crash_reason: str
-    run: Callable[[ConfigT], StageResult]
+    run: Callable[[ConfigT], StageResult | None]
 
 
 def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
@@ -68,5 +68,6 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
         report(failure, termination_log)
         keep_failure(failure, config.output_dir)
         return exit_code(error)
-    report(result, termination_log)
+    if result is not None:  # else this process is one of several, and another one reports
+        report(result, termination_log)
     return 0

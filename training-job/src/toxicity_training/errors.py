@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+CRASHED = "TrainingCrashed"
+RETRIED = (CRASHED, "OutOfMemory")
+"""Reasons of failed trainings that another attempt may cure."""
+
 
 class InputError(ValueError):
     """Input that no retry can cure: `reason` in CamelCase for programs, the message says what to change."""

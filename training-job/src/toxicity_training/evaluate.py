@@ -2,10 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+from pydantic import Field
+
+from toxicity_api.base import Document
+from toxicity_api.buckets import length_buckets
 from toxicity_api.results import Metrics
 from toxicity_training.errors import DatasetError
+
+RESAMPLES = 1000
+"""bootstrap resamples behind the interval of F1"""
+INTERVAL_PERCENT = 95
+BINS = 10
+"""equal-width bins of the score in reliability and calibration error"""
+BUCKET_STEP, LONGEST_BUCKET = 100, 1000
+"""width of a length bucket and end of the last closed one, in characters"""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Rows by label and answer. A figure whose denominator is zero is 0.0, as scikit-learn's `zero_division=0`.
+
+    Formulas: van Rijsbergen, Information Retrieval, 2nd ed. 1979, chapter 7.
+    """
+
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+
+    @property
+    def precision(self) -> float:
+        """TP / (TP + FP) of the toxic class."""
+        return _ratio(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def recall(self) -> float:
+        """TP / (TP + FN) of the toxic class."""
+        return _ratio(self.true_positives, self.true_positives + self.false_negatives)
+
+    @property
+    def f1(self) -> float:
+        """2 TP / (2 TP + FP + FN) of the toxic class."""
+        return _f1(self.true_positives, self.false_positives + self.false_negatives)
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of the toxic and the harmless class's F1."""
+        return (self.f1 + _f1(self.true_negatives, self.false_positives + self.false_negatives)) / 2
+
+
+class BucketFigures(Document):
+    """Quality on the rows whose text has `low` to `high` characters."""
+
+    name: str = Field(description="name of the bucket, its characters: low-high, or >low for the last.")
+    low: int = Field(description="low: shortest text in characters.")
+    high: int | None = Field(None, description="high: longest text in characters. Unset means no bound.")
+    rows: int = Field(description="rows in the bucket.")
+    toxic: int = Field(description="toxic rows among them.")
+    f1: float | None = Field(None, description="f1 of the toxic class. Unset: none is toxic and none called so.")
+    precision: float | None = Field(None, description="precision of the toxic class, unset as f1 is.")
+    recall: float | None = Field(None, description="recall of the toxic class, unset as f1 is.")
+
+
+class Bin(Document):
+    """Rows whose score lies in [low, high); the last bin includes 1."""
+
+    low: float = Field(description="low end of the score.")
+    high: float = Field(description="high end of the score.")
+    rows: int = Field(description="rows in the bin.")
+    mean_score: float | None = Field(None, description="meanScore of these rows. Unset in an empty bin.")
+    toxic_share: float | None = Field(None, description="toxicShare of these rows, 0 to 1. Unset in an empty bin.")
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _f1(hits: int, errors: int) -> float:
+    return _ratio(2 * hits, 2 * hits + errors)
 
 
 def _require_both_labels(labels: Sequence[bool], field: str) -> None:
@@ -37,21 +114,133 @@ def choose_threshold(scores: Sequence[float], labels: Sequence[bool]) -> float:
     return max(candidates)[2] if candidates else 0.5
 
 
-def evaluate_scores(scores: Sequence[float], labels: Sequence[bool], threshold: float) -> Metrics:
-    """Metrics of `scores` at `threshold`. Raises DatasetError unless both labels occur."""
-    from sklearn.metrics import f1_score, precision_recall_fscore_support, roc_auc_score
+def count_confusion(scores: Iterable[float], labels: Iterable[bool], threshold: float) -> Confusion:
+    """Rows by label and answer, where score >= threshold means toxic."""
+    pairs = [(score >= threshold, bool(toxic)) for score, toxic in zip(scores, labels, strict=True)]
+    return Confusion(
+        true_positives=pairs.count((True, True)),
+        false_positives=pairs.count((True, False)),
+        false_negatives=pairs.count((False, True)),
+        true_negatives=pairs.count((False, False)),
+    )
+
+
+def f1_interval(confusion: Confusion, seed: int) -> tuple[float, float]:
+    """(low, high) of the 95 % percentile bootstrap interval of toxic F1, seeded, stratified by label.
+
+    Percentile interval: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. F1 depends on
+    the counts alone, and drawing rows of a label with replacement makes its number of right answers binomial; so
+    the counts are drawn at once instead of the rows.
+    """
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    toxic = confusion.true_positives + confusion.false_negatives
+    harmless = confusion.false_positives + confusion.true_negatives
+    hits = random.binomial(toxic, confusion.recall, RESAMPLES)
+    alarms = random.binomial(harmless, _ratio(confusion.false_positives, harmless), RESAMPLES)
+    # the denominator is 2 TP + FP + FN with TP + FN = toxic; it is zero only where nothing is toxic at all
+    figures = 2 * hits / np.maximum(hits + alarms + toxic, 1)
+    tail = (100 - INTERVAL_PERCENT) / 2
+    low, high = np.percentile(figures, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def reliability(scores: Sequence[float], labels: Sequence[bool]) -> list[Bin]:
+    """Ten equal-width bins of the score from 0 to 1: the points of a reliability diagram.
+
+    Source: Niculescu-Mizil and Caruana, Predicting Good Probabilities with Supervised Learning, ICML 2005.
+    """
+    members: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
+    for score, toxic in zip(scores, labels, strict=True):
+        members[min(int(score * BINS), BINS - 1)].append((score, toxic))
+    return [_bin(index, rows) for index, rows in enumerate(members)]
+
+
+def _bin(index: int, members: Sequence[tuple[float, bool]]) -> Bin:
+    rows = len(members)
+    return Bin(
+        low=index / BINS,
+        high=(index + 1) / BINS,
+        rows=rows,
+        mean_score=sum(score for score, _ in members) / rows if rows else None,
+        toxic_share=sum(toxic for _, toxic in members) / rows if rows else None,
+    )
+
+
+def calibration_error(bins: Iterable[Bin]) -> float:
+    """Expected calibration error, 0 to 1: the bins' |toxic share - mean score|, weighted by their rows.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2; here of p(toxic), not of
+    the winning class's confidence. 0.0 where there are no rows.
+    """
+    filled = [
+        (b.rows, abs(b.toxic_share - b.mean_score))
+        for b in bins
+        if b.toxic_share is not None and b.mean_score is not None
+    ]
+    total = sum(rows for rows, _ in filled)
+    return sum(rows * gap for rows, gap in filled) / total if total else 0.0
+
+
+def by_length(
+    scores: Sequence[float], labels: Sequence[bool], lengths_in_characters: Sequence[int], threshold: float
+) -> list[BucketFigures]:
+    """Figures per length of the text: 1-100, 101-200, ... 901-1000 and all longer ones, empty buckets included."""
+    rows = list(zip(scores, labels, lengths_in_characters, strict=True))
+    bounds: list[tuple[str, int, int | None]] = [
+        (bucket.name, bucket.low, bucket.high) for bucket in length_buckets(BUCKET_STEP, LONGEST_BUCKET)
+    ]
+    bounds.append((f">{LONGEST_BUCKET}", LONGEST_BUCKET + 1, None))
+    return [
+        _bucket_figures(name, low, high, [(s, t) for s, t, n in rows if low <= n <= (high or n)], threshold)
+        for name, low, high in bounds
+    ]
+
+
+def _bucket_figures(
+    name: str, low: int, high: int | None, members: Sequence[tuple[float, bool]], threshold: float
+) -> BucketFigures:
+    counts = count_confusion((score for score, _ in members), (toxic for _, toxic in members), threshold)
+    known = len(members) > counts.true_negatives
+    return BucketFigures(
+        name=name,
+        low=low,
+        high=high,
+        rows=len(members),
+        toxic=counts.true_positives + counts.false_negatives,
+        f1=counts.f1 if known else None,
+        precision=counts.precision if known else None,
+        recall=counts.recall if known else None,
+    )
+
+
+def evaluate_scores(
+    scores: Sequence[float], labels: Sequence[bool], threshold: float, *, seed: int = 0
+) -> Metrics:
+    """Metrics of `scores` at `threshold`; `seed` is the bootstrap's. Raises DatasetError unless both labels occur.
+
+    `pr_auc` is average precision, the sum of (R[n] - R[n-1]) P[n] over the thresholds, without interpolation.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
 
     _require_both_labels(labels, "dataset.split.test")
-    predicted = [score >= threshold for score in scores]
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        labels, predicted, average="binary", pos_label=True, zero_division=0.0
-    )
+    counts = count_confusion(scores, labels, threshold)
+    low, high = f1_interval(counts, seed)
     return Metrics(
-        f1=float(f1),
-        macro_f1=float(f1_score(labels, predicted, average="macro", zero_division=0.0)),
-        precision=float(precision),
-        recall=float(recall),
+        f1=counts.f1,
+        macro_f1=counts.macro_f1,
+        precision=counts.precision,
+        recall=counts.recall,
         roc_auc=float(roc_auc_score(labels, scores)),
         threshold=threshold,
         test_samples=len(labels),
+        f1_low=low,
+        f1_high=high,
+        pr_auc=float(average_precision_score(labels, scores)),
+        calibration_error=calibration_error(reliability(scores, labels)),
+        true_positives=counts.true_positives,
+        false_positives=counts.false_positives,
+        false_negatives=counts.false_negatives,
+        true_negatives=counts.true_negatives,
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
-from toxicity_api.spec import Lora
+from toxicity_api.spec import TrainingSpec
 from toxicity_training.errors import ModelError
+from toxicity_training.ranks import local_rank
 
 ALL_LINEAR = "all-linear"
 
 
-def load_model(folder: Path, *, gpus: int) -> tuple[Any, Any]:
-    """(model, tokenizer) from a Hugging Face folder: fp32 on CPU, bf16 on the accelerator when `gpus` > 0.
+def load_model(folder: Path, spec: TrainingSpec) -> tuple[Any, Any]:
+    """(model, tokenizer) from a Hugging Face folder: fp32 on CPU, bf16 or 4 bit on this process's accelerator.
 
     Only safetensors are read. Raises ModelError when the folder is no such model.
     """
@@ -27,19 +29,45 @@ def load_model(folder: Path, *, gpus: int) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=torch.bfloat16 if gpus else torch.float32,
+            dtype=torch.bfloat16 if spec.gpus else torch.float32,
             use_safetensors=True,
             local_files_only=True,
+            device_map={"": device(spec)},
+            **_four_bit(spec),
         )
     except (OSError, ValueError) as error:
         raise ModelError("BaseModelUnreadable", f"baseModel: cannot load {folder}: {error}") from error
-    return model.to("cuda" if gpus else "cpu"), tokenizer
+    return model, tokenizer
 
 
-def add_lora(model: Any, lora: Lora) -> Any:
+def device(spec: TrainingSpec) -> str:
+    """Where this process computes: the CPU, or the GPU of its rank on the node."""
+    return f"cuda:{local_rank(os.environ)}" if spec.gpus else "cpu"
+
+
+def _four_bit(spec: TrainingSpec) -> dict[str, Any]:
+    """NF4 with double quantization, computing in bf16: the settings of QLoRA (arXiv 2305.14314, section 3)."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if not spec.loads_4bit:
+        return {}
+    configuration = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if spec.gpus else torch.float32,
+    )
+    return {"quantization_config": configuration}
+
+
+def add_lora(model: Any, spec: TrainingSpec) -> Any:
     """`model` with a trainable adapter as the spec describes it. Raises ModelError for unknown target modules."""
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
+    if spec.loads_4bit:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=spec.gradient_checkpointing)
+    lora = spec.lora
     modules = lora.target_modules
     config = LoraConfig(
         r=lora.r,
@@ -61,8 +89,16 @@ def save_adapter(model: Any, folder: Path) -> None:
     model.save_pretrained(folder, safe_serialization=True)
 
 
-def merge(model: Any) -> Any:
-    """The base model with the adapter added into its weights."""
+def merge(model: Any, spec: TrainingSpec, base: Path, adapter: Path) -> Any:
+    """The base model with the adapter added into its weights; `adapter` is where `save_adapter` put it.
+
+    A base in 4 bit is read again in bf16 first: adding to rounded weights would round the adapter away.
+    """
+    from peft import PeftModel
+
+    if spec.loads_4bit:
+        whole, _ = load_model(base, spec.model_copy(update={"load4bit": False}))
+        model = PeftModel.from_pretrained(whole, adapter)
     return model.merge_and_unload(safe_merge=True)
 
 

@@ -6,6 +6,7 @@ only its logits are computed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,11 +33,16 @@ def build_prompts(
         raise ModelError("PromptTooLong", f"{field}: {error}") from error
 
 
-def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, Any]:
-    """input_ids, attention_mask and position_ids (tensors rows x longest), padded on the left."""
+def prompt_lengths(tokenizer: Tokenizer, template: str, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text's whole prompt, uncut."""
+    return [len(build_prompt(tokenizer, template, text, sys.maxsize).ids) for text in texts]
+
+
+def pad_left(rows: Sequence[Sequence[int]], pad_id: int, pad_to: int = 0) -> dict[str, Any]:
+    """input_ids, attention_mask and position_ids (tensors rows x longest, or `pad_to` if more), padded on the left."""
     import torch
 
-    longest = max(map(len, rows))
+    longest = max(pad_to, *map(len, rows))
     ids = torch.full((len(rows), longest), pad_id, dtype=torch.long)
     mask = torch.zeros((len(rows), longest), dtype=torch.long)
     for index, row in enumerate(rows):

@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
+import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from toxicity_api.results import StageResult, TrainingResult
+from toxicity_api.results import DataFacts, StageResult, TrainingResult
+from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
-from toxicity_training.artifacts import MODEL_FOLDER, open_work_folder, publish
+from toxicity_training.artifacts import MODEL_FOLDER, open_work_folder, publish, read_result
+from toxicity_training.batches import build_rows
+from toxicity_training.checkpoints import checkpoints_folder
 from toxicity_training.data import (
+    Example,
     Splits,
     cap_evaluation,
     read_dataset,
     sample,
     split_examples,
+    split_hash,
     summarise,
     write_splits,
 )
-from toxicity_training.measure import measure
+from toxicity_training.eda import auto_length
+from toxicity_training.errors import RETRIED, InputError
+from toxicity_training.measure import Evaluation, measure
+from toxicity_training.ranks import is_main, launch, leave_group, needs_launch
+from toxicity_training.report import write_eda, write_evaluation
+from toxicity_training.scoring import pad_id_of, prompt_lengths
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All rows as they were read, what is drawn from them, and what is said about both."""
+
+    rows: list[Example]
+    splits: Splits
+    facts: DataFacts
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The merged model and what its training showed."""
+
+    model: Any
+    tokenizer: Any
+    losses: list[float]
+    trainable_parameters: int
 
 
 def say(message: str) -> None:
@@ -26,59 +58,133 @@ def say(message: str) -> None:
     print(f"training: {message}", flush=True)
 
 
-def prepare(config: TrainingConfig) -> Splits:
+def prepare(config: TrainingConfig) -> Prepared:
     """The rows of each split. Raises DatasetError."""
     rows = read_dataset(config.dataset_path, config.text_column, config.label_column)
-    say(f"data set: {summarise(rows)}")
-    rows = sample(rows, config.training.max_samples, config.split.seed)
-    splits = split_examples(rows, config.split)
+    summary = summarise(rows)
+    say(f"data set: {summary}")
+    drawn = sample(rows, config.training.max_samples, config.split.seed)
+    splits = split_examples(drawn, config.split)
     splits = cap_evaluation(splits, config.training.max_evaluation_samples, config.split.seed)
     for name, part in splits.items():
         say(f"{name}: {summarise(part)}")
-    return splits
-
-
-def run(config: TrainingConfig) -> StageResult:
-    """Trains, evaluates and publishes the stage's folder. Raises InputError for input that no retry cures."""
-    started = time.monotonic()
-    splits = prepare(config)
-
-    # only now: data that cannot be used is refused at once, and without the heavy imports
-    from transformers import set_seed
-
-    from toxicity_training import model as models
-    from toxicity_training.with_trainer import train
-
-    spec = config.training
-    set_seed(spec.seed)
-    base, tokenizer = models.load_model(config.base_model_path, gpus=spec.gpus)
-    adapted = models.add_lora(base, spec.lora)
-    trainable, total = adapted.get_nb_trainable_parameters()
-    say(f"model loaded in {time.monotonic() - started:.0f} s: {trainable} of {total} parameters are trained")
-
-    work = open_work_folder(config.output_dir)
-    training_started = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        loss = train(adapted, tokenizer, splits.train, spec, Path(scratch))
-    say(
-        f"trained on {len(splits.train)} rows in {time.monotonic() - training_started:.0f} s, mean loss {loss:.4f}"
+    facts = DataFacts(
+        rows=summary.rows,
+        toxic=summary.toxic,
+        duplicates=summary.duplicates,
+        contradictions=summary.contradictions,
+        split_hash=split_hash(splits),
     )
+    return Prepared(rows, splits, facts)
 
-    models.save_adapter(adapted, work / "adapter")
-    merged = models.merge(adapted)
-    metrics = measure(merged, tokenizer, splits.validation, splits.test, spec, say)
-    models.save_merged(merged, tokenizer, work / MODEL_FOLDER)
-    write_splits(splits, work / "splits")
+
+def run(config: TrainingConfig) -> StageResult | None:
+    """Trains, evaluates and publishes the stage's folder; None in a process that leaves this to the first one.
+
+    Raises InputError for input that no retry cures.
+    """
+    started = time.monotonic()
+    # before the heavy imports, and before other processes are started: data that cannot be used is refused at once
+    prepared = prepare(config)
+    if needs_launch(config.training.gpus, os.environ):
+        return _launch(config)
+    work = open_work_folder(config.output_dir) if is_main(os.environ) else None
+    spec, trained = _train(config, prepared, work)
+    if work is None:
+        return None
+    splits = prepared.splits
+    evaluation = measure(trained.model, trained.tokenizer, splits.validation, splits.test, spec, say)
     result = StageResult(
         stage="train",
         fingerprint=config.fingerprint,
         outcome="succeeded",
         training=TrainingResult(
-            metrics=metrics,
+            metrics=evaluation.metrics,
             train_samples=len(splits.train),
-            loss=loss,
+            loss=sum(trained.losses) / len(trained.losses),
             duration_seconds=round(time.monotonic() - started, 1),
+            max_input_length=spec.max_input_tokens,
+            trainable_parameters=trained.trainable_parameters,
+            data=prepared.facts,
         ),
     )
+    _write(work, prepared, trained, evaluation, spec)
     publish(work, config.output_dir, result)
+    shutil.rmtree(checkpoints_folder(config.output_dir), ignore_errors=True)
     return result
+
+
+def _launch(config: TrainingConfig) -> StageResult:
+    """Trains in one process per GPU; the first of them publishes the folder that the result is read from.
+
+    Raises what a process failed with, told by the result document that it left.
+    """
+    say(f"starting {config.training.gpus} processes, one per GPU")
+    shutil.rmtree(config.output_dir, ignore_errors=True)  # the result of an earlier failure
+    code = launch("toxicity_training", config.training.gpus, ["--termination-log", os.devnull])
+    result = read_result(config.output_dir)
+    if result is None:
+        raise RuntimeError(f"the training processes ended with {code} and left no result")
+    if result.outcome == "failed":
+        cause = RuntimeError(result.message)
+        raise cause if result.reason in RETRIED else InputError(result.reason, result.message)
+    return result
+
+
+def _train(config: TrainingConfig, prepared: Prepared, work: Path | None) -> tuple[TrainingSpec, Trained]:
+    """The spec with its lengths resolved, and the merged model; `work` is where the adapter is kept."""
+    from transformers import set_seed
+
+    from toxicity_training import model as models
+
+    started = time.monotonic()
+    set_seed(config.training.seed)
+    base, tokenizer = models.load_model(config.base_model_path, config.training)
+    spec = resolve_length(config.training, tokenizer, prepared.splits.train)
+    adapted = models.add_lora(base, spec)
+    trainable, total = adapted.get_nb_trainable_parameters()
+    say(f"model loaded in {time.monotonic() - started:.0f} s: {trainable} of {total} parameters are trained")
+    rows = build_rows(tokenizer, prepared.splits.train, spec)
+    started = time.monotonic()
+    checkpoints = checkpoints_folder(config.output_dir)
+    losses = engine(spec)(adapted, tokenizer, rows, pad_id_of(tokenizer), spec, checkpoints, say)
+    leave_group()
+    say(
+        f"trained on {len(rows)} rows in {time.monotonic() - started:.0f} s, mean loss {sum(losses) / len(losses):.4f}"
+    )
+    if work is None:
+        return spec, Trained(None, tokenizer, losses, trainable)
+    models.save_adapter(adapted, work / "adapter")
+    merged = models.merge(adapted, spec, config.base_model_path, work / "adapter")
+    return spec, Trained(merged, tokenizer, losses, trainable)
+
+
+def engine(spec: TrainingSpec) -> Any:
+    """The `train` function of the spec's engine."""
+    from toxicity_training import with_loop, with_trainer
+
+    return {"trainer": with_trainer.train, "loop": with_loop.train}[spec.engine]
+
+
+def resolve_length(spec: TrainingSpec, tokenizer: Any, examples: list[Example]) -> TrainingSpec:
+    """`spec` with maxInputLength as a number: `auto` becomes the 98th percentile of the examples' prompts."""
+    if spec.max_input_length != "auto":
+        return spec
+    length = auto_length(prompt_lengths(tokenizer, spec.prompt_template, [e.text for e in examples]))
+    say(f"maxInputLength auto: {length} tokens, the 98th percentile of {len(examples)} training prompts")
+    return spec.model_copy(update={"max_input_length": length})
+
+
+def _write(work: Path, prepared: Prepared, trained: Trained, evaluation: Evaluation, spec: TrainingSpec) -> None:
+    """Everything a person or a later stage reads, below `work`."""
+    from toxicity_training import model as models
+
+    models.save_merged(trained.model, trained.tokenizer, work / MODEL_FOLDER)
+    write_splits(prepared.splits, work / "splits")
+    write_evaluation(evaluation, work / "evaluation")
+    texts = [example.text for example in prepared.rows]
+    lengths = prompt_lengths(trained.tokenizer, spec.prompt_template, texts)
+    write_eda(prepared.rows, lengths, work / "eda")
+    (work / "losses.csv").write_text(
+        "step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in enumerate(trained.losses, start=1))
+    )

@@ -14,10 +14,11 @@ TTL_SECONDS = 86400
 def build_job(
     model: Model, stage: JobStage, pod_spec: Manifest, *, backoff_limit: int, deadline_seconds: int
 ) -> Manifest:
-    """The Job of a stage. Its container must carry the component's name: the failure policy looks at it."""
+    """The Job of a stage. Its container must carry the component's name: the result is read from it."""
+    # of any container: the ones that download before the stage refuse bad input by the same code
     on_invalid_input = {
         "action": "FailJob",
-        "onExitCodes": {"containerName": stage.component, "operator": "In", "values": [EXIT_INVALID_INPUT]},
+        "onExitCodes": {"operator": "In", "values": [EXIT_INVALID_INPUT]},
     }
     on_disruption = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     template = pod_template(model, stage.component, {"restartPolicy": "Never", **pod_spec})

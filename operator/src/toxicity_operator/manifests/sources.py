@@ -1,21 +1,27 @@
 """How the data set and the base model reach the training pod.
 
 Volumes and ConfigMaps are mounted and used in place. An image is run as an init container that copies its files
-to the model's volume; it needs no shell, since the training image lends it a static busybox. A hub model is
-downloaded to the same place. A folder that is already there is not made again.
+to the model's volume; it needs no shell, since the training image lends it a static busybox. What lies on the
+Hugging Face hub or on Kaggle is downloaded to the same place by the training image. A folder that is already there
+is not made again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from toxicity_api.spec import HubModel, ImageFile, ToxicityModelSpec, VolumeFile
+from toxicity_api.spec import HubFile, ImageFile, KaggleFile, ToxicityModelSpec, VolumeFile
 from toxicity_operator.chain import base_model_fingerprint, dataset_fingerprint
 from toxicity_operator.manifests.common import ARTIFACTS, Manifest, container, env
 
 TOOLS = "/tools"
 BUSYBOX = f"{TOOLS}/busybox"
+DOWNLOADED_NAME = "dataset.csv"
+"""Of a file whose name only the download finds out; the reader goes by the content, not by the suffix."""
+HUB_KEYS = ("HF_TOKEN",)
+KAGGLE_KEYS = ("KAGGLE_USERNAME", "KAGGLE_KEY")
 SMALL = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
 
 # $0 is the busybox itself: the image has no commands of its own
@@ -28,19 +34,6 @@ $b mkdir -p "$partial"
 if [ -d "$source" ]; then $b cp -RL "$source/." "$partial/"; else $b cp -L "$source" "$partial/"; fi
 $b chmod -R u+rwX "$partial"
 $b mv -T "$partial" "$target" || { $b rm -rf "$partial"; [ -d "$target" ]; }
-"""
-
-DOWNLOAD_SCRIPT = """\
-import os, shutil, socket, sys
-from huggingface_hub import snapshot_download
-repo, revision, target = sys.argv[1:]
-if os.path.isdir(target):
-    sys.exit(0)
-partial = f"{target}.tmp-{socket.gethostname()}"
-shutil.rmtree(partial, ignore_errors=True)
-patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
-snapshot_download(repo, revision=revision, local_dir=partial, allow_patterns=patterns)
-os.rename(partial, target)
 """
 
 
@@ -59,9 +52,10 @@ class Source:
         return any(item.get("command", [""])[0] == BUSYBOX for item in self.init_containers)
 
 
-def dataset_source(spec: ToxicityModelSpec, artifacts: Manifest) -> Source:
+def dataset_source(spec: ToxicityModelSpec, artifacts: Manifest, training_image: str) -> Source:
     """The file with the comments; `artifacts` is the mount of the model's volume."""
     dataset = spec.dataset
+    target = Path(ARTIFACTS, f"dataset-{dataset_fingerprint(spec)}")
     if dataset.config_map:
         volume = {"name": "dataset", "configMap": {"name": dataset.config_map.name}}
         mount = {"name": "dataset", "mountPath": "/data/dataset", "readOnly": True}
@@ -69,9 +63,17 @@ def dataset_source(spec: ToxicityModelSpec, artifacts: Manifest) -> Source:
     if dataset.persistent_volume_claim:
         return _from_claim("dataset", dataset.persistent_volume_claim)
     if dataset.image:
-        target = Path(ARTIFACTS, f"dataset-{dataset_fingerprint(spec)}")
         copy = _copy_container("dataset", dataset.image, target, artifacts)
         return Source(target / PurePosixPath(dataset.image.path).name, init_containers=[copy])
+    remote = dataset.hugging_face or dataset.kaggle
+    if remote:
+        name = PurePosixPath(remote.file).name if remote.file else DOWNLOADED_NAME
+        arguments = [*_dataset_arguments(remote), f"--target={target}", f"--save-as={name}"]
+        keys = KAGGLE_KEYS if dataset.kaggle else HUB_KEYS
+        download = _download_container(
+            "dataset", training_image, arguments, _secret_env(remote.secret_name, keys), artifacts
+        )
+        return Source(target / name, init_containers=[download])
     raise ValueError("dataset has no source")
 
 
@@ -84,7 +86,11 @@ def base_model_source(spec: ToxicityModelSpec, artifacts: Manifest, training_ima
     if base.image:
         return Source(target, init_containers=[_copy_container("base-model", base.image, target, artifacts)])
     if base.hugging_face:
-        return Source(target, init_containers=[_download(base.hugging_face, target, artifacts, training_image)])
+        hub = base.hugging_face
+        arguments = ["model", f"--repo={hub.repo}", f"--revision={hub.revision}", f"--target={target}"]
+        secret = _secret_env(hub.secret_name, HUB_KEYS)
+        download = _download_container("base-model", training_image, arguments, secret, artifacts)
+        return Source(target, init_containers=[download])
     raise ValueError("baseModel has no source")
 
 
@@ -116,17 +122,29 @@ def _copy_container(name: str, source: ImageFile, target: Path, artifacts: Manif
     )
 
 
-def _download(hub: HubModel, target: Path, artifacts: Manifest, image: str) -> Manifest:
-    variables = env({"HOME": "/tmp"})
-    if hub.secret_name:
-        secret = {"name": hub.secret_name, "key": "HF_TOKEN"}
-        variables.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}})
+def _dataset_arguments(source: HubFile | KaggleFile) -> list[str]:
+    if isinstance(source, KaggleFile):
+        return ["dataset-kaggle", f"--dataset={source.dataset}", f"--file={source.file}"]
+    file = [f"--file={source.file}"] if source.file else []
+    return ["dataset-hub", f"--repo={source.repo}", f"--revision={source.revision}", *file]
+
+
+def _secret_env(secret_name: str | None, keys: Sequence[str]) -> list[Manifest]:
+    """A variable for each key of the Secret; none without one, which means anonymous access."""
+    if not secret_name:
+        return []
+    return [{"name": key, "valueFrom": {"secretKeyRef": {"name": secret_name, "key": key}}} for key in keys]
+
+
+def _download_container(
+    name: str, image: str, arguments: list[str], secret: list[Manifest], artifacts: Manifest
+) -> Manifest:
     return container(
-        "base-model",
+        name,
         image,
-        command=["python", "-c", DOWNLOAD_SCRIPT],
-        args=[hub.repo, hub.revision, str(target)],
-        env=variables,
+        command=["python", "-m", "toxicity_training.download"],
+        args=arguments,
+        env=[*env({"HOME": "/tmp"}), *secret],
         resources=SMALL,
         volumeMounts=[artifacts, {"name": "tmp", "mountPath": "/tmp"}],
     )

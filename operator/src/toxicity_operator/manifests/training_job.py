@@ -23,7 +23,7 @@ def build_training_job(model: Model, stage: JobStage, image: str) -> Manifest:
     """The Job that trains and merges the adapter."""
     spec, training = model.spec, model.spec.training
     volume, mount = artifacts_volume(model, read_only=False)
-    dataset = dataset_source(spec, mount)
+    dataset = dataset_source(spec, mount, image)
     base = base_model_source(spec, mount, image)
     config = TrainingConfig(
         model=model.name,

@@ -1,0 +1,119 @@
+"""What runs on the host with an image's own packages: `environment PART -- COMMAND` and `base-model`.
+
+Tests, benchmarks and experiments that need torch run in a virtual environment made from the very locks that the image
+is made from, kept in the cache under a key of those locks; the base model is copied out of its image once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from toxicity_cluster.commands import run
+from toxicity_cluster.containerd import buildah
+from toxicity_cluster.images import build_images
+from toxicity_cluster.images_base import TorchSource, choose_torch
+from toxicity_cluster.progress import Progress
+from toxicity_cluster.settings import Settings
+
+TORCH_VERSION = "2.13.0"
+TEST_PACKAGES = ("pytest>=8",)
+PARTS = ("training", "quantization")
+SOURCES = ("operator/src", "training-job/src", "cluster/src", "tests")
+READY = "ready"
+
+
+def torch_arguments(torch: TorchSource) -> list[str]:
+    """What `uv pip install` takes for torch from its source."""
+    if torch.wheels:
+        return ["--find-links", str(torch.wheels), f"torch=={TORCH_VERSION}+cpu"]
+    if torch.build == "cuda":
+        return [f"torch=={TORCH_VERSION}"]
+    return ["--index", torch.argument, f"torch=={TORCH_VERSION}+cpu"]
+
+
+def environment_key(locks: Sequence[Path]) -> str:
+    """Twelve hex digits over the locks, the interpreter and the packages of the tests."""
+    digest = hashlib.sha256(repr((sys.version, sys.prefix, TORCH_VERSION, TEST_PACKAGES)).encode())
+    for lock in locks:
+        digest.update(lock.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def ensure_environment(settings: Settings, progress: Progress, part: str, environment: Mapping[str, str]) -> Path:
+    """The folder of the virtual environment with the packages of the image `part`; made when it is missing."""
+    images = settings.sources.parent / "images"
+    locks = [images / name / "requirements.txt" for name in ("torch", part)]
+    folder = settings.cache / "environments" / f"{part}-{environment_key(locks)}"
+    if (folder / READY).exists():
+        return folder
+    with progress.step(f"installing the packages of the {part} image on this host (about 1 min)"):
+        shutil.rmtree(folder, ignore_errors=True)
+        _install(settings, folder, locks, choose_torch(environment))
+        (folder / READY).touch()
+    return folder
+
+
+def _install(settings: Settings, folder: Path, locks: Sequence[Path], torch: TorchSource) -> None:
+    uv = str(Path(sys.executable).with_name("uv"))
+    variables = {"UV_CACHE_DIR": str(settings.cache / "uv"), "UV_SYSTEM_CERTS": "1", "UV_LINK_MODE": "copy"}
+    install = [uv, "pip", "install", "--python", str(folder / "bin" / "python")]
+    commands = [
+        [uv, "venv", "--python", sys.executable, str(folder)],
+        [*install, "--no-deps", *(word for lock in locks for word in ("--requirement", str(lock)))],
+        [*install, "--constraint", str(locks[0]), *torch_arguments(torch)],
+        [*install, *TEST_PACKAGES],
+    ]
+    for command in commands:
+        run(command, environment=variables)
+
+
+def run_in_environment(folder: Path, root: Path, command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Runs `command` with the environment's programs first and this checkout's sources importable."""
+    sources = os.pathsep.join(str(root / source) for source in SOURCES)
+    path = os.pathsep.join([str(folder / "bin"), environment.get("PATH", "")])
+    variables = {**environment, "PATH": path, "PYTHONPATH": sources, "VIRTUAL_ENV": str(folder)}
+    return subprocess.run(list(command), env=variables, check=False).returncode
+
+
+def ensure_base_model(settings: Settings, progress: Progress) -> Path:
+    """The base model's folder on this host, copied out of its image (which is built when missing)."""
+    reference = build_images(settings, progress, ["base-model"])["base-model"]
+    folder = settings.cache / "environments" / reference.rpartition("/")[2].replace(":", "-")
+    if folder.exists():
+        return folder
+    with progress.step("copying the base model out of its image"):
+        _copy_from_image(settings, reference, "model", folder)
+    return folder
+
+
+def _copy_from_image(settings: Settings, reference: str, path: str, target: Path) -> None:
+    partial = target.with_name(f"{target.name}.tmp-{os.getpid()}")
+    container = run([*buildah(settings), "from", "--pull-never", reference]).strip()
+    try:
+        root = Path(run([*buildah(settings), "mount", container]).strip())
+        shutil.copytree(root / path, partial)
+    finally:
+        run([*buildah(settings), "rm", container])
+    partial.rename(target)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("part", choices=PARTS, help="whose packages")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="what to run with them")
+
+
+def main(options: argparse.Namespace, settings: Settings, progress: Progress) -> int:
+    """The command `environment`; the exit code of the command it ran."""
+    folder = ensure_environment(settings, progress, options.part, os.environ)
+    command = options.words[1:] if options.words[:1] == ["--"] else options.words
+    if not command:
+        print(folder)
+        return 0
+    return run_in_environment(folder, settings.sources.parent, command, os.environ)

@@ -1,0 +1,63 @@
+"""A tiny Gemma 3 with a tokenizer of words, and comments that it can learn: what tests with torch train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+from toxicity_training.data import Example
+
+INSULTS = ("дурак", "болван", "осёл", "тупица")
+PLAIN = ("книга", "погода", "чай", "дорога", "музыка")
+WORDS = (*INSULTS, *PLAIN, "да", "нет", "токсичный", "текст", "ответ", ":", " ", "\n")
+
+
+def make_examples(rows: int, seed: int = 1) -> list[Example]:
+    """Rows of three to twelve words; the toxic third holds an insult."""
+    random = Random(seed)
+    examples = []
+    for number in range(rows):
+        toxic = number % 3 == 0
+        words = [random.choice(PLAIN) for _ in range(random.randint(2, 11))]
+        words.insert(random.randint(0, len(words)), random.choice(INSULTS if toxic else PLAIN))
+        examples.append(Example(" ".join([*words, str(number)]), toxic))
+    return examples
+
+
+def write_base_model(folder: Path) -> None:
+    """A random Gemma 3 with two layers, seeded, and a tokenizer with one token a word."""
+    import torch
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
+
+    vocabulary = {word: number for number, word in enumerate(["<pad>", "<bos>", "<eos>", "<unk>", *WORDS])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|\W"), "isolated")
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    configuration = Gemma3TextConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        sliding_window=64,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        # the output words are the frozen input words: with small ones no hidden state could be sure of anything
+        initializer_range=0.3,
+    )
+    Gemma3ForCausalLM(configuration).save_pretrained(folder)
+
+
+def forget_accelerator() -> None:
+    """accelerate sets itself up once per process; a stage is a process, a test runs several trainings in one."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)

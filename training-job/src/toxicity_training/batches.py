@@ -1,0 +1,142 @@
+"""What both engines train on: rows of token ids, and the order and shape in which they come.
+
+The order is pure Python and depends on lengths, sizes and seed alone, so that the Trainer and the loop see the same
+batches, and a resumed training the ones it has not seen yet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any
+
+from toxicity_api.spec import Labels, TrainingSpec
+from toxicity_training.data import Example
+from toxicity_training.errors import ModelError
+from toxicity_training.scoring import build_prompts, find_label_tokens, pad_left
+
+IGNORED = -100
+GROUP_BATCHES = 50
+"""Optimizer steps whose rows are sorted by length together: long enough to pad little, short enough to stay random."""
+
+Row = dict[str, list[int]]
+
+
+def build_rows(tokenizer: Any, examples: Sequence[Example], spec: TrainingSpec) -> list[Row]:
+    """input_ids (prompt, then the label without its last token) and targets (the label) of each example.
+
+    The logit at the position before a label token predicts it, so the last `len(targets)` positions are trained.
+    Raises ModelError for labels that cannot be told apart or are too long, or a template without room for text.
+    """
+    find_label_tokens(tokenizer, spec.labels)
+    answers = _answers(tokenizer, spec.labels, spec.max_target_length)
+    texts = [example.text for example in examples]
+    prompts = build_prompts(
+        tokenizer, spec.prompt_template, texts, spec.max_input_tokens, "training.maxInputLength"
+    )
+    return [
+        {"input_ids": prompt + answers[example.toxic][:-1], "targets": answers[example.toxic]}
+        for prompt, example in zip(prompts, examples, strict=True)
+    ]
+
+
+def _answers(tokenizer: Any, labels: Labels, limit: int) -> dict[bool, list[int]]:
+    answers = {
+        toxic: list(tokenizer(word, add_special_tokens=False)["input_ids"])
+        for toxic, word in ((True, labels.toxic), (False, labels.non_toxic))
+    }
+    longest = max(map(len, answers.values()))
+    if longest > limit:
+        raise ModelError(
+            "LabelTooLong",
+            f"training.labels: a label has {longest} tokens, training.maxTargetLength allows {limit};"
+            " choose a shorter word or raise the limit",
+        )
+    return answers
+
+
+def collate(rows: Sequence[Row], pad_id: int, pad_to: int = 0) -> dict[str, Any]:
+    """A batch padded on the left to its longest row, at least to `pad_to` columns.
+
+    `labels` (rows x longest label) are padded likewise, with -100; each stands for one of the last logits.
+    `shift_labels` is the same tensor: with it the Trainer counts these labels as they are.
+    """
+    import torch
+
+    longest = max(len(row["targets"]) for row in rows)
+    targets = [[IGNORED] * (longest - len(row["targets"])) + row["targets"] for row in rows]
+    labels = torch.tensor(targets, dtype=torch.long)
+    batch = pad_left([row["input_ids"] for row in rows], pad_id, pad_to)
+    return {**batch, "labels": labels, "shift_labels": labels}
+
+
+def label_loss(model: Any, batch: dict[str, Any], items: Any) -> Any:
+    """Cross entropy of the labels' tokens, summed over the batch and divided by `items`, a scalar tensor.
+
+    With `items` counted over a whole optimizer step, its micro-batches add up to the mean over the step's tokens,
+    however it is cut. Logits are computed for the labels' positions only.
+    """
+    import torch
+
+    labels = batch["labels"]
+    inputs = {key: value for key, value in batch.items() if key not in ("labels", "shift_labels")}
+    logits = model(**inputs, logits_to_keep=labels.shape[1], use_cache=False).logits
+    flat = logits.float().flatten(0, 1)
+    return torch.nn.functional.cross_entropy(flat, labels.flatten(), ignore_index=IGNORED, reduction="sum") / items
+
+
+def plan_batches(
+    lengths: Sequence[int], batch_size: int, accumulation: int, seed: int, epoch: int
+) -> list[list[int]]:
+    """Indices of each micro-batch of an epoch, in order; every row occurs once.
+
+    Rows of like length share an optimizer step (`accumulation` micro-batches in a row), steps come in random order,
+    the longest one first, so that memory runs out at once or never. Rows that fill no whole step are the last one.
+    """
+    random = Random(f"{seed}/{epoch}")
+    order = list(range(len(lengths)))
+    random.shuffle(order)
+    rows = batch_size * accumulation
+    whole = len(order) - len(order) % rows
+    steps: list[list[int]] = []
+    for start in range(0, whole, rows * GROUP_BATCHES):
+        group = sorted(order[start : min(start + rows * GROUP_BATCHES, whole)], key=lambda index: -lengths[index])
+        steps += [group[first : first + rows] for first in range(0, len(group), rows)]
+    random.shuffle(steps)
+    if steps:
+        longest = max(range(len(steps)), key=lambda step: lengths[steps[step][0]])
+        steps[0], steps[longest] = steps[longest], steps[0]
+    if whole < len(order):
+        steps.append(order[whole:])
+    return [step[first : first + batch_size] for step in steps for first in range(0, len(step), batch_size)]
+
+
+def count_steps(rows: int, spec: TrainingSpec, processes: int = 1) -> tuple[int, int]:
+    """(optimizer steps of one epoch, of the whole training) for `rows` rows, as the Trainer counts them."""
+    micro_batches = math.ceil(math.ceil(rows / spec.batch_size) / processes)
+    per_epoch = max(1, math.ceil(micro_batches / spec.gradient_accumulation_steps))
+    return per_epoch, math.ceil(spec.epochs * per_epoch)
+
+
+class GroupedBatches:
+    """A batch sampler over `plan_batches`; `set_epoch` is what both engines call before each epoch."""
+
+    def __init__(self, rows: Sequence[Row], spec: TrainingSpec, processes: int = 1) -> None:
+        self._lengths = [len(row["input_ids"]) for row in rows]
+        self._spec = spec
+        self._processes = processes
+        self._epoch = 0
+        # what accelerate reads to share batches out among processes
+        self.batch_size = spec.batch_size
+        self.drop_last = False
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._lengths) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        accumulation = self._spec.gradient_accumulation_steps * self._processes
+        return iter(plan_batches(self._lengths, self.batch_size, accumulation, self._spec.seed, self._epoch))

@@ -1,0 +1,70 @@
+"""Spelling as people distort it to get round filters; pure, gives the robustness test of `measure.py` its texts.
+
+A reader still recognises every word, so that the label stays. Folding Latin look-alikes and digits back and
+taking out spaces and dots restores the letters of the original.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from random import Random
+
+SHARE = 0.5
+"""share of a text's distortable words that are distorted, rounded up"""
+SHORTEST_WORD = 4
+"""letters of the shortest word that is distorted; shorter ones become unreadable"""
+MOST_CUTS = 3
+"""cuts inside one word at most; less than SHORTEST_WORD, so that every word has room for them"""
+
+LOOK_ALIKES = {
+    **{"а": "a", "е": "e", "ё": "ë", "к": "k", "о": "o", "р": "p", "с": "c", "у": "y", "х": "x"},
+    **{"А": "A", "В": "B", "Е": "E", "Ё": "Ë", "К": "K", "М": "M", "Н": "H", "О": "O", "Р": "P", "С": "C"},
+    **{"Т": "T", "У": "Y", "Х": "X"},
+}
+"""Cyrillic letters and the Latin ones that look the same; a case counts where it looks the same"""
+
+DIGITS = {"о": "0", "з": "3", "ч": "4", "б": "6", "О": "0", "З": "3", "Ч": "4", "Б": "6"}
+"""Cyrillic letters and the digits that stand for them"""
+
+# a whole word of Cyrillic letters: one with digits or Latin letters in it is distorted already, or a name
+_WORD = re.compile(rf"(?<!\w)[А-Яа-яЁё]{{{SHORTEST_WORD},}}(?!\w)")
+
+_LOOK_ALIKES = str.maketrans(LOOK_ALIKES)
+_DIGITS = str.maketrans(DIGITS)
+
+
+def distort(text: str, seed: int) -> str:
+    """`text` with half of its Cyrillic words of 4 and more letters distorted, each in one way.
+
+    The ways are look-alikes, digits, spaces and dots. Equal (seed, text) give equal results; what lies between the
+    words stays as it is. A text without such words comes back unchanged, so only the empty one gives an empty one.
+    """
+    # a string as seed is hashed the same in every process, unlike a tuple
+    random = Random(f"{seed}:{text}")
+    words = list(_WORD.finditer(text))
+    chosen = set(random.sample(range(len(words)), math.ceil(len(words) * SHARE)))
+    pieces: list[str] = []
+    end = 0
+    for index, word in enumerate(words):
+        pieces.append(text[end : word.start()])
+        pieces.append(_distort_word(word.group(), random) if index in chosen else word.group())
+        end = word.end()
+    return "".join([*pieces, text[end:]])
+
+
+def _distort_word(word: str, random: Random) -> str:
+    """`word` changed in one way, drawn from those that change it."""
+    ways = [
+        word.translate(_LOOK_ALIKES),
+        word.translate(_DIGITS),
+        _cut(word, " ", random),
+        _cut(word, ".", random),
+    ]
+    return random.choice([way for way in ways if way != word])
+
+
+def _cut(word: str, separator: str, random: Random) -> str:
+    """`word` with `separator` at one to MOST_CUTS places between its letters."""
+    cuts = set(random.sample(range(1, len(word)), random.randint(1, MOST_CUTS)))
+    return "".join(separator + letter if index in cuts else letter for index, letter in enumerate(word))

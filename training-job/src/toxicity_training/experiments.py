@@ -1,0 +1,158 @@
+"""`python -m toxicity_training.experiments grid.yaml`: runs several training configurations and compares them.
+
+Each run is a training stage in a process of its own, so that its memory is given back and its crash ends no other.
+A run that has succeeded before, with the same content, is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
+from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
+from toxicity_training.artifacts import RESULT_FILE, read_result, succeeded_result
+from toxicity_training.errors import InputError
+from toxicity_training.experiments_grid import (
+    DEFAULT_BASE_MODEL,
+    BaseModel,
+    Grid,
+    Inputs,
+    file_digest,
+    folder_digest,
+    plan_runs,
+    read_grid,
+    require_base_models,
+)
+from toxicity_training.experiments_table import ExperimentsReport, RunOutcome, render_table
+from toxicity_training.tables import write_report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 when every run has succeeded, EXIT_FAILED when one has not, EXIT_INVALID_INPUT when nothing was run."""
+    options = _parser().parse_args(arguments)
+    try:
+        grid = read_grid(options.grid)
+        configs = plan_runs(grid, _inputs(grid, options))
+    except InputError as error:
+        print(f"experiments: {error}", file=sys.stderr)
+        return EXIT_INVALID_INPUT
+    options.work.mkdir(parents=True, exist_ok=True)
+    report = _report(grid, configs, run_all(configs))
+    table = render_table(report)
+    write_report(report, table, options.output or options.work / f"{options.grid.stem}.md")
+    print(f"\n{table}", end="", flush=True)
+    return EXIT_FAILED if report.failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="toxicity_training.experiments", description="Trains several configurations and compares them."
+    )
+    parser.add_argument("grid", type=Path, help="YAML file with the configurations")
+    parser.add_argument("--dataset", type=Path, required=True, help="CSV file, plain or gzip")
+    parser.add_argument(
+        "--base-model",
+        type=_base_model,
+        action="append",
+        required=True,
+        metavar="[NAME=]DIR",
+        help="folder of the base model that runs call NAME; without a name, of all runs that name none",
+    )
+    parser.add_argument("--work", type=Path, required=True, help="folder of the runs; keep it to go on later")
+    parser.add_argument("--text-column", default="comment")
+    parser.add_argument("--label-column", default="toxic")
+    parser.add_argument(
+        "--output", type=Path, help="the table as FILE.md, with FILE.json beside it; unset: in the work folder"
+    )
+    return parser
+
+
+def _base_model(argument: str) -> tuple[str, Path]:
+    name, separator, folder = argument.partition("=")
+    return (name, Path(folder)) if separator else (DEFAULT_BASE_MODEL, Path(argument))
+
+
+def _inputs(grid: Grid, options: argparse.Namespace) -> Inputs:
+    given = {name: folder.resolve() for name, folder in options.base_model}
+    require_base_models(grid, given)
+    used = {run.base_model or DEFAULT_BASE_MODEL for run in grid.runs}
+    return Inputs(
+        dataset=options.dataset.resolve(),
+        dataset_digest=file_digest(options.dataset),
+        base_models={name: BaseModel(given[name], folder_digest(given[name])) for name in used},
+        work=options.work.resolve(),
+        text_column=options.text_column,
+        label_column=options.label_column,
+    )
+
+
+def run_all(configs: Sequence[TrainingConfig]) -> list[StageResult]:
+    """The result of each run, executed one after another; says which one is at work."""
+    results = []
+    for number, config in enumerate(configs, start=1):
+        place = f"experiments: run {number} of {len(configs)}, {config.model}"
+        done = succeeded_result(config.output_dir)
+        print(f"{place}: {f'{config.output_dir} is there already' if done else 'starts'}", flush=True)
+        results.append(done or run_one(config))
+        print(f"{place}: {results[-1].outcome}", flush=True)
+    return results
+
+
+def run_one(config: TrainingConfig) -> StageResult:
+    """Runs a training stage in a child process, whose output passes through; a crash too becomes a result."""
+    with tempfile.TemporaryDirectory() as scratch:
+        log = Path(scratch) / RESULT_FILE
+        code = subprocess.run(
+            [sys.executable, "-m", "toxicity_training", "--termination-log", str(log)],
+            env={**os.environ, STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True)},
+            check=False,
+        ).returncode
+        said = read_result(log.parent)
+    return conclude(config, code, said)
+
+
+def conclude(config: TrainingConfig, code: int, said: StageResult | None) -> StageResult:
+    """What exit code and result document together mean: success needs both, and the published folder."""
+    if code == 0 and (done := succeeded_result(config.output_dir)) is not None:
+        return done
+    if said is not None and said.outcome == "failed":
+        return said
+    reason, message = _ending(code)
+    return StageResult(
+        stage="train", fingerprint=config.fingerprint, outcome="failed", reason=reason, message=message
+    )
+
+
+def _ending(code: int) -> tuple[str, str]:
+    if code == -signal.SIGKILL:
+        message = "killed by SIGKILL, which mostly means that memory ran out; lower batchSize or the lengths"
+        return "Killed", message
+    if code < 0:
+        return "Killed", f"killed by {signal.Signals(-code).name}"
+    return "NoResult", f"the stage ended with exit code {code} and left no result that fits"
+
+
+def _report(grid: Grid, configs: Sequence[TrainingConfig], results: Sequence[StageResult]) -> ExperimentsReport:
+    outcomes = [
+        RunOutcome(
+            name=run.name,
+            fingerprint=config.fingerprint,
+            base_model=run.base_model or config.base_model_path.name,
+            training=config.training,
+            published=run.published,
+            result=result,
+        )
+        for run, config, result in zip(grid.runs, configs, results, strict=True)
+    ]
+    return ExperimentsReport(title=grid.title, runs=outcomes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

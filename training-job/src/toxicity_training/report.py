@@ -1,0 +1,62 @@
+"""Artifacts that a person reads: the data set and a model's quality as JSON and as plots; called by both stages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from toxicity_api.base import Document
+from toxicity_api.results import Metrics
+from toxicity_training import plots
+from toxicity_training.data import Example
+from toxicity_training.eda import Eda, explore
+from toxicity_training.evaluate import Bin, BucketFigures
+from toxicity_training.measure import Evaluation
+
+EVALUATION_FILE, EDA_FILE = "evaluation.json", "eda.json"
+
+
+class EvaluationReport(Document):
+    """evaluation.json: a model on the test split."""
+
+    metrics: Metrics = Field(description="metrics at the model's threshold.")
+    buckets: list[BucketFigures] = Field(description="buckets: figures by the text's length in characters.")
+    reliability: list[Bin] = Field(description="reliability: ten bins of the score.")
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """evaluation.json, pr_curve.png, reliability.png and f1_by_length.png into `folder`, which is made.
+
+    Raises OSError when it cannot be written.
+    """
+    metrics = evaluation.metrics
+    document = EvaluationReport(metrics=metrics, buckets=evaluation.buckets, reliability=evaluation.reliability)
+    _write_json(document, folder / EVALUATION_FILE)
+    plots.save(plots.pr_curve(evaluation.scores, evaluation.labels, metrics), folder / "pr_curve.png")
+    plots.save(plots.reliability_diagram(evaluation.reliability, metrics), folder / "reliability.png")
+    plots.save(plots.f1_by_length(evaluation.buckets, metrics), folder / "f1_by_length.png")
+
+
+def write_eda(examples: Sequence[Example], token_lengths: Sequence[int], folder: Path) -> Eda:
+    """eda.json, labels.png, len_text_chars.png, len_text_tokens.png and labels_len.png into `folder`, which is made.
+
+    `token_lengths` are the examples' in tokens. Returns the numbers. Raises ValueError as `explore` does and OSError
+    when the folder cannot be written.
+    """
+    eda = explore(examples, token_lengths)
+    characters = [len(example.text) for example in examples]
+    labels = [example.toxic for example in examples]
+    _write_json(eda, folder / EDA_FILE)
+    plots.save(plots.label_balance(eda), folder / "labels.png")
+    plots.save(plots.length_histogram(characters, eda.characters.all, "characters"), folder / "len_text_chars.png")
+    plots.save(plots.length_histogram(token_lengths, eda.tokens.all, "tokens"), folder / "len_text_tokens.png")
+    plots.save(plots.length_by_label(characters, labels, eda.characters), folder / "labels_len.png")
+    return eda
+
+
+def _write_json(document: Document, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document.to_wire(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

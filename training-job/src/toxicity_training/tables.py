@@ -1,0 +1,35 @@
+"""Markdown tables that are aligned for a terminal too; what `experiments` and `quality` print and keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from toxicity_api.base import Document
+
+ABSENT = "–"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The table with its first column on the left and the others, which are numbers, on the right."""
+    widths = [max(3, *(len(row[index]) for row in (header, *rows))) for index in range(len(header))]
+    rule = ["-" * widths[0], *(f"{'-' * (width - 1)}:" for width in widths[1:])]
+    return "\n".join(_line(row, widths) for row in (header, rule, *rows))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]
+    return f"| {' | '.join(padded)} |"
+
+
+def figure(value: float | None) -> str:
+    """A share between 0 and 1 with three digits."""
+    return ABSENT if value is None else f"{value:.3f}"
+
+
+def write_report(report: Document, table: str, output: Path) -> None:
+    """The table as `output`, the document it was made from as JSON beside it."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(table, encoding="utf-8")
+    json = report.model_dump_json(by_alias=True, exclude_none=True, indent=1)
+    output.with_suffix(".json").write_text(json + "\n", encoding="utf-8")

@@ -1,0 +1,148 @@
+"""Engine `loop`: the same fine-tuning as one readable PyTorch loop; read `train` from top to bottom.
+
+It takes the same batches, loss, optimizer and learning rates as the Trainer, so that both walk the same losses; a
+test binds them. accelerate does for it what it does for the Trainer: devices, processes, mixed precision.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from toxicity_api.spec import TrainingSpec
+from toxicity_training.batches import IGNORED, GroupedBatches, Row, collate, count_steps, label_loss
+from toxicity_training.checkpoints import checkpoint_folder, last_checkpoint, mark_complete, remove_older
+from toxicity_training.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_name, warmup_steps
+
+STATE = "state.pt"
+LOSSES = "losses.json"
+
+
+def train(
+    model: Any, tokenizer: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec, checkpoints: Path, say: Any
+) -> list[float]:
+    """Trains the adapter of `model` in place; the mean loss of each optimizer step, those before a restart included.
+
+    Goes on from the last whole checkpoint in `checkpoints`, and leaves its own there.
+    """
+    import torch
+    from accelerate import Accelerator
+    from torch.utils.data import DataLoader
+    from transformers import get_scheduler
+
+    accelerator = Accelerator(cpu=spec.gpus == 0, mixed_precision="bf16" if spec.gpus else "no")
+    if spec.gradient_checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    batches = GroupedBatches(rows, spec, accelerator.num_processes)
+    loader = DataLoader(
+        list(rows),
+        batch_sampler=batches,
+        collate_fn=lambda batch: collate(batch, pad_id),
+        # one of its own, or each start of an epoch would move the generator that dropout draws from
+        generator=torch.Generator(),
+    )
+    optimizer = _optimizer(model, spec)
+    per_epoch, steps = count_steps(len(rows), spec, accelerator.num_processes)
+    schedule = get_scheduler(
+        scheduler_name(spec), optimizer, warmup_steps(len(rows), spec, accelerator.num_processes), steps
+    )
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+
+    losses = _resume(accelerator.unwrap_model(model), optimizer, schedule, last_checkpoint(checkpoints), say)
+    reporter = Reporter(len(losses), steps, say, time.monotonic)
+    model.train()
+    while len(losses) < steps:
+        epoch, done = divmod(len(losses), per_epoch)
+        loader.set_epoch(epoch)  # accelerate counts epochs from this process's first one otherwise,
+        batches.set_epoch(epoch)  # and among several processes does not pass the number on
+        for micro_batches in _optimizer_steps(loader, spec.gradient_accumulation_steps, done):
+            losses.append(_step(accelerator, model, optimizer, schedule, micro_batches))
+            if accelerator.is_main_process:
+                reporter.step_done(len(losses), len(losses) / per_epoch, losses[-1])
+                if len(losses) % spec.checkpoint_steps == 0:
+                    unwrapped = accelerator.unwrap_model(model)
+                    _save(checkpoints, unwrapped, optimizer, schedule, losses)
+            if len(losses) == steps:
+                break
+    return losses
+
+
+def _optimizer(model: Any, spec: TrainingSpec) -> Any:
+    from torch.optim import AdamW
+
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return AdamW(trained, lr=spec.learning_rate, weight_decay=0.0, fused=True)
+
+
+def _optimizer_steps(loader: Any, accumulation: int, done: int) -> Any:
+    """The micro-batches of each optimizer step of the epoch, without the first `done` steps."""
+    batches = islice(iter(loader), done * accumulation, None)
+    while group := list(islice(batches, accumulation)):
+        yield group
+
+
+def _step(accelerator: Any, model: Any, optimizer: Any, schedule: Any, micro_batches: list[Any]) -> float:
+    """One optimizer step over its micro-batches; the mean loss of its label tokens, over all processes."""
+    counts = sum((batch["labels"] != IGNORED).sum() for batch in micro_batches)
+    items = accelerator.gather(counts).sum()
+    total = 0.0
+    for number, batch in enumerate(micro_batches, start=1):
+        with nullcontext() if number == len(micro_batches) else accelerator.no_sync(model):
+            with accelerator.autocast():
+                # gradients are averaged over processes, while the count is the sum over all of them
+                loss = label_loss(model, batch, items) * accelerator.num_processes
+            accelerator.backward(loss)
+        total += loss.detach()
+    accelerator.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+    optimizer.step()
+    schedule.step()
+    optimizer.zero_grad()
+    return float(accelerator.gather(total).mean())
+
+
+def _save(checkpoints: Path, model: Any, optimizer: Any, schedule: Any, losses: Sequence[float]) -> None:
+    """One whole checkpoint: adapter, optimizer, schedule, random generators and the losses so far."""
+    import torch
+    from peft import get_peft_model_state_dict
+
+    folder = checkpoint_folder(checkpoints, len(losses))
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    state = {
+        "adapter": get_peft_model_state_dict(model),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "random": torch.random.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    torch.save(state, folder / STATE)
+    (folder / LOSSES).write_text(json.dumps(list(losses)))
+    mark_complete(folder)
+    remove_older(checkpoints)
+
+
+def _resume(model: Any, optimizer: Any, schedule: Any, checkpoint: Path | None, say: Any) -> list[float]:
+    """Restores what `_save` wrote; the losses so far, none without a checkpoint."""
+    import torch
+    from peft import set_peft_model_state_dict
+
+    if checkpoint is None:
+        return []
+    state = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
+    set_peft_model_state_dict(model, state["adapter"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    torch.random.set_rng_state(state["random"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    say(f"goes on from {checkpoint.name}")
+    losses: list[float] = json.loads((checkpoint / LOSSES).read_text())
+    return losses
