@@ -9,16 +9,23 @@ export TORCH_WHEELS ?= $(abspath $(wildcard ../shared/wheels))
 export TOXICITY_DATASET ?= $(abspath $(wildcard ../shared/data/russian_toxic_comments.csv.gz))
 export UV_CACHE_DIR := $(TOXICITY_CACHE)/uv
 export PIP_CACHE_DIR := $(TOXICITY_CACHE)/pip
+export OMP_NUM_THREADS ?= $(shell nproc)
 export UV_SYSTEM_CERTS := 1
 export UV_LINK_MODE := copy
 
 DATASET ?=
 PYTHON := .venv/bin/python
 TRAINING := $(PYTHON) -m toxicity_cluster environment training --
+COMMENTS = $(or $(DATASET),$(TOXICITY_DATASET),manifests/samples/data/comments.csv)
+BASE_MODEL = "$$($(PYTHON) -m toxicity_cluster base-model)"
+RUNS := $(TOXICITY_CACHE)/runs
+CONFIGS := training-job/src/toxicity_training/configs
+experiments = $(TRAINING) python -m toxicity_training.experiments $(CONFIGS)/$(1).yaml --dataset $(COMMENTS) \
+	--base-model $(BASE_MODEL) --work $(RUNS)/$(1)
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
 PACKAGES = $(shell cat cluster/packages.txt)
 
-.PHONY: help demo test check unit test-training test-api test-e2e generate binaries images up down status packages clean
+.PHONY: help demo test check unit test-training test-api test-e2e quality experiments bench-training generate binaries images up down status packages clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -45,6 +52,16 @@ test-api: packages .venv/ready ## tests against a real kube-apiserver
 
 test-e2e: packages .venv/ready ## tests of the whole loop on a cluster
 	.venv/bin/pytest tests -m e2e -v
+
+quality: packages .venv/ready ## the CPU's default configuration beside TF-IDF, on all rows of DATASET (an hour)
+	$(call experiments,quality)
+	$(TRAINING) python -m toxicity_training.quality --experiments $(RUNS)/quality/quality.json
+
+experiments: packages .venv/ready ## the original service's five steps on the CPU's model, as a table (half an hour)
+	$(call experiments,cpu-steps)
+
+bench-training: packages .venv/ready ## samples per second: ways to make batches, and the two engines
+	$(TRAINING) python tests/benchmarks/bench_training.py --dataset $(COMMENTS) --base-model $(BASE_MODEL)
 
 generate: .venv/ready ## write the CRD from the models
 	$(PYTHON) -m toxicity_api.crd --write $(CRD_COPIES)

@@ -142,3 +142,24 @@ def test_two_processes_train_as_one_with_their_batches_together(
     )
     assert two == pytest.approx(one, abs=1e-4)
     assert json.loads((tmp_path / "log").read_text())["outcome"] == "succeeded"
+
+
+def test_a_base_in_four_bit_trains_and_merges_into_whole_weights(
+    make_config: MakeConfig, make_spec: MakeSpec
+) -> None:
+    import torch
+    from safetensors import safe_open
+
+    config = make_config(make_spec(load4bit=True, epochs=2))
+    result = run(config)
+    assert result is not None
+    with (
+        safe_open(config.output_dir / "model" / "model.safetensors", framework="pt") as merged,
+        safe_open(config.base_model_path / "model.safetensors", framework="pt") as base,
+    ):
+        assert sorted(merged.keys()) == sorted(base.keys())
+        query = "model.layers.0.self_attn.q_proj.weight"
+        changed = merged.get_tensor(query).float() - base.get_tensor(query).to(torch.bfloat16).float()
+        # what the adapter adds has its rank; had the base kept its four bits, every row would have been rounded
+        assert torch.linalg.matrix_rank(changed, atol=0.05) <= config.training.lora.r
+        assert changed.abs().max() > 0

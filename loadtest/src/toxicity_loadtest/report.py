@@ -69,10 +69,11 @@ def bucket_result(window: Window) -> BucketResult:
 
 
 def overall(windows: Sequence[Window]) -> tuple[float, float | None]:
-    """actualRps over the sum of all measured windows, and p95 over all successes together."""
+    """actualRps over the sum of all measured windows, and p95 over all successes together, as a table shows them."""
     good = _successes([record for window in windows for record in window.records])
     seconds = sum(window_seconds(window) for window in windows)
-    return (round(len(good) / seconds, 4) if seconds else 0.0), percentile(good, 0.95)
+    p95 = percentile(good, 0.95)
+    return (round(len(good) / seconds, 2) if seconds else 0.0), (None if p95 is None else round(p95, 3))
 
 
 def max_length_at_requested_rps(results: Sequence[tuple[Bucket, BucketResult]], spec: LoadTestSpec) -> int | None:

@@ -148,6 +148,12 @@ class JobFields(PodFields):
     )
 
 
+WITHOUT_INFLUENCE = frozenset(
+    {"resources", "node_selector", "tolerations", "backoff_limit", "active_deadline_seconds", "checkpoint_steps"}
+)
+"""Fields of a stage that do not change its result, only where and how long it runs: no fingerprint counts them."""
+
+
 class Labels(Document):
     """The words the model is taught to answer with; their first tokens must differ."""
 

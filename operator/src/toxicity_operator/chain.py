@@ -10,24 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from toxicity_api.base import Document
-from toxicity_api.spec import ToxicityModelSpec
+from toxicity_api.spec import WITHOUT_INFLUENCE, ToxicityModelSpec
 from toxicity_operator import names
 from toxicity_operator.model import Model
 from toxicity_operator.settings import Images, OperatorSettings
 
 FINGERPRINT_LENGTH = 12
-PLACEMENT = {
-    "resources",
-    "node_selector",
-    "tolerations",
-    "backoff_limit",
-    "active_deadline_seconds",
-    "checkpoint_steps",
-}
 REPLICATION = {"replicas", "autoscaling", "strategy", "node_selector", "tolerations"}
 
 
@@ -65,10 +57,10 @@ def fingerprint(parts: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
-def content(document: Document, exclude: set[str] | None = None) -> dict[str, object]:
+def content(document: Document, exclude: Set[str] | None = None) -> dict[str, object]:
     """The fields of a document that differ from their defaults, as JSON-ready data."""
     return document.model_dump(
-        mode="json", by_alias=True, exclude=exclude, exclude_defaults=True, exclude_none=True
+        mode="json", by_alias=True, exclude=set(exclude or ()), exclude_defaults=True, exclude_none=True
     )
 
 
@@ -82,7 +74,7 @@ def stage_images(spec: ToxicityModelSpec, defaults: Images) -> Images:
     )
 
 
-def source_content(source: Document, exclude: set[str] | None = None) -> dict[str, object]:
+def source_content(source: Document, exclude: Set[str] | None = None) -> dict[str, object]:
     """The content of a data set or base model; the Secret that opens a source does not change what it holds."""
     found = content(source, exclude)
     return {
@@ -104,8 +96,10 @@ def base_model_fingerprint(spec: ToxicityModelSpec) -> str:
 
 
 def _job_stage(model: Model, component: str, spec: Document, inputs: Mapping[str, object]) -> JobStage:
-    result = fingerprint({**inputs, "spec": content(spec, PLACEMENT)})
-    attempt = fingerprint({"result": result, "placement": content(spec, set(type(spec).model_fields) - PLACEMENT)})
+    result = fingerprint({**inputs, "spec": content(spec, WITHOUT_INFLUENCE)})
+    attempt = fingerprint(
+        {"result": result, "placement": content(spec, type(spec).model_fields.keys() - WITHOUT_INFLUENCE)}
+    )
     return JobStage(component, result, names.job_name(model.name, component, attempt))
 
 

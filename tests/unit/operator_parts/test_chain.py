@@ -92,6 +92,23 @@ def test_secret_of_the_hub_does_not_count() -> None:
     assert chain(hub) != chain(hub.with_spec("baseModel.huggingFace.revision", "v2"))
 
 
+@pytest.mark.parametrize(
+    ("source", "changes"),
+    [
+        ({"huggingFace": {"repo": "a/b"}}, {"revision": "v2", "file": "a.csv", "repo": "a/c"}),
+        ({"kaggle": {"dataset": "a/b", "file": "c.csv"}}, {"dataset": "a/c", "file": "d.csv"}),
+    ],
+)
+def test_secret_of_a_data_set_does_not_count_and_what_names_its_rows_does(
+    source: dict[str, dict[str, str]], changes: dict[str, str]
+) -> None:
+    (kind,) = source
+    remote = a_model().with_spec("dataset", source)
+    assert chain(remote) == chain(remote.with_spec(f"dataset.{kind}.secretName", "token"))
+    for field, value in changes.items():
+        assert chain(remote) != chain(remote.with_spec(f"dataset.{kind}.{field}", value))
+
+
 def test_stage_that_is_switched_off_leaves_the_chain() -> None:
     off = chain(a_model().with_spec("quantization.method", "none").with_spec("loadTest.enabled", False))
     assert (off.quantize, off.loadtest, off.model_stage) == (None, None, off.train)

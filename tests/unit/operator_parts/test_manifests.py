@@ -28,6 +28,7 @@ from toxicity_operator.manifests.rbac import build_loadtest_access
 from toxicity_operator.manifests.serving import build_deployment, build_service
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
+from toxicity_training.download import build_parser
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
@@ -83,6 +84,16 @@ CASES: dict[str, Callable[[], Any]] = {
     "training-job-gpu": lambda: train(a_gpu_model()),
     "training-job-configmap": lambda: train(
         a_model().with_spec("dataset", {"configMap": {"name": "comments", "key": "comments.csv"}})
+    ),
+    "training-job-hub": lambda: train(
+        a_model()
+        .with_spec("dataset", {"huggingFace": {"repo": "owner/comments", "revision": "v2"}})
+        .with_spec("baseModel", {"huggingFace": {"repo": "owner/name"}})
+    ),
+    "training-job-kaggle": lambda: train(
+        a_model().with_spec(
+            "dataset", {"kaggle": {"dataset": "owner/name", "file": "data/c.csv", "secretName": "kaggle"}}
+        )
     ),
     "quantization-job": lambda: quantize(a_model()),
     "quantization-job-gpu": lambda: quantize(a_gpu_model()),
@@ -155,6 +166,34 @@ def test_stage_can_read_the_configuration_it_is_given(case: str, kind: Any) -> N
     (container,) = PODS[case]()["spec"]["template"]["spec"]["containers"]
     environment = {item["name"]: item["value"] for item in container["env"]}
     assert parse_stage_config(kind, environment).model == "ru-toxicity"
+
+
+@pytest.mark.parametrize(
+    ("case", "container", "name"),
+    [
+        ("training-job-hub", "dataset", "dataset.csv"),
+        ("training-job-kaggle", "dataset", "c.csv"),
+        ("training-job-hub", "base-model", None),
+        ("training-job-gpu", "base-model", None),
+    ],
+)
+def test_download_understands_its_arguments_and_writes_where_the_training_reads(
+    case: str, container: str, name: str | None
+) -> None:
+    pod = PODS[case]()["spec"]["template"]["spec"]
+    (download,) = (item for item in pod["initContainers"] if item["name"] == container)
+    options = build_parser().parse_args(download["args"])
+    environment = {item["name"]: item["value"] for item in pod["containers"][0]["env"]}
+    training = parse_stage_config(TrainingConfig, environment)
+    wanted = training.base_model_path if name is None else training.dataset_path
+    assert options.target / (name or "") == wanted and vars(options).get("save_as") == name
+
+
+def test_bad_input_of_any_container_of_a_stage_is_never_retried() -> None:
+    for case in PODS:
+        if "job" in case:
+            rules = PODS[case]()["spec"]["podFailurePolicy"]["rules"]
+            assert {"operator": "In", "values": [42]} in [rule.get("onExitCodes") for rule in rules], case
 
 
 def test_served_folder_is_the_one_the_quantization_writes() -> None:

@@ -77,6 +77,22 @@ def test_failed_init_container_is_named_with_the_end_of_its_log() -> None:
     assert len(job.message) < 1000
 
 
+POLICY = {"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": "Container dataset failed"}
+
+
+@pytest.mark.parametrize("container", ["dataset", "base-model"])
+def test_source_that_was_refused_is_told_in_the_words_of_the_download(container: str) -> None:
+    sentence = "spec.dataset.kaggle: there is no data set a/b, or it has no file 'c.csv'; correct dataset or file"
+    done = ended("tools", 0, reason="Completed")
+    job = read(a_job(POLICY), a_pod(1, initContainerStatuses=[done, ended(container, 42, f"{sentence}\n")]))
+    assert (job.outcome, job.reason, job.message) == ("Failed", "SourceUnusable", sentence)
+
+
+def test_refusal_of_the_stage_itself_is_not_taken_for_one_of_its_sources() -> None:
+    job = read(a_job(POLICY), a_pod(1, containerStatuses=[ended("train", 42, "no document")]))
+    assert (job.reason, "container train" in job.message) == ("JobFailed", True)
+
+
 def test_deadline_is_told_by_the_job_since_its_pods_are_gone() -> None:
     assert (read(a_job(DEADLINE)).reason, read(a_job(DEADLINE)).message) == (
         "DeadlineExceeded",

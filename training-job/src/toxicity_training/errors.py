@@ -15,6 +15,10 @@ class InputError(ValueError):
         self.reason = reason
 
 
+class DownloadError(RuntimeError):
+    """A download that failed although nothing is known to be wrong with the input: another attempt may succeed."""
+
+
 class DatasetError(InputError):
     """The data set cannot be used as it is."""
 

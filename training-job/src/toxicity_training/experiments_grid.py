@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from toxicity_api.base import Document
-from toxicity_api.spec import NonEmpty, Score, Split, TrainingSpec
+from toxicity_api.spec import WITHOUT_INFLUENCE, NonEmpty, Score, Split, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_training.errors import InputError
 
@@ -25,15 +25,6 @@ DEFAULT_BASE_MODEL = ""
 """The name under which the base model of all runs without one is given."""
 
 FINGERPRINT_LENGTH = 12
-NO_CONTENT = {
-    "resources",
-    "node_selector",
-    "tolerations",
-    "backoff_limit",
-    "active_deadline_seconds",
-    "checkpoint_steps",
-}
-"""Fields of spec.training that do not change a result (the operator's chain leaves out the same ones)."""
 
 
 class GridError(InputError):
@@ -176,7 +167,7 @@ def fingerprint(config: TrainingConfig, dataset_digest: str, base_model_digest: 
         "split": config.split.to_wire(),
         "baseModel": base_model_digest,
         "training": config.training.model_dump(
-            mode="json", by_alias=True, exclude=NO_CONTENT, exclude_defaults=True, exclude_none=True
+            mode="json", by_alias=True, exclude=set(WITHOUT_INFLUENCE), exclude_defaults=True, exclude_none=True
         ),
     }
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)

@@ -29,6 +29,7 @@ from toxicity_training.data import (
     split_examples,
 )
 from toxicity_training.errors import InputError, ModelError
+from toxicity_training.experiments_table import ExperimentsReport
 from toxicity_training.tables import figure, markdown_table, write_report
 
 WIDTH = 100
@@ -57,12 +58,13 @@ def main(arguments: list[str] | None = None) -> int:
     """0, or EXIT_INVALID_INPUT with a sentence when the stage or the data set cannot be used."""
     options = _parser().parse_args(arguments)
     try:
-        report = compare(options.stage, _full(options))
+        stage = options.stage or best_stage(options.experiments)
+        report = compare(stage, _full(options))
     except InputError as error:
         print(f"quality: {error}", file=sys.stderr)
         return EXIT_INVALID_INPUT
     table = render_quality(report)
-    write_report(report, table, options.output or options.stage.resolve().with_name(f"{report.stage}.quality.md"))
+    write_report(report, table, options.output or stage.resolve().with_name(f"{report.stage}.quality.md"))
     print(table, end="", flush=True)
     return 0
 
@@ -72,7 +74,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="toxicity_training.quality",
         description="Compares a trained model with TF-IDF and logistic regression.",
     )
-    parser.add_argument("--stage", type=Path, required=True, help="folder of a succeeded training stage")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--stage", type=Path, help="folder of a succeeded training stage")
+    which.add_argument(
+        "--experiments",
+        type=Path,
+        help="JSON that toxicity_training.experiments wrote in its work folder: its best run",
+    )
     parser.add_argument(
         "--dataset", type=Path, help="the stage's whole data set, when maxSamples drew a part of it"
     )
@@ -85,6 +93,18 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, help="the table as FILE.md, with FILE.json beside it; unset: beside the stage"
     )
     return parser
+
+
+def best_stage(experiments: Path) -> Path:
+    """The stage folder of the run with the best toxic F1. Raises ModelError when there is none, or no such file."""
+    try:
+        report = ExperimentsReport.model_validate_json(experiments.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ModelError("NoExperiments", f"{experiments} is no report of experiments: {error}") from error
+    done = [(run.figures.metrics.f1, run.fingerprint) for run in report.runs if run.figures]
+    if not done:
+        raise ModelError("NoExperiments", f"{experiments}: no run has succeeded; run the experiments again")
+    return experiments.parent / f"train-{max(done)[1]}"
 
 
 def _full(options: argparse.Namespace) -> list[Example] | None:

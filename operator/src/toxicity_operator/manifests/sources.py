@@ -65,15 +65,10 @@ def dataset_source(spec: ToxicityModelSpec, artifacts: Manifest, training_image:
     if dataset.image:
         copy = _copy_container("dataset", dataset.image, target, artifacts)
         return Source(target / PurePosixPath(dataset.image.path).name, init_containers=[copy])
-    remote = dataset.hugging_face or dataset.kaggle
-    if remote:
-        name = PurePosixPath(remote.file).name if remote.file else DOWNLOADED_NAME
-        arguments = [*_dataset_arguments(remote), f"--target={target}", f"--save-as={name}"]
-        keys = KAGGLE_KEYS if dataset.kaggle else HUB_KEYS
-        download = _download_container(
-            "dataset", training_image, arguments, _secret_env(remote.secret_name, keys), artifacts
-        )
-        return Source(target / name, init_containers=[download])
+    if dataset.hugging_face:
+        return _from_hub(dataset.hugging_face, target, artifacts, training_image)
+    if dataset.kaggle:
+        return _from_kaggle(dataset.kaggle, target, artifacts, training_image)
     raise ValueError("dataset has no source")
 
 
@@ -122,11 +117,25 @@ def _copy_container(name: str, source: ImageFile, target: Path, artifacts: Manif
     )
 
 
-def _dataset_arguments(source: HubFile | KaggleFile) -> list[str]:
-    if isinstance(source, KaggleFile):
-        return ["dataset-kaggle", f"--dataset={source.dataset}", f"--file={source.file}"]
+def _from_hub(source: HubFile, target: Path, artifacts: Manifest, image: str) -> Source:
+    name = PurePosixPath(source.file).name if source.file else DOWNLOADED_NAME
     file = [f"--file={source.file}"] if source.file else []
-    return ["dataset-hub", f"--repo={source.repo}", f"--revision={source.revision}", *file]
+    what = [f"--repo={source.repo}", f"--revision={source.revision}", *file]
+    arguments = ["dataset-hub", *what, f"--target={target}", f"--save-as={name}"]
+    secret = _secret_env(source.secret_name, HUB_KEYS)
+    return Source(
+        target / name, init_containers=[_download_container("dataset", image, arguments, secret, artifacts)]
+    )
+
+
+def _from_kaggle(source: KaggleFile, target: Path, artifacts: Manifest, image: str) -> Source:
+    name = PurePosixPath(source.file).name
+    what = [f"--dataset={source.dataset}", f"--file={source.file}"]
+    arguments = ["dataset-kaggle", *what, f"--target={target}", f"--save-as={name}"]
+    secret = _secret_env(source.secret_name, KAGGLE_KEYS)
+    return Source(
+        target / name, init_containers=[_download_container("dataset", image, arguments, secret, artifacts)]
+    )
 
 
 def _secret_env(secret_name: str | None, keys: Sequence[str]) -> list[Manifest]:

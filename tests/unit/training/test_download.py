@@ -1,0 +1,283 @@
+"""The download container's program, run as a process against stand-ins of the hub and of Kaggle."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from file_hosts import COMMIT, Files, Hub, Kaggle, basic, serving, zip_of
+from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT
+
+CSV = b"comment,toxic\n" + "привет,0\n".encode() * 400
+MODEL = {
+    "config.json": b"{}",
+    "model.safetensors": bytes(range(256)) * 20,
+    "tokenizer/tokenizer.json": b'{"a": 1}',
+    "README.md": b"# no part of the model",
+    "pytorch_model.bin": b"no part either",
+}
+
+
+@dataclass
+class Program:
+    """`python -m toxicity_training.download` with a volume, and nothing of this machine's environment."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    @property
+    def target(self) -> Path:
+        return self.folder / "volume" / "target-1"
+
+    @property
+    def sentence(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8")
+
+    def run(self, *arguments: str, **environment: str) -> int:
+        """The exit code; a traceback fails the test, whatever the code."""
+        log = f"--termination-log={self.folder / 'log'}"
+        done = subprocess.run(
+            [sys.executable, "-m", "toxicity_training.download", *arguments, f"--target={self.target}", log],
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == 0 or self.sentence in done.stderr
+        return done.returncode
+
+    def left_behind(self) -> list[str]:
+        """Every file of the volume."""
+        volume = self.target.parent
+        return sorted(str(path.relative_to(volume)) for path in volume.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def files() -> Files:
+    return Files(
+        datasets={
+            "owner/one": {"README.md": b"", "data/comments.csv": CSV},
+            "owner/two": {"b.csv.gz": gzip.compress(CSV), "a.csv": CSV},
+            "owner/none": {"train.parquet": b""},
+        },
+        models={"owner/model": MODEL, "owner/bin": {"config.json": b"{}", "pytorch_model.bin": b""}},
+    )
+
+
+def program(folder: Path, **environment: str) -> Program:
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return Program(folder, {**kept, "HOME": str(folder / "home"), **environment})
+
+
+@pytest.fixture
+def hub(files: Files, tmp_path: Path) -> Iterator[Program]:
+    with serving(Hub, files) as address:
+        yield program(tmp_path, HF_ENDPOINT=address)
+
+
+@pytest.fixture
+def kaggle(files: Files, tmp_path: Path) -> Iterator[Program]:
+    with serving(Kaggle, files) as address:
+        yield program(tmp_path, KAGGLE_API_ENDPOINT=address)
+
+
+def from_hub(repo: str, *more: str) -> list[str]:
+    return ["dataset-hub", f"--repo={repo}", "--save-as=c.csv", *more]
+
+
+def from_kaggle(dataset: str, file: str) -> list[str]:
+    return ["dataset-kaggle", f"--dataset={dataset}", f"--file={file}", "--save-as=c.csv"]
+
+
+A_MODEL = ["model", "--repo=owner/model", "--revision=main"]
+
+
+@pytest.mark.parametrize("command", ["model", "dataset-hub", "dataset-kaggle"])
+def test_help_needs_no_client_library(command: str) -> None:
+    check = (
+        "import sys, toxicity_training.download as d\n"
+        "try: d.main([sys.argv[1], '--help'])\n"
+        "except SystemExit: sys.exit(' '.join({'huggingface_hub', 'httpx2'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", check, command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "") and "--target" in done.stdout
+
+
+def test_model_is_its_weights_configuration_and_tokenizer(hub: Program) -> None:
+    assert hub.run(*A_MODEL) == 0
+    assert hub.left_behind() == [
+        "target-1/config.json",
+        "target-1/model.safetensors",
+        "target-1/tokenizer/tokenizer.json",
+    ]
+    assert (hub.target / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
+
+
+def test_model_at_a_commit(hub: Program) -> None:
+    assert hub.run("model", "--repo=owner/model", f"--revision={COMMIT}") == 0
+    assert (hub.target / "config.json").read_bytes() == b"{}"
+
+
+def test_only_csv_file_of_a_repository_is_found(hub: Program) -> None:
+    assert hub.run(*from_hub("owner/one")) == 0
+    assert hub.left_behind() == ["target-1/c.csv"]
+    assert (hub.target / "c.csv").read_bytes() == CSV
+
+
+def test_file_that_is_named_is_taken_as_it_is(hub: Program) -> None:
+    assert hub.run(*from_hub("owner/two", "--file=b.csv.gz")) == 0
+    assert hub.left_behind() == ["target-1/c.csv"]
+    assert gzip.decompress((hub.target / "c.csv").read_bytes()) == CSV
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (from_hub("owner/two"), ["spec.dataset.huggingFace.file", "2 CSV files", "a.csv, b.csv.gz"]),
+        (from_hub("owner/none"), ["spec.dataset.huggingFace.file", "no .csv or .csv.gz"]),
+        (from_hub("owner/two", "--file=c.csv"), ["spec.dataset.huggingFace.file", "'c.csv'", "a.csv, b.csv.gz"]),
+        (from_hub("owner/missing"), ["spec.dataset.huggingFace.repo", "owner/missing", "secretName"]),
+        (from_hub("owner/one", "--revision=v9"), ["spec.dataset.huggingFace.revision", "'v9'"]),
+        (from_hub("owner/a--b"), ["spec.dataset.huggingFace.repo", "owner/name"]),
+        (["model", "--repo=owner/missing"], ["spec.baseModel.huggingFace.repo", "owner/missing", "secretName"]),
+        (["model", "--repo=owner/model", "--revision=v9"], ["spec.baseModel.huggingFace.revision", "'v9'"]),
+        (["model", "--repo=owner/bin"], ["spec.baseModel.huggingFace.repo", ".safetensors"]),
+    ],
+)
+def test_what_the_hub_does_not_have_is_never_retried(hub: Program, arguments: list[str], words: list[str]) -> None:
+    assert hub.run(*arguments) == EXIT_INVALID_INPUT
+    assert [word for word in words if word not in hub.sentence] == []
+    assert "\n" not in hub.sentence and hub.left_behind() == []
+
+
+@pytest.mark.parametrize("arguments", [A_MODEL, from_hub("owner/one")])
+def test_gated_repository_says_what_to_accept_and_to_set(hub: Program, files: Files, arguments: list[str]) -> None:
+    files.gated = True
+    assert hub.run(*arguments) == EXIT_INVALID_INPUT
+    assert "is gated" in hub.sentence and "secretName" in hub.sentence
+    assert hub.left_behind() == []
+
+
+def test_token_of_the_secret_is_sent_with_every_request_for_the_repository(hub: Program, files: Files) -> None:
+    files.token = "hf_secret"
+    assert hub.run(*A_MODEL, HF_TOKEN="hf_secret") == 0
+    callers = {caller for _, path, caller in files.requests if "owner/model" in path}
+    assert callers == {"Bearer hf_secret"}
+
+
+def test_wrong_token_is_told_from_none(hub: Program, files: Files) -> None:
+    files.token = "hf_secret"
+    assert hub.run(*from_hub("owner/one"), HF_TOKEN="hf_other") == EXIT_INVALID_INPUT
+    assert "into the Secret of spec.dataset.huggingFace.secretName" in hub.sentence
+    assert hub.run(*from_hub("owner/one")) == EXIT_INVALID_INPUT
+    assert "set spec.dataset.huggingFace.secretName" in hub.sentence
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, EXIT_INVALID_INPUT), (403, EXIT_INVALID_INPUT), (500, EXIT_FAILED)]
+)
+def test_refusal_is_final_and_an_error_of_the_hub_is_not(
+    hub: Program, files: Files, status: int, code: int
+) -> None:
+    files.status = status
+    assert hub.run(*A_MODEL) == code
+    assert "spec.baseModel.huggingFace" in hub.sentence and hub.left_behind() == []
+
+
+@pytest.mark.parametrize("arguments", [A_MODEL, from_hub("owner/one")])
+def test_half_a_file_leaves_no_target(hub: Program, files: Files, arguments: list[str]) -> None:
+    files.cut = True
+    assert hub.run(*arguments) == EXIT_FAILED
+    assert ".huggingFace: cannot download owner/" in hub.sentence
+    assert list(hub.target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [A_MODEL, from_hub("owner/one"), from_kaggle("owner/one", "a.csv")])
+def test_unreachable_host_is_worth_a_retry(tmp_path: Path, arguments: list[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        cut_off = program(tmp_path, HF_ENDPOINT=address, KAGGLE_API_ENDPOINT=address)
+        assert cut_off.run(*arguments) == EXIT_FAILED
+    assert address in cut_off.sentence and "cluster's way" in cut_off.sentence
+
+
+def test_what_is_there_is_not_downloaded_again(hub: Program, files: Files) -> None:
+    hub.target.mkdir(parents=True)
+    assert hub.run(*A_MODEL) == 0
+    assert (files.requests, list(hub.target.iterdir())) == ([], [])
+
+
+def test_what_a_dead_attempt_left_gives_way_and_other_pods_folders_stay(hub: Program) -> None:
+    own, other = (hub.target.with_name(f"target-1.tmp-{pod}") for pod in (socket.gethostname(), "other-pod"))
+    for folder in (own, other):
+        folder.mkdir(parents=True)
+        (folder / "half").touch()
+    assert hub.run(*from_hub("owner/one")) == 0
+    assert hub.left_behind() == ["target-1.tmp-other-pod/half", "target-1/c.csv"]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_kaggle_file_is_there_as_it_was_uploaded(kaggle: Program, files: Files, zipped: bool) -> None:
+    files.zipped = zipped
+    assert kaggle.run(*from_kaggle("owner/one", "data/comments.csv")) == 0
+    assert kaggle.left_behind() == ["target-1/c.csv"]
+    assert (kaggle.target / "c.csv").read_bytes() == CSV
+
+
+def test_credentials_go_to_kaggle_and_not_to_its_file_store(kaggle: Program, files: Files) -> None:
+    files.token = "me:key"
+    assert kaggle.run(*from_kaggle("owner/two", "a.csv"), KAGGLE_USERNAME="me", KAGGLE_KEY="key") == 0
+    assert files.requests == [
+        ("GET", "/api/v1/datasets/download/owner/two/a.csv", basic("me:key")),
+        ("GET", "/store/owner/two/a.csv", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "file", "credentials", "words"),
+    [
+        ("owner/two", "a.csv", {}, ["set spec.dataset.kaggle.secretName"]),
+        ("owner/two", "a.csv", {"KAGGLE_USERNAME": "me", "KAGGLE_KEY": "no"}, ["Secret of spec.dataset.kaggle"]),
+        ("owner/two", "c.csv", {"KAGGLE_USERNAME": "me", "KAGGLE_KEY": "key"}, ["no file 'c.csv'", "owner/two"]),
+        ("owner/missing", "a.csv", {"KAGGLE_USERNAME": "me", "KAGGLE_KEY": "key"}, ["data set owner/missing"]),
+    ],
+)
+def test_what_kaggle_does_not_give_is_never_retried(
+    kaggle: Program, files: Files, dataset: str, file: str, credentials: dict[str, str], words: list[str]
+) -> None:
+    files.token = "me:key"
+    assert kaggle.run(*from_kaggle(dataset, file), **credentials) == EXIT_INVALID_INPUT
+    assert [word for word in words if word not in kaggle.sentence] == []
+    assert kaggle.left_behind() == []
+
+
+def test_page_that_asks_to_sign_in_is_no_file(kaggle: Program, files: Files) -> None:
+    files.sign_in_page = True
+    assert kaggle.run(*from_kaggle("owner/two", "a.csv")) == EXIT_INVALID_INPUT
+    assert "refused access to owner/two" in kaggle.sentence
+
+
+def test_archive_of_several_files_is_no_data_set(kaggle: Program, files: Files) -> None:
+    files.datasets["owner/two"]["all.zip"] = zip_of("a.csv", CSV, CSV)
+    assert kaggle.run(*from_kaggle("owner/two", "all.zip")) == EXIT_INVALID_INPUT
+    assert "archive of 2 files" in kaggle.sentence
+
+
+@pytest.mark.parametrize("behaviour", ["cut", "damaged", "down"])
+def test_half_a_file_of_kaggle_leaves_no_target(kaggle: Program, files: Files, behaviour: str) -> None:
+    files.cut, files.status = behaviour == "cut", 503 if behaviour == "down" else None
+    archive = zip_of("a.csv", CSV)
+    files.datasets["owner/two"]["a.csv"] = archive.replace(archive[45:50], b"?????")
+    assert kaggle.run(*from_kaggle("owner/two", "a.csv")) == EXIT_FAILED
+    assert "spec.dataset.kaggle: cannot download a.csv" in kaggle.sentence
+    assert list(kaggle.target.parent.iterdir()) == []

@@ -1,0 +1,119 @@
+"""Brings a base model or a data set to the model's volume: `python -m toxicity_training.download`, an init container.
+
+A folder appears under its final name only when it is whole, and one that is there is not made again. An expected
+failure leaves one sentence in the termination message; the exit code says whether a retry may help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from toxicity_training.artifacts import TERMINATION_LOG, exit_code
+from toxicity_training.errors import DownloadError, InputError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Downloads what the arguments name and returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars are no log lines
+    if options.target.is_dir():
+        print(f"download: {options.target} is there already", flush=True)
+        return 0
+    try:
+        with work_folder(options.target) as work:
+            publish(options.fetch(options, work), options.target)
+    except (InputError, DownloadError) as error:
+        options.termination_log.write_text(str(error), encoding="utf-8")
+        print(f"download: {error}", file=sys.stderr, flush=True)
+        return exit_code(error)
+    print(f"download: {options.target} is there", flush=True)
+    return 0
+
+
+@contextmanager
+def work_folder(target: Path) -> Iterator[Path]:
+    """A fresh folder beside `target` for as long as the block runs; what a dead attempt of this pod left is removed.
+
+    Other pods' folders stay: two Jobs may fetch the same base model at the same time.
+    """
+    work = target.with_name(f"{target.name}.tmp-{socket.gethostname()}")
+    if work.exists():
+        shutil.rmtree(work)
+    work.mkdir(parents=True)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work)
+
+
+def publish(whole: Path, target: Path) -> None:
+    """Renames `whole` to `target`; when another pod was first, its folder stays, since it holds the same."""
+    try:
+        os.rename(whole, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def _fetch_model(options: argparse.Namespace, work: Path) -> Path:
+    from toxicity_training.hub import MODEL_FIELD, Repository, download_model
+
+    return download_model(Repository(options.repo, options.revision, MODEL_FIELD), work / "whole")
+
+
+def _fetch_from_hub(options: argparse.Namespace, work: Path) -> Path:
+    from toxicity_training.hub import DATASET_FIELD, Repository, download_file
+
+    repository = Repository(options.repo, options.revision, DATASET_FIELD)
+    return _folder_of(download_file(repository, options.file, work / "parts"), work, options.save_as)
+
+
+def _fetch_from_kaggle(options: argparse.Namespace, work: Path) -> Path:
+    from toxicity_training.kaggle import download_file
+
+    found = download_file(options.dataset, options.file, work / "parts")
+    return _folder_of(found, work, options.save_as)
+
+
+def _folder_of(file: Path, work: Path, name: str) -> Path:
+    """A folder in `work` that holds nothing but the file, under `name`."""
+    whole = work / "whole"
+    whole.mkdir()
+    os.rename(file, whole / name)
+    return whole
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments that the operator's manifests give."""
+    parser = argparse.ArgumentParser(prog="toxicity_training.download", description=(__doc__ or "").split(":")[0])
+    commands = parser.add_subparsers(required=True, metavar="{model,dataset-hub,dataset-kaggle}")
+    model = commands.add_parser("model", help="a base model from the Hugging Face hub")
+    model.set_defaults(fetch=_fetch_model)
+    hub = commands.add_parser("dataset-hub", help="a CSV file from the Hugging Face hub")
+    hub.add_argument("--file", help="path in the repository; unset means its only .csv or .csv.gz file")
+    hub.set_defaults(fetch=_fetch_from_hub)
+    for command in (model, hub):
+        command.add_argument("--repo", required=True, help="owner/name")
+        command.add_argument("--revision", default="main", help="branch, tag or commit")
+    kaggle = commands.add_parser("dataset-kaggle", help="a CSV file from Kaggle")
+    kaggle.add_argument("--dataset", required=True, help="owner/name")
+    kaggle.add_argument("--file", required=True, help="path in the data set")
+    kaggle.set_defaults(fetch=_fetch_from_kaggle)
+    for command in (hub, kaggle):
+        command.add_argument("--save-as", required=True, help="name of the file in the target folder")
+    for command in (model, hub, kaggle):
+        command.add_argument("--target", type=Path, required=True, help="folder that is made")
+        command.add_argument("--termination-log", type=Path, default=TERMINATION_LOG, help="where a failure goes")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

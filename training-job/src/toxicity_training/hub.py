@@ -1,0 +1,165 @@
+"""Downloads from the Hugging Face hub by its own client, which honours HF_ENDPOINT and HF_TOKEN."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from toxicity_training.errors import DownloadError, InputError
+
+MODEL_FIELD = "spec.baseModel.huggingFace"
+DATASET_FIELD = "spec.dataset.huggingFace"
+MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
+CSV_SUFFIXES = (".csv", ".csv.gz")
+LISTED = 8
+DETAIL_LIMIT = 160
+TRANSIENT = (408, 425, 429)
+"""Statuses below 500 that are no refusal: the same request may be answered later."""
+
+# the first that fits counts: a gated repository is a kind of one that is not found
+REFUSALS: list[tuple[type[Exception], str, str]] = [
+    (
+        GatedRepoError,
+        "AccessDenied",
+        "{field}.repo: {repo} is gated; accept its terms on the hub, then {access}",
+    ),
+    (
+        RepositoryNotFoundError,
+        "RepositoryNotFound",
+        "{field}.repo: {repo} does not exist or is private; correct the name, or {access}",
+    ),
+    (
+        RevisionNotFoundError,
+        "RevisionNotFound",
+        "{field}.revision: {repo} has no branch, tag or commit {revision!r}; set one that it has",
+    ),
+    (
+        RemoteEntryNotFoundError,
+        "FileNotFound",
+        "{field}: {repo} at {revision} lists a file that it does not hold; set another revision",
+    ),
+    (
+        HFValidationError,
+        "RepositoryNotFound",
+        "{field}.repo: {repo} is no name of a repository; write it as owner/name",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository at a revision; `field` is the place in the spec that names it."""
+
+    name: str
+    revision: str
+    field: str
+
+
+def download_model(repository: Repository, folder: Path) -> Path:
+    """The model's weights, configuration and tokenizer in `folder`, which is made.
+
+    Raises InputError when the repository cannot be used as it is named, DownloadError when a retry may help.
+    """
+    with _explained(repository):
+        snapshot_download(
+            repository.name, revision=repository.revision, local_dir=folder, allow_patterns=MODEL_FILES
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(
+            "WeightsMissing",
+            f"{repository.field}.repo: {repository.name} at {repository.revision} holds no .safetensors file;"
+            " name a repository or revision that does",
+        )
+    shutil.rmtree(folder / ".cache")  # the client's notes about what it downloaded
+    return folder
+
+
+def download_file(repository: Repository, file: str | None, folder: Path) -> Path:
+    """One CSV file of a data set, somewhere below `folder`; `file` None means the only one.
+
+    Raises InputError when repository or file cannot be used as they are named, DownloadError when a retry may help.
+    """
+    with _explained(repository):
+        info = HfApi().dataset_info(repository.name, revision=repository.revision)
+        chosen = choose_file([sibling.rfilename for sibling in info.siblings or []], file, repository)
+        # by the commit that was listed, so that both requests speak of the same files
+        return Path(
+            hf_hub_download(repository.name, chosen, repo_type="dataset", revision=info.sha, local_dir=folder)
+        )
+
+
+def choose_file(names: Sequence[str], wanted: str | None, repository: Repository) -> str:
+    """`wanted` if it is among `names`, or the only CSV file. Raises InputError listing the CSV files otherwise."""
+    if wanted in names:
+        return str(wanted)
+    files = sorted(name for name in names if name.lower().endswith(CSV_SUFFIXES))
+    place = f"{repository.field}.file: {repository.name} at {repository.revision}"
+    if not files:
+        raise InputError(
+            "FileNotFound", f"{place} holds no .csv or .csv.gz file; name a repository or revision that does"
+        )
+    if wanted is not None:
+        raise InputError("FileNotFound", f"{place} has no {wanted!r}; set file to one of {_listed(files)}")
+    if len(files) > 1:
+        raise InputError(
+            "AmbiguousFile", f"{place} holds {len(files)} CSV files; set file to one of {_listed(files)}"
+        )
+    return files[0]
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+@contextmanager
+def _explained(repository: Repository) -> Iterator[None]:
+    try:
+        yield
+    except (httpx2.HTTPError, OSError, HFValidationError) as error:
+        # the client hides what the hub answered behind the file that is not in its cache either
+        hidden = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
+        raise _explanation(repository, hidden or error) from error
+
+
+def _explanation(repository: Repository, error: BaseException) -> InputError | DownloadError:
+    words = {
+        "field": repository.field,
+        "repo": repository.name,
+        "revision": repository.revision,
+        "access": _access(repository),
+    }
+    for kind, reason, sentence in REFUSALS:
+        if isinstance(error, kind):
+            return InputError(reason, sentence.format(**words))
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    if 400 <= status < 500 and status not in TRANSIENT:
+        sentence = "{field}.repo: the hub refused access to {repo} (HTTP {status}); {access}"
+        return InputError("AccessDenied", sentence.format(status=status, **words))
+    detail = " ".join(str(error).split())[:DETAIL_LIMIT] or type(error).__name__
+    return DownloadError(
+        f"{repository.field}: cannot download {repository.name} from {constants.ENDPOINT}: {detail};"
+        " check the cluster's way to it, or put the files into a volume or an image"
+    )
+
+
+def _access(repository: Repository) -> str:
+    if os.environ.get("HF_TOKEN"):
+        return f"put the HF_TOKEN of an account that may read it into the Secret of {repository.field}.secretName"
+    return f"set {repository.field}.secretName to a Secret with the HF_TOKEN of an account that may read it"

@@ -1,0 +1,97 @@
+"""Downloads one file of a Kaggle data set over the documented REST interface.
+
+The `kagglehub` package is no use here: it reaches hosts that are fixed in its source, so neither a mirror nor a test
+can stand in for them, and it asks for seven more packages than this one request needs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+import zlib
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx2
+
+from toxicity_training.errors import DownloadError, InputError
+
+FIELD = "spec.dataset.kaggle"
+DEFAULT_ENDPOINT = "https://www.kaggle.com"
+TIMEOUT = httpx2.Timeout(60, connect=15)
+DETAIL_LIMIT = 160
+
+
+def download_file(dataset: str, file: str, folder: Path) -> Path:
+    """The file `file` of data set `dataset` (owner/name), somewhere in `folder`, which is made.
+
+    Raises InputError when data set or file cannot be used as they are named, DownloadError when a retry may help.
+    """
+    folder.mkdir()
+    endpoint = os.environ.get("KAGGLE_API_ENDPOINT", DEFAULT_ENDPOINT).rstrip("/")
+    url = f"{endpoint}/api/v1/datasets/download/{dataset}/{quote(file, safe='')}"
+    try:
+        return _unpacked(_fetch(url, dataset, file, folder / "answer"), file)
+    except (httpx2.HTTPError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        detail = " ".join(str(error).split())[:DETAIL_LIMIT] or type(error).__name__
+        raise DownloadError(
+            f"{FIELD}: cannot download {file} of {dataset} from {endpoint}: {detail};"
+            " check the cluster's way to it, or put the file into a volume or an image"
+        ) from error
+
+
+def _fetch(url: str, dataset: str, file: str, path: Path) -> Path:
+    """The answer as it is. The client sends no credentials along when Kaggle redirects to its file store."""
+    with httpx2.stream("GET", url, auth=_credentials(), follow_redirects=True, timeout=TIMEOUT) as response:
+        _refuse(response, dataset, file)
+        with path.open("wb") as sink:
+            for chunk in response.iter_bytes():
+                sink.write(chunk)
+    return path
+
+
+def _credentials() -> tuple[str, str] | None:
+    user, key = os.environ.get("KAGGLE_USERNAME"), os.environ.get("KAGGLE_KEY")
+    return (user, key) if user and key else None
+
+
+def _refuse(response: httpx2.Response, dataset: str, file: str) -> None:
+    if response.status_code == httpx2.codes.NOT_FOUND:
+        raise InputError(
+            "FileNotFound",
+            f"{FIELD}: there is no data set {dataset}, or it has no file {file!r}; correct dataset or file",
+        )
+    # a page instead of a file is the one that asks a person to sign in
+    is_page = response.headers.get("Content-Type", "").startswith("text/html")
+    if response.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN) or is_page:
+        raise InputError("AccessDenied", f"{FIELD}.dataset: Kaggle refused access to {dataset}; {_access()}")
+    response.raise_for_status()
+
+
+def _access() -> str:
+    if _credentials():
+        return (
+            "correct the name, accept the data set's terms on Kaggle, or put the KAGGLE_USERNAME and KAGGLE_KEY of an"
+            f" account that may read it into the Secret of {FIELD}.secretName"
+        )
+    return (
+        f"correct the name, or set {FIELD}.secretName to a Secret with the KAGGLE_USERNAME and KAGGLE_KEY of an"
+        " account that may read it"
+    )
+
+
+def _unpacked(answer: Path, file: str) -> Path:
+    """The file itself: Kaggle sends a large one as a zip archive that holds nothing else."""
+    if not zipfile.is_zipfile(answer):
+        return answer
+    with zipfile.ZipFile(answer) as archive:
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        if len(members) != 1:
+            raise InputError(
+                "AmbiguousFile", f"{FIELD}.file: {file} is an archive of {len(members)} files; name a CSV file"
+            )
+        unpacked = answer.with_name("unpacked")
+        with archive.open(members[0]) as source, unpacked.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+    return unpacked
