@@ -1,0 +1,45 @@
+"""The host's virtual environments: made of the image's locks, and found again only for the same ones."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from toxicity_cluster.environments import environment_key, run_in_environment, torch_arguments
+from toxicity_cluster.images_base import CPU_INDEX, TorchSource
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (TorchSource("wheels", "", Path("/wheels")), ["--find-links", "/wheels", "torch==2.13.0+cpu"]),
+        (CPU_INDEX, ["--index", "https://download.pytorch.org/whl/cpu", "torch==2.13.0+cpu"]),
+        (TorchSource("pypi", ""), ["torch==2.13.0"]),
+    ],
+)
+def test_torch_comes_from_where_the_images_take_it(source: TorchSource, expected: list[str]) -> None:
+    assert torch_arguments(source) == expected
+
+
+def test_a_changed_lock_is_another_environment(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.txt"
+    lock.write_text("a==1\n")
+    before = environment_key([lock])
+    assert environment_key([lock]) == before
+    lock.write_text("a==2\n")
+    assert environment_key([lock]) != before
+
+
+def test_the_version_of_torch_is_the_images() -> None:
+    dockerfile = Path("images/torch/Dockerfile").read_text()
+    (argument,) = torch_arguments(TorchSource("pypi", ""))
+    assert f"ARG TORCH_VERSION={argument.removeprefix('torch==')}\n" in dockerfile
+
+
+def test_a_command_finds_the_sources_and_its_exit_code_is_passed_on(tmp_path: Path) -> None:
+    script = "import sys, toxicity_api, toxicity_training; sys.exit(len(sys.argv))"
+    command = [sys.executable, "-c", script, "one", "two"]
+    assert run_in_environment(tmp_path, Path.cwd(), command, dict(os.environ)) == 3

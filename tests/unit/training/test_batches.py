@@ -1,0 +1,90 @@
+"""The order of the rows: every row once, like lengths together, the same for the same seed, however it is cut."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from toxicity_api.spec import TrainingSpec
+from toxicity_training.batches import GROUP_BATCHES, GroupedBatches, count_steps, plan_batches
+
+
+def lengths(rows: int, seed: int = 3) -> list[int]:
+    """Many short ones and a long tail, as comments have."""
+    random = Random(seed)
+    return [min(256, round(random.lognormvariate(3.5, 0.8)) + 9) for _ in range(rows)]
+
+
+@pytest.mark.parametrize(("rows", "batch", "accumulation"), [(1, 8, 1), (7, 8, 1), (1000, 8, 1), (1003, 4, 3)])
+def test_every_row_comes_once(rows: int, batch: int, accumulation: int) -> None:
+    batches = plan_batches(lengths(rows), batch, accumulation, 1, 0)
+    assert sorted(index for each in batches for index in each) == list(range(rows))
+    assert all(0 < len(each) <= batch for each in batches)
+    spec = TrainingSpec(batch_size=batch, gradient_accumulation_steps=accumulation)
+    assert count_steps(rows, spec)[0] == -(-len(batches) // accumulation)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_a_step_has_the_same_rows_however_it_is_cut(batch: int) -> None:
+    rows = lengths(500)
+    whole = plan_batches(rows, 8, 1, 7, 2)
+    cut = plan_batches(rows, batch, 8 // batch, 7, 2)
+    flat = [index for each in cut for index in each]
+    assert flat == [index for each in whole for index in each]
+
+
+def test_the_seed_and_the_epoch_decide_the_order() -> None:
+    rows = lengths(300)
+    assert plan_batches(rows, 8, 1, 1, 0) == plan_batches(rows, 8, 1, 1, 0)
+    assert plan_batches(rows, 8, 1, 1, 0) != plan_batches(rows, 8, 1, 1, 1)
+    assert plan_batches(rows, 8, 1, 1, 0) != plan_batches(rows, 8, 1, 2, 0)
+
+
+def test_the_longest_row_comes_first_so_that_memory_runs_out_at_once() -> None:
+    rows = lengths(1000)
+    assert max(rows) == max(rows[index] for index in plan_batches(rows, 8, 1, 5, 0)[0])
+
+
+def test_padding_is_a_small_part_where_random_batches_waste_much() -> None:
+    rows = lengths(8 * GROUP_BATCHES * 2)
+    grouped = plan_batches(rows, 8, 1, 1, 0)
+    mixed = [list(range(start, start + 8)) for start in range(0, len(rows), 8)]
+    columns = [
+        sum(len(batch) * max(rows[index] for index in batch) for batch in batches) for batches in (grouped, mixed)
+    ]
+    assert columns[0] < 1.1 * sum(rows)
+    assert columns[1] > 1.5 * sum(rows)
+
+
+def test_steps_are_not_sorted_by_length() -> None:
+    rows = lengths(1000)
+    longest = [max(rows[index] for index in batch) for batch in plan_batches(rows, 8, 1, 1, 0)]
+    rises = sum(later > earlier for earlier, later in zip(longest, longest[1:], strict=False))
+    assert len(longest) / 3 < rises < len(longest) * 2 / 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "fields", "processes", "expected"),
+    [
+        (84, {"batch_size": 8}, 1, (11, 11)),
+        (84, {"batch_size": 8, "epochs": 2.5}, 1, (11, 28)),
+        (84, {"batch_size": 3, "gradient_accumulation_steps": 4}, 1, (7, 7)),
+        (112, {"batch_size": 4}, 2, (14, 14)),
+        (3, {"batch_size": 8}, 1, (1, 1)),
+    ],
+)
+def test_steps_are_counted_as_the_trainer_counts_them(
+    rows: int, fields: dict[str, float], processes: int, expected: tuple[int, int]
+) -> None:
+    assert count_steps(rows, TrainingSpec(**fields), processes) == expected
+
+
+def test_the_sampler_follows_its_epoch() -> None:
+    rows = [{"input_ids": [1] * length, "targets": [1]} for length in lengths(100)]
+    batches = GroupedBatches(rows, TrainingSpec(batch_size=8, seed=4))
+    first = list(batches)
+    assert first == list(batches) == plan_batches([len(row["input_ids"]) for row in rows], 8, 1, 4, 0)
+    assert len(batches) == len(first)
+    batches.set_epoch(1)
+    assert list(batches) != first
