@@ -39,7 +39,7 @@ def main() -> int:
     adapted, pad_id = add_lora(model, spec), pad_id_of(tokenizer)
     print(f"{len(rows)} rows, batch {spec.batch_size}, at most {spec.max_input_tokens} tokens, {ROUNDS} rounds")
     report("batches", measure_batches(adapted, rows, pad_id, spec, options.steps))
-    report("engines", measure_engines(adapted, tokenizer, rows[: options.steps * spec.batch_size], pad_id, spec))
+    report("engines", measure_engines(adapted, rows[: options.steps * spec.batch_size], pad_id, spec))
     return 0
 
 
@@ -70,16 +70,14 @@ def measure_batches(
     return rates(timed, len(order))
 
 
-def measure_engines(
-    model: Any, tokenizer: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec
-) -> dict[str, list[float]]:
+def measure_engines(model: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec) -> dict[str, list[float]]:
     """Samples per second of whole trainings over the same rows."""
 
     def run(name: str) -> None:
         with tempfile.TemporaryDirectory() as checkpoints:
             forget_accelerator()
             chosen = spec.model_copy(update={"engine": name})
-            engine(chosen)(model, tokenizer, rows, pad_id, chosen, Path(checkpoints), lambda line: None)
+            engine(chosen)(model, rows, pad_id, chosen, Path(checkpoints), lambda line: None)
 
     return rates({name: (lambda name=name: run(name)) for name in ("trainer", "loop")}, len(rows))
 

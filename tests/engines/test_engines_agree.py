@@ -33,7 +33,7 @@ def losses(base_model: Path, spec: TrainingSpec, checkpoints: Path) -> list[floa
     set_seed(spec.seed)
     model, tokenizer = load_model(base_model, spec)
     rows = build_rows(tokenizer, make_examples(ROWS), spec)
-    return engine(spec)(add_lora(model, spec), tokenizer, rows, pad_id_of(tokenizer), spec, checkpoints, print)
+    return engine(spec)(add_lora(model, spec), rows, pad_id_of(tokenizer), spec, checkpoints, print)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -60,7 +61,7 @@ def test_padding_is_a_small_part_where_random_batches_waste_much() -> None:
 def test_steps_are_not_sorted_by_length() -> None:
     rows = lengths(1000)
     longest = [max(rows[index] for index in batch) for batch in plan_batches(rows, 8, 1, 1, 0)]
-    rises = sum(later > earlier for earlier, later in zip(longest, longest[1:], strict=False))
+    rises = sum(later > earlier for earlier, later in pairwise(longest))
     assert len(longest) / 3 < rises < len(longest) * 2 / 3
 
 

@@ -49,7 +49,7 @@ def last_checkpoint(root: Path) -> Path | None:
         if (folder / MARK).exists():
             whole.append((int(folder.name.removeprefix(PREFIX)), folder))
         else:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # of several processes each removes it
     return max(whole)[1] if whole else None
 
 

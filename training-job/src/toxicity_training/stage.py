@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from toxicity_api.results import DataFacts, StageResult, TrainingResult
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_training.artifacts import MODEL_FOLDER, open_work_folder, publish, read_result
-from toxicity_training.batches import build_rows
+from toxicity_training.batches import Row, build_rows
 from toxicity_training.checkpoints import checkpoints_folder
 from toxicity_training.data import (
     Example,
@@ -51,6 +52,10 @@ class Trained:
     tokenizer: Any
     losses: list[float]
     trainable_parameters: int
+
+
+Engine = Callable[[Any, Sequence[Row], int, TrainingSpec, Path, Callable[[str], None]], list[float]]
+"""model, rows, padding id, spec, checkpoints' folder, log: the loss of each optimizer step."""
 
 
 def say(message: str) -> None:
@@ -147,7 +152,7 @@ def _train(config: TrainingConfig, prepared: Prepared, work: Path | None) -> tup
     rows = build_rows(tokenizer, prepared.splits.train, spec)
     started = time.monotonic()
     checkpoints = checkpoints_folder(config.output_dir)
-    losses = engine(spec)(adapted, tokenizer, rows, pad_id_of(tokenizer), spec, checkpoints, say)
+    losses = engine(spec)(adapted, rows, pad_id_of(tokenizer), spec, checkpoints, say)
     leave_group()
     say(
         f"trained on {len(rows)} rows in {time.monotonic() - started:.0f} s, mean loss {sum(losses) / len(losses):.4f}"
@@ -159,7 +164,7 @@ def _train(config: TrainingConfig, prepared: Prepared, work: Path | None) -> tup
     return spec, Trained(merged, tokenizer, losses, trainable)
 
 
-def engine(spec: TrainingSpec) -> Any:
+def engine(spec: TrainingSpec) -> Engine:
     """The `train` function of the spec's engine."""
     from toxicity_training import with_loop, with_trainer
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,7 @@ LOSSES = "losses.json"
 
 
 def train(
-    model: Any, tokenizer: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec, checkpoints: Path, say: Any
+    model: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec, checkpoints: Path, say: Callable[[str], None]
 ) -> list[float]:
     """Trains the adapter of `model` in place; the mean loss of each optimizer step, those before a restart included.
 
@@ -129,7 +129,9 @@ def _save(checkpoints: Path, model: Any, optimizer: Any, schedule: Any, losses: 
     remove_older(checkpoints)
 
 
-def _resume(model: Any, optimizer: Any, schedule: Any, checkpoint: Path | None, say: Any) -> list[float]:
+def _resume(
+    model: Any, optimizer: Any, schedule: Any, checkpoint: Path | None, say: Callable[[str], None]
+) -> list[float]:
     """Restores what `_save` wrote; the losses so far, none without a checkpoint."""
     import torch
     from peft import set_peft_model_state_dict

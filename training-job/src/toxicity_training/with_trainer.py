@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from toxicity_training.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_na
 
 
 def train(
-    model: Any, tokenizer: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec, checkpoints: Path, say: Any
+    model: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec, checkpoints: Path, say: Callable[[str], None]
 ) -> list[float]:
     """Trains the adapter of `model` in place; the mean loss of each optimizer step, those before a restart included.
 
@@ -27,7 +27,6 @@ def train(
         args=_arguments(spec, len(rows), checkpoints),
         train_dataset=list(rows),
         data_collator=lambda batch: collate(batch, pad_id),
-        processing_class=tokenizer,
     )
     trainer.batches = GroupedBatches(rows, spec, trainer.args.world_size)
     _replace_callbacks(trainer, say)
@@ -99,7 +98,7 @@ def _trainer_class() -> Any:
     return LabelTrainer
 
 
-def _replace_callbacks(trainer: Any, say: Any) -> None:
+def _replace_callbacks(trainer: Any, say: Callable[[str], None]) -> None:
     """Our progress lines in place of the Trainer's prints, and the mark that makes a checkpoint count."""
     from transformers import PrinterCallback, TrainerCallback
 
