@@ -37,6 +37,9 @@ def test_sample_is_accepted_and_means_the_same_to_the_operator(sample: str, crea
         ("training.epochs", 0, ["spec.training.epochs"]),
         ("training.epochs", "many", ["spec.training.epochs", "number"]),
         ("training.lora.r", 0, ["spec.training.lora.r"]),
+        ("training.engine", "accelerate", ["spec.training.engine", "trainer"]),
+        ("training.maxInputLength", 8, ["spec.training.maxInputLength", "from 16 to 8192, or auto"]),
+        ("training.maxInputLength", "long", ["spec.training.maxInputLength", "from 16 to 8192, or auto"]),
         ("training.promptTemplate", "no place", ["spec.training.promptTemplate"]),
         ("training.resources.limits.memory", "8 Gigs", ["spec.training.resources.limits.memory"]),
         ("dataset.split.test", 0.5, ["spec.dataset.split.test"]),
@@ -88,6 +91,7 @@ def test_longest_name_is_accepted(create: Create) -> None:
         ("dataset", {"huggingFace": {"repo": "a/b", "file": "data/c.csv.gz"}}, False),
         ("dataset", {"kaggle": {"dataset": "a/b", "file": "c.csv", "secretName": "kaggle"}}, False),
         ("training.learningRate", 1e-4, False),
+        ("training.maxInputLength", "auto", False),
         ("loadTest.runId", "2", False),
     ],
 )
