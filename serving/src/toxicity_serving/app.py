@@ -6,25 +6,30 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toxicity_api.stage_config import ServingConfig
+from toxicity_serving import openai_routes, perspective_routes, routes
 from toxicity_serving.engine import Engine
+from toxicity_serving.errors import Envelope, Refusal, add_error_answers, own_envelope
 from toxicity_serving.lifecycle import Service, State, run_lifecycle
 from toxicity_serving.metrics import Metrics, outcome_of
-from toxicity_serving.routes import CLASSIFY_PATH, router
-from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS, ErrorResponse, FieldError
+from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 4 * MAX_TEXTS * MAX_CHARACTERS
 """A full batch of the longest Cyrillic texts in UTF-8 fits twice."""
+
+ENVELOPES: dict[str, Envelope] = {
+    routes.CLASSIFY_PATH: own_envelope,
+    openai_routes.MODERATIONS_PATH: openai_routes.openai_envelope,
+    perspective_routes.ANALYZE_PATH: perspective_routes.google_envelope,
+}
+"""The routes that classify, with the shape of their errors."""
 
 
 def create_app(
@@ -55,39 +60,22 @@ def create_app(
 
     app = FastAPI(title="Toxicity classifier", description=f"Serves {config.model}.", lifespan=lifespan)
     app.state.service = service
-    app.include_router(router)
-    app.add_exception_handler(RequestValidationError, _validation_answer)
-    app.add_exception_handler(HTTPException, _http_answer)
+    for router in (routes.router, openai_routes.router, perspective_routes.router):
+        app.include_router(router)
+    add_error_answers(app, ENVELOPES)
     app.add_middleware(ClassifyMiddleware, metrics=service.metrics)
     return app
 
 
-def _field(location: Sequence[int | str]) -> str:
-    return ".".join(str(part) for part in location if part != "body") or "body"
-
-
-async def _validation_answer(_: Request, error: Exception) -> JSONResponse:
-    """422 with the fields by name and without the input, which may be long and is not ours to repeat."""
-    assert isinstance(error, RequestValidationError)
-    errors = [FieldError(field=_field(item["loc"]), message=item["msg"]) for item in error.errors()]
-    message = "; ".join(f"{item.field}: {item.message}" for item in errors)
-    return JSONResponse(ErrorResponse(message=message, errors=errors).model_dump(), 422)
-
-
-async def _http_answer(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    return JSONResponse(ErrorResponse(message=str(error.detail)).model_dump(), error.status_code, error.headers)
-
-
 class ClassifyMiddleware:
-    """Counts and times POST /v1/classify from outside, so that refused requests count too; refuses huge bodies."""
+    """Counts and times classifying requests from outside, so that refused ones count too; refuses huge bodies."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (scope["type"], scope.get("method"), scope.get("path")) != ("http", "POST", CLASSIFY_PATH):
+        if (scope["type"], scope.get("method")) != ("http", "POST") or scope["path"] not in ENVELOPES:
             await self._app(scope, receive, send)
             return
         status: int | None = None
@@ -114,5 +102,5 @@ def _content_length(scope: Scope) -> int:
 
 
 async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
-    body = ErrorResponse(message=f"the body is larger than {MAX_BODY_BYTES} bytes").model_dump()
-    await JSONResponse(body, 413)(scope, receive, send)
+    refusal = Refusal(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    await ENVELOPES[scope["path"]](refusal)(scope, receive, send)

@@ -9,7 +9,7 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0
 
 
 class Metrics:
-    """What POST /v1/classify did. Other paths (probes, docs) are not counted."""
+    """What the classifying routes did. Other paths (probes, docs) are not counted."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -1,16 +1,13 @@
-"""The HTTP routes: each parses, calls one function and shapes the answer."""
+"""Our own HTTP routes: each parses, calls one function and shapes the answer."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from toxicity_serving.classify import Score
-from toxicity_serving.engine import EngineError, LabelTokenMissing
-from toxicity_serving.lifecycle import Service, Started, State
+from toxicity_serving.lifecycle import State
 from toxicity_serving.schemas import (
     ClassifyRequest,
     ClassifyResponse,
@@ -19,35 +16,20 @@ from toxicity_serving.schemas import (
     Readiness,
     TextScore,
 )
+from toxicity_serving.scoring import ServiceParameter, scores_of, started
 
-REQUEST_SECONDS = 60.0
 CLASSIFY_PATH = "/v1/classify"
 
 router = APIRouter()
 
-
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
-
-
-ServiceParameter = Annotated[Service, Depends(_service)]
 _ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": ErrorResponse} for code in (413, 422, 500, 503)}
-
-
-def _started(service: Service) -> Started:
-    if service.started is None or service.state is State.FAILED:
-        raise HTTPException(503, f"{service.state.value}: {service.reason}")
-    return service.started
 
 
 @router.post(CLASSIFY_PATH, responses=_ERRORS)
 async def classify(body: ClassifyRequest, service: ServiceParameter) -> ClassifyResponse:
     """p(toxic) of one text or of a batch."""
     threshold = service.config.threshold if body.threshold is None else body.threshold
-    scores = await _scores(service, body.batch)
-    service.metrics.texts.inc(len(scores))
-    service.metrics.truncated_texts.inc(sum(score.truncated for score in scores))
+    scores = await scores_of(service, body.batch)
     return ClassifyResponse(
         model=service.config.model,
         threshold=threshold,
@@ -58,25 +40,10 @@ async def classify(body: ClassifyRequest, service: ServiceParameter) -> Classify
     )
 
 
-async def _scores(service: Service, texts: list[str]) -> list[Score]:
-    """The scores, or the HTTP error that a caller of the service should see."""
-    classifier = _started(service).classifier
-    try:
-        async with asyncio.timeout(REQUEST_SECONDS):
-            return await classifier.scores(texts)
-    except TimeoutError as error:
-        raise HTTPException(503, f"no answer within {REQUEST_SECONDS:.0f} s; the service is overloaded") from error
-    except LabelTokenMissing as error:
-        service.metrics.label_token_misses.inc()
-        raise HTTPException(500, "the model gave no probability for a label token") from error
-    except EngineError as error:
-        raise HTTPException(503, "the engine has died; the service restarts") from error
-
-
 @router.get("/v1/model")
 async def model_card(service: ServiceParameter) -> ModelCard:
     """What is served."""
-    config, loaded = service.config, _started(service).loaded
+    config, loaded = service.config, started(service).loaded
     return ModelCard(
         model=config.model,
         base_model=config.base_model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from toxicity_api.base import Document
 from toxicity_api.results import Metrics
@@ -19,7 +20,7 @@ MAX_CHARACTERS = 20_000
 
 def _not_blank(text: str) -> str:
     if not text.strip():
-        raise ValueError("the text is empty")
+        raise PydanticCustomError("empty_text", "the text is empty")
     return text
 
 
@@ -34,7 +35,11 @@ Text = Annotated[
 class ClassifyRequest(BaseModel):
     """One text or a batch of them, and optionally another threshold than the model's own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"texts": ["спасибо за рецепт", "ты тупой урод"], "threshold": 0.8}]},
+    )
 
     text: Text | None = Field(None, description="one text; excludes texts")
     texts: list[Text] | None = Field(

@@ -134,10 +134,9 @@ def test_card_tells_what_is_served(client: httpx.Client) -> None:
     assert expected.items() <= card.items()
 
 
-def test_openapi_documents_the_route(client: httpx.Client) -> None:
+def test_openapi_documents_the_route_with_an_example(client: httpx.Client) -> None:
     assert client.get("/docs").status_code == 200
-    assert set(client.get("/openapi.json").json()["paths"]["/v1/classify"]["post"]["responses"]) >= {
-        "200",
-        "422",
-        "503",
-    }
+    document = client.get("/openapi.json").json()
+    assert set(document["paths"]["/v1/classify"]["post"]["responses"]) >= {"200", "422", "503"}
+    [example] = document["components"]["schemas"]["ClassifyRequest"]["examples"]
+    assert client.post("/v1/classify", json=example).status_code == 200

@@ -1,0 +1,85 @@
+"""Refusals: what is wrong with a request, told in the error shape of the route that it was sent to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from toxicity_serving.schemas import ErrorResponse, FieldError
+
+JSON_INVALID = "json_invalid"
+"""pydantic's name of the error of a body that is no JSON."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One wrong part of a request; `kind` is pydantic's name of the error, `location` begins inside the body."""
+
+    location: tuple[int | str, ...]
+    kind: str
+    message: str
+    context: Mapping[str, Any]
+
+    @property
+    def field(self) -> str:
+        """The wrong part as `texts.0`; the whole is `body`."""
+        return ".".join(map(str, self.location)) or "body"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request gets no scores. `faults` is empty when the body was not the reason."""
+
+    status: int
+    message: str
+    faults: Sequence[Fault] = field(default=())
+
+
+Envelope = Callable[[Refusal], JSONResponse]
+"""Puts a refusal into the shape that the clients of a route know."""
+
+
+def own_envelope(refusal: Refusal) -> JSONResponse:
+    """The shape of every route that has no other: ErrorResponse."""
+    errors = [FieldError(field=fault.field, message=fault.message) for fault in refusal.faults]
+    return JSONResponse(ErrorResponse(message=refusal.message, errors=errors).model_dump(), refusal.status)
+
+
+def add_error_answers(app: FastAPI, envelopes: Mapping[str, Envelope]) -> None:
+    """Answers wrong bodies and HTTP errors; `envelopes` are by path."""
+
+    def envelope_of(request: Request) -> Envelope:
+        return envelopes.get(request.scope["path"], own_envelope)
+
+    async def answer_invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return envelope_of(request)(_refusal(error))
+
+    async def answer_http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        answer = envelope_of(request)(Refusal(error.status_code, str(error.detail)))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    app.add_exception_handler(RequestValidationError, answer_invalid)
+    app.add_exception_handler(HTTPException, answer_http)
+
+
+def _refusal(error: RequestValidationError) -> Refusal:
+    """422 with the fields by name and without the input, which may be long and is not ours to repeat."""
+    faults = [
+        Fault(_location(item["loc"], item["type"]), item["type"], item["msg"], item.get("ctx", {}))
+        for item in error.errors()
+    ]
+    return Refusal(422, "; ".join(f"{fault.field}: {fault.message}" for fault in faults), faults)
+
+
+def _location(location: Sequence[int | str], kind: str) -> tuple[int | str, ...]:
+    """Without the leading "body", and without the offset at which JSON ends to be JSON."""
+    return () if kind == JSON_INVALID else tuple(location[1:])

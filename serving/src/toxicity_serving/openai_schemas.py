@@ -1,0 +1,140 @@
+"""Bodies of POST /v1/moderations as OpenAI's clients send and read them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS, Text
+
+Category = Literal[
+    "harassment",
+    "harassment/threatening",
+    "hate",
+    "hate/threatening",
+    "illicit",
+    "illicit/violent",
+    "self-harm",
+    "self-harm/instructions",
+    "self-harm/intent",
+    "sexual",
+    "sexual/minors",
+    "violence",
+    "violence/graphic",
+]
+CATEGORIES: tuple[Category, ...] = get_args(Category)
+SCORED: Category = "harassment"
+"""The one category that the toxicity score is told as; the model knows nothing of the others."""
+
+FORM_MARK = "<"
+"""Begins the names of the three forms of `input`, which pydantic puts into the location of an error."""
+_STRING, _STRINGS, _PARTS = "<string>", "<strings>", "<parts>"
+
+
+def _refuse_images(kind: object) -> object:
+    if kind == "image_url":
+        raise PydanticCustomError("image_not_supported", "images are not supported; this model classifies text")
+    return kind
+
+
+class TextPart(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Annotated[Literal["text"], BeforeValidator(_refuse_images)] = Field(description="`text`; no images")
+    text: Text
+
+
+def _short_enough(parts: list[TextPart]) -> list[TextPart]:
+    if sum(len(part.text) + 1 for part in parts) > MAX_CHARACTERS + 1:
+        raise PydanticCustomError(
+            "string_too_long", "the parts are one text of at most {limit} characters", {"limit": MAX_CHARACTERS}
+        )
+    return parts
+
+
+def _form(value: object) -> str | None:
+    """Which form of `input` this is, so that an error speaks of that form only."""
+    if isinstance(value, list):
+        return _PARTS if value and isinstance(value[0], dict | TextPart) else _STRINGS
+    return _STRING if isinstance(value, str) else None
+
+
+_Several = Field(min_length=1, max_length=MAX_TEXTS)
+ModerationInput = Annotated[
+    Annotated[Text, Tag(_STRING)]
+    | Annotated[list[Text], _Several, Tag(_STRINGS)]
+    | Annotated[list[TextPart], _Several, AfterValidator(_short_enough), Tag(_PARTS)],
+    Discriminator(
+        _form,
+        custom_error_type="invalid_type",
+        custom_error_message="expected a string, an array of strings or an array of text parts",
+    ),
+]
+
+
+class ModerationRequest(BaseModel):
+    """One text, an array of texts, or the text parts of one text."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"input": ["спасибо за рецепт", "ты тупой урод"]}]},
+    )
+
+    input: ModerationInput = Field(description="what to classify; parts are joined by line feeds to one text")
+    model: str | None = Field(
+        None, max_length=200, description="repeated in the answer and otherwise without effect"
+    )
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts in order; parts make one."""
+        if isinstance(self.input, str):
+            return [self.input]
+        parts = [item.text for item in self.input if isinstance(item, TextPart)]
+        return ["\n".join(parts)] if parts else [item for item in self.input if isinstance(item, str)]
+
+
+class ModerationResult(BaseModel):
+    flagged: bool = Field(description="whether the score reaches the model's threshold")
+    categories: dict[Category, bool] = Field(description="`harassment` is `flagged`; all others are false")
+    category_scores: dict[Category, float] = Field(
+        description="`harassment` is p(toxic); all others are 0, which says nothing about the text"
+    )
+    category_applied_input_types: dict[Category, list[Literal["text"]]] = Field(
+        description="[text] for `harassment`; empty for the others, which were not looked at"
+    )
+
+    @classmethod
+    def from_score(cls, score: float, threshold: float) -> Self:
+        """p(toxic) told as harassment."""
+        flagged = score >= threshold
+        return cls(
+            flagged=flagged,
+            categories={category: category == SCORED and flagged for category in CATEGORIES},
+            category_scores={category: score if category == SCORED else 0.0 for category in CATEGORIES},
+            category_applied_input_types={
+                category: ["text"] if category == SCORED else [] for category in CATEGORIES
+            },
+        )
+
+
+class ModerationResponse(BaseModel):
+    id: str = Field(examples=["modr-0c5a2b"])
+    model: str = Field(description="the request's `model`; when unset, the ToxicityModel's name")
+    results: list[ModerationResult] = Field(description="one per text, in the order of the request")
+
+
+class OpenAIError(BaseModel):
+    message: str
+    type: Literal["invalid_request_error", "server_error"]
+    param: str | None = Field(description="the wrong part of the request, such as input[0]")
+    code: str | None
+
+
+class OpenAIErrorResponse(BaseModel):
+    """Every answer outside 2xx."""
+
+    error: OpenAIError

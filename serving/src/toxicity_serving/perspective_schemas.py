@@ -1,0 +1,187 @@
+"""Bodies of POST /v1alpha1/comments:analyze as clients of the Perspective API send and read them.
+
+Field names, messages and error types are those of its reference (github.com/conversationai/perspectiveapi, 2-api) and
+of its discovery document, commentanalyzer v1alpha1. What Perspective calls the type of an error, pydantic does here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
+
+from toxicity_api.base import Document
+from toxicity_serving.schemas import MAX_CHARACTERS
+
+ATTRIBUTE = "TOXICITY"
+LANGUAGE = "ru"
+COMMENT_EMPTY = "COMMENT_EMPTY"
+COMMENT_TOO_LONG = "COMMENT_TOO_LONG"
+NO_REQUESTED_ATTRIBUTES = "NO_REQUESTED_ATTRIBUTES"
+LANGUAGE_NOT_SUPPORTED = "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE"
+INVALID_REQUEST = "INVALID_REQUEST"
+ERROR_TYPES = (COMMENT_EMPTY, COMMENT_TOO_LONG, NO_REQUESTED_ATTRIBUTES, LANGUAGE_NOT_SUPPORTED, INVALID_REQUEST)
+EMPTY_MESSAGE = "Comment must be non-empty."
+TOO_LONG_MESSAGE = "Comment text too long."
+NO_ATTRIBUTES_MESSAGE = "Missing requested_attributes"
+
+# a limit makes pydantic refuse what is not Unicode, which could not be told back
+Token = Annotated[str, StringConstraints(max_length=1000)]
+LanguageCode = Annotated[str, StringConstraints(max_length=35)]
+
+_EXAMPLE: JsonDict = {
+    "comment": {"text": "ты тупой урод"},
+    "languages": [LANGUAGE],
+    "requestedAttributes": {ATTRIBUTE: {}},
+    "doNotStore": True,
+}
+
+
+def _shown(value: object) -> str:
+    """A part of the request as a message can have it: short, and Unicode whatever was sent."""
+    return str(value)[:100].encode(errors="replace").decode()
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError(COMMENT_EMPTY, EMPTY_MESSAGE)
+    return text
+
+
+def _text_type(kind: object) -> object:
+    if kind == "HTML":
+        raise PydanticCustomError(INVALID_REQUEST, "Currently, only 'PLAIN_TEXT' comments are supported")
+    if kind not in (None, "PLAIN_TEXT", "TEXT_TYPE_UNSPECIFIED"):
+        raise PydanticCustomError(INVALID_REQUEST, "Unknown text type")
+    return kind
+
+
+class Comment(Document):
+    text: Annotated[str, StringConstraints(max_length=MAX_CHARACTERS), AfterValidator(_not_empty)] = Field(
+        description="what to score; the end of what does not fit the model is cut"
+    )
+    type: Annotated[Literal["PLAIN_TEXT", "TEXT_TYPE_UNSPECIFIED"] | None, BeforeValidator(_text_type)] = None
+
+
+def _score_type(kind: object) -> object:
+    if kind not in (None, "PROBABILITY", "SCORE_TYPE_UNSPECIFIED"):
+        message = "Requested score type {score_type} is not supported by attribute TOXICITY"
+        raise PydanticCustomError(INVALID_REQUEST, message, {"score_type": _shown(kind)})
+    return kind
+
+
+class AttributeParameters(Document):
+    score_type: Annotated[
+        Literal["PROBABILITY", "SCORE_TYPE_UNSPECIFIED"] | None, BeforeValidator(_score_type)
+    ] = None
+    score_threshold: float | None = Field(None, ge=0, le=1, description="a lower score is left out of the answer")
+
+
+def _known_attributes(requested: object) -> object:
+    if not isinstance(requested, dict):
+        return requested
+    if not requested:
+        raise PydanticCustomError(NO_REQUESTED_ATTRIBUTES, NO_ATTRIBUTES_MESSAGE)
+    for name in requested:
+        if name != ATTRIBUTE:
+            message = "Unknown requested attribute: {attribute}"
+            raise PydanticCustomError(INVALID_REQUEST, message, {"attribute": _shown(name)})
+    return requested
+
+
+def _supported(languages: list[str] | None) -> list[str] | None:
+    """One Russian code among them is enough: a text is checked in those languages that are supported."""
+    if languages and LANGUAGE not in [code.replace("_", "-").split("-")[0].lower() for code in languages]:
+        raise PydanticCustomError(
+            LANGUAGE_NOT_SUPPORTED,
+            "Attribute TOXICITY does not support request languages: {names}",
+            {"names": ", ".join(languages), "languages": languages},
+        )
+    return languages
+
+
+def _one_context(context: dict[str, Any] | None) -> dict[str, Any] | None:
+    if context and context.get("entries") and context.get("articleAndParentComment"):
+        message = "Context can have either entries or article_and_parent_comment, but both fields were populated."
+        raise PydanticCustomError(INVALID_REQUEST, message)
+    return context
+
+
+class AnalyzeCommentRequest(Document):
+    """A comment and the attributes to score it for, of which there is one."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    comment: Comment
+    requested_attributes: Annotated[
+        dict[Literal["TOXICITY"], AttributeParameters], BeforeValidator(_known_attributes)
+    ]
+    languages: Annotated[list[LanguageCode] | None, AfterValidator(_supported)] = Field(
+        None, description="must hold ru, also as ru-RU; unset means ru: nothing is detected"
+    )
+    context: Annotated[dict[str, Any] | None, AfterValidator(_one_context)] = Field(None, description="not used")
+    span_annotations: bool | None = Field(None, description="not used: the answer always has the one span")
+    do_not_store: bool | None = Field(None, description="not used: nothing is ever stored")
+    client_token: Token | None = Field(None, description="repeated in the answer")
+    session_id: str | None = Field(None, description="not used")
+    community_id: str | None = Field(None, description="not used")
+
+    @property
+    def score_threshold(self) -> float:
+        """The score from which the answer has it."""
+        return self.requested_attributes["TOXICITY"].score_threshold or 0.0
+
+
+class ProbabilityScore(Document):
+    value: float = Field(description="p(toxic)")
+    type: Literal["PROBABILITY"] = "PROBABILITY"
+
+
+class SpanScore(Document):
+    begin: int
+    end: int = Field(description="exclusive, in UTF-16 code units as Perspective counts")
+    score: ProbabilityScore
+
+
+class AttributeScores(Document):
+    span_scores: list[SpanScore] = Field(description="one, of the whole text")
+    summary_score: ProbabilityScore
+
+
+class AnalyzeCommentResponse(Document):
+    attribute_scores: dict[Literal["TOXICITY"], AttributeScores] | None = Field(
+        description="absent when the score is below scoreThreshold"
+    )
+    languages: list[str] = Field(description="those of the request; ru when it had none")
+    client_token: str | None = None
+
+
+def analyzed(request: AnalyzeCommentRequest, score: float) -> AnalyzeCommentResponse:
+    """The answer to `request` whose comment has this score."""
+    probability = ProbabilityScore(value=score)
+    end = len(request.comment.text.encode("utf-16-le")) // 2
+    scores = AttributeScores(
+        span_scores=[SpanScore(begin=0, end=end, score=probability)], summary_score=probability
+    )
+    return AnalyzeCommentResponse(
+        attribute_scores={"TOXICITY": scores} if score >= request.score_threshold else None,
+        languages=request.languages or [LANGUAGE],
+        client_token=request.client_token,
+    )
+
+
+class GoogleStatus(BaseModel):
+    code: int = Field(description="the HTTP status")
+    message: str
+    status: str = Field(examples=["INVALID_ARGUMENT"])
+    details: list[dict[str, Any]] | None = Field(
+        None, description="on 400: commentanalyzer's Error with its errorType, and BadRequest with the fields"
+    )
+
+
+class GoogleErrorResponse(BaseModel):
+    """Every answer outside 2xx."""
+
+    error: GoogleStatus
