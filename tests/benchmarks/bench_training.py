@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--base-model", type=Path, required=True)
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=1200, help="rows that the batches are planned from")
-    parser.add_argument("--steps", type=int, default=8, help="optimizer steps that are timed, each way")
+    parser.add_argument("--steps", type=int, default=4, help="optimizer steps that are timed, each way")
     parser.add_argument("--max-input-length", type=int, default=256)
     options = parser.parse_args()
     spec = TrainingSpec(gpus=0, max_input_length=options.max_input_length)

@@ -170,7 +170,7 @@ def _list_references(settings: Settings, engine: str) -> set[str]:
 
 def _size(settings: Settings, image: str, engine: str) -> str:
     command = ["docker"] if engine == "docker" else buildah(settings)
-    return run([*command, "images", "--format", "{{.Size}}", image]).strip()
+    return run([*command, "images", "--format", "{{.Size}}", image]).splitlines()[0].strip()
 
 
 def _record(file: Path, references: Mapping[str, str]) -> None:

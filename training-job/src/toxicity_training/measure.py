@@ -51,7 +51,8 @@ def measure(
     both splits have both labels.
     """
 
-    def score(texts: Sequence[str]) -> list[float]:
+    def score(name: str, texts: Sequence[str]) -> list[float]:
+        say(f"scores {len(texts)} rows of {name}")
         return score_texts(
             model,
             tokenizer,
@@ -63,11 +64,13 @@ def measure(
         )
 
     started = time.monotonic()
-    threshold = choose_threshold(score([e.text for e in validation]), [e.toxic for e in validation])
+    threshold = choose_threshold(score("validation", [e.text for e in validation]), [e.toxic for e in validation])
     texts, labels = [e.text for e in test], [e.toxic for e in test]
-    scores = score(texts)
+    scores = score("test", texts)
     metrics = evaluate_scores(scores, labels, threshold, seed=spec.seed)
-    distorted = count_confusion(score([distort(text, spec.seed) for text in texts]), labels, threshold)
+    distorted = count_confusion(
+        score("test, misspelt", [distort(text, spec.seed) for text in texts]), labels, threshold
+    )
     evaluation = Evaluation(
         metrics=metrics.model_copy(update={"distorted_f1": distorted.f1}),
         scores=scores,
