@@ -25,7 +25,7 @@ experiments = $(TRAINING) python -m toxicity_training.experiments $(CONFIGS)/$(1
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
 PACKAGES = $(shell cat cluster/packages.txt)
 
-.PHONY: help demo test check unit test-training test-api test-e2e quality experiments bench-training generate binaries images up down status packages clean
+.PHONY: help demo test check unit test-training test-quantization test-api test-e2e quality experiments bench-training generate binaries images up down status packages clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -33,7 +33,7 @@ help: ## list the commands
 demo: packages .venv/ready ## from an empty machine to a Ready ToxicityModel (DATASET=file.csv[.gz])
 	$(PYTHON) -m toxicity_cluster demo $(if $(DATASET),--dataset $(DATASET))
 
-test: packages check binaries unit test-training test-api test-e2e ## everything: checks, unit, training, API, end to end
+test: packages check binaries unit test-training test-quantization test-api test-e2e ## everything: checks, unit, training, API, end to end
 
 check: .venv/ready ## formatting, lint, types, layers, generated files
 	.venv/bin/ruff format --check . && .venv/bin/ruff check .
@@ -45,6 +45,9 @@ unit: .venv/ready ## tests that need no cluster
 
 test-training: packages .venv/ready ## tests with torch on a tiny model, with the training image's packages
 	$(TRAINING) python -m pytest tests/engines -m "engine and not gpu"
+
+test-quantization: packages .venv/ready ## tests with llm-compressor on a tiny model, with the quantization image's packages
+	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantizing -m "engine and not gpu"
 
 test-api: packages .venv/ready ## tests against a real kube-apiserver
 	$(PYTHON) -m toxicity_cluster up

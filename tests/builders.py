@@ -97,6 +97,7 @@ def quantization_result(fingerprint: str, f1: float = 0.88, drop: float = 0.02) 
     """What a quantization Job says when it is done."""
     quantization = QuantizationResult(
         metrics=metrics(f1), f1_drop=drop, macro_f1_drop=drop, size_bytes=300, original_size_bytes=1000,
-        method="awq", backend="llm-compressor", duration_seconds=30.0,
+        method="awq", backend="llm-compressor", duration_seconds=30.0, quantized_layers=126, kept_layers=1,
+        mean_error=0.10341, max_error=0.17259, calibration_samples=32, calibration_hash="5a" * 32,
     )  # fmt: skip
     return StageResult(stage="quantize", fingerprint=fingerprint, outcome="succeeded", quantization=quantization)

@@ -24,7 +24,7 @@ def make_examples(rows: int, seed: int = 1) -> list[Example]:
     return examples
 
 
-def write_base_model(folder: Path) -> None:
+def write_base_model(folder: Path, *, hidden_size: int = 32, intermediate_size: int = 64) -> None:
     """A random Gemma 3 with two layers, seeded, and a tokenizer with one token a word."""
     import torch
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -39,8 +39,8 @@ def write_base_model(folder: Path) -> None:
     torch.manual_seed(0)
     configuration = Gemma3TextConfig(
         vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,

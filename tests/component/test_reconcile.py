@@ -50,6 +50,15 @@ def test_whole_pipeline_ends_ready_with_the_figures_in_status() -> None:
     ]  # fmt: skip
 
 
+def test_what_quantization_did_is_in_status_rounded() -> None:
+    figures = status(drive(a_model()))["quantization"]
+    wanted = {
+        "quantizedLayers": 126, "keptLayers": 1, "meanError": 0.1034, "maxError": 0.1726, "calibrationSamples": 32,
+        "calibrationHash": "5a" * 32, "sizeBytes": 300, "originalSizeBytes": 1000, "f1Drop": 0.02,
+    }  # fmt: skip
+    assert {key: figures.get(key) for key in wanted} == wanted
+
+
 def test_every_child_is_owned_by_the_resource() -> None:
     cluster = drive(a_model().with_spec("serving.autoscaling", {"minReplicas": 1, "maxReplicas": 2}))
     kinds = {kind for kind, _ in cluster.objects if kind != "Pod"}

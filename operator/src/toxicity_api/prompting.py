@@ -44,6 +44,10 @@ class LabelTokenError(ValueError):
     """The labels cannot be told apart by their first tokens."""
 
 
+class LogitsNotFiniteError(ValueError):
+    """The model's answer is no number."""
+
+
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -81,10 +85,10 @@ def build_prompt(tokenizer: Tokenizer, template: str, text: str, max_tokens: int
 
 
 def toxic_score(toxic_logit: float, non_toxic_logit: float) -> float:
-    """softmax([toxic, non_toxic])[0], also for log-probabilities. Raises ValueError when not finite."""
+    """softmax([toxic, non_toxic])[0], also for log-probabilities. Raises LogitsNotFiniteError."""
     difference = non_toxic_logit - toxic_logit
     if not math.isfinite(difference):
-        raise ValueError(f"label logits are not finite: {toxic_logit}, {non_toxic_logit}")
+        raise LogitsNotFiniteError(f"label logits are not finite: {toxic_logit}, {non_toxic_logit}")
     return 1.0 / (1.0 + math.exp(difference)) if difference < 700 else 0.0
 
 

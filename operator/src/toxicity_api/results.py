@@ -69,6 +69,16 @@ class QuantizationResult(Document):
     method: str = Field(description="method that was applied.")
     backend: str = Field(description="backend that applied it.")
     duration_seconds: float = Field(description="durationSeconds of the stage.")
+    quantized_layers: int | None = Field(None, description="quantizedLayers: linear layers in 4 bit.")
+    kept_layers: int | None = Field(None, description="keptLayers: linear layers left as they were.")
+    mean_error: float | None = Field(
+        None, description="meanError: relative error of the quantized layers' weights, their mean."
+    )
+    max_error: float | None = Field(None, description="maxError: that of the worst layer.")
+    calibration_samples: int | None = Field(None, description="calibrationSamples that were used.")
+    calibration_hash: str | None = Field(
+        None, description="calibrationHash: sha256 over the token ids of the calibration prompts, in order."
+    )
 
 
 class StageResult(Document):

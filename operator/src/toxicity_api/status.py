@@ -62,6 +62,16 @@ class QuantizationStatus(StageRecord, QualityFigures):
     original_size_bytes: int | None = Field(None, description="originalSizeBytes before quantization.")
     method: str | None = Field(None, description="method applied.")
     backend: str | None = Field(None, description="backend applied.")
+    quantized_layers: int | None = Field(None, description="quantizedLayers: linear layers in 4 bit.")
+    kept_layers: int | None = Field(None, description="keptLayers: linear layers left as they were.")
+    mean_error: float | None = Field(
+        None, description="meanError: relative error of the quantized layers' weights, their mean."
+    )
+    max_error: float | None = Field(None, description="maxError: that of the worst layer.")
+    calibration_samples: int | None = Field(None, description="calibrationSamples used.")
+    calibration_hash: str | None = Field(
+        None, description="calibrationHash: sha256 over the token ids of the calibration prompts, in order."
+    )
 
 
 class ServingStatus(Document):

@@ -1,4 +1,4 @@
-"""A checkpoint that was not quantized, or did not shrink, is refused; so is a group size that does not fit."""
+"""Input that cannot be quantized is refused before any work: no weights, no architecture of the backend, no width."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from toxicity_quantization.checkpoint import NotQuantizedError, require_quantized, weights_bytes
-from toxicity_quantization.compress import refuse_group_size
+from toxicity_quantization.checkpoint import read_config, weights_bytes
+from toxicity_quantization.compress import refuse_architecture, refuse_group_size
 from toxicity_training.errors import ModelError
 
 
@@ -30,22 +30,20 @@ def test_weights_bytes_refuses_a_folder_without_weights(tmp_path: Path) -> None:
     assert caught.value.reason == "WeightsMissing"
 
 
-def test_require_quantized_gives_the_size_when_all_is_well(tmp_path: Path) -> None:
-    assert require_quantized(checkpoint(tmp_path, {"quantization_config": {"bits": 4}}, 60), 100) == 60
+def test_read_config_refuses_a_folder_without_one(tmp_path: Path) -> None:
+    assert read_config(checkpoint(tmp_path, {"architectures": ["A"]}, 10)) == {"architectures": ["A"]}
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ModelError) as caught:
+        read_config(tmp_path)
+    assert caught.value.reason == "ConfigMissing"
 
 
-@pytest.mark.parametrize("config", [{}, {"quantization_config": None}, {"quantization_config": {}}])
-def test_require_quantized_refuses_a_config_that_does_not_say_so(
-    tmp_path: Path, config: dict[str, object]
-) -> None:
-    with pytest.raises(NotQuantizedError, match="quantization_config"):
-        require_quantized(checkpoint(tmp_path, config, 60), 100)
-
-
-@pytest.mark.parametrize("size", [100, 101])
-def test_require_quantized_refuses_weights_that_did_not_shrink(tmp_path: Path, size: int) -> None:
-    with pytest.raises(NotQuantizedError, match=f"100 bytes before, {size} after"):
-        require_quantized(checkpoint(tmp_path, {"quantization_config": {"bits": 4}}, size), 100)
+@pytest.mark.parametrize("config", [{"architectures": ["Gpt2LMHeadModel"]}, {"architectures": []}, {}])
+def test_refuse_architecture_names_those_that_the_backend_can_handle(config: dict[str, object]) -> None:
+    refuse_architecture({"architectures": ["LlamaForCausalLM"]}, ["Gemma3ForCausalLM", "LlamaForCausalLM"])
+    with pytest.raises(ModelError, match=r"one of Gemma3ForCausalLM, LlamaForCausalLM, or") as caught:
+        refuse_architecture(config, ["LlamaForCausalLM", "Gemma3ForCausalLM"])
+    assert caught.value.reason == "ArchitectureUnknown"
 
 
 WIDTHS = [("layers.0.q_proj", 640), ("layers.0.o_proj", 1024), ("layers.0.down_proj", 2048)]

@@ -2,24 +2,73 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from bisect import bisect_right
 from collections.abc import Sequence
+from random import Random
+from statistics import quantiles
 from typing import Any
 
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.data import Example, sample
-from toxicity_training.scoring import build_prompts
+from toxicity_training.data import Example, group_equal
+from toxicity_training.scoring import build_prompts, prompt_lengths
+
+LENGTH_CLASSES = 3
 
 
 def calibration_prompts(
     tokenizer: Any, train: Sequence[Example], spec: TrainingSpec, samples: int, length: int
 ) -> list[list[int]]:
-    """Token ids of about `samples` prompts of at most `length` tokens, stratified over the label and seeded.
+    """Token ids of `samples` prompts (of all different texts if fewer) of at most `length` tokens, seeded.
 
-    The prompts are those that training and serving use. Raises ModelError when `length` has no room for text.
+    Both labels and the three classes of prompt lengths have the shares that they have among the texts. The prompts
+    are those that training and serving use. Raises ModelError when `length` has no room for text.
     """
-    chosen = sample(train, samples, spec.seed)
-    texts = [example.text for example in chosen]
+    different = [group[0] for group in group_equal(train)]
+    lengths = prompt_lengths(tokenizer, spec.prompt_template, [example.text for example in different])
+    chosen = choose([example.toxic for example in different], lengths, samples, spec.seed)
+    texts = [different[index].text for index in chosen]
     return build_prompts(tokenizer, spec.prompt_template, texts, length, "quantization.calibrationLength")
+
+
+def choose(labels: Sequence[bool], lengths: Sequence[int], count: int, seed: int) -> list[int]:
+    """`count` positions, or all where there are fewer, drawn label by label and length class by length class."""
+    random = Random(seed)
+    classes = length_classes(lengths)
+    chosen: list[int] = []
+    both = [[index for index, label in enumerate(labels) if label is wanted] for wanted in (True, False)]
+    for indices, quota in zip(both, allot([len(indices) for indices in both], count), strict=True):
+        strata = [[index for index in indices if classes[index] == part] for part in range(LENGTH_CLASSES)]
+        for stratum, size in zip(strata, allot([len(stratum) for stratum in strata], quota), strict=True):
+            chosen += random.sample(stratum, size)
+    random.shuffle(chosen)
+    return chosen
+
+
+def length_classes(lengths: Sequence[int]) -> list[int]:
+    """The tercile of each length, 0 to 2; equal lengths are in the same one."""
+    cuts = quantiles(lengths, n=LENGTH_CLASSES, method="inclusive") if len(lengths) > 1 else []
+    return [bisect_right(cuts, length) for length in lengths]
+
+
+def allot(sizes: Sequence[int], count: int) -> list[int]:
+    """`count` (at most their sum) divided in proportion to `sizes`; the largest remainders get what is left over."""
+    total = sum(sizes)
+    count = min(count, total)
+    if not count:
+        return [0] * len(sizes)
+    shares = [divmod(size * count, total) for size in sizes]
+    quotas = [whole for whole, _ in shares]
+    by_remainder = sorted(range(len(sizes)), key=lambda index: shares[index][1], reverse=True)
+    for index in by_remainder[: count - sum(quotas)]:
+        quotas[index] += 1
+    return quotas
+
+
+def prompts_hash(prompts: Sequence[Sequence[int]]) -> str:
+    """sha256 over the token ids of every prompt, in order."""
+    return hashlib.sha256(json.dumps([list(prompt) for prompt in prompts]).encode()).hexdigest()
 
 
 def calibration_loader(prompts: Sequence[Sequence[int]]) -> Any:

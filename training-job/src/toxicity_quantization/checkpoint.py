@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from toxicity_training.errors import ModelError
 
 CONFIG_FILE = "config.json"
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of the folder. Raises ModelError when there is none."""
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ModelError("ConfigMissing", f"{folder} has no {CONFIG_FILE}; run the training again")
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config
+
+
 def weights_bytes(folder: Path) -> int:
     """Bytes of all safetensors files of the folder. Raises ModelError when there are none."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise ModelError("WeightsMissing", f"{folder} holds no safetensors file")
+        raise ModelError("WeightsMissing", f"{folder} holds no safetensors file; run the training again")
     return sum(file.stat().st_size for file in files)
 
 
@@ -35,22 +45,6 @@ def cast_to_bf16(folder: Path) -> None:
         save_file(tensors, whole, metadata=metadata)
         whole.replace(file)
     path = folder / CONFIG_FILE
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_config(folder)
     config["dtype"] = "bfloat16"
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-class NotQuantizedError(RuntimeError):
-    """The quantization has left a checkpoint that is none."""
-
-
-def require_quantized(folder: Path, original_bytes: int) -> int:
-    """Bytes of the quantized weights. Raises NotQuantizedError unless config.json says how they are
-    quantized and they are fewer than `original_bytes`."""
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    if not config.get("quantization_config"):
-        raise NotQuantizedError(f"{CONFIG_FILE} has no quantization_config: the weights were not quantized")
-    size = weights_bytes(folder)
-    if size >= original_bytes:
-        raise NotQuantizedError(f"the weights did not shrink: {original_bytes} bytes before, {size} after")
-    return size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,26 @@ from toxicity_training.errors import ModelError
 SCHEME = "W4A16_ASYM"
 KEPT = "lm_head"
 """The output layer stays as it is: it is the embedding itself in models that tie the two."""
+INSTEAD = "or serve the merged weights with quantization.method: none"
+"""The last remedy in every message: what works with any model."""
+
+
+def known_architectures() -> list[str]:
+    """The architectures whose layers llm-compressor's AWQ knows how to balance."""
+    from llmcompressor.modifiers.transform.awq.mappings import AWQ_MAPPING_REGISTRY
+
+    return sorted(AWQ_MAPPING_REGISTRY)
+
+
+def refuse_architecture(config: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raises ModelError naming the `known` architectures unless the model of this config.json is one of them."""
+    architectures = config.get("architectures") or []
+    if not set(architectures) & set(known):
+        raise ModelError(
+            "ArchitectureUnknown",
+            f"quantization.backend: llm-compressor cannot quantize {' or '.join(architectures) or 'this model'};"
+            f" choose a baseModel that is one of {', '.join(sorted(known))}, {INSTEAD}",
+        )
 
 
 def refuse_group_size(widths: Iterable[tuple[str, int]], group_size: int) -> None:

@@ -1,4 +1,4 @@
-"""The quantization stage: load the merged model, calibrate, quantize, save, evaluate what was saved, publish."""
+"""The quantization stage: check, calibrate, quantize, save, prove and evaluate what was saved, publish."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+from toxicity_api.prompting import LabelTokens, LogitsNotFiniteError
 from toxicity_api.results import QuantizationResult, StageResult, TrainingResult
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import QuantizationConfig
-from toxicity_quantization.calibrate import calibration_prompts
-from toxicity_quantization.checkpoint import cast_to_bf16, require_quantized, weights_bytes
-from toxicity_quantization.compress import quantize, save
+from toxicity_quantization.calibrate import calibration_prompts, prompts_hash
+from toxicity_quantization.checkpoint import cast_to_bf16, read_config, weights_bytes
+from toxicity_quantization.compress import INSTEAD, known_architectures, quantize, refuse_architecture, save
+from toxicity_quantization.proof import prove, require_sound, write_layers
+from toxicity_quantization.tensors import read_tensors
 from toxicity_training.artifacts import MODEL_FOLDER, input_result, open_work_folder, publish
 from toxicity_training.data import read_split
 from toxicity_training.errors import ModelError
-from toxicity_training.measure import measure
+from toxicity_training.measure import Evaluation, measure
 from toxicity_training.report import write_evaluation
+from toxicity_training.scoring import find_label_tokens
+
+SPLITS_FOLDER = "splits"
+LAYERS_FILE = "layers.csv"
 
 
 def say(message: str) -> None:
@@ -52,32 +59,23 @@ def resolved(spec: TrainingSpec, trained: TrainingResult) -> TrainingSpec:
 def run(config: QuantizationConfig) -> StageResult:
     """Quantizes, evaluates and publishes the stage's folder. Raises InputError for input that no retry cures."""
     started = time.monotonic()
-    spec = config.quantization
     trained = training_result(config.input_dir)
-    before, training = trained.metrics, resolved(config.training, trained)
-    splits = config.input_dir / "splits"
-    original_size = weights_bytes(config.input_dir / MODEL_FOLDER)
+    spec, training = config.quantization, resolved(config.training, trained)
+    source = config.input_dir / MODEL_FOLDER
+    original_size = weights_bytes(source)
+    refuse_architecture(read_config(source), known_architectures())
+    original = read_tensors(source)
+    require_sound(original)
 
-    model, tokenizer = load(config.input_dir / MODEL_FOLDER, gpus=spec.gpus)
-    prompts = calibration_prompts(
-        tokenizer,
-        read_split(splits, "train"),
-        training,
-        spec.calibration_samples,
-        spec.calibration_length,
-    )
-    say(f"{len(prompts)} calibration prompts, {sum(map(len, prompts))} tokens")
-    quantize(model, prompts, spec)
     work = open_work_folder(config.output_dir)
-    save(model, tokenizer, work / MODEL_FOLDER)
-    del model
-    cast_to_bf16(work / MODEL_FOLDER)
-    size = require_quantized(work / MODEL_FOLDER, original_size)
-    say(f"quantized in {time.monotonic() - started:.0f} s: {original_size} bytes before, {size} after")
+    target = work / MODEL_FOLDER
+    prompts, labels = make_checkpoint(config, training, target)
+    proof = prove(original, read_tensors(target), read_config(target), spec)
+    write_layers(proof.layers, work / LAYERS_FILE)
+    size = weights_bytes(target)
+    say(f"quantized in {time.monotonic() - started:.0f} s: {original_size} bytes before, {size} after; {proof}")
 
-    saved, tokenizer = load(work / MODEL_FOLDER, gpus=spec.gpus)
-    validation, test = read_split(splits, "validation"), read_split(splits, "test")
-    after = measure(saved, tokenizer, validation, test, training, say)
+    after = evaluate(config, training, target, labels)
     write_evaluation(after, work / "evaluation")
     result = StageResult(
         stage="quantize",
@@ -85,14 +83,63 @@ def run(config: QuantizationConfig) -> StageResult:
         outcome="succeeded",
         quantization=QuantizationResult(
             metrics=after.metrics,
-            f1_drop=before.f1 - after.metrics.f1,
-            macro_f1_drop=before.macro_f1 - after.metrics.macro_f1,
+            f1_drop=trained.metrics.f1 - after.metrics.f1,
+            macro_f1_drop=trained.metrics.macro_f1 - after.metrics.macro_f1,
             size_bytes=size,
             original_size_bytes=original_size,
             method=spec.method,
             backend=spec.backend,
             duration_seconds=round(time.monotonic() - started, 1),
+            quantized_layers=len(proof.layers),
+            kept_layers=len(proof.kept),
+            mean_error=proof.mean_error,
+            max_error=proof.worst.error,
+            calibration_samples=len(prompts),
+            calibration_hash=prompts_hash(prompts),
         ),
     )
     publish(work, config.output_dir, result)
     return result
+
+
+def make_checkpoint(
+    config: QuantizationConfig, training: TrainingSpec, target: Path
+) -> tuple[list[list[int]], LabelTokens]:
+    """Writes the quantized model into `target`; the calibration prompts and the label tokens of the training."""
+    spec = config.quantization
+    model, tokenizer = load(config.input_dir / MODEL_FOLDER, gpus=spec.gpus)
+    train = read_split(config.input_dir / SPLITS_FOLDER, "train")
+    prompts = calibration_prompts(tokenizer, train, training, spec.calibration_samples, spec.calibration_length)
+    say(
+        f"{len(prompts)} calibration prompts, {sum(map(len, prompts))} tokens, sha256 {prompts_hash(prompts)[:12]}"
+    )
+    labels = find_label_tokens(tokenizer, training.labels)
+    quantize(model, prompts, spec)
+    save(model, tokenizer, target)
+    cast_to_bf16(target)
+    return prompts, labels
+
+
+def evaluate(config: QuantizationConfig, training: TrainingSpec, target: Path, labels: LabelTokens) -> Evaluation:
+    """The saved model's figures. Raises ModelError unless it knows the same `labels` and answers with numbers."""
+    model, tokenizer = load(target, gpus=config.quantization.gpus)
+    require_same_labels(labels, find_label_tokens(tokenizer, training.labels))
+    splits = config.input_dir / SPLITS_FOLDER
+    validation, test = read_split(splits, "validation"), read_split(splits, "test")
+    try:
+        return measure(model, tokenizer, validation, test, training, say)
+    except LogitsNotFiniteError as error:
+        raise ModelError(
+            "ScoresNotFinite",
+            f"the quantized model's {error}; raise quantization.calibrationSamples, {INSTEAD}",
+        ) from error
+
+
+def require_same_labels(trained: LabelTokens, saved: LabelTokens) -> None:
+    """Raises ModelError when the saved tokenizer has other ids for the labels than those that were trained."""
+    if saved != trained:
+        raise ModelError(
+            "LabelTokensChanged",
+            f"the saved tokenizer has the label tokens {saved.toxic} and {saved.non_toxic}, the model was trained on"
+            f" {trained.toxic} and {trained.non_toxic}; run again, {INSTEAD}",
+        )

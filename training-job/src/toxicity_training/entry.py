@@ -6,6 +6,7 @@ Whatever happens, a result document is left; the exit code says whether a retry 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import traceback
 from collections.abc import Callable
@@ -49,6 +50,8 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
     parser.add_argument("--termination-log", type=Path, default=TERMINATION_LOG, help="where the result goes")
     termination_log = parser.parse_args(arguments).termination_log
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars are no log lines; the stage says itself how far it is
+    # peft imports it whenever it is there, and without a GPU it warns of kernels that nobody asked for
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         config = parse_stage_config(entry.config, dict(os.environ))
     except (KeyError, ValidationError) as error:

@@ -1,0 +1,292 @@
+"""What quantization did, read from the saved checkpoint alone and held against the weights it was made from.
+
+Layout of a quantized layer, compressed-tensors' `pack-quantized`: eight 4-bit numbers in each int32 of
+`weight_packed` (along a row, the first in the lowest bits) and of `weight_zero_point` (along a column), one
+`weight_scale` for each group of a row; weight = (number - zero point) * scale.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toxicity_api.spec import QuantizationSpec
+from toxicity_quantization.compress import INSTEAD
+from toxicity_quantization.tensors import Array, StoredTensor, first_dead, first_not_finite, read_values
+from toxicity_training.errors import ModelError
+
+WEIGHT, PACKED, SCALE, ZERO_POINT = ".weight", ".weight_packed", ".weight_scale", ".weight_zero_point"
+BITS = 4
+PER_WORD = 32 // BITS
+BF16_BYTES = 2
+
+LARGEST_RATIO = 0.4
+"""Bytes of the quantized layers over their bytes in bf16: 4 bit with scales and zero points take 0.26 (groups of 128)
+to 0.29 (groups of 32). Of those layers only, since embeddings stay as they are and dominate small models."""
+LARGEST_ERROR = 0.5
+"""Relative error of a layer: rounding to 4 bit costs about 0.1, weights that were lost cost 1."""
+FIT_ROUNDS = 10
+"""Each brings the factors of `fit_factors` about ten times nearer in a matrix of 64 columns, more in wider ones."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A quantized layer: its bytes with scales and zero points, and the relative error of its weights."""
+
+    name: str
+    rows: int
+    columns: int
+    size_bytes: int
+    error: float
+
+    @property
+    def original_bytes(self) -> int:
+        """Bytes of its weights in bf16."""
+        return self.rows * self.columns * BF16_BYTES
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The quantized layers and the names of the linear layers that were kept as they are."""
+
+    layers: list[Layer]
+    kept: list[str]
+
+    @property
+    def mean_error(self) -> float:
+        """Mean over the layers."""
+        return sum(layer.error for layer in self.layers) / len(self.layers)
+
+    @property
+    def worst(self) -> Layer:
+        """The layer with the largest error."""
+        return max(self.layers, key=lambda layer: layer.error)
+
+    @property
+    def ratio(self) -> float:
+        """Bytes of the quantized layers over their bytes in bf16."""
+        return sum(layer.size_bytes for layer in self.layers) / sum(layer.original_bytes for layer in self.layers)
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.layers)} linear layers in {BITS} bit take {self.ratio:.2f} of their bytes, {len(self.kept)} are"
+            f" kept; relative error {self.mean_error:.3f}, at most {self.worst.error:.3f} in {self.worst.name}"
+        )
+
+
+def require_sound(tensors: Mapping[str, StoredTensor]) -> None:
+    """Raises ModelError unless the merged weights are finite and no matrix of them is zero throughout."""
+    broken = first_not_finite(tensors)
+    if broken:
+        raise ModelError(
+            "WeightsNotFinite",
+            f"{broken} of the merged model holds numbers that are not finite; train again, with a lower"
+            " training.learningRate",
+        )
+    dead = first_dead(tensors)
+    if dead:
+        raise ModelError(
+            "DeadLayer", f"{dead} of the merged model is zero throughout; train again from an intact baseModel"
+        )
+
+
+def prove(
+    original: Mapping[str, StoredTensor],
+    saved: Mapping[str, StoredTensor],
+    config: Mapping[str, Any],
+    spec: QuantizationSpec,
+) -> Proof:
+    """What became of the `original` tensors; `config` is the saved config.json.
+
+    Raises ModelError when the saved checkpoint is not a quantized one of these weights.
+    """
+    require_config(config, spec)
+    require_finite(saved)
+    packed, kept = packed_layers(saved), kept_layers(saved, config)
+    require_all_quantized(packed, kept)
+    proof = Proof([compare(name, original, saved) for name in packed], kept)
+    require_shrunk(proof, size_of(original), size_of(saved))
+    require_near(proof)
+    return proof
+
+
+def require_config(config: Mapping[str, Any], spec: QuantizationSpec) -> None:
+    """Raises ModelError unless config.json says that weights are quantized as the spec asks for."""
+    quantization = config.get("quantization_config")
+    if not quantization:
+        raise ModelError(
+            "QuantizationConfigMissing",
+            f"config.json has no quantization_config: nothing would read the weights right; run again, {INSTEAD}",
+        )
+    weights = [group.get("weights") or {} for group in quantization.get("config_groups", {}).values()]
+    found = {(group.get("num_bits"), group.get("group_size")) for group in weights}
+    if found != {(spec.bits, spec.group_size)}:
+        raise ModelError(
+            "QuantizationConfigWrong",
+            f"config.json says (bits, group size) {sorted(found, key=repr)}, quantization.bits and .groupSize say"
+            f" {(spec.bits, spec.group_size)}; run again, {INSTEAD}",
+        )
+
+
+def require_finite(saved: Mapping[str, StoredTensor]) -> None:
+    """Raises ModelError unless all numbers are finite and all scales positive."""
+    broken = first_not_finite(saved)
+    if broken:
+        raise ModelError(
+            "WeightsNotFinite",
+            f"{broken} of the quantized model holds numbers that are not finite;"
+            f" raise quantization.calibrationSamples {INSTEAD}",
+        )
+    dead = [name for name, tensor in saved.items() if name.endswith(SCALE) and (read_values(tensor) <= 0).any()]
+    if dead:
+        raise ModelError(
+            "DeadScale",
+            f"{len(dead)} layers have scales that are not above zero, the first is {dead[0]};"
+            f" raise quantization.calibrationSamples {INSTEAD}",
+        )
+
+
+def packed_layers(saved: Mapping[str, StoredTensor]) -> list[str]:
+    """The names of the quantized layers."""
+    return [name.removesuffix(PACKED) for name in saved if name.endswith(PACKED)]
+
+
+def kept_layers(saved: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> list[str]:
+    """The names of the linear layers that are not quantized: those that config.json lists, be their weights tied to
+    the embedding's or not, and other matrices that do not have a row for each token."""
+    listed = {name for name in config["quantization_config"].get("ignore", []) if not name.startswith("re:")}
+    vocabulary = (config.get("text_config") or config).get("vocab_size")
+    matrices = {
+        name.removesuffix(WEIGHT)
+        for name, tensor in saved.items()
+        if name.endswith(WEIGHT) and len(tensor.shape) == 2 and tensor.shape[0] != vocabulary
+    }
+    return sorted(listed | matrices)
+
+
+def require_all_quantized(packed: Sequence[str], kept: Sequence[str]) -> None:
+    """Raises ModelError unless layers are quantized, and with each of them all its namesakes in other blocks."""
+    kinds = {_kind(name) for name in packed}
+    left = [name for name in kept if _kind(name) in kinds]
+    if not packed or left:
+        raise ModelError(
+            "LayersNotQuantized",
+            f"{len(packed)} linear layers are quantized, and these are not: {', '.join((left or kept)[:3])};"
+            f" run again, {INSTEAD}",
+        )
+
+
+def _kind(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def compare(name: str, original: Mapping[str, StoredTensor], saved: Mapping[str, StoredTensor]) -> Layer:
+    """The quantized layer `name` beside its original weights. Raises ModelError when they do not belong together."""
+    before = original.get(name + WEIGHT)
+    parts = {key: tensor for key, tensor in saved.items() if key.rpartition(".")[0] == name}
+    restored = dequantize(*(read_values(parts[name + part]) for part in (PACKED, SCALE, ZERO_POINT)))
+    if before is None or before.shape != restored.shape:
+        raise ModelError(
+            "LayerUnknown",
+            f"{name} has the shape {restored.shape} when quantized and {before and before.shape} in the merged model;"
+            f" choose another baseModel {INSTEAD}",
+        )
+    size = sum(tensor.size_bytes for tensor in parts.values())
+    rows, columns = before.shape
+    return Layer(name, rows, columns, size, relative_error(read_values(before), restored))
+
+
+def dequantize(packed: Array, scale: Array, zero_point: Array) -> Array:
+    """The weights of a layer, rows x columns, in fp32."""
+    numbers = unpack(packed)
+    zeros = unpack(zero_point.T).T[: len(scale)]
+    group = numbers.shape[1] // scale.shape[1]
+    differences = numbers.astype(np.float32) - np.repeat(zeros, group, axis=1)
+    weights: Array = differences * np.repeat(scale, group, axis=1)
+    return weights
+
+
+def unpack(words: Array) -> Array:
+    """The 4-bit numbers, 0 to 15, of each row of int32 words."""
+    shifts = np.arange(0, 32, BITS, dtype=np.uint32)
+    numbers: Array = (words.astype(np.uint32)[:, :, None] >> shifts) & (2**BITS - 1)
+    return numbers.reshape(len(words), -1).astype(np.int8)
+
+
+def relative_error(original: Array, restored: Array) -> float:
+    """|restored - scaled| / |scaled|, Frobenius norms, where `scaled` are the original weights with AWQ's own factors.
+
+    AWQ multiplies the columns of a layer and divides the rows of the layer before by the same numbers, which it keeps
+    nowhere; the factors are therefore fitted. Infinite when nothing of the original is left. A row that was lost
+    counts as a whole one.
+    """
+    rows, columns = fit_factors(original, restored)
+    alive = rows > 0
+    if not alive.any():
+        return math.inf
+    rows = np.where(alive, rows, np.median(rows[alive]))
+    scaled = rows[:, None] * original * columns
+    return float(np.linalg.norm(restored - scaled) / np.linalg.norm(scaled))
+
+
+def fit_factors(original: Array, restored: Array) -> tuple[Array, Array]:
+    """(rows, columns), none negative, with which rows x original x columns is nearest to `restored`.
+
+    Alternating least squares: with one of them given, each factor of the other has a closed form.
+    """
+    product, power = original * restored, original**2
+    rows = np.ones(len(original), dtype=np.float32)
+    for _ in range(FIT_ROUNDS):
+        columns = _quotients(rows @ product, rows**2 @ power)
+        rows = _quotients(product @ columns, power @ columns**2)
+    return rows, columns
+
+
+def _quotients(dividends: Array, divisors: Array) -> Array:
+    quotients: Array = np.divide(dividends, divisors, out=np.zeros_like(dividends), where=divisors > 0)
+    return quotients.clip(min=0)
+
+
+def size_of(tensors: Mapping[str, StoredTensor]) -> int:
+    """Bytes of all tensors."""
+    return sum(tensor.size_bytes for tensor in tensors.values())
+
+
+def require_shrunk(proof: Proof, bytes_before: int, bytes_after: int) -> None:
+    """Raises ModelError unless the quantized layers take at most LARGEST_RATIO of their bytes in bf16, and the whole
+    takes fewer bytes than before."""
+    if proof.ratio > LARGEST_RATIO or bytes_after >= bytes_before:
+        raise ModelError(
+            "WeightsNotShrunk",
+            f"the quantized layers take {proof.ratio:.2f} of their bytes in bf16 where at most {LARGEST_RATIO} is"
+            f" expected, all weights {bytes_after} bytes after {bytes_before};"
+            f" choose a larger quantization.groupSize {INSTEAD}",
+        )
+
+
+def require_near(proof: Proof) -> None:
+    """Raises ModelError unless every quantized layer is within LARGEST_ERROR of its original."""
+    far = [layer for layer in proof.layers if not layer.error <= LARGEST_ERROR]
+    if far:
+        raise ModelError(
+            "WeightsLost",
+            f"the weights of {len(far)} layers are further than {LARGEST_ERROR} from their originals,"
+            f" the worst is {proof.worst.name} with {proof.worst.error:.2f};"
+            f" choose a smaller quantization.groupSize, raise quantization.calibrationSamples, {INSTEAD}",
+        )
+
+
+def write_layers(layers: Sequence[Layer], path: Path) -> None:
+    """A CSV file with a line for each quantized layer."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["layer", "rows", "columns", "original_bytes", "bytes", "error"])
+        for layer in layers:
+            sizes = (layer.original_bytes, layer.size_bytes)
+            writer.writerow([layer.name, layer.rows, layer.columns, *sizes, f"{layer.error:.6f}"])
