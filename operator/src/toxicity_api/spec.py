@@ -148,12 +148,6 @@ class JobFields(PodFields):
     )
 
 
-WITHOUT_INFLUENCE = frozenset(
-    {"resources", "node_selector", "tolerations", "backoff_limit", "active_deadline_seconds", "checkpoint_steps"}
-)
-"""Fields of a stage that do not change its result, only where and how long it runs: no fingerprint counts them."""
-
-
 class Labels(Document):
     """The words the model is taught to answer with; their first tokens must differ."""
 
@@ -174,6 +168,10 @@ class Lora(Document):
     init_weights: Literal["default", "gaussian"] = Field("default", description="initWeights of the adapter.")
 
 
+SHORTEST_INPUT, LONGEST_INPUT = 16, 8192
+"""Bounds of maxInputLength in tokens, also of what `auto` comes to."""
+INPUT_MESSAGE = f"maxInputLength must be a number of tokens from {SHORTEST_INPUT} to {LONGEST_INPUT}, or auto"
+
 TokenLimit = Annotated[
     int | Literal["auto"],
     Field(
@@ -181,8 +179,8 @@ TokenLimit = Annotated[
             "x-kubernetes-int-or-string": True,
             "x-kubernetes-validations": [
                 cel(
-                    "type(self) == int ? self >= 16 && self <= 8192 : self == 'auto'",
-                    "maxInputLength must be a number of tokens from 16 to 8192, or auto",
+                    f"type(self) == int ? self >= {SHORTEST_INPUT} && self <= {LONGEST_INPUT} : self == 'auto'",
+                    INPUT_MESSAGE,
                 )
             ],
         }
@@ -239,8 +237,8 @@ class TrainingSpec(JobFields):
     @classmethod
     def _bounded(cls, value: int | str) -> int | str:
         """The bounds that the schema states as a rule, since a union has none of its own."""
-        if isinstance(value, int) and not 16 <= value <= 8192:
-            raise ValueError("maxInputLength must be a number of tokens from 16 to 8192, or auto")
+        if isinstance(value, int) and not SHORTEST_INPUT <= value <= LONGEST_INPUT:
+            raise ValueError(INPUT_MESSAGE)
         return value
 
     @property

@@ -8,18 +8,16 @@ for lack of memory runs again when it is given more, and a stage that succeeded 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from toxicity_api.base import Document
-from toxicity_api.spec import WITHOUT_INFLUENCE, ToxicityModelSpec
+from toxicity_api.fingerprint import WITHOUT_INFLUENCE, content, fingerprint
+from toxicity_api.spec import ToxicityModelSpec
 from toxicity_operator import names
 from toxicity_operator.model import Model
 from toxicity_operator.settings import Images, OperatorSettings
 
-FINGERPRINT_LENGTH = 12
 REPLICATION = {"replicas", "autoscaling", "strategy", "node_selector", "tolerations"}
 
 
@@ -51,19 +49,6 @@ class Chain:
         return frozenset(stage.job_name for stage in (self.train, self.quantize, self.loadtest) if stage)
 
 
-def fingerprint(parts: Mapping[str, object]) -> str:
-    """Hash of JSON-ready parts, equal for equal content whatever the order of keys."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
-
-
-def content(document: Document, exclude: Set[str] | None = None) -> dict[str, object]:
-    """The fields of a document that differ from their defaults, as JSON-ready data."""
-    return document.model_dump(
-        mode="json", by_alias=True, exclude=set(exclude or ()), exclude_defaults=True, exclude_none=True
-    )
-
-
 def stage_images(spec: ToxicityModelSpec, defaults: Images) -> Images:
     """The images of the stages: the resource's own where it names one."""
     return Images(
@@ -74,7 +59,7 @@ def stage_images(spec: ToxicityModelSpec, defaults: Images) -> Images:
     )
 
 
-def source_content(source: Document, exclude: Set[str] | None = None) -> dict[str, object]:
+def source_content(source: Document, exclude: Set[str] = frozenset()) -> dict[str, object]:
     """The content of a data set or base model; the Secret that opens a source does not change what it holds."""
     found = content(source, exclude)
     return {

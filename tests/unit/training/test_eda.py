@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from toxicity_api.spec import TrainingSpec
+from toxicity_api.spec import LONGEST_INPUT, SHORTEST_INPUT, TrainingSpec
 from toxicity_training.data import Example
-from toxicity_training.eda import LONGEST_LIMIT, SHORTEST_LIMIT, Eda, auto_length, explore, measure_lengths
+from toxicity_training.eda import Eda, auto_length, explore, measure_lengths
 
 
 def test_percentiles_of_0_to_100_are_themselves() -> None:
@@ -101,8 +101,8 @@ def test_auto_length_of_a_whole_percentile_costs_no_token_more(gap: int) -> None
 
 
 def test_auto_length_is_a_limit_that_the_spec_accepts() -> None:
-    for limit in (SHORTEST_LIMIT, LONGEST_LIMIT):
+    for limit in (SHORTEST_INPUT, LONGEST_INPUT):
         assert TrainingSpec(gpus=0, max_input_length=limit).max_input_length == limit
-    for limit in (SHORTEST_LIMIT - 1, LONGEST_LIMIT + 1):
+    for limit in (SHORTEST_INPUT - 1, LONGEST_INPUT + 1):
         with pytest.raises(ValueError, match="16 to 8192"):
             TrainingSpec(gpus=0, max_input_length=limit)

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from toxicity_api.base import Document
+from toxicity_api.spec import LONGEST_INPUT, SHORTEST_INPUT
 from toxicity_training.data import Example
 
 AUTO_PERCENTILE = 98
 """share of the rows, in percent, that `maxInputLength: auto` leaves uncut"""
-SHORTEST_LIMIT, LONGEST_LIMIT = 16, 8192
-"""bounds of maxInputLength in tokens, as in the spec"""
 
 
 class LengthFigures(Document):
@@ -105,4 +104,4 @@ def auto_length(token_lengths: Sequence[int]) -> int:
 
     # interpolation may miss a whole number by a rounding error, which must not cost a token
     percentile = math.ceil(round(float(np.percentile(token_lengths, AUTO_PERCENTILE)), 6))
-    return max(SHORTEST_LIMIT, min(LONGEST_LIMIT, percentile))
+    return max(SHORTEST_INPUT, min(LONGEST_INPUT, percentile))

@@ -19,6 +19,14 @@ class DownloadError(RuntimeError):
     """A download that failed although nothing is known to be wrong with the input: another attempt may succeed."""
 
 
+DETAIL_LIMIT = 160
+
+
+def detail_of(error: BaseException) -> str:
+    """A client library's own words in one short line, its kind where it has none."""
+    return " ".join(str(error).split())[:DETAIL_LIMIT] or type(error).__name__
+
+
 class DatasetError(InputError):
     """The data set cannot be used as it is."""
 

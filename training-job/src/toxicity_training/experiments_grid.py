@@ -8,7 +8,6 @@ settings that differ from their defaults. Its name, paths, and how a pod would b
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from toxicity_api.base import Document
-from toxicity_api.spec import WITHOUT_INFLUENCE, NonEmpty, Score, Split, TrainingSpec
+from toxicity_api.fingerprint import WITHOUT_INFLUENCE, content, fingerprint
+from toxicity_api.spec import NonEmpty, Score, Split, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_training.errors import InputError
 
 DEFAULT_BASE_MODEL = ""
 """The name under which the base model of all runs without one is given."""
-
-FINGERPRINT_LENGTH = 12
 
 
 class GridError(InputError):
@@ -136,7 +134,7 @@ def _plan_run(grid: Grid, run: GridRun, inputs: Inputs) -> TrainingConfig:
         base_model_path=base.path,
         training=merge_training(grid.training, run),
     )
-    return config.model_copy(update={"fingerprint": fingerprint(config, inputs.dataset_digest, base.digest)})
+    return config.model_copy(update={"fingerprint": run_fingerprint(config, inputs.dataset_digest, base.digest)})
 
 
 def merge_training(defaults: TrainingSpec, run: GridRun) -> TrainingSpec:
@@ -160,18 +158,15 @@ def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
     return {**below, **above, **both}
 
 
-def fingerprint(config: TrainingConfig, dataset_digest: str, base_model_digest: str) -> str:
+def run_fingerprint(config: TrainingConfig, dataset_digest: str, base_model_digest: str) -> str:
     """Hash of what the run's result depends on, equal for equal content wherever the files lie."""
     parts = {
         "dataset": [dataset_digest, config.text_column, config.label_column],
         "split": config.split.to_wire(),
         "baseModel": base_model_digest,
-        "training": config.training.model_dump(
-            mode="json", by_alias=True, exclude=set(WITHOUT_INFLUENCE), exclude_defaults=True, exclude_none=True
-        ),
+        "training": content(config.training, WITHOUT_INFLUENCE),
     }
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
+    return fingerprint(parts)
 
 
 def _refuse_repetitions(configs: list[TrainingConfig]) -> None:

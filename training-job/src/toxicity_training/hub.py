@@ -21,14 +21,13 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from toxicity_training.errors import DownloadError, InputError
+from toxicity_training.errors import DownloadError, InputError, detail_of
 
 MODEL_FIELD = "spec.baseModel.huggingFace"
 DATASET_FIELD = "spec.dataset.huggingFace"
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 CSV_SUFFIXES = (".csv", ".csv.gz")
 LISTED = 8
-DETAIL_LIMIT = 160
 TRANSIENT = (408, 425, 429)
 """Statuses below 500 that are no refusal: the same request may be answered later."""
 
@@ -152,9 +151,8 @@ def _explanation(repository: Repository, error: BaseException) -> InputError | D
     if 400 <= status < 500 and status not in TRANSIENT:
         sentence = "{field}.repo: the hub refused access to {repo} (HTTP {status}); {access}"
         return InputError("AccessDenied", sentence.format(status=status, **words))
-    detail = " ".join(str(error).split())[:DETAIL_LIMIT] or type(error).__name__
     return DownloadError(
-        f"{repository.field}: cannot download {repository.name} from {constants.ENDPOINT}: {detail};"
+        f"{repository.field}: cannot download {repository.name} from {constants.ENDPOINT}: {detail_of(error)};"
         " check the cluster's way to it, or put the files into a volume or an image"
     )
 

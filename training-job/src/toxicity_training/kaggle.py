@@ -15,12 +15,11 @@ from urllib.parse import quote
 
 import httpx2
 
-from toxicity_training.errors import DownloadError, InputError
+from toxicity_training.errors import DownloadError, InputError, detail_of
 
 FIELD = "spec.dataset.kaggle"
 DEFAULT_ENDPOINT = "https://www.kaggle.com"
 TIMEOUT = httpx2.Timeout(60, connect=15)
-DETAIL_LIMIT = 160
 
 
 def download_file(dataset: str, file: str, folder: Path) -> Path:
@@ -34,9 +33,8 @@ def download_file(dataset: str, file: str, folder: Path) -> Path:
     try:
         return _unpacked(_fetch(url, dataset, file, folder / "answer"), file)
     except (httpx2.HTTPError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        detail = " ".join(str(error).split())[:DETAIL_LIMIT] or type(error).__name__
         raise DownloadError(
-            f"{FIELD}: cannot download {file} of {dataset} from {endpoint}: {detail};"
+            f"{FIELD}: cannot download {file} of {dataset} from {endpoint}: {detail_of(error)};"
             " check the cluster's way to it, or put the file into a volume or an image"
         ) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -41,4 +40,4 @@ def leave_group() -> None:
 def launch(module: str, count: int, arguments: list[str]) -> int:
     """Runs `python -m module` in `count` processes on this node until all have ended; torchrun's exit code."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    return subprocess.run([*command, "-m", module, *arguments], check=False, env=dict(os.environ)).returncode
+    return subprocess.run([*command, "-m", module, *arguments], check=False).returncode

@@ -1,0 +1,32 @@
+"""Fingerprints of what a result depends on: the operator's stages and the experiments hash it in one way.
+
+Fields equal to their default are left out, so that a later version's new field changes no fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Set
+
+from toxicity_api.base import Document
+
+FINGERPRINT_LENGTH = 12
+
+WITHOUT_INFLUENCE = frozenset(
+    {"resources", "node_selector", "tolerations", "backoff_limit", "active_deadline_seconds", "checkpoint_steps"}
+)
+"""Fields of a stage that decide only where and how long it runs: no result's fingerprint counts them."""
+
+
+def fingerprint(parts: Mapping[str, object]) -> str:
+    """Hash of JSON-ready parts, equal for equal content whatever the order of keys."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
+
+
+def content(document: Document, exclude: Set[str] = frozenset()) -> dict[str, object]:
+    """The fields of a document that differ from their defaults, as JSON-ready data."""
+    return document.model_dump(
+        mode="json", by_alias=True, exclude=set(exclude), exclude_defaults=True, exclude_none=True
+    )
