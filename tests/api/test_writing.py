@@ -10,7 +10,8 @@ from kubernetes import client
 
 from builders import NOW, ModelBuilder
 from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
-from toxicity_api.status import BucketResult, LoadTestStatus, TrainingStatus
+from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
+from toxicity_api.status import TrainingStatus
 from toxicity_operator import names
 from toxicity_operator.chain import build_chain
 from toxicity_operator.cluster import CHILD_KINDS, KubernetesCluster

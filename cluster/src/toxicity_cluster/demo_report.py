@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toxicity_api.status import BucketResult, LoadTestStatus, ToxicityModelStatus
+from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
+from toxicity_api.status import ToxicityModelStatus
 
 BYTES_PER_MB = 1_000_000
 

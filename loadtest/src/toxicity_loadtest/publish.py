@@ -11,8 +11,8 @@ import logging
 from typing import Any, Protocol, TextIO
 
 from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
+from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.stage_config import LoadTestConfig
-from toxicity_api.status import LoadTestStatus
 from toxicity_loadtest.errors import PublishError
 
 FIELD_MANAGER = "toxicity-loadtest"

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from toxicity_api.buckets import Bucket
+from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
 from toxicity_api.spec import LoadTestSpec
-from toxicity_api.status import BucketResult, LoadTestStatus
 from toxicity_loadtest.records import Outcome, Record, Window
 
 if TYPE_CHECKING:

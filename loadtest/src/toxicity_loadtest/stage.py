@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from toxicity_api.buckets import Bucket
+from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
 from toxicity_api.stage_config import LoadTestConfig
-from toxicity_api.status import BucketResult, LoadTestStatus
 from toxicity_loadtest.corpus import build_corpus, read_texts
 from toxicity_loadtest.errors import NoSuccessError, PublishError
 from toxicity_loadtest.publish import Publisher

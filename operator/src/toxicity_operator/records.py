@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from toxicity_api.conditions import Reason
+from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.progress import Progress
 from toxicity_api.results import Metrics, StageResult
-from toxicity_api.status import LoadTestRecord, LoadTestStatus, QuantizationStatus, StageRecord, TrainingStatus
+from toxicity_api.status import LoadTestRecord, QuantizationStatus, StageRecord, TrainingStatus
 from toxicity_operator.chain import Chain, JobStage
 from toxicity_operator.model import Model
 from toxicity_operator.observed import JobState, Observed

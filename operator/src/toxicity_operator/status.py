@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toxicity_api.conditions import Condition, ConditionType, Reason, set_condition
+from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.progress import progress_text
-from toxicity_api.status import LoadTestStatus, ServingStatus, StageRecord, ToxicityModelStatus, TrainingStatus
+from toxicity_api.status import ServingStatus, StageRecord, ToxicityModelStatus, TrainingStatus
 from toxicity_operator import names
 from toxicity_operator.model import Identity
 from toxicity_operator.stages import Situation

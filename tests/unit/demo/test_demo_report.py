@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from toxicity_api.status import LoadTestStatus, ToxicityModelStatus
+from toxicity_api.loadtest_status import LoadTestStatus
+from toxicity_api.status import ToxicityModelStatus
 from toxicity_cluster.demo_report import bucket_table, duration, load_lines, quality_lines, step_table
 
 LOAD_TEST = LoadTestStatus.model_validate(

@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
 from toxicity_api.spec import LoadTestSpec
 from toxicity_api.stage_config import LoadTestConfig
-from toxicity_api.status import BucketResult, LoadTestStatus
 from toxicity_loadtest.errors import PublishError
 from toxicity_loadtest.publish import KubernetesPublisher, in_cluster_publisher
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from toxicity_api.buckets import Bucket
+from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
 from toxicity_api.spec import LoadTestSpec, Slo
-from toxicity_api.status import BucketResult, LoadTestStatus
 from toxicity_loadtest.records import Outcome, Record, Window
 from toxicity_loadtest.report import (
     bucket_result,

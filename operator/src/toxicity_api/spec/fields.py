@@ -1,0 +1,27 @@
+"""Types and schema rules that several blocks of the spec share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, JsonValue
+
+Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
+Fraction = Annotated[float, Field(gt=0, lt=0.5)]
+Score = Annotated[float, Field(ge=0, le=1)]
+NonEmpty = Annotated[str, Field(min_length=1)]
+OwnerAndName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+# a relative path; its last part is a name and neither `.` nor `..`
+RelativePath = Annotated[str, Field(pattern=r"^([^/]+/)*[^/]*[^/.][^/]*$")]
+
+
+def cel(rule: str, message: str) -> JsonValue:
+    """One CEL validation rule of the CRD with the sentence a person reads when it refuses."""
+    return {"rule": rule, "message": message}
+
+
+def exactly_one(*names: str) -> dict[str, Any]:
+    """The schema extension that demands exactly one of the optional fields `names`."""
+    count = " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names)
+    listed = ", ".join(names)
+    return {"x-kubernetes-validations": [cel(f"{count} == 1", f"exactly one source must be set: {listed}")]}

@@ -1,0 +1,35 @@
+"""`loadTest`: the load that is offered to the served model, and what is expected of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from toxicity_api.base import Document
+from toxicity_api.spec.pods import PodFields
+
+
+class Slo(Document):
+    p95_seconds: float = Field(1.0, gt=0, description="p95Seconds a request may take.")
+    rps: float | None = Field(None, gt=0, description="rps the service must carry. Unset means requestedRps.")
+
+
+class LoadTestSpec(PodFields):
+    """A paced load test from inside the cluster, one run per length bucket."""
+
+    gpus: Literal[0] = Field(0, description="gpus: the load generator uses none.")
+    enabled: bool = Field(True, description="enabled; false skips the load test.")
+    users: int = Field(16, ge=1, le=1024, description="users that together offer requestedRps.")
+    requested_rps: float = Field(10.0, gt=0, le=10000, description="requestedRps offered by all users together.")
+    bucket_step: int = Field(100, ge=1, description="bucketStep: width of a length bucket in characters.")
+    max_length: int = Field(1100, ge=1, description="maxLength of the longest bucket in characters.")
+    seconds_per_bucket: int = Field(30, ge=1, le=3600, description="secondsPerBucket that are measured.")
+    warmup_seconds: int = Field(5, ge=0, le=600, description="warmupSeconds before the first bucket, not counted.")
+    slo: Slo = Field(default_factory=Slo, description="slo the conclusions are drawn against.")
+    run_id: str = Field(
+        "1", min_length=1, max_length=63, description="runId: change it to run the load test again."
+    )
+    active_deadline_seconds: int = Field(
+        3600, ge=60, description="activeDeadlineSeconds after which the Job has failed."
+    )

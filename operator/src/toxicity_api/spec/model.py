@@ -1,0 +1,65 @@
+"""The whole spec, with the blocks that belong to no stage: `storage` and `images`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from toxicity_api.base import Document
+from toxicity_api.spec.fields import Quantity, cel
+from toxicity_api.spec.loadtest import LoadTestSpec
+from toxicity_api.spec.quality import QualityGate, QuantizationSpec
+from toxicity_api.spec.serving import ServingSpec
+from toxicity_api.spec.sources import BaseModelSpec, DatasetSpec
+from toxicity_api.spec.training import TrainingSpec
+
+AccessMode = Literal["ReadWriteOnce", "ReadWriteMany"]
+
+
+def _one_node() -> list[AccessMode]:
+    return ["ReadWriteOnce"]
+
+
+class StorageSpec(Document):
+    model_config = {
+        "json_schema_extra": {
+            "x-kubernetes-validations": [
+                cel("self == oldSelf", "storage cannot be changed: the volume is made once")
+            ]
+        }
+    }
+
+    storage_class_name: str | None = Field(None, description="storageClassName. Unset means the default class.")
+    size: Quantity = Field("20Gi", description="size of the artifact volume.")
+    access_modes: list[AccessMode] = Field(
+        default_factory=_one_node,
+        min_length=1,
+        description="accessModes of the artifact volume.",
+    )
+    claim_name: str | None = Field(None, description="claimName of an existing claim. Unset creates one.")
+
+
+class ImagesSpec(Document):
+    """Overrides per stage; the operator's chart sets the defaults."""
+
+    training: str | None = Field(None, description="training image.")
+    quantization: str | None = Field(None, description="quantization image.")
+    serving: str | None = Field(None, description="serving image.")
+    loadtest: str | None = Field(None, description="loadtest image.")
+
+
+class ToxicityModelSpec(Document):
+    """A Russian toxicity classifier, from data to served and measured traffic."""
+
+    dataset: DatasetSpec = Field(description="dataset of labelled comments.")
+    base_model: BaseModelSpec = Field(description="baseModel that is fine-tuned.")
+    training: TrainingSpec = Field(default_factory=TrainingSpec, description="training of the LoRA adapter.")
+    quantization: QuantizationSpec = Field(
+        default_factory=QuantizationSpec, description="quantization of the merged model."
+    )
+    quality_gate: QualityGate = Field(default_factory=QualityGate, description="qualityGate before serving.")
+    serving: ServingSpec = Field(default_factory=ServingSpec, description="serving over HTTP.")
+    load_test: LoadTestSpec = Field(default_factory=LoadTestSpec, description="loadTest of the served model.")
+    storage: StorageSpec = Field(default_factory=StorageSpec, description="storage of the artifacts.")
+    images: ImagesSpec = Field(default_factory=ImagesSpec, description="images that replace the defaults.")
