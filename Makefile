@@ -25,7 +25,7 @@ experiments = $(TRAINING) python -m toxicity_training.experiments $(CONFIGS)/$(1
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
 PACKAGES = $(shell cat cluster/packages.txt)
 
-.PHONY: help demo test check unit test-training test-quantization test-api test-e2e quality experiments bench-training generate binaries images up down status packages clean
+.PHONY: $(shell grep -oE "^[a-z0-9-]+:" Makefile | tr -d ":")
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -33,7 +33,7 @@ help: ## list the commands
 demo: packages .venv/ready ## from an empty machine to a Ready ToxicityModel (DATASET=file.csv[.gz])
 	$(PYTHON) -m toxicity_cluster demo $(if $(DATASET),--dataset $(DATASET))
 
-test: packages check binaries unit test-training test-quantization test-api test-e2e ## everything: checks, unit, training, API, end to end
+test: packages check binaries unit test-training test-quantization test-evaluation test-api test-e2e ## everything: checks, unit, training, API, end to end
 
 check: .venv/ready ## formatting, lint, types, layers, generated files
 	.venv/bin/ruff format --check . && .venv/bin/ruff check .
@@ -48,6 +48,9 @@ test-training: packages .venv/ready ## tests with torch on a tiny model, with th
 
 test-quantization: packages .venv/ready ## tests with llm-compressor on a tiny model, with the quantization image's packages
 	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantizing -m "engine and not gpu"
+
+test-evaluation: packages .venv/ready ## tests with vLLM on a tiny model, with the serving image's packages
+	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluating -m "engine and not gpu"
 
 test-api: packages .venv/ready ## tests against a real kube-apiserver
 	$(PYTHON) -m toxicity_cluster up
@@ -65,6 +68,10 @@ experiments: packages .venv/ready ## the original service's five steps on the CP
 
 bench-training: packages .venv/ready ## samples per second: ways to make batches, and the two engines
 	$(TRAINING) python tests/benchmarks/bench_training.py --dataset $(COMMENTS) --base-model $(BASE_MODEL)
+
+bench-quantization: packages .venv/ready ## 4 bit by backend and group size on what `make quality` trained: quality, size, speed by length
+	$(PYTHON) tests/benchmarks/bench_quantization.py --trained $(firstword $(wildcard $(RUNS)/quality/train-*/)) \
+		--work $(RUNS)/quantization
 
 generate: .venv/ready ## write the CRD from the models
 	$(PYTHON) -m toxicity_api.crd --write $(CRD_COPIES)

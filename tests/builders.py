@@ -8,12 +8,22 @@ from typing import Any
 
 from toxicity_api.base import API_GROUP, API_VERSION, KIND
 from toxicity_api.progress import Progress
-from toxicity_api.results import Metrics, QuantizationResult, StageResult, TrainingResult
+from toxicity_api.results import (
+    DropFigures,
+    EngineFigures,
+    EvaluationResult,
+    Metrics,
+    QuantizationResult,
+    StageResult,
+    TrainingResult,
+)
 from toxicity_operator.model import Model, read_model
 from toxicity_operator.settings import Images, OperatorSettings
 
 NOW = "2030-01-01T00:00:00Z"
-SETTINGS = OperatorSettings(Images("train-image:1", "quantize-image:1", "serve-image:1", "loadtest-image:1"))
+SETTINGS = OperatorSettings(
+    Images("train-image:1", "quantize-image:1", "autoawq-image:1", "serve-image:1", "loadtest-image:1")
+)
 
 SPEC: dict[str, Any] = {
     "dataset": {"image": {"reference": "dataset-image:1", "path": "/dataset/comments.csv"}},
@@ -91,6 +101,33 @@ def training_result(fingerprint: str, f1: float = 0.9) -> StageResult:
     """What a training Job says when it is done."""
     training = TrainingResult(metrics=metrics(f1), train_samples=800, loss=0.31, duration_seconds=61.5)
     return StageResult(stage="train", fingerprint=fingerprint, outcome="succeeded", training=training)
+
+
+def drop_figures(drop: float, spread: float = 0.02) -> DropFigures:
+    """What quantization cost, with an interval of `spread` to both sides."""
+    return DropFigures(
+        f1_drop=drop, f1_drop_low=drop - spread, f1_drop_high=drop + spread,
+        macro_f1_drop=drop, macro_f1_drop_low=drop - spread, macro_f1_drop_high=drop + spread, agreement=0.97,
+    )  # fmt: skip
+
+
+def evaluation_result(
+    fingerprint: str, f1: float = 0.88, drop: float | None = 0.02, **changes: float
+) -> StageResult:
+    """What an evaluation Job says when it is done; `drop` is None without quantization."""
+    speed = {"load_seconds": 60.0, "texts_per_second": 12.0, "memory_bytes": 3 << 30}
+    evaluation = EvaluationResult(
+        engine="vllm 0.32.0",
+        metrics=metrics(f1, f1_low=f1 - 0.05, f1_high=f1 + 0.05, **changes),
+        figures=EngineFigures(weights="native-4bit", **speed),
+        original_metrics=None if drop is None else metrics(f1 + drop),
+        original_figures=None
+        if drop is None
+        else EngineFigures(weights="unquantized", load_seconds=50.0, texts_per_second=20.0, memory_bytes=4 << 30),
+        drop=None if drop is None else drop_figures(drop),
+        duration_seconds=150.0,
+    )
+    return StageResult(stage="evaluate", fingerprint=fingerprint, outcome="succeeded", evaluation=evaluation)
 
 
 def quantization_result(fingerprint: str, f1: float = 0.88, drop: float = 0.02) -> StageResult:

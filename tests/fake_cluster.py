@@ -10,11 +10,12 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from builders import NOW, quantization_result, training_result
+from builders import NOW, evaluation_result, quantization_result, training_result
 from toxicity_api.results import StageResult
 from toxicity_operator import names
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.events import Event
+from toxicity_operator.manifests.common import content_hash
 from toxicity_operator.model import Identity
 
 Raw = Mapping[str, Any]
@@ -64,6 +65,8 @@ class FakeCluster:
             if "status" in old:
                 new["status"] = old["status"]
         self.objects[kind, name] = new
+        if kind == "Deployment":
+            self._keep_revision(new)
 
     def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
         self._count_write()
@@ -158,6 +161,10 @@ class FakeCluster:
         fingerprint = self.job("quantize")["metadata"]["labels"][names.FINGERPRINT_LABEL]
         self.finish_job("quantize", quantization_result(fingerprint, f1, drop))
 
+    def finish_evaluation(self, f1: float = 0.88, drop: float | None = 0.02) -> None:
+        fingerprint = self.job("evaluate")["metadata"]["labels"][names.FINGERPRINT_LABEL]
+        self.finish_job("evaluate", evaluation_result(fingerprint, f1, drop))
+
     def roll_out(self, ready: int = 1, replicas: int = 1, updated: int | None = None) -> None:
         """The Deployment controller has caught up: so many pods exist, are of the newest template, are ready."""
         (name,) = self.names_of("Deployment")
@@ -168,6 +175,21 @@ class FakeCluster:
             "updatedReplicas": replicas if updated is None else updated,
             "readyReplicas": ready,
         }
+
+    def stall(self) -> None:
+        """The newest template's pods did not become ready within the deadline; the old ones may still be there."""
+        (name,) = self.names_of("Deployment")
+        deployment = self.objects["Deployment", name]
+        stalled = {
+            "type": "Progressing",
+            "status": "False",
+            "reason": "ProgressDeadlineExceeded",
+            "message": "late",
+        }
+        deployment["status"] |= {
+            "observedGeneration": deployment["metadata"].get("generation", 1), "updatedReplicas": 0,
+            "conditions": [stalled],
+        }  # fmt: skip
 
     def finish_load_test(self, state: str = "Complete") -> None:
         """The load test writes its figures under its own manager, then its Job ends."""
@@ -188,6 +210,21 @@ class FakeCluster:
         """Every object of a kind is gone, as after a TTL or by a person's hand."""
         for name in self.names_of(kind):
             del self.objects[kind, name]
+
+    def _keep_revision(self, deployment: dict[str, Any]) -> None:
+        """The Deployment controller's ReplicaSet of this pod template; one per template."""
+        template = copy.deepcopy(deployment["spec"]["template"])
+        digest = content_hash(template)
+        template["metadata"]["labels"]["pod-template-hash"] = digest
+        owner = {
+            "kind": "Deployment",
+            "name": deployment["metadata"]["name"],
+            "uid": deployment["metadata"]["uid"],
+        }
+        metadata = {"name": f"{owner['name']}-{digest}", "labels": template["metadata"]["labels"]}
+        self.objects["ReplicaSet", metadata["name"]] = {
+            "kind": "ReplicaSet", "metadata": metadata | {"ownerReferences": [owner]}, "spec": {"template": template},
+        }  # fmt: skip
 
     def _running_pod(self, job: dict[str, Any]) -> str:
         """The name of the Job's running pod; empty when there is none."""

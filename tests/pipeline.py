@@ -7,6 +7,7 @@ from typing import Any
 
 from builders import NOW, SETTINGS, ModelBuilder
 from fake_cluster import FakeCluster
+from toxicity_operator import names
 from toxicity_operator.reconcile import Outcome, reconcile
 
 LATER = "2030-01-01T00:05:00Z"
@@ -37,6 +38,13 @@ def status(cluster: FakeCluster) -> dict[str, Any]:
     return found
 
 
+def fingerprint_of(cluster: FakeCluster) -> str:
+    """The serving fingerprint of the Deployment."""
+    (name,) = cluster.names_of("Deployment")
+    found: str = cluster.objects["Deployment", name]["metadata"]["annotations"][names.SERVING_FINGERPRINT]
+    return found
+
+
 def message(cluster: FakeCluster, kind: str) -> str:
     return next(str(item["message"]) for item in status(cluster)["conditions"] if item["type"] == kind)
 
@@ -44,6 +52,7 @@ def message(cluster: FakeCluster, kind: str) -> str:
 STEPS: list[Callable[[FakeCluster], None]] = [
     lambda cluster: cluster.finish_training(),
     lambda cluster: cluster.finish_quantization(),
+    lambda cluster: cluster.finish_evaluation(),
     lambda cluster: cluster.roll_out(),
     lambda cluster: cluster.finish_load_test(),
 ]

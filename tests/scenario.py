@@ -29,6 +29,9 @@ def small_model(name: str, dataset_config_map: str, images: Mapping[str, str]) -
     spec["quantization"].update({"calibrationSamples": 8, "calibrationLength": 32})
     # with thirty test rows a gate would be a lottery; what it decides is tested without a cluster
     spec["qualityGate"] = {"metric": "toxicF1", "minF1": 0.2}
+    # a version is exchanged under traffic, two at a time, on two cores
+    spec["serving"]["strategy"] = "RollingUpdate"
+    spec["serving"]["resources"]["requests"]["cpu"] = "400m"
     spec["loadTest"].update(
         {
             "users": 4,

@@ -24,7 +24,9 @@ def make_examples(rows: int, seed: int = 1) -> list[Example]:
     return examples
 
 
-def write_base_model(folder: Path, *, hidden_size: int = 32, intermediate_size: int = 64) -> None:
+def write_base_model(
+    folder: Path, *, hidden_size: int = 32, intermediate_size: int = 64, head_dim: int = 16
+) -> None:
     """A random Gemma 3 with two layers, seeded, and a tokenizer with one token a word."""
     import torch
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -44,7 +46,7 @@ def write_base_model(folder: Path, *, hidden_size: int = 32, intermediate_size: 
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        head_dim=16,
+        head_dim=head_dim,
         sliding_window=64,
         max_position_embeddings=512,
         bos_token_id=1,

@@ -11,13 +11,14 @@ from kubernetes import client
 from builders import NOW, ModelBuilder
 from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
 from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
-from toxicity_api.status import TrainingStatus
+from toxicity_api.status import EvaluationStatus
 from toxicity_operator import names
 from toxicity_operator.chain import build_chain
 from toxicity_operator.cluster import CHILD_KINDS, KubernetesCluster
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.manifests.autoscaler import build_autoscaler
 from toxicity_operator.manifests.common import seal
+from toxicity_operator.manifests.evaluation_job import build_evaluation_job
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
@@ -25,6 +26,7 @@ from toxicity_operator.manifests.serving import build_deployment, build_service
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
 from toxicity_operator.model import Model, read_model
+from toxicity_operator.observed import GRANDCHILDREN
 from toxicity_operator.permissions import RULES
 from toxicity_operator.reconcile import reconcile
 from toxicity_operator.settings import OperatorSettings
@@ -39,12 +41,13 @@ def all_manifests(model: Model, settings: OperatorSettings) -> list[dict[str, An
     """Every kind of child, as the operator would apply it."""
     chain, images = build_chain(model, settings), settings.images
     assert chain.quantize and chain.loadtest
-    training = TrainingStatus(fingerprint="t", outcome="Succeeded", f1=0.9, threshold=0.5)
+    evaluation = EvaluationStatus(fingerprint="e", outcome="Succeeded", f1=0.9, threshold=0.5)
     manifests = [
         build_claim(model),
         build_training_job(model, chain.train, images.training),
         build_quantization_job(model, chain.quantize, chain.train.fingerprint, images.quantization),
-        build_deployment(model, chain, training, None, images.serving),
+        build_evaluation_job(model, chain, images.serving),
+        build_deployment(model, chain, evaluation, images.serving),
         build_service(model),
         build_autoscaler(model),
         *build_loadtest_access(model),
@@ -59,7 +62,7 @@ def versions(cluster: KubernetesCluster, namespace: str) -> dict[str, str]:
     return {
         f"{item['kind']}/{item['metadata']['name']}": applied_at(item)
         for item in children
-        if item["kind"] != "Pod"
+        if item["kind"] not in GRANDCHILDREN
     }
 
 
@@ -74,7 +77,7 @@ def test_applying_twice_is_a_no_op(
 ) -> None:
     model = read_model(create(parked.with_spec("serving.autoscaling", {"maxReplicas": 2})))
     manifests = all_manifests(model, settings)
-    assert {body["kind"] for body in manifests} == {kind for _, kind, _ in CHILD_KINDS} - {"Pod"}
+    assert {body["kind"] for body in manifests} == {kind for _, kind, _ in CHILD_KINDS} - set(GRANDCHILDREN)
     for body in manifests:
         cluster.apply(body)
     before = versions(cluster, namespace)

@@ -91,6 +91,7 @@ def test_every_knob_reaches_an_object(render: Render) -> None:
         "HOME": "/tmp",
         "IMAGE_TRAINING": values["images"]["training"],
         "IMAGE_QUANTIZATION": values["images"]["quantization"],
+        "IMAGE_QUANTIZATION_AUTOAWQ": values["images"]["quantizationAutoawq"],
         "IMAGE_SERVING": values["images"]["serving"],
         "IMAGE_LOADTEST": values["images"]["loadtest"],
         "WATCH_NAMESPACES": "moderation,staging",

@@ -6,7 +6,8 @@ import pytest
 
 from builders import NOW, a_model
 from fake_cluster import FakeCluster
-from pipeline import LATER, STEPS, conditions, drive, message, run, settle, status
+from pipeline import LATER, STEPS, conditions, drive, fingerprint_of, message, run, settle, status
+from toxicity_operator.observed import GRANDCHILDREN
 
 
 def test_first_pass_starts_training_and_sets_every_condition() -> None:
@@ -21,6 +22,7 @@ def test_first_pass_starts_training_and_sets_every_condition() -> None:
     assert conditions(cluster) == {
         "Trained": ("Unknown", "Running"),
         "Quantized": ("Unknown", "Waiting"),
+        "Evaluated": ("Unknown", "Waiting"),
         "QualityAccepted": ("Unknown", "Waiting"),
         "Available": ("False", "Waiting"),
         "LoadTested": ("Unknown", "Waiting"),
@@ -34,18 +36,24 @@ def test_whole_pipeline_ends_ready_with_the_figures_in_status() -> None:
     cluster = drive(a_model())
     assert status(cluster)["stage"] == "Ready"
     assert {kind: value[0] for kind, value in conditions(cluster).items()} == dict.fromkeys(
-        ("Trained", "Quantized", "QualityAccepted", "Available", "LoadTested", "Ready"), "True"
+        ("Trained", "Quantized", "Evaluated", "QualityAccepted", "Available", "LoadTested", "Ready"), "True"
     )
-    assert (status(cluster)["training"]["f1"], status(cluster)["quantization"]["f1"]) == (0.9, 0.88)
+    assert [status(cluster)[stage]["f1"] for stage in ("training", "quantization", "evaluation")] == [
+        0.9,
+        0.88,
+        0.88,
+    ]
     assert status(cluster)["serving"] == {
         "url": "http://ru-toxicity-serve.default.svc",
         "replicas": 1,
         "readyReplicas": 1,
         "modelFingerprint": status(cluster)["quantization"]["fingerprint"],
+        "goodFingerprint": fingerprint_of(cluster),
     }
-    assert len(cluster.names_of("Job")) == 3
+    assert len(cluster.names_of("Job")) == 4
     assert [event.reason for event in cluster.events] == [
-        "TrainingStarted", "TrainingSucceeded", "QuantizationStarted", "QuantizationSucceeded", "QualityAccepted",
+        "TrainingStarted", "TrainingSucceeded", "QuantizationStarted", "QuantizationSucceeded",
+        "EvaluationStarted", "EvaluationSucceeded", "QualityAccepted",
         "LoadTestStarted", "Ready", "LoadTestSucceeded",
     ]  # fmt: skip
 
@@ -61,13 +69,13 @@ def test_what_quantization_did_is_in_status_rounded() -> None:
 
 def test_every_child_is_owned_by_the_resource() -> None:
     cluster = drive(a_model().with_spec("serving.autoscaling", {"minReplicas": 1, "maxReplicas": 2}))
-    kinds = {kind for kind, _ in cluster.objects if kind != "Pod"}
+    kinds = {kind for kind, _ in cluster.objects if kind not in GRANDCHILDREN}
     assert kinds == {
         "PersistentVolumeClaim", "Job", "Deployment", "Service", "HorizontalPodAutoscaler", "ServiceAccount",
         "Role", "RoleBinding",
     }  # fmt: skip
     for (kind, name), item in cluster.objects.items():
-        if kind != "Pod":
+        if kind not in GRANDCHILDREN:
             (owner,) = item["metadata"]["ownerReferences"]
             assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == ("uid-1", True, True), name
 
@@ -132,17 +140,19 @@ def test_changed_learning_rate_runs_everything_again_and_the_old_version_keeps_s
     assert "keeps serving" in message(cluster, "Ready")
     cluster.finish_quantization()
     settle(cluster)
+    cluster.finish_evaluation()
+    settle(cluster)
     assert cluster.objects["Deployment", "ru-toxicity-serve"] != deployment
     cluster.roll_out(ready=1, replicas=2, updated=1)
     settle(cluster)
     assert status(cluster)["stage"] == "Deploying"
-    assert len(cluster.names_of("Job")) == 5, "the load test waits until the old pods are gone"
+    assert len(cluster.names_of("Job")) == 7, "the load test waits until the old pods are gone"
     cluster.roll_out()
     settle(cluster)
     cluster.finish_load_test()
     settle(cluster)
     assert status(cluster)["stage"] == "Ready"
-    assert len(cluster.names_of("Job")) == 6
+    assert len(cluster.names_of("Job")) == 8
 
 
 def test_running_job_of_an_earlier_spec_is_deleted() -> None:
@@ -180,7 +190,7 @@ def test_scaling_runs_no_stage_again() -> None:
 
 
 def test_figures_of_the_load_test_survive_the_operators_writes() -> None:
-    cluster = drive(a_model(), 3)
+    cluster = drive(a_model(), 4)
     figures = cluster.load_test_figures("Running")
     assert cluster.model is not None
     cluster.model["status"]["loadTest"] = figures
@@ -194,13 +204,15 @@ def test_stages_that_are_switched_off_are_skipped() -> None:
     cluster = drive(model, 0)
     cluster.finish_training()
     settle(cluster)
+    cluster.finish_evaluation(drop=None)
+    settle(cluster)
     cluster.roll_out()
     settle(cluster)
     assert conditions(cluster)["Quantized"] == ("False", "Skipped")
     assert conditions(cluster)["LoadTested"] == ("False", "Skipped")
     assert conditions(cluster)["Ready"] == ("True", "AllStagesDone")
     assert status(cluster)["serving"]["modelFingerprint"] == status(cluster)["training"]["fingerprint"]
-    assert len(cluster.names_of("Job")) == 1
+    assert len(cluster.names_of("Job")) == 2
 
 
 def test_deleted_children_come_back() -> None:

@@ -9,9 +9,16 @@ from contextlib import contextmanager
 
 import pytest
 
+from loop import Finished, bring_to_ready
 from toxicity_api.base import PLURAL
 from toxicity_cluster.demo_cluster import prepare_cluster
-from toxicity_cluster.demo_install import OPERATOR_NAMESPACE, SAMPLE_DATASET, Installation, install_chart
+from toxicity_cluster.demo_install import (
+    OPERATOR_NAMESPACE,
+    OPTIONAL_CHART_IMAGES,
+    SAMPLE_DATASET,
+    Installation,
+    install_chart,
+)
 from toxicity_cluster.demo_kubectl import Kubectl, diagnostics
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
@@ -21,10 +28,10 @@ FAILED = pytest.StashKey[bool]()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remembers on the test and on its module that it failed, so that the namespace can tell why."""
+    """Remembers on the test, its module and the session that it failed, so that the namespace can tell why."""
     report = yield
     if report.failed:
-        for node in (item, item.getparent(pytest.Module)):
+        for node in (item, item.getparent(pytest.Module), item.session):
             if node is not None:
                 node.stash[FAILED] = True
     return report
@@ -36,7 +43,12 @@ def cluster() -> Installation:
     progress = Progress()
     registry = os.environ.get("TOXICITY_REGISTRY") or None
     installation = prepare_cluster(
-        Settings.from_environment(), progress, progress.step, SAMPLE_DATASET.resolve(), registry
+        Settings.from_environment(),
+        progress,
+        progress.step,
+        SAMPLE_DATASET.resolve(),
+        registry,
+        tuple(OPTIONAL_CHART_IMAGES),
     )
     install_chart(installation)
     return installation
@@ -49,15 +61,15 @@ def namespace(cluster: Installation, request: pytest.FixtureRequest) -> Iterator
         yield name
 
 
-@pytest.fixture(scope="module")
-def module_namespace(cluster: Installation, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace of one module, for a scenario told in several tests."""
-    with new_namespace(cluster.kubectl, request.node) as name:
-        yield name
+@pytest.fixture(scope="session")
+def finished(cluster: Installation, request: pytest.FixtureRequest) -> Iterator[Finished]:
+    """The one model that several modules share, in a namespace of its own: test_loop looks at it first."""
+    with new_namespace(cluster.kubectl, request.session) as namespace:
+        yield bring_to_ready(cluster, namespace)
 
 
 @contextmanager
-def new_namespace(kubectl: Kubectl, node: pytest.Item | pytest.Module) -> Iterator[str]:
+def new_namespace(kubectl: Kubectl, node: pytest.Item | pytest.Module | pytest.Session) -> Iterator[str]:
     """The resources go first, then the namespace, so that finalizers can run."""
     name = f"e2e-{secrets.token_hex(4)}"
     kubectl.ensure_namespace(name)

@@ -1,89 +1,27 @@
-"""The whole loop on a real cluster, told in order: train (with the operator killed meanwhile), quantize, serve,
-load test; then what the service answers, another load test, and the end of the resource."""
+"""The whole loop on a real cluster, told in order: train (with the operator killed meanwhile), quantize,
+evaluate, serve, load test; then what the service answers, and another load test."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pytest
 
-from scenario import (
-    children,
-    config_map_of,
-    counted_requests,
-    get_model,
-    jobs,
-    pods_of,
-    serving_pods,
-    small_model,
-)
+from loop import NAME, Finished
+from scenario import children, get_model, jobs, pods_of
 from toxicity_api.conditions import ConditionType
 from toxicity_cluster.demo_install import OPERATOR_NAMESPACE, SAMPLE_DATASET, Installation
-from toxicity_cluster.demo_kubectl import Kubectl, Manifest, wait_until
-from toxicity_cluster.demo_probe import classify
-from toxicity_cluster.demo_watch import Watcher, is_done, status_of
+from toxicity_cluster.demo_kubectl import Manifest, wait_until
+from toxicity_cluster.demo_probe import classify, fetch
+from toxicity_cluster.demo_watch import is_done, status_of
 
 pytestmark = pytest.mark.e2e
 
-NAME = "loop"
-TRAINING_STARTS_SECONDS = 300
-READY_SECONDS = 35 * 60
 LOAD_TEST_SECONDS = 10 * 60
 
 # neither stands in the sample data set
 CLEARLY_TOXIC = "Заткнись, тупой урод, тошнит от твоей глупости, идиот"
 CLEARLY_HARMLESS = "Подскажите, пожалуйста, во сколько завтра открывается бассейн у парка?"
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The resource when it became Ready, what it owned then, and who was killed on the way."""
-
-    model: Manifest
-    children: dict[str, tuple[str, int]]
-    killed_pods: Sequence[str]
-    first_training_job: str
-    counted: int
-
-    @property
-    def namespace(self) -> str:
-        namespace: str = self.model["metadata"]["namespace"]
-        return namespace
-
-
-@pytest.fixture(scope="module")
-def finished(cluster: Installation, module_namespace: str) -> Finished:
-    """One model brought to Ready, its operator killed while it trained."""
-    kubectl = cluster.kubectl
-    kubectl.apply(config_map_of("comments", SAMPLE_DATASET), module_namespace)
-    kubectl.apply(small_model(NAME, "comments", cluster.images), module_namespace)
-    job = wait_until(
-        "the training pod runs", lambda: running_training_job(kubectl, module_namespace), TRAINING_STARTS_SECONDS
-    )
-    killed = kill_operator(kubectl)
-    model = Watcher(kubectl, module_namespace, say=print).follow(NAME, READY_SECONDS)
-    counted = counted_requests(kubectl, serving_pods(kubectl, model))
-    return Finished(model, children(kubectl, model), killed, job["metadata"]["uid"], counted)
-
-
-def running_training_job(kubectl: Kubectl, namespace: str) -> Manifest | None:
-    """The training Job once the stage's own container runs, that is after the init containers."""
-    for job in jobs(kubectl, namespace, "train"):
-        for pod in pods_of(kubectl, job):
-            if any("running" in s["state"] for s in pod["status"].get("containerStatuses", [])):
-                return job
-    return None
-
-
-def kill_operator(kubectl: Kubectl) -> list[str]:
-    """Kills every operator pod at once, without a grace period; the names of those that were there."""
-    selector = "app.kubernetes.io/component=operator"
-    names = [pod["metadata"]["name"] for pod in kubectl.list("pods", OPERATOR_NAMESPACE, selector)]
-    assert names, "no operator pod runs"
-    kubectl.run("delete", "pod", *names, "-n", OPERATOR_NAMESPACE, "--grace-period=0", "--force")
-    return names
 
 
 def test_every_condition_is_true_for_the_present_spec(finished: Finished) -> None:
@@ -119,6 +57,23 @@ def test_figures_are_those_of_a_model_that_learnt(finished: Finished) -> None:
     assert quantization.f1_drop == pytest.approx(training.f1 - quantization.f1, abs=1e-3)
     assert quantization.size_bytes is not None and quantization.original_size_bytes is not None
     assert 0 < quantization.size_bytes < quantization.original_size_bytes
+    evaluation = status_of(finished.model).evaluation
+    assert evaluation is not None and evaluation.engine is not None and evaluation.engine.startswith("vllm ")
+    assert evaluation.test_samples == training.test_samples
+    assert evaluation.drop is not None and evaluation.f1 is not None and evaluation.original_f1 is not None
+    assert evaluation.drop.f1_drop == pytest.approx(evaluation.original_f1 - evaluation.f1, abs=1e-3)
+    assert evaluation.drop.agreement > 0.5
+
+
+def test_served_threshold_is_the_one_chosen_in_the_serving_engine(
+    cluster: Installation, finished: Finished
+) -> None:
+    status = status_of(finished.model)
+    assert status.serving is not None and status.evaluation is not None
+    card = json.loads(
+        fetch(cluster.kubectl, finished.namespace, cluster.images["loadtest"], f"{status.serving.url}/v1/model")
+    )
+    assert card["threshold"] == status.evaluation.threshold
 
 
 def test_buckets_sum_to_the_requests_that_the_server_counted(finished: Finished) -> None:
@@ -176,20 +131,3 @@ def test_changed_run_id_makes_one_load_test_job_and_nothing_else(
     assert {title: after.get(title) for title in finished.children} == finished.children
     (new,) = set(after) - set(finished.children)
     assert new.startswith(f"Job/{NAME}-loadtest-")
-
-
-def test_deleted_resource_leaves_no_child(cluster: Installation, finished: Finished) -> None:
-    kubectl = cluster.kubectl
-    assert len(finished.children) >= 6
-    kubectl.delete("toxicitymodel", NAME, finished.namespace)
-    uids = {uid for uid, _ in finished.children.values()}
-
-    def gone() -> bool:
-        left = kubectl.list(
-            "jobs,pods,deployments,replicasets,services,hpa,pvc,serviceaccounts,roles,rolebindings,configmaps",
-            finished.namespace,
-        )
-        owners = [o for item in left for o in item["metadata"].get("ownerReferences", [])]
-        return not uids & {item["metadata"]["uid"] for item in left} and not any(owners)
-
-    wait_until("no child is left", gone, deadline_seconds=180)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -26,9 +26,16 @@ NODE_IMAGES = (*CHART_IMAGES, "base-model", "dataset")
 
 
 def prepare_cluster(
-    settings: Settings, progress: Progress, step: Step, dataset: Path, registry: str | None
+    settings: Settings,
+    progress: Progress,
+    step: Step,
+    dataset: Path,
+    registry: str | None,
+    optional: Sequence[str] = (),
 ) -> Installation:
     """Builds what is missing, starts the embedded cluster unless KUBECONFIG is given, and brings the images there.
+
+    `optional` are images wanted besides those of NODE_IMAGES.
 
     Raises Refusal when the machine lacks something or KUBECONFIG comes without a registry.
     """
@@ -44,8 +51,9 @@ def prepare_cluster(
         with step("building the cluster's programs"):
             build_programs(settings, progress)
     with step("building the images"):
-        built = build_images(settings, progress, dataset=dataset)
-    images = {part: built[part] for part in NODE_IMAGES}
+        parts = [*NODE_IMAGES, *optional]
+        built = build_images(settings, progress, parts, dataset=dataset)
+    images = {part: built[part] for part in parts}
     if registry:
         with step(f"pushing the images to {registry}"):
             images = push_images(settings, images, registry)

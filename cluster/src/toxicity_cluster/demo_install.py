@@ -23,6 +23,8 @@ SAMPLE_DATASET = SAMPLES / "data" / "comments.csv"
 OPERATOR_NAMESPACE = "toxicity-system"
 RELEASE = "toxicity-operator"
 CHART_IMAGES = ("operator", "training", "quantization", "serving", "loadtest")
+OPTIONAL_CHART_IMAGES = {"quantization-autoawq": "quantizationAutoawq"}
+"""Images that only some resources need, by part, with the chart's key; without one the chart's default stays."""
 
 DATASET_FOLDER = "/dataset"
 """Where the dataset image holds its one file, `comments.csv` or `comments.csv.gz`."""
@@ -35,7 +37,7 @@ class Installation:
     kubectl: Kubectl
     helm: Path
     images: Mapping[str, str]
-    """Image references by part: operator, training, quantization, serving, loadtest, base-model, dataset."""
+    """Image references by part: CHART_IMAGES, base-model, dataset, and what of OPTIONAL_CHART_IMAGES was asked for."""
 
 
 def chart_values(images: Mapping[str, str]) -> dict[str, Any]:
@@ -43,7 +45,8 @@ def chart_values(images: Mapping[str, str]) -> dict[str, Any]:
     missing = [part for part in CHART_IMAGES if part not in images]
     if missing:
         raise ClusterError(f"there is no image for {', '.join(missing)}")
-    return {"images": {part: images[part] for part in CHART_IMAGES}}
+    optional = {key: images[part] for part, key in OPTIONAL_CHART_IMAGES.items() if part in images}
+    return {"images": {part: images[part] for part in CHART_IMAGES} | optional}
 
 
 def install_chart(installation: Installation) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
-from toxicity_api.status import ToxicityModelStatus
+from toxicity_api.status import EvaluationStatus, ToxicityModelStatus
 
 BYTES_PER_MB = 1_000_000
 
@@ -31,8 +31,8 @@ def _number(value: float | None, width: int, digits: int) -> str:
 
 
 def quality_lines(status: ToxicityModelStatus) -> list[str]:
-    """F1 before and after quantization, and what it saved."""
-    training, quantization = status.training, status.quantization
+    """F1 before and after quantization, what it saved, and what the serving engine makes of it."""
+    training, quantization, evaluation = status.training, status.quantization, status.evaluation
     lines = []
     if training is not None:
         lines.append(
@@ -47,7 +47,19 @@ def quality_lines(status: ToxicityModelStatus) -> list[str]:
             f"  {quantization.original_size_bytes / BYTES_PER_MB:.0f}"
             f" -> {quantization.size_bytes / BYTES_PER_MB:.0f} MB ({quantization.method})"
         )
+    if evaluation is not None and evaluation.f1 is not None:
+        lines.append(
+            f"to serve    F1 {_figure(evaluation.f1)}  (95 %: {_figure(evaluation.f1_low)} to"
+            f" {_figure(evaluation.f1_high)}) in {evaluation.engine}{_speed(evaluation)}"
+        )
     return lines
+
+
+def _speed(evaluation: EvaluationStatus) -> str:
+    after, before = evaluation.figures, evaluation.original_figures
+    if after is None or before is None:
+        return ""
+    return f"  {after.texts_per_second:.1f} texts/s, {before.texts_per_second:.1f} before quantization"
 
 
 def _figure(value: float | None) -> str:

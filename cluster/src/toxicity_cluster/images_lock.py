@@ -32,6 +32,7 @@ LOCKS = (
     Lock("torch", OUTSIDE),
     Lock("training", OUTSIDE),
     Lock("quantization", OUTSIDE),
+    Lock("quantization-autoawq", ("--override", "overrides.txt", *OUTSIDE)),
     Lock("serving", ("--override", "overrides.txt", *OUTSIDE)),
     Lock("serving", stem="requirements-cuda"),
     Lock("base-model", ("--constraint", "../training/requirements.txt")),

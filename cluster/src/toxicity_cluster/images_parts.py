@@ -59,6 +59,8 @@ PARTS = (
             "images/serving/requirements-cuda.txt",
             API,
             "serving/src/toxicity_serving",
+            TRAINING,
+            "training-job/src/toxicity_evaluation",
         ),
         TORCH_IMAGE,
         "2 min",

@@ -14,6 +14,7 @@ from toxicity_api.base import Document
 class ConditionType(StrEnum):
     TRAINED = "Trained"
     QUANTIZED = "Quantized"
+    EVALUATED = "Evaluated"
     QUALITY_ACCEPTED = "QualityAccepted"
     AVAILABLE = "Available"
     LOAD_TESTED = "LoadTested"
@@ -35,9 +36,13 @@ class Reason(StrEnum):
     ACCEPTED = "Accepted"
     BELOW_MINIMUM = "BelowMinimumF1"
     DROP_TOO_LARGE = "F1DropTooLarge"
+    INCONCLUSIVE = "Inconclusive"
+    OVERRIDDEN = "AcceptedByOverride"
     REPLICAS_READY = "ReplicasReady"
     ROLLING_OUT = "RollingOut"
     NO_READY_REPLICAS = "NoReadyReplicas"
+    ROLLED_BACK = "RolledBack"
+    ROLL_OUT_FAILED = "RollOutFailed"
     ALL_STAGES_DONE = "AllStagesDone"
 
 

@@ -46,7 +46,10 @@ COLUMNS: list[tuple[str, str, str, int]] = [
     ("RPS", "number", ".status.loadTest.actualRps", 0),
     ("P95", "number", ".status.loadTest.p95Seconds", 0),
     ("Age", "date", ".metadata.creationTimestamp", 0),
-    ("Threshold", "number", ".status.training.threshold", 1),
+    ("F1-Served", "number", ".status.evaluation.f1", 1),
+    ("Threshold", "number", ".status.evaluation.threshold", 1),
+    ("Quantization", "string", ".status.quantization.backend", 1),
+    ("Revision", "string", ".status.serving.modelFingerprint", 1),
 ]
 
 

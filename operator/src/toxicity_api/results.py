@@ -27,6 +27,8 @@ class Metrics(Document):
     test_samples: int = Field(description="testSamples that were scored.")
     f1_low: float | None = Field(None, description="f1Low: lower end of the 95 % bootstrap interval of f1.")
     f1_high: float | None = Field(None, description="f1High: upper end of that interval.")
+    macro_f1_low: float | None = Field(None, description="macroF1Low: lower end of macroF1's 95 % interval.")
+    macro_f1_high: float | None = Field(None, description="macroF1High: upper end of that interval.")
     pr_auc: float | None = Field(None, description="prAuc: average precision of the score.")
     calibration_error: float | None = Field(
         None, description="calibrationError: expected calibration error of the score, ten equal bins."
@@ -81,16 +83,50 @@ class QuantizationResult(Document):
     )
 
 
+class EngineFigures(Document):
+    """One model folder in the serving engine: what it costs and how fast it answers, all texts offered at once."""
+
+    weights: str = Field(description="weights: native-4bit, decompressed or unquantized.")
+    load_seconds: float = Field(description="loadSeconds until the first answer.")
+    texts_per_second: float = Field(description="textsPerSecond on the test split.")
+    memory_bytes: int = Field(description="memoryBytes: proportional memory of the engine's processes.")
+
+
+class DropFigures(Document):
+    """What quantization cost on the very same rows; `low` and `high` end the paired 95 % bootstrap interval."""
+
+    f1_drop: float = Field(description="f1Drop: toxic F1 before minus after.")
+    f1_drop_low: float = Field(description="f1DropLow: lower end of its interval.")
+    f1_drop_high: float = Field(description="f1DropHigh: upper end of its interval.")
+    macro_f1_drop: float = Field(description="macroF1Drop: macro F1 before minus after.")
+    macro_f1_drop_low: float = Field(description="macroF1DropLow: lower end of its interval.")
+    macro_f1_drop_high: float = Field(description="macroF1DropHigh: upper end of its interval.")
+    agreement: float = Field(description="agreement: share of rows with the same decision before and after.")
+
+
+class EvaluationResult(Document):
+    """The serving engine's own figures on the test split, at the threshold that is best on validation."""
+
+    engine: str = Field(description="engine and its version.")
+    metrics: Metrics = Field(description="metrics of the weights that are to be served.")
+    figures: EngineFigures = Field(description="figures of these weights.")
+    original_metrics: Metrics | None = Field(None, description="originalMetrics before quantization.")
+    original_figures: EngineFigures | None = Field(None, description="originalFigures before quantization.")
+    drop: DropFigures | None = Field(None, description="drop that quantization cost; unset without it.")
+    duration_seconds: float = Field(description="durationSeconds of the stage.")
+
+
 class StageResult(Document):
     """What a stage Job says at its end, also when it fails."""
 
-    stage: Literal["train", "quantize", "loadtest"]
+    stage: Literal["train", "quantize", "evaluate", "loadtest"]
     fingerprint: str
     outcome: Literal["succeeded", "failed"]
     reason: str = "Succeeded"
     message: str = ""
     training: TrainingResult | None = None
     quantization: QuantizationResult | None = None
+    evaluation: EvaluationResult | None = None
 
     def to_termination_message(self) -> str:
         """The document as JSON of at most TERMINATION_MESSAGE_LIMIT bytes; a long message is cut."""

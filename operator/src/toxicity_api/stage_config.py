@@ -9,7 +9,7 @@ from pydantic import Field
 
 from toxicity_api.base import Document
 from toxicity_api.results import Metrics
-from toxicity_api.spec import Labels, LoadTestSpec, QuantizationSpec, Score, Split, TrainingSpec
+from toxicity_api.spec import Labels, LoadTestSpec, LongTexts, QuantizationSpec, Score, Split, TrainingSpec
 
 STAGE_CONFIG_VARIABLE = "STAGE_CONFIG"
 
@@ -54,21 +54,46 @@ class QuantizationConfig(Document):
         return self.artifacts / f"quantize-{self.fingerprint}"
 
 
-class ServingConfig(Document):
+class EngineConfig(Document):
+    """How a model folder is loaded into the serving engine and asked; the same for evaluating and for serving."""
+
     model: str
     fingerprint: str = Field(description="fingerprint of the stage that made the weights")
     model_dir: Path
     prompt_template: str
     labels: Labels
-    threshold: Score
-    metrics: Metrics | None = None
-    base_model: str = ""
     max_model_len: int = 512
     max_num_seqs: int = 64
     kv_cache_dtype: str = "auto"
     gpu_memory_utilization: float = 0.9
     gpus: int = 0
+
+
+class ServingConfig(EngineConfig):
+    threshold: Score
+    metrics: Metrics | None = None
+    base_model: str = ""
+    long_texts: LongTexts = "window"
+    queue_limit: int = 256
+    artifacts: Path = Path("/artifacts")
+    report_dirs: list[Path] = Field(
+        default_factory=list, description="stage folders whose plots and tables the page shows; a later one wins"
+    )
     port: int = 8000
+
+
+class EvaluationConfig(Document):
+    model: str
+    fingerprint: str
+    artifacts: Path = Path("/artifacts")
+    served: EngineConfig = Field(description="the weights that are to be served")
+    original: EngineConfig | None = Field(description="the merged weights before quantization; None without it")
+    splits_dir: Path = Field(description="the training stage's splits")
+    seed: int = Field(description="seed of the bootstrap")
+
+    @property
+    def output_dir(self) -> Path:
+        return self.artifacts / f"evaluate-{self.fingerprint}"
 
 
 class LoadTestConfig(Document):
@@ -76,7 +101,15 @@ class LoadTestConfig(Document):
     namespace: str
     fingerprint: str
     url: str = Field(description="base URL of the Service, without path")
+    artifacts: Path = Path("/artifacts")
     texts_path: Path = Field(description="CSV of the test split with columns text,label")
     serving_deployment: str = Field(description="Deployment whose ready replicas are recorded")
+    serving_fingerprint: str = Field("", description="what is served; figures of another are not compared")
+    master_host: str = Field("127.0.0.1", description="where workers find the master; used with several workers")
+    master_port: int = 5557
     seed: int = 42
     load_test: LoadTestSpec
+
+    @property
+    def output_dir(self) -> Path:
+        return self.artifacts / f"loadtest-{self.fingerprint}"

@@ -10,7 +10,7 @@ from toxicity_api.base import Document
 from toxicity_api.conditions import Condition
 from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.progress import Progress
-from toxicity_api.results import DataFacts
+from toxicity_api.results import DataFacts, DropFigures, EngineFigures
 
 
 class StageRecord(Document):
@@ -32,6 +32,8 @@ class QualityFigures(Document):
     f1_low: float | None = Field(None, description="f1Low: lower end of the 95 % bootstrap interval of f1.")
     f1_high: float | None = Field(None, description="f1High: upper end of that interval.")
     macro_f1: float | None = Field(None, description="macroF1: mean of both classes' F1.")
+    macro_f1_low: float | None = Field(None, description="macroF1Low: lower end of its 95 % interval.")
+    macro_f1_high: float | None = Field(None, description="macroF1High: upper end of that interval.")
     precision: float | None = Field(None, description="precision of the toxic class.")
     recall: float | None = Field(None, description="recall of the toxic class.")
     roc_auc: float | None = Field(None, description="rocAuc of the score.")
@@ -75,11 +77,32 @@ class QuantizationStatus(StageRecord, QualityFigures):
     )
 
 
+class EvaluationStatus(StageRecord, QualityFigures):
+    """The serving engine's own figures of the weights that are to be served; unset until the stage has succeeded."""
+
+    engine: str | None = Field(None, description="engine and its version.")
+    original_f1: float | None = Field(None, description="originalF1 in the same engine before quantization.")
+    original_macro_f1: float | None = Field(None, description="originalMacroF1, likewise.")
+    drop: DropFigures | None = Field(None, description="drop that quantization cost, on the very same rows.")
+    figures: EngineFigures | None = Field(None, description="figures: speed and size of these weights.")
+    original_figures: EngineFigures | None = Field(
+        None, description="originalFigures before quantization: speed and size."
+    )
+
+
 class ServingStatus(Document):
     url: str = Field("", description="url of the Service inside the cluster.")
     replicas: int = Field(0, description="replicas that exist.")
     ready_replicas: int = Field(0, description="readyReplicas that answer.")
     model_fingerprint: str | None = Field(None, description="modelFingerprint that the ready replicas serve.")
+    good_fingerprint: str | None = Field(
+        None, description="goodFingerprint: the newest version that was rolled out whole and became ready."
+    )
+    failed_fingerprint: str | None = Field(
+        None,
+        description="failedFingerprint: a version that did not become ready in its deadline; not tried again.",
+    )
+    failed_message: str | None = Field(None, description="failedMessage: why it did not.")
 
 
 class LoadTestRecord(StageRecord):
@@ -92,6 +115,7 @@ class ToxicityModelStatus(Document):
     conditions: list[Condition] = Field(default_factory=list, description="conditions, one of each type.")
     training: TrainingStatus | None = Field(None, description="training result.")
     quantization: QuantizationStatus | None = Field(None, description="quantization result.")
+    evaluation: EvaluationStatus | None = Field(None, description="evaluation by the serving engine.")
     serving: ServingStatus | None = Field(None, description="serving state.")
     load_test_job: LoadTestRecord | None = Field(None, description="loadTestJob as the operator sees it.")
     load_test: LoadTestStatus | None = Field(None, description="loadTest figures, written by the load test.")

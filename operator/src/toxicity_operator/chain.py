@@ -18,7 +18,13 @@ from toxicity_operator import names
 from toxicity_operator.model import Model
 from toxicity_operator.settings import Images, OperatorSettings
 
-REPLICATION = {"replicas", "autoscaling", "strategy", "node_selector", "tolerations"}
+REPLICATION = {
+    "replicas", "autoscaling", "strategy", "progress_deadline_seconds", "node_selector", "tolerations",
+}  # fmt: skip
+"""Fields of `serving` that decide how many pods there are and how they are exchanged, not what they are."""
+
+SCORING = {"max_model_len", "kv_cache_dtype"}
+"""Fields of `serving` that can change a score."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Chain:
 
     train: JobStage
     quantize: JobStage | None
+    evaluate: JobStage
     serving_fingerprint: str
     loadtest: JobStage | None
 
@@ -46,7 +53,8 @@ class Chain:
 
     def job_names(self) -> frozenset[str]:
         """Names of the Jobs that this spec may have; any other Job is obsolete."""
-        return frozenset(stage.job_name for stage in (self.train, self.quantize, self.loadtest) if stage)
+        stages = (self.train, self.quantize, self.evaluate, self.loadtest)
+        return frozenset(stage.job_name for stage in stages if stage)
 
 
 def stage_images(spec: ToxicityModelSpec, defaults: Images) -> Images:
@@ -54,6 +62,7 @@ def stage_images(spec: ToxicityModelSpec, defaults: Images) -> Images:
     return Images(
         training=spec.images.training or defaults.training,
         quantization=spec.images.quantization or defaults.quantization,
+        quantization_autoawq=spec.images.quantization_autoawq or defaults.quantization_autoawq,
         serving=spec.images.serving or defaults.serving,
         loadtest=spec.images.loadtest or defaults.loadtest,
     )
@@ -70,6 +79,11 @@ def source_content(source: Document, exclude: Set[str] = frozenset()) -> dict[st
     }
 
 
+def quantization_image(spec: ToxicityModelSpec, images: Images) -> str:
+    """The image of the backend that the spec names: their packages exclude each other."""
+    return images.quantization_autoawq if spec.quantization.backend == "autoawq" else images.quantization
+
+
 def dataset_fingerprint(spec: ToxicityModelSpec) -> str:
     """Fingerprint of the data's source; names the folder it is copied to."""
     return fingerprint(source_content(spec.dataset, {"text_column", "label_column", "split"}))
@@ -81,11 +95,23 @@ def base_model_fingerprint(spec: ToxicityModelSpec) -> str:
 
 
 def _job_stage(model: Model, component: str, spec: Document, inputs: Mapping[str, object]) -> JobStage:
-    result = fingerprint({**inputs, "spec": content(spec, WITHOUT_INFLUENCE)})
-    attempt = fingerprint(
-        {"result": result, "placement": content(spec, type(spec).model_fields.keys() - WITHOUT_INFLUENCE)}
-    )
+    placement = content(spec, type(spec).model_fields.keys() - WITHOUT_INFLUENCE)
+    return _stage(model, component, {**inputs, "spec": content(spec, WITHOUT_INFLUENCE)}, placement)
+
+
+def _stage(model: Model, component: str, inputs: Mapping[str, object], placement: object) -> JobStage:
+    result = fingerprint(inputs)
+    attempt = fingerprint({"result": result, "placement": placement})
     return JobStage(component, result, names.job_name(model.name, component, attempt))
+
+
+def _evaluate_stage(model: Model, upstream: str, image: str) -> JobStage:
+    """The evaluation has the pod fields of serving and depends on nothing else of it than what changes a score."""
+    serving = model.spec.serving
+    others = type(serving).model_fields.keys()
+    inputs = {"image": image, "upstream": upstream, "spec": content(serving, others - SCORING)}
+    placed = content(serving, others - WITHOUT_INFLUENCE - {"gpus"}) | content(model.spec.evaluation)
+    return _stage(model, names.EVALUATE, inputs, placed)
 
 
 def build_chain(model: Model, settings: OperatorSettings) -> Chain:
@@ -99,12 +125,13 @@ def build_chain(model: Model, settings: OperatorSettings) -> Chain:
     train = _job_stage(model, names.TRAIN, spec.training, train_inputs)
     quantize = None
     if spec.quantization.method != "none":
-        inputs = {"image": images.quantization, "upstream": train.fingerprint}
+        inputs = {"image": quantization_image(spec, images), "upstream": train.fingerprint}
         quantize = _job_stage(model, names.QUANTIZE, spec.quantization, inputs)
+    evaluate = _evaluate_stage(model, (quantize or train).fingerprint, images.serving)
     serving = fingerprint(
         {
             "image": images.serving,
-            "upstream": (quantize or train).fingerprint,
+            "upstream": evaluate.fingerprint,
             "spec": content(spec.serving, REPLICATION),
         }
     )
@@ -112,4 +139,4 @@ def build_chain(model: Model, settings: OperatorSettings) -> Chain:
     if spec.load_test.enabled:
         loadtest_inputs = {"image": images.loadtest, "upstream": serving}
         loadtest = _job_stage(model, names.LOADTEST, spec.load_test, loadtest_inputs)
-    return Chain(train, quantize, serving, loadtest)
+    return Chain(train, quantize, evaluate, serving, loadtest)

@@ -41,6 +41,7 @@ CHILD_KINDS: tuple[tuple[str, str, str], ...] = (
     ("v1", "ServiceAccount", "serviceaccounts"),
     ("rbac.authorization.k8s.io/v1", "Role", "roles"),
     ("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
+    ("apps/v1", "ReplicaSet", "replicasets"),
     ("v1", "Pod", "pods"),
 )
 """Pods last: a Job that is seen as finished then has its pods seen at least as late."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from toxicity_api.conditions import Condition, ConditionType
-from toxicity_api.status import StageRecord, ToxicityModelStatus
+from toxicity_api.status import ServingStatus, StageRecord, ToxicityModelStatus
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,23 @@ def derive_events(old: ToxicityModelStatus, new: ToxicityModelStatus) -> list[Ev
     pairs = (
         (old.training, new.training, "Training"),
         (old.quantization, new.quantization, "Quantization"),
+        (old.evaluation, new.evaluation, "Evaluation"),
         (old.load_test_job, new.load_test_job, "LoadTest"),
     )
     events = [event for before, after, word in pairs for event in _of_stage(before, after, word)]
-    return events + _of_conditions(old, new)
+    return events + _of_roll_out(old.serving, new.serving) + _of_conditions(old, new)
+
+
+def _of_roll_out(old: ServingStatus | None, new: ServingStatus | None) -> list[Event]:
+    """That a version was given up, and what serves in its place."""
+    if new is None or new.failed_fingerprint is None:
+        return []
+    if old is not None and old.failed_fingerprint == new.failed_fingerprint:
+        return []
+    text = f"version {new.failed_fingerprint} did not become ready: {new.failed_message}"
+    if new.good_fingerprint is None:
+        return [Event("Warning", "RollOutFailed", f"{text}; there is no earlier version")]
+    return [Event("Warning", "RolledBack", f"{text}; version {new.good_fingerprint} is restored")]
 
 
 def _of_stage(old: StageRecord | None, new: StageRecord | None, word: str) -> list[Event]:

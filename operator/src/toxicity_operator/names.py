@@ -19,10 +19,19 @@ SERVING_FINGERPRINT = f"{API_GROUP}/serving-fingerprint"
 MODEL_FINGERPRINT = f"{API_GROUP}/model-fingerprint"
 """Annotation of the Deployment: fingerprint of the stage that made the weights."""
 
+FAILED_FINGERPRINT = f"{API_GROUP}/failed-fingerprint"
+"""Annotation of a restored Deployment: serving fingerprint of the version that it replaced."""
+
+FAILED_MESSAGE = f"{API_GROUP}/failed-message"
+"""Annotation of a restored Deployment: why that version was given up."""
+
+TEMPLATE_HASH_LABEL = "pod-template-hash"
+"""Label that the Deployment controller adds to each revision's pods."""
+
 NAME_SUFFIX_LENGTH = 8
 
-TRAIN, QUANTIZE, SERVE, LOADTEST, STORAGE = "train", "quantize", "serve", "loadtest", "storage"
-JOB_COMPONENTS = (TRAIN, QUANTIZE, LOADTEST)
+TRAIN, QUANTIZE, EVALUATE = "train", "quantize", "evaluate"
+SERVE, LOADTEST, STORAGE = "serve", "loadtest", "storage"
 
 
 def job_name(model: str, component: str, attempt: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from toxicity_operator import names
 Raw = Mapping[str, Any]
 JobOutcome = Literal["Running", "Succeeded", "Failed"]
 MESSAGE_LIMIT = 800
+GRANDCHILDREN = ("Pod", "ReplicaSet")
+"""Kinds that the Job and Deployment controllers make, not the operator."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,11 @@ class JobState:
 
 @dataclass(frozen=True)
 class DeploymentState:
-    """The serving Deployment. `rolled_out`: no pod of an earlier template is left."""
+    """The serving Deployment. `rolled_out`: no pod of an earlier template is left.
+
+    `failure` says why its roll-out was given up, or ""; `failed_fingerprint` and `failed_message` are what the
+    operator noted on it of an earlier version when it restored this one.
+    """
 
     serving_fingerprint: str
     model_fingerprint: str
@@ -45,6 +51,9 @@ class DeploymentState:
     ready_replicas: int
     rolled_out: bool
     trouble: str
+    failure: str = ""
+    failed_fingerprint: str = ""
+    failed_message: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class Observed:
     hashes: Mapping[tuple[str, str], str]
     jobs: tuple[JobState, ...]
     deployment: DeploymentState | None
+    templates: Mapping[str, Raw] = field(default_factory=dict)
+    """Pod templates of the Deployment's revisions by serving fingerprint."""
 
     def has(self, kind: str, name: str) -> bool:
         """Whether the child exists."""
@@ -65,17 +76,28 @@ class Observed:
 
 
 def from_objects(objects: Iterable[Raw]) -> Observed:
-    """The view of raw objects (Jobs, their pods, the Deployment and the rest), each with its `kind`."""
+    """The view of raw objects (Jobs, the Deployment, their pods and revisions, the rest), each with its `kind`."""
     everything = list(objects)
     pods = [item for item in everything if item["kind"] == "Pod"]
-    children = [item for item in everything if item["kind"] != "Pod"]
+    children = [item for item in everything if item["kind"] not in GRANDCHILDREN]
     jobs = tuple(_job_state(item, pods) for item in children if item["kind"] == "Job")
     deployments = [item for item in children if item["kind"] == "Deployment"]
     return Observed(
         hashes={(item["kind"], item["metadata"]["name"]): _applied_hash(item) for item in children},
         jobs=jobs,
         deployment=_deployment_state(deployments[0], pods) if deployments else None,
+        templates=_templates(everything, deployments[0]) if deployments else {},
     )
+
+
+def _templates(objects: Iterable[Raw], deployment: Raw) -> dict[str, Raw]:
+    revisions = [item for item in objects if item["kind"] == "ReplicaSet" and _is_owned_by(item, deployment)]
+    templates = [revision["spec"]["template"] for revision in revisions]
+    found = {
+        str(template["metadata"].get("annotations", {}).get(names.SERVING_FINGERPRINT, "")): template
+        for template in templates
+    }
+    return {fingerprint: template for fingerprint, template in found.items() if fingerprint}
 
 
 def _applied_hash(item: Raw) -> str:
@@ -113,8 +135,8 @@ def _job_state(job: Raw, pods: list[Raw]) -> JobState:
     )
 
 
-def _is_owned_by(pod: Raw, job: Raw) -> bool:
-    return any(owner["uid"] == job["metadata"]["uid"] for owner in pod["metadata"].get("ownerReferences", []))
+def _is_owned_by(item: Raw, owner: Raw) -> bool:
+    return any(found["uid"] == owner["metadata"]["uid"] for found in item["metadata"].get("ownerReferences", []))
 
 
 def _finished_condition(status: Raw) -> Raw | None:
@@ -215,11 +237,23 @@ def _deployment_state(deployment: Raw, pods: list[Raw]) -> DeploymentState:
     replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
     seen = status.get("observedGeneration", 0) >= metadata.get("generation", 1)
     serving = [pod for pod in pods if _label(pod, names.COMPONENT_LABEL) == names.SERVE]
+    trouble = next(filter(None, (_container_trouble(pod) for pod in serving)), "")
     return DeploymentState(
         serving_fingerprint=annotations.get(names.SERVING_FINGERPRINT, ""),
         model_fingerprint=annotations.get(names.MODEL_FINGERPRINT, ""),
         replicas=replicas,
         ready_replicas=status.get("readyReplicas", 0),
         rolled_out=seen and updated == replicas,
-        trouble=next(filter(None, (_container_trouble(pod) for pod in serving)), ""),
+        trouble=trouble,
+        failure=_stalled(status, trouble) if seen else "",
+        failed_fingerprint=annotations.get(names.FAILED_FINGERPRINT, ""),
+        failed_message=annotations.get(names.FAILED_MESSAGE, ""),
     )
+
+
+def _stalled(status: Raw, trouble: str) -> str:
+    """Why the roll-out made no progress in its deadline; empty while it may still."""
+    for condition in status.get("conditions", []):
+        if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
+            return trouble or str(condition.get("message", "no progress within the deadline"))
+    return ""

@@ -24,6 +24,7 @@ RULES: list[dict[str, list[str]]] = [
     },
     {"apiGroups": [""], "resources": ["persistentvolumeclaims", "services", "serviceaccounts"], "verbs": APPLY},
     {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": APPLY},
+    {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["list"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},

@@ -1,4 +1,8 @@
-"""The quality gate: may the model that the stages made be served? Pure, on recorded figures only."""
+"""The quality gate: may the model that the stages made be served? Pure, on recorded figures only.
+
+A bound is held against the whole 95 % interval of its figure. Before the serving engine's own evaluation a model can
+only be refused; that evaluation decides.
+"""
 
 from __future__ import annotations
 
@@ -6,57 +10,115 @@ from dataclasses import dataclass
 
 from toxicity_api.conditions import Reason
 from toxicity_api.spec import QualityGate
-from toxicity_api.status import QuantizationStatus, TrainingStatus
+from toxicity_api.status import EvaluationStatus, QualityFigures, QuantizationStatus, TrainingStatus
+
+ALWAYS = "always"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`accepted` is None while a figure is missing."""
+    """`accepted` is None while a figure is missing and while the figures do not decide (reason Inconclusive)."""
 
     accepted: bool | None
     reason: str
     message: str
 
 
-def judge(gate: QualityGate, training: TrainingStatus | None, quantization: QuantizationStatus | None) -> Verdict:
-    """The gate's verdict on the trained model and, when there is one, on the quantized model.
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its interval; the interval is the figure itself where none was recorded."""
 
-    `training` and `quantization` are the records of the current fingerprints, None while not succeeded; pass
-    the training record alone to judge before quantization. Bounds are inclusive.
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} (95 %: {self.low:.4f} to {self.high:.4f})"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One bound of the gate: `met` is None where the interval lies on both sides of it."""
+
+    met: bool | None
+    reason: Reason
+    message: str
+
+
+def judge(
+    gate: QualityGate,
+    training: TrainingStatus | None,
+    quantization: QuantizationStatus | None,
+    evaluation: EvaluationStatus | None,
+) -> Verdict:
+    """The gate's verdict on the records of the current fingerprints, each None while its stage has not succeeded.
+
+    Bounds are inclusive.
     """
     if training is None:
         return Verdict(None, Reason.WAITING, "waits for the training's figures")
-    for record, word in ((training, "trained"), (quantization, "quantized")):
-        refusal = record and _below_minimum(gate, record, word)
-        if refusal:
-            return refusal
-    drop = _drop(gate, quantization)
-    if gate.max_f1_drop is not None and drop > gate.max_f1_drop:
-        text = f"quantization cost {drop:.4f} {gate.metric}, more than maxF1Drop {gate.max_f1_drop:.4f}"
-        return Verdict(False, Reason.DROP_TOO_LARGE, text)
-    return Verdict(True, Reason.ACCEPTED, _accepted(gate, training, quantization))
+    for record, word in ((training, "the trained model"), (quantization, "the quantized model")):
+        bound = record and evaluation is None and _minimum(gate, record, word)
+        if bound and bound.met is False:
+            return Verdict(False, bound.reason, bound.message)
+    if evaluation is None:
+        return Verdict(None, Reason.WAITING, f"waits for the serving engine's figures; {_so_far(gate, training)}")
+    return _decide(gate, evaluation)
 
 
-def _value(gate: QualityGate, record: TrainingStatus | QuantizationStatus) -> float:
-    value = record.f1 if gate.metric == "toxicF1" else record.macro_f1
-    return 0.0 if value is None else value
+def _decide(gate: QualityGate, evaluation: EvaluationStatus) -> Verdict:
+    bounds = [bound for bound in (_minimum(gate, evaluation, "the model"), _drop(gate, evaluation)) if bound]
+    missed = next((bound for bound in bounds if bound.met is False), None)
+    if missed:
+        return Verdict(False, missed.reason, missed.message)
+    open_ = next((bound for bound in bounds if bound.met is None), None)
+    if open_ is None:
+        figures = "; ".join(bound.message for bound in bounds) or _so_far(gate, evaluation)
+        return Verdict(True, Reason.ACCEPTED, figures)
+    if gate.accept_inconclusive in (ALWAYS, evaluation.fingerprint):
+        return Verdict(True, Reason.OVERRIDDEN, f"{open_.message}; qualityGate.acceptInconclusive lets it serve")
+    return Verdict(
+        None,
+        Reason.INCONCLUSIVE,
+        f"{open_.message}: {evaluation.test_samples} test rows do not decide; use more of them, or set"
+        f" qualityGate.acceptInconclusive: {evaluation.fingerprint}",
+    )
 
 
-def _drop(gate: QualityGate, quantization: QuantizationStatus | None) -> float:
-    if quantization is None:
-        return 0.0
-    drop = quantization.f1_drop if gate.metric == "toxicF1" else quantization.macro_f1_drop
-    return 0.0 if drop is None else drop
-
-
-def _below_minimum(gate: QualityGate, record: TrainingStatus | QuantizationStatus, word: str) -> Verdict | None:
-    value = _value(gate, record)
-    if gate.min_f1 is None or value >= gate.min_f1:
+def _minimum(gate: QualityGate, record: QualityFigures, word: str) -> Bound | None:
+    if gate.min_f1 is None:
         return None
-    text = f"the {word} model reached {gate.metric} {value:.4f}, below minF1 {gate.min_f1:.4f}"
-    return Verdict(False, Reason.BELOW_MINIMUM, text)
+    figure = _figure(gate, record)
+    met = True if figure.low >= gate.min_f1 else False if figure.high < gate.min_f1 else None
+    relation = {True: "reaches", False: "misses", None: "neither reaches nor misses"}[met]
+    text = f"{word}'s {gate.metric} {figure} {relation} minF1 {gate.min_f1:.4f}"
+    return Bound(met, Reason.BELOW_MINIMUM, text)
 
 
-def _accepted(gate: QualityGate, training: TrainingStatus, quantization: QuantizationStatus | None) -> str:
-    after = f", {_value(gate, quantization):.4f} after quantization" if quantization else ""
-    return f"{gate.metric} {_value(gate, training):.4f}{after}"
+def _drop(gate: QualityGate, evaluation: EvaluationStatus) -> Bound | None:
+    drop = evaluation.drop
+    if gate.max_f1_drop is None or drop is None:
+        return None
+    figure = (
+        Figure(drop.f1_drop, drop.f1_drop_low, drop.f1_drop_high)
+        if gate.metric == "toxicF1"
+        else Figure(drop.macro_f1_drop, drop.macro_f1_drop_low, drop.macro_f1_drop_high)
+    )
+    met = True if figure.high <= gate.max_f1_drop else False if figure.low > gate.max_f1_drop else None
+    relation = {True: "keeps to", False: "exceeds", None: "neither keeps to nor exceeds"}[met]
+    text = f"quantization cost {figure} {gate.metric}, which {relation} maxF1Drop {gate.max_f1_drop:.4f}"
+    return Bound(met, Reason.DROP_TOO_LARGE, text)
+
+
+def _figure(gate: QualityGate, record: QualityFigures) -> Figure:
+    value, low, high = (
+        (record.f1, record.f1_low, record.f1_high)
+        if gate.metric == "toxicF1"
+        else (record.macro_f1, record.macro_f1_low, record.macro_f1_high)
+    )
+    value = 0.0 if value is None else value
+    return Figure(value, value if low is None else low, value if high is None else high)
+
+
+def _so_far(gate: QualityGate, record: QualityFigures) -> str:
+    return f"{gate.metric} {_figure(gate, record)}"

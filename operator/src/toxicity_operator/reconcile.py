@@ -16,7 +16,7 @@ from toxicity_operator.chain import Chain, build_chain
 from toxicity_operator.errors import ClusterError, InvalidSpec
 from toxicity_operator.events import Event, derive_events
 from toxicity_operator.model import Identity, Model, read_identity, read_model, read_status
-from toxicity_operator.observed import JobState, from_objects
+from toxicity_operator.observed import GRANDCHILDREN, JobState, from_objects
 from toxicity_operator.plan import Plan, plan
 from toxicity_operator.records import read_records
 from toxicity_operator.settings import OperatorSettings
@@ -89,11 +89,11 @@ def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name
 
 
 def _own(objects: Iterable[Raw], identity: Identity) -> list[Raw]:
-    """The resource's own objects: a namesake of before may have left some. Pods have other owners."""
+    """The resource's own objects: a namesake of before may have left some. Grandchildren have other owners."""
 
     def is_own(item: Raw) -> bool:
         owners = item["metadata"].get("ownerReferences", [])
-        return item["kind"] == "Pod" or any(owner["uid"] == identity.uid for owner in owners)
+        return item["kind"] in GRANDCHILDREN or any(owner["uid"] == identity.uid for owner in owners)
 
     return [item for item in objects if is_own(item)]
 

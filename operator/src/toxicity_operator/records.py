@@ -8,17 +8,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from toxicity_api.base import Document
 from toxicity_api.conditions import Reason
 from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.progress import Progress
 from toxicity_api.results import Metrics, StageResult
-from toxicity_api.status import LoadTestRecord, QuantizationStatus, StageRecord, TrainingStatus
+from toxicity_api.status import (
+    EvaluationStatus,
+    LoadTestRecord,
+    QuantizationStatus,
+    StageRecord,
+    TrainingStatus,
+)
 from toxicity_operator.chain import Chain, JobStage
 from toxicity_operator.model import Model
 from toxicity_operator.observed import JobState, Observed
 
 RecordT = TypeVar("RecordT", bound=StageRecord)
 DIGITS = 4
+METRIC_FIELDS = ("metrics", "originalMetrics")
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Records:
 
     training: TrainingStatus | None
     quantization: QuantizationStatus | None
+    evaluation: EvaluationStatus | None
     load_test: LoadTestRecord | None
 
     @property
@@ -38,6 +47,11 @@ class Records:
     def quantized(self) -> QuantizationStatus | None:
         """The quantization record when it succeeded."""
         return self.quantization if succeeded(self.quantization) else None
+
+    @property
+    def evaluated(self) -> EvaluationStatus | None:
+        """The evaluation record when it succeeded."""
+        return self.evaluation if succeeded(self.evaluation) else None
 
 
 def succeeded(record: StageRecord | None) -> bool:
@@ -63,10 +77,11 @@ def read_records(model: Model, chain: Chain, observed: Observed, progress: Progr
     if chain.quantize:
         job = jobs.get(chain.quantize.job_name)
         quantization = _advance(QuantizationStatus, status.quantization, chain.quantize, job)
+    evaluation = _advance(EvaluationStatus, status.evaluation, chain.evaluate, jobs.get(chain.evaluate.job_name))
     if chain.loadtest:
         job = jobs.get(chain.loadtest.job_name)
         load_test = _advance(LoadTestRecord, status.load_test_job, chain.loadtest, job, status.load_test)
-    return Records(training, quantization, load_test)
+    return Records(training, quantization, evaluation, load_test)
 
 
 def _advance(
@@ -118,24 +133,37 @@ def _outcome_facts(
         if figures is not None and figures.fingerprint == stage.fingerprint and figures.state == "Complete":
             return {}
         return _missing("the load test's Job ended, but status.loadTest has no complete figures of it")
-    if result is not None and kind is TrainingStatus and result.training:
-        facts = result.training.to_wire() | _metric_facts(result.training.metrics)
-    elif result is not None and kind is QuantizationStatus and result.quantization:
-        facts = result.quantization.to_wire() | _metric_facts(result.quantization.metrics)
-    else:
+    facts = None if result is None else _stage_facts(kind, result)
+    if facts is None:
         return _missing("the Job ended well, but no pod of it left a result document")
-    facts.pop("metrics")
     return {key: _rounded(key, value) for key, value in facts.items()}
+
+
+def _stage_facts(kind: type[StageRecord], result: StageResult) -> dict[str, Any] | None:
+    """What the status says of a stage that succeeded; None when the document is not of this kind of stage."""
+    if kind is TrainingStatus and result.training:
+        return _flat(result.training, result.training.metrics)
+    if kind is QuantizationStatus and result.quantization:
+        return _flat(result.quantization, result.quantization.metrics)
+    if kind is EvaluationStatus and result.evaluation:
+        before = result.evaluation.original_metrics
+        facts = _flat(result.evaluation, result.evaluation.metrics)
+        return facts | ({"originalF1": before.f1, "originalMacroF1": before.macro_f1} if before else {})
+    return None
+
+
+def _flat(document: Document, metrics: Metrics) -> dict[str, Any]:
+    """A result's fields with those of `metrics` beside them."""
+    facts = document.to_wire()
+    return {key: value for key, value in facts.items() if key not in METRIC_FIELDS} | metrics.to_wire()
 
 
 def _missing(message: str) -> dict[str, Any]:
     return {"outcome": "Failed", "reason": str(Reason.RESULT_MISSING), "message": message}
 
 
-def _metric_facts(metrics: Metrics) -> dict[str, object]:
-    return metrics.to_wire()
-
-
 def _rounded(key: str, value: object) -> object:
     """Figures as people read them; the threshold stays exact, since texts are judged by it."""
+    if isinstance(value, dict):
+        return {name: _rounded(name, part) for name, part in value.items()}
     return round(value, DIGITS) if isinstance(value, float) and key != "threshold" else value

@@ -16,6 +16,7 @@ class Images:
 
     training: str
     quantization: str
+    quantization_autoawq: str
     serving: str
     loadtest: str
 

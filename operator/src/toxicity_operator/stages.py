@@ -1,6 +1,6 @@
 """The ordered table of stages: what each wants to exist, and whether the next one must wait.
 
-Storage, Train, Quantize, Serve, LoadTest. A stage sees the records and the world; it acts on neither.
+Storage, Train, Quantize, Evaluate, Serve, LoadTest. A stage sees the records and the world; it acts on neither.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from toxicity_api.conditions import Reason
-from toxicity_api.status import StageRecord
-from toxicity_operator.chain import Chain, stage_images
+from toxicity_api.status import EvaluationStatus, StageRecord
+from toxicity_operator.chain import Chain, quantization_image, stage_images
 from toxicity_operator.manifests.autoscaler import build_autoscaler
 from toxicity_operator.manifests.common import Manifest
+from toxicity_operator.manifests.evaluation_job import build_evaluation_job
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
-from toxicity_operator.manifests.serving import build_deployment, build_service
+from toxicity_operator.manifests.serving import build_deployment, build_restored_deployment, build_service
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
 from toxicity_operator.model import Model
 from toxicity_operator.observed import Observed
 from toxicity_operator.quality import Verdict, judge
 from toxicity_operator.records import Records, settled, succeeded
+from toxicity_operator.rollout import Failure, failed_version, good_version
 from toxicity_operator.settings import Images, OperatorSettings
 
 
@@ -44,11 +45,18 @@ class Situation:
     @cached_property
     def verdict(self) -> Verdict:
         """The quality gate's word on what is to be served; a bad trained model is refused before quantization."""
-        gate, records = self.model.spec.quality_gate, self.records
-        verdict = judge(gate, records.trained, records.quantized)
-        if verdict.accepted and self.chain.quantize and records.quantized is None:
-            return Verdict(None, Reason.WAITING, f"waits for the quantized model's figures; {verdict.message}")
-        return verdict
+        records = self.records
+        return judge(self.model.spec.quality_gate, records.trained, records.quantized, records.evaluated)
+
+    @property
+    def good_version(self) -> str | None:
+        """The newest serving fingerprint known to be good."""
+        return good_version(self.model.status.serving, self.observed.deployment)
+
+    @property
+    def failed_version(self) -> Failure | None:
+        """That what the spec asks for has failed to become ready."""
+        return failed_version(self.chain.serving_fingerprint, self.model.status.serving, self.observed.deployment)
 
     @property
     def serves_current(self) -> bool:
@@ -90,7 +98,7 @@ def _train(situation: Situation) -> Step:
 
 
 def _quantize(situation: Situation) -> Step:
-    chain, image = situation.chain, situation.images.quantization
+    chain, image = situation.chain, quantization_image(situation.model.spec, situation.images)
     stage = chain.quantize
     if situation.verdict.accepted is False:
         return Step(waiting_for=f"a change of the spec: {situation.verdict.message}")
@@ -103,15 +111,32 @@ def _quantize(situation: Situation) -> Step:
     return _of_job(situation.records.quantization, "quantization", build)
 
 
+def _evaluate(situation: Situation) -> Step:
+    model, chain, image = situation.model, situation.chain, situation.images.serving
+    if situation.verdict.accepted is False:
+        return Step(waiting_for=f"a change of the spec: {situation.verdict.message}")
+    return _of_job(situation.records.evaluation, "evaluation", lambda: build_evaluation_job(model, chain, image))
+
+
 def _serve(situation: Situation) -> Step:
-    model, records = situation.model, situation.records
-    if records.trained is None or not situation.verdict.accepted:
+    model, evaluated = situation.model, situation.records.evaluated
+    if evaluated is None or not situation.verdict.accepted:
         return Step(waiting_for=situation.verdict.message)
-    image = situation.images.serving
-    deployment = build_deployment(model, situation.chain, records.trained, records.quantized, image)
     autoscaler = build_autoscaler(model)
-    wanted = [deployment, build_service(model), *([autoscaler] if autoscaler else [])]
+    wanted = [
+        _version(situation, evaluated),
+        build_service(model),
+        *([autoscaler] if autoscaler else []),
+    ]
     return Step(wanted, waiting_for=None if situation.serves_current else "ready replicas")
+
+
+def _version(situation: Situation, evaluated: EvaluationStatus) -> Manifest:
+    """The Deployment of what the spec asks for, or of the last good version where that one has failed."""
+    failure, good = situation.failed_version, situation.observed.templates.get(situation.good_version or "")
+    if failure and good:
+        return build_restored_deployment(situation.model, dict(good), failure.fingerprint, failure.message)
+    return build_deployment(situation.model, situation.chain, evaluated, situation.images.serving)
 
 
 def _loadtest(situation: Situation) -> Step:
@@ -127,7 +152,7 @@ def _loadtest(situation: Situation) -> Step:
     return Step([*build_loadtest_access(model), *step.wanted], step.waiting_for)
 
 
-STAGES: tuple[Callable[[Situation], Step], ...] = (_storage, _train, _quantize, _serve, _loadtest)
+STAGES: tuple[Callable[[Situation], Step], ...] = (_storage, _train, _quantize, _evaluate, _serve, _loadtest)
 
 
 def walk(situation: Situation) -> Step:

@@ -59,9 +59,17 @@ def test_quality_lines_say_what_quantization_cost() -> None:
                 "originalSizeBytes": 536_000_000,
                 "method": "awq",
             },
+            "evaluation": {
+                "fingerprint": "c", "f1": 0.87, "f1Low": 0.8, "f1High": 0.93, "engine": "vllm 0.32.0",
+                "figures": {"weights": "native-4bit", "loadSeconds": 60, "textsPerSecond": 11, "memoryBytes": 1},
+                "originalFigures": {
+                    "weights": "unquantized", "loadSeconds": 60, "textsPerSecond": 19.2, "memoryBytes": 1,
+                },
+            },
         }
-    )
-    trained, quantized = quality_lines(status)
+    )  # fmt: skip
+    trained, quantized, served = quality_lines(status)
+    assert "F1 0.870" in served and "0.800 to 0.930" in served and "11.0 texts/s, 19.2 before" in served
     assert "F1 0.900" in trained and "ROC-AUC -" in trained and "800 training rows, 100 test rows" in trained
     assert "F1 0.880" in quantized and "drop 0.020" in quantized and "536 -> 388 MB (awq)" in quantized
     assert quality_lines(ToxicityModelStatus.model_validate({})) == []

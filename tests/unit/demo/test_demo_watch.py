@@ -68,6 +68,19 @@ def test_not_failed_while_it_may_still_come(kind: str, reason: str) -> None:
     assert failed_condition(a_model({kind: ("False", reason, 3)})) is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "status", "reason"),
+    [
+        ("QualityAccepted", "Unknown", "Inconclusive"),
+        ("Ready", "False", "RolledBack"),
+        ("Ready", "False", "RollOutFailed"),
+    ],
+)
+def test_failed_when_only_a_change_of_the_spec_helps(kind: str, status: str, reason: str) -> None:
+    failed = failed_condition(a_model({kind: (status, reason, 3)}))
+    assert failed is not None and failed.reason == reason
+
+
 def test_not_failed_by_a_condition_of_an_older_generation() -> None:
     assert failed_condition(a_model({"Trained": ("False", "MissingColumn", 2)})) is None
 

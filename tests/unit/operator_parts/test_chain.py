@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from builders import SETTINGS, ModelBuilder, a_model
 from toxicity_operator.chain import Chain, build_chain
-from toxicity_operator.settings import Images, OperatorSettings
 
 
 def chain(model: ModelBuilder) -> Chain:
@@ -20,12 +20,13 @@ def prints(found: Chain) -> dict[str, str]:
     return {
         "train": found.train.fingerprint,
         "quantize": found.quantize.fingerprint,
+        "evaluate": found.evaluate.fingerprint,
         "serve": found.serving_fingerprint,
         "loadtest": found.loadtest.fingerprint,
     }
 
 
-ALL = ["train", "quantize", "serve", "loadtest"]
+ALL = ["train", "quantize", "evaluate", "serve", "loadtest"]
 
 
 @pytest.mark.parametrize(
@@ -40,14 +41,20 @@ ALL = ["train", "quantize", "serve", "loadtest"]
         ("quantization.calibrationSamples", 64, ALL[1:]),
         ("images.quantization", "mine:1", ALL[1:]),
         ("serving.maxModelLen", 256, ALL[2:]),
-        ("serving.resources.limits.cpu", 1, ALL[2:]),
+        ("serving.kvCacheDtype", "fp8", ALL[2:]),
+        ("serving.resources.limits.cpu", 1, ALL[3:]),
+        ("serving.threshold", 0.25, ALL[3:]),
+        ("serving.maxNumSeqs", 8, ALL[3:]),
         ("images.serving", "mine:1", ALL[2:]),
-        ("loadTest.requestedRps", 5.0, ALL[3:]),
-        ("loadTest.runId", "2", ALL[3:]),
-        ("images.loadtest", "mine:1", ALL[3:]),
+        ("loadTest.requestedRps", 5.0, ALL[4:]),
+        ("loadTest.runId", "2", ALL[4:]),
+        ("images.loadtest", "mine:1", ALL[4:]),
         ("serving.replicas", 3, []),
         ("serving.autoscaling", {"maxReplicas": 3}, []),
         ("serving.strategy", "Recreate", []),
+        ("serving.progressDeadlineSeconds", 60, []),
+        ("evaluation.backoffLimit", 0, []),
+        ("images.quantizationAutoawq", "mine:1", []),
         ("qualityGate.minF1", 0.1, []),
         ("storage.size", "1Gi", []),
         ("training.backoffLimit", 5, []),
@@ -81,7 +88,7 @@ def test_placement_changes_the_jobs_name_but_not_the_fingerprint() -> None:
 
 
 def test_operators_own_image_setting_counts_like_the_resources() -> None:
-    other = OperatorSettings(Images("train-image:2", "quantize-image:1", "serve-image:1", "loadtest-image:1"))
+    other = replace(SETTINGS, images=replace(SETTINGS.images, training="train-image:2"))
     assert build_chain(a_model().build(), other).train.fingerprint != chain(a_model()).train.fingerprint
 
 
@@ -109,6 +116,14 @@ def test_secret_of_a_data_set_does_not_count_and_what_names_its_rows_does(
         assert chain(remote) != chain(remote.with_spec(f"dataset.{kind}.{field}", value))
 
 
+def test_backend_has_an_image_of_its_own_and_its_change_runs_the_quantization_again() -> None:
+    awq = a_model().with_spec("quantization.backend", "autoawq")
+    assert prints(chain(awq))["quantize"] != prints(chain(a_model()))["quantize"]
+    other = replace(SETTINGS, images=replace(SETTINGS.images, quantization_autoawq="autoawq-image:2"))
+    assert build_chain(awq.build(), other).quantize != chain(awq).quantize
+    assert build_chain(a_model().build(), other) == chain(a_model())
+
+
 def test_stage_that_is_switched_off_leaves_the_chain() -> None:
     off = chain(a_model().with_spec("quantization.method", "none").with_spec("loadTest.enabled", False))
     assert (off.quantize, off.loadtest, off.model_stage) == (None, None, off.train)
@@ -117,6 +132,6 @@ def test_stage_that_is_switched_off_leaves_the_chain() -> None:
 @pytest.mark.parametrize("name", ["a", "x" * 40])
 def test_names_fit_into_a_label(name: str) -> None:
     found = chain(ModelBuilder(name=name))
-    assert len(found.job_names()) == 3
+    assert len(found.job_names()) == 4
     for job in found.job_names():
         assert job.startswith(name) and len(job) <= 63

@@ -12,16 +12,18 @@ import yaml
 
 from builders import SETTINGS, ModelBuilder, a_model, metrics
 from toxicity_api.stage_config import (
+    EvaluationConfig,
     LoadTestConfig,
     QuantizationConfig,
     ServingConfig,
     TrainingConfig,
     parse_stage_config,
 )
-from toxicity_api.status import QuantizationStatus, TrainingStatus
+from toxicity_api.status import EvaluationStatus
 from toxicity_operator.chain import build_chain
 from toxicity_operator.manifests.autoscaler import build_autoscaler
 from toxicity_operator.manifests.common import seal, thread_count
+from toxicity_operator.manifests.evaluation_job import build_evaluation_job
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
@@ -60,6 +62,11 @@ def quantize(builder: ModelBuilder) -> Any:
     return build_quantization_job(model, chain.quantize, chain.train.fingerprint, "quantize-image:1")
 
 
+def evaluate(builder: ModelBuilder) -> Any:
+    model = builder.build()
+    return build_evaluation_job(model, build_chain(model, SETTINGS), "serve-image:1")
+
+
 def loadtest(builder: ModelBuilder) -> Any:
     model = builder.build()
     chain = build_chain(model, SETTINGS)
@@ -69,12 +76,9 @@ def loadtest(builder: ModelBuilder) -> Any:
 
 def deployment(builder: ModelBuilder) -> Any:
     model = builder.build()
-    figures = metrics().model_dump()
-    training = TrainingStatus(fingerprint="t", outcome="Succeeded", **figures)
-    quantization = QuantizationStatus(
-        fingerprint="q", outcome="Succeeded", **figures | {"f1": 0.88, "threshold": 0.375}
-    )
-    return build_deployment(model, build_chain(model, SETTINGS), training, quantization, "serve-image:1")
+    figures = metrics().model_dump() | {"f1": 0.88, "threshold": 0.375}
+    evaluation = EvaluationStatus(fingerprint="e", outcome="Succeeded", **figures)
+    return build_deployment(model, build_chain(model, SETTINGS), evaluation, "serve-image:1")
 
 
 CASES: dict[str, Callable[[], Any]] = {
@@ -97,6 +101,9 @@ CASES: dict[str, Callable[[], Any]] = {
     ),
     "quantization-job": lambda: quantize(a_model()),
     "quantization-job-gpu": lambda: quantize(a_gpu_model()),
+    "evaluation-job": lambda: evaluate(a_model()),
+    "evaluation-job-gpu": lambda: evaluate(a_gpu_model()),
+    "evaluation-job-unquantized": lambda: evaluate(a_model().with_spec("quantization.method", "none")),
     "deployment": lambda: deployment(a_model()),
     "deployment-gpu": lambda: deployment(a_gpu_model()),
     "service": lambda: build_service(a_model().build()),
@@ -158,6 +165,7 @@ def test_only_the_load_test_has_a_token(case: str) -> None:
     [
         ("training-job", TrainingConfig),
         ("quantization-job", QuantizationConfig),
+        ("evaluation-job", EvaluationConfig),
         ("deployment", ServingConfig),
         ("loadtest-job", LoadTestConfig),
     ],
@@ -194,6 +202,16 @@ def test_bad_input_of_any_container_of_a_stage_is_never_retried() -> None:
         if "job" in case:
             rules = PODS[case]()["spec"]["podFailurePolicy"]["rules"]
             assert {"operator": "In", "values": [42]} in [rule.get("onExitCodes") for rule in rules], case
+
+
+def test_evaluated_engine_is_the_one_that_serves() -> None:
+    (container,) = PODS["deployment"]()["spec"]["template"]["spec"]["containers"]
+    serving = parse_stage_config(ServingConfig, {item["name"]: item["value"] for item in container["env"]})
+    (container,) = PODS["evaluation-job"]()["spec"]["template"]["spec"]["containers"]
+    stage = parse_stage_config(EvaluationConfig, {item["name"]: item["value"] for item in container["env"]})
+    assert dict(stage.served).items() <= dict(serving).items()
+    assert stage.original is not None
+    assert stage.original.model_dir.parent.name == stage.splits_dir.parent.name
 
 
 def test_served_folder_is_the_one_the_quantization_writes() -> None:

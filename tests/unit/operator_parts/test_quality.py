@@ -1,53 +1,123 @@
-"""The quality gate at and around its bounds."""
+"""The quality gate at and around its bounds, and where the interval does not decide."""
 
 from __future__ import annotations
 
 import pytest
 
+from builders import drop_figures
 from toxicity_api.spec import QualityGate
-from toxicity_api.status import QuantizationStatus, TrainingStatus
-from toxicity_operator.quality import judge
+from toxicity_api.status import EvaluationStatus, QuantizationStatus, TrainingStatus
+from toxicity_operator.quality import Verdict, judge
 
 
 def gate(**fields: object) -> QualityGate:
     return QualityGate.model_validate(fields)
 
 
-def trained(f1: float, macro: float = 0.5) -> TrainingStatus:
-    return TrainingStatus(fingerprint="t", f1=f1, macro_f1=macro)
+def trained(f1: float, spread: float = 0.0) -> TrainingStatus:
+    return TrainingStatus(fingerprint="t", f1=f1, f1_low=f1 - spread, f1_high=f1 + spread, macro_f1=f1)
 
 
-def quantized(f1: float, drop: float, macro_drop: float = 0.0) -> QuantizationStatus:
-    return QuantizationStatus(fingerprint="q", f1=f1, macro_f1=f1, f1_drop=drop, macro_f1_drop=macro_drop)
+def quantized(f1: float, spread: float = 0.0) -> QuantizationStatus:
+    return QuantizationStatus(fingerprint="q", f1=f1, f1_low=f1 - spread, f1_high=f1 + spread)
+
+
+def evaluated(
+    f1: float, spread: float = 0.0, drop: float | None = None, drop_spread: float = 0.0
+) -> EvaluationStatus:
+    return EvaluationStatus(
+        fingerprint="e",
+        f1=f1,
+        f1_low=f1 - spread,
+        f1_high=f1 + spread,
+        macro_f1=f1 - 0.1,
+        macro_f1_low=f1 - 0.1 - spread,
+        macro_f1_high=f1 - 0.1 + spread,
+        test_samples=70,
+        drop=None if drop is None else drop_figures(drop, drop_spread),
+    )
+
+
+def decide(bounds: QualityGate, evaluation: EvaluationStatus) -> Verdict:
+    return judge(bounds, trained(0.9), quantized(0.9), evaluation)
 
 
 def test_nothing_is_decided_without_figures() -> None:
-    assert judge(gate(minF1=0.5), None, None).accepted is None
+    assert judge(gate(minF1=0.5), None, None, None).accepted is None
 
 
-@pytest.mark.parametrize(("f1", "accepted"), [(0.8, True), (0.8001, True), (0.7999, False)])
-def test_minimum_is_inclusive(f1: float, accepted: bool) -> None:
-    assert judge(gate(minF1=0.8), trained(f1), None).accepted is accepted
-    assert judge(gate(minF1=0.8), trained(0.9), quantized(f1, 0.0)).accepted is accepted
+@pytest.mark.parametrize(
+    ("f1", "spread", "accepted"),
+    [
+        (0.8, 0.0, True), (0.7999, 0.0, False), (0.9, 0.0999, True), (0.9, 0.1001, None), (0.8, 0.05, None),
+        (0.7, 0.1001, None), (0.7, 0.0999, False),
+    ],
+)  # fmt: skip
+def test_minimum_is_held_against_the_whole_interval(f1: float, spread: float, accepted: bool | None) -> None:
+    assert decide(gate(minF1=0.8), evaluated(f1, spread)).accepted is accepted
 
 
-@pytest.mark.parametrize(("drop", "accepted"), [(0.02, True), (0.0201, False), (-0.1, True)])
-def test_drop_is_inclusive_and_a_gain_is_welcome(drop: float, accepted: bool) -> None:
-    verdict = judge(gate(maxF1Drop=0.02), trained(0.9), quantized(0.9, drop))
+@pytest.mark.parametrize(
+    ("drop", "spread", "accepted"),
+    [
+        (0.02, 0.0, True), (0.0201, 0.0, False), (-0.1, 0.0, True), (0.01, 0.0099, True), (0.01, 0.011, None),
+        (0.05, 0.031, None), (0.05, 0.029, False),
+    ],
+)  # fmt: skip
+def test_drop_is_held_against_the_whole_interval(drop: float, spread: float, accepted: bool | None) -> None:
+    verdict = decide(gate(maxF1Drop=0.02), evaluated(0.9, drop=drop, drop_spread=spread))
     assert verdict.accepted is accepted
 
 
+def test_a_bound_that_is_missed_outweighs_one_that_is_open() -> None:
+    verdict = decide(gate(minF1=0.8, maxF1Drop=0.02), evaluated(0.8, 0.1, drop=0.5))
+    assert (verdict.accepted, verdict.reason) == (False, "F1DropTooLarge")
+
+
 def test_metric_chooses_the_figures() -> None:
-    macro = gate(metric="macroF1", minF1=0.6, maxF1Drop=0.1)
-    assert judge(macro, trained(0.9, macro=0.5), None).accepted is False
-    assert judge(macro, trained(0.1, macro=0.7), quantized(0.65, drop=0.9, macro_drop=0.05)).accepted is True
+    assert decide(gate(metric="macroF1", minF1=0.75), evaluated(0.8)).accepted is False
+    assert decide(gate(metric="toxicF1", minF1=0.75), evaluated(0.8)).accepted is True
 
 
-def test_unset_bounds_accept_everything() -> None:
-    assert judge(gate(), trained(0.0), quantized(0.0, 1.0)).accepted is True
+def test_without_bounds_every_evaluated_model_is_accepted_and_none_before() -> None:
+    assert judge(gate(), trained(0.0), quantized(0.0), None).accepted is None
+    assert decide(gate(), evaluated(0.0, drop=1.0)).accepted is True
 
 
-def test_message_names_the_figure_and_the_bound() -> None:
-    verdict = judge(gate(minF1=0.85), trained(0.9), quantized(0.8, 0.1))
-    assert verdict.reason == "BelowMinimumF1"
-    assert all(word in verdict.message for word in ("quantized", "toxicF1", "0.8000", "0.8500"))
+@pytest.mark.parametrize("word", ["trained", "quantized"])
+def test_hopeless_model_is_refused_before_it_is_evaluated(word: str) -> None:
+    bad = judge(
+        gate(minF1=0.85),
+        trained(0.5 if word == "trained" else 0.9),
+        quantized(0.5) if word == "quantized" else None,
+        None,
+    )
+    assert (bad.accepted, bad.reason) == (False, "BelowMinimumF1")
+    assert all(part in bad.message for part in (word, "toxicF1", "0.5000", "0.8500")), bad.message
+
+
+def test_model_that_may_still_pass_is_evaluated() -> None:
+    verdict = judge(gate(minF1=0.85), trained(0.8, 0.06), quantized(0.8, 0.06), None)
+    assert (verdict.accepted, verdict.reason) == (None, "Waiting")
+
+
+@pytest.mark.parametrize(
+    ("override", "accepted", "reason"),
+    [(None, None, "Inconclusive"), ("e", True, "AcceptedByOverride"), ("always", True, "AcceptedByOverride"),
+     ("another", None, "Inconclusive")],
+)  # fmt: skip
+def test_inconclusive_model_waits_for_its_own_override(
+    override: str | None, accepted: bool | None, reason: str
+) -> None:
+    verdict = decide(gate(minF1=0.8, acceptInconclusive=override), evaluated(0.8, 0.1))
+    assert (verdict.accepted, verdict.reason) == (accepted, reason)
+
+
+def test_inconclusive_message_names_figures_bound_rows_and_the_override() -> None:
+    message = decide(gate(minF1=0.8), evaluated(0.8, 0.1)).message
+    for part in ("0.8000", "0.7000 to 0.9000", "70 test rows", "qualityGate.acceptInconclusive: e"):
+        assert part in message
+
+
+def test_override_does_not_help_a_rejected_model() -> None:
+    assert decide(gate(minF1=0.95, acceptInconclusive="always"), evaluated(0.8)).accepted is False

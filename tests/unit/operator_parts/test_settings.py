@@ -6,12 +6,13 @@ import pytest
 
 from toxicity_operator.settings import Images, OperatorSettings
 
-IMAGES = {f"IMAGE_{part}": f"{part.lower()}:1" for part in ("TRAINING", "QUANTIZATION", "SERVING", "LOADTEST")}
+PARTS = ("TRAINING", "QUANTIZATION", "QUANTIZATION_AUTOAWQ", "SERVING", "LOADTEST")
+IMAGES = {f"IMAGE_{part}": f"{part.lower()}:1" for part in PARTS}
 
 
 def test_defaults() -> None:
     settings = OperatorSettings.from_environment(IMAGES)
-    assert settings.images == Images("training:1", "quantization:1", "serving:1", "loadtest:1")
+    assert settings.images == Images(*(f"{part.lower()}:1" for part in PARTS))
     assert (settings.namespaces, settings.log_level, settings.liveness_port) == ((), "info", 8080)
     assert (settings.resync_seconds, settings.progress_seconds) == (30, 10)
 

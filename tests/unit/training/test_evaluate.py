@@ -14,10 +14,11 @@ from toxicity_training.evaluate import (
     calibration_error,
     choose_threshold,
     count_confusion,
+    decide,
     evaluate_scores,
-    f1_interval,
     reliability,
 )
+from toxicity_training.intervals import f1_intervals
 
 # at 0.5: predicted toxic are 0.9, 0.8, 0.6; of them 0.9 and 0.6 are (TP 2, FP 1); 0.4 is missed (FN 1), TN 2
 SCORES = [0.9, 0.8, 0.6, 0.4, 0.3, 0.1]
@@ -114,53 +115,13 @@ def test_figures_equal_scikit_learn_s(threshold: float) -> None:
     assert counts.recall == pytest.approx(recall_score(labels, predicted))
 
 
-def test_f1_interval_equals_a_bootstrap_that_draws_rows() -> None:
-    counts = Confusion(true_positives=60, false_positives=15, false_negatives=20, true_negatives=105)
-    toxic, harmless = [True] * 60 + [False] * 20, [True] * 15 + [False] * 105
-    random = Random(11)
-    figures = []
-    for _ in range(4000):
-        hits = sum(random.choices(toxic, k=len(toxic)))
-        alarms = sum(random.choices(harmless, k=len(harmless)))
-        figures.append(2 * hits / (2 * hits + alarms + len(toxic) - hits))
-    figures.sort()
-    assert f1_interval(counts, seed=1) == pytest.approx((figures[100], figures[3900]), abs=0.012)
-
-
-def test_f1_interval_covers_the_true_f1_in_about_95_of_100_samples() -> None:
-    # 80 of 100 toxic ones are found and 60 of 300 harmless ones called toxic: F1 = 160 / (160 + 60 + 20)
-    random, covered = Random(2), 0
-    for seed in range(300):
-        hits = sum(random.random() < 0.8 for _ in range(100))
-        alarms = sum(random.random() < 0.2 for _ in range(300))
-        low, high = f1_interval(Confusion(hits, alarms, 100 - hits, 300 - alarms), seed)
-        covered += low <= 160 / 240 <= high
-    assert 0.91 <= covered / 300 <= 0.985
-
-
-def test_f1_interval_narrows_with_more_rows_and_repeats_with_its_seed() -> None:
-    small, large = Confusion(8, 2, 2, 8), Confusion(800, 200, 200, 800)
-    (a, b), (c, d) = f1_interval(small, 1), f1_interval(large, 1)
-    assert a < c < 0.8 < d < b
-    assert f1_interval(small, 1) == (a, b)
-    assert f1_interval(large, 2) != (c, d)
-
-
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [(Confusion(5, 0, 0, 5), 1.0), (Confusion(0, 0, 5, 5), 0.0), (Confusion(0, 0, 0, 5), 0.0)],
-    ids=["nothing wrong", "nothing found", "nothing toxic"],
-)
-def test_f1_interval_is_a_point_where_nothing_varies(counts: Confusion, expected: float) -> None:
-    assert f1_interval(counts, seed=4) == (expected, expected)
-
-
 def test_evaluate_scores_reports_the_interval_of_its_seed() -> None:
     scores, labels = drawn(100, seed=7)
-    counts = count_confusion(scores, labels, 0.5)
     for seed in (0, 9):
         metrics = evaluate_scores(scores, labels, 0.5, seed=seed)
-        assert (metrics.f1_low, metrics.f1_high) == f1_interval(counts, seed)
+        intervals = f1_intervals(decide(scores, 0.5), labels, seed)
+        assert (metrics.f1_low, metrics.f1_high) == intervals.f1
+        assert (metrics.macro_f1_low, metrics.macro_f1_high) == intervals.macro_f1
         assert metrics.f1_low is not None and metrics.f1_high is not None
         assert metrics.f1_low < metrics.f1 < metrics.f1_high
 

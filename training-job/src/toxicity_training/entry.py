@@ -1,4 +1,4 @@
-"""The entry point that both model stages share: configuration in, result document and exit code out.
+"""The entry point that the model stages share: configuration in, result document and exit code out.
 
 Whatever happens, a result document is left; the exit code says whether a retry may help.
 """
@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from toxicity_api.results import EXIT_INVALID_INPUT, StageResult
-from toxicity_api.stage_config import QuantizationConfig, TrainingConfig, parse_stage_config
+from toxicity_api.stage_config import EvaluationConfig, QuantizationConfig, TrainingConfig, parse_stage_config
 from toxicity_training.artifacts import (
     TERMINATION_LOG,
     exit_code,
@@ -27,7 +27,7 @@ from toxicity_training.artifacts import (
     succeeded_result,
 )
 
-ConfigT = TypeVar("ConfigT", TrainingConfig, QuantizationConfig)
+ConfigT = TypeVar("ConfigT", TrainingConfig, QuantizationConfig, EvaluationConfig)
 
 
 @dataclass(frozen=True)

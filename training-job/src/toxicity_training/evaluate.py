@@ -11,10 +11,8 @@ from toxicity_api.base import Document
 from toxicity_api.buckets import length_buckets
 from toxicity_api.results import Metrics
 from toxicity_training.errors import DatasetError
+from toxicity_training.intervals import f1_intervals
 
-RESAMPLES = 1000
-"""bootstrap resamples behind the interval of F1"""
-INTERVAL_PERCENT = 95
 BINS = 10
 """equal-width bins of the score in reliability and calibration error"""
 BUCKET_STEP, LONGEST_BUCKET = 100, 1000
@@ -116,7 +114,7 @@ def choose_threshold(scores: Sequence[float], labels: Sequence[bool]) -> float:
 
 def count_confusion(scores: Iterable[float], labels: Iterable[bool], threshold: float) -> Confusion:
     """Rows by label and answer, where score >= threshold means toxic."""
-    pairs = [(score >= threshold, bool(toxic)) for score, toxic in zip(scores, labels, strict=True)]
+    pairs = [(said, bool(toxic)) for said, toxic in zip(decide(scores, threshold), labels, strict=True)]
     return Confusion(
         true_positives=pairs.count((True, True)),
         false_positives=pairs.count((True, False)),
@@ -125,25 +123,9 @@ def count_confusion(scores: Iterable[float], labels: Iterable[bool], threshold: 
     )
 
 
-def f1_interval(confusion: Confusion, seed: int) -> tuple[float, float]:
-    """(low, high) of the 95 % percentile bootstrap interval of toxic F1, seeded, stratified by label.
-
-    Percentile interval: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. F1 depends on
-    the counts alone, and drawing rows of a label with replacement makes its number of right answers binomial; so
-    the counts are drawn at once instead of the rows.
-    """
-    import numpy as np
-
-    random = np.random.default_rng(seed)
-    toxic = confusion.true_positives + confusion.false_negatives
-    harmless = confusion.false_positives + confusion.true_negatives
-    hits = random.binomial(toxic, confusion.recall, RESAMPLES)
-    alarms = random.binomial(harmless, _ratio(confusion.false_positives, harmless), RESAMPLES)
-    # the denominator is 2 TP + FP + FN with TP + FN = toxic; it is zero only where nothing is toxic at all
-    figures = 2 * hits / np.maximum(hits + alarms + toxic, 1)
-    tail = (100 - INTERVAL_PERCENT) / 2
-    low, high = np.percentile(figures, [tail, 100 - tail])
-    return float(low), float(high)
+def decide(scores: Iterable[float], threshold: float) -> list[bool]:
+    """Which scores mean toxic: those at or above the threshold."""
+    return [score >= threshold for score in scores]
 
 
 def reliability(scores: Sequence[float], labels: Sequence[bool]) -> list[Bin]:
@@ -226,7 +208,7 @@ def evaluate_scores(
 
     _require_both_labels(labels, "dataset.split.test")
     counts = count_confusion(scores, labels, threshold)
-    low, high = f1_interval(counts, seed)
+    intervals = f1_intervals(decide(scores, threshold), labels, seed)
     return Metrics(
         f1=counts.f1,
         macro_f1=counts.macro_f1,
@@ -235,8 +217,10 @@ def evaluate_scores(
         roc_auc=float(roc_auc_score(labels, scores)),
         threshold=threshold,
         test_samples=len(labels),
-        f1_low=low,
-        f1_high=high,
+        f1_low=intervals.f1[0],
+        f1_high=intervals.f1[1],
+        macro_f1_low=intervals.macro_f1[0],
+        macro_f1_high=intervals.macro_f1[1],
         pr_auc=float(average_precision_score(labels, scores)),
         calibration_error=calibration_error(reliability(scores, labels)),
         true_positives=counts.true_positives,

@@ -8,7 +8,8 @@ from toxicity_api.spec.fields import NonEmpty, Score
 from toxicity_api.spec.loadtest import LoadTestSpec, Slo
 from toxicity_api.spec.model import ToxicityModelSpec
 from toxicity_api.spec.pods import PodFields
-from toxicity_api.spec.quality import QualityGate, QuantizationSpec
+from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
+from toxicity_api.spec.serving import LongTexts, ServingSpec
 from toxicity_api.spec.sources import BaseModelSpec, HubFile, ImageFile, KaggleFile, Split, VolumeFile
 from toxicity_api.spec.training import LONGEST_INPUT, SHORTEST_INPUT, Labels, Lora, TrainingSpec
 
@@ -16,17 +17,20 @@ __all__ = [
     "LONGEST_INPUT",
     "SHORTEST_INPUT",
     "BaseModelSpec",
+    "EvaluationSpec",
     "HubFile",
     "ImageFile",
     "KaggleFile",
     "Labels",
     "LoadTestSpec",
+    "LongTexts",
     "Lora",
     "NonEmpty",
     "PodFields",
     "QualityGate",
     "QuantizationSpec",
     "Score",
+    "ServingSpec",
     "Slo",
     "Split",
     "ToxicityModelSpec",

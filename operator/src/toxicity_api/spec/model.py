@@ -9,7 +9,7 @@ from pydantic import Field
 from toxicity_api.base import Document
 from toxicity_api.spec.fields import Quantity, cel
 from toxicity_api.spec.loadtest import LoadTestSpec
-from toxicity_api.spec.quality import QualityGate, QuantizationSpec
+from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
 from toxicity_api.spec.serving import ServingSpec
 from toxicity_api.spec.sources import BaseModelSpec, DatasetSpec
 from toxicity_api.spec.training import TrainingSpec
@@ -45,6 +45,9 @@ class ImagesSpec(Document):
 
     training: str | None = Field(None, description="training image.")
     quantization: str | None = Field(None, description="quantization image.")
+    quantization_autoawq: str | None = Field(
+        None, description="quantizationAutoawq: quantization image of the backend autoawq."
+    )
     serving: str | None = Field(None, description="serving image.")
     loadtest: str | None = Field(None, description="loadtest image.")
 
@@ -57,6 +60,9 @@ class ToxicityModelSpec(Document):
     training: TrainingSpec = Field(default_factory=TrainingSpec, description="training of the LoRA adapter.")
     quantization: QuantizationSpec = Field(
         default_factory=QuantizationSpec, description="quantization of the merged model."
+    )
+    evaluation: EvaluationSpec = Field(
+        default_factory=EvaluationSpec, description="evaluation of the model by the serving engine."
     )
     quality_gate: QualityGate = Field(default_factory=QualityGate, description="qualityGate before serving.")
     serving: ServingSpec = Field(default_factory=ServingSpec, description="serving over HTTP.")

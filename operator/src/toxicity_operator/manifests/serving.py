@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from toxicity_api.results import Metrics
 from toxicity_api.spec import BaseModelSpec
 from toxicity_api.stage_config import ServingConfig
-from toxicity_api.status import QuantizationStatus, TrainingStatus
+from toxicity_api.status import EvaluationStatus
 from toxicity_operator import names
 from toxicity_operator.chain import Chain
 from toxicity_operator.manifests.common import (
-    ARTIFACTS,
     Manifest,
     artifacts_volume,
     container,
@@ -21,35 +18,44 @@ from toxicity_operator.manifests.common import (
     pod_template,
     resources,
     scratch_volumes,
-    stage_env,
 )
+from toxicity_operator.manifests.engine import engine_config, engine_env
 from toxicity_operator.model import Model
 
 PORT = 8000
 STARTUP_SECONDS = 600
 GRACE_SECONDS = 60
-CPU_ENGINE_ENV = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "TORCHDYNAMO_DISABLE": "1",
-}
 
 
-def build_deployment(
-    model: Model, chain: Chain, training: TrainingStatus, quantization: QuantizationStatus | None, image: str
-) -> Manifest:
+def build_deployment(model: Model, chain: Chain, evaluation: EvaluationStatus, image: str) -> Manifest:
     """The Deployment that serves the chain's model. Under autoscaling it leaves `replicas` to the autoscaler."""
-    serving = model.spec.serving
-    name = names.serving_name(model.name)
     annotations = {
         names.SERVING_FINGERPRINT: chain.serving_fingerprint,
         names.MODEL_FINGERPRINT: chain.model_stage.fingerprint,
     }
-    template = pod_template(model, names.SERVE, _pod_spec(model, chain, training, quantization, image))
+    template = pod_template(model, names.SERVE, _pod_spec(model, chain, evaluation, image))
     template["metadata"]["annotations"] = annotations
+    return _deployment(model, template, annotations)
+
+
+def build_restored_deployment(model: Model, template: Manifest, failed: str, message: str) -> Manifest:
+    """The Deployment with the pod `template` of an earlier version in place of `failed`, given up for `message`.
+
+    The annotations tell a later pass of the failed version, also where the status was not written.
+    """
+    labels = {k: v for k, v in template["metadata"]["labels"].items() if k != names.TEMPLATE_HASH_LABEL}
+    annotations = template["metadata"]["annotations"]
+    metadata = {"labels": labels, "annotations": annotations}
+    notes = {names.FAILED_FINGERPRINT: failed, names.FAILED_MESSAGE: message}
+    return _deployment(model, {"metadata": metadata, "spec": template["spec"]}, annotations | notes)
+
+
+def _deployment(model: Model, template: Manifest, annotations: dict[str, str]) -> Manifest:
+    serving, name = model.spec.serving, names.serving_name(model.name)
     spec: Manifest = {
         "selector": {"matchLabels": names.selector_labels(model.name, names.SERVE)},
         "strategy": _strategy(serving.strategy),
+        "progressDeadlineSeconds": serving.progress_deadline_seconds,
         "template": template,
     }
     if serving.autoscaling is None:
@@ -74,31 +80,20 @@ def _strategy(kind: str) -> Manifest:
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
 
 
-def _serving_config(
-    model: Model, chain: Chain, training: TrainingStatus, quantization: QuantizationStatus | None
-) -> ServingConfig:
-    serving, stage = model.spec.serving, chain.model_stage
-    chosen = (quantization or training).threshold
-    threshold = serving.threshold if serving.threshold is not None else chosen
+def _serving_config(model: Model, chain: Chain, evaluation: EvaluationStatus) -> ServingConfig:
+    """The engine as it was evaluated, with the threshold that was chosen there unless the spec names one."""
+    serving = model.spec.serving
+    threshold = evaluation.threshold if serving.threshold is None else serving.threshold
     return ServingConfig(
-        model=model.name,
-        fingerprint=stage.fingerprint,
-        model_dir=Path(ARTIFACTS, f"{stage.component}-{stage.fingerprint}", "model"),
-        prompt_template=model.spec.training.prompt_template,
-        labels=model.spec.training.labels,
+        **dict(engine_config(model, chain.model_stage)),
         threshold=0.5 if threshold is None else threshold,
-        metrics=_metrics(quantization or training),
+        metrics=_metrics(evaluation),
         base_model=_base_model_name(model.spec.base_model),
-        max_model_len=serving.max_model_len,
-        max_num_seqs=serving.max_num_seqs,
-        kv_cache_dtype=serving.kv_cache_dtype,
-        gpu_memory_utilization=serving.gpu_memory_utilization,
-        gpus=serving.gpus,
         port=PORT,
     )
 
 
-def _metrics(record: TrainingStatus | QuantizationStatus) -> Metrics | None:
+def _metrics(record: EvaluationStatus) -> Metrics | None:
     """The model card's figures; None when the record lacks one that every card has."""
     required = [name for name, field in Metrics.model_fields.items() if field.is_required()]
     if any(getattr(record, name) is None for name in required):
@@ -114,20 +109,15 @@ def _base_model_name(base: BaseModelSpec) -> str:
     return base.persistent_volume_claim.path if base.persistent_volume_claim else ""
 
 
-def _pod_spec(
-    model: Model, chain: Chain, training: TrainingStatus, quantization: QuantizationStatus | None, image: str
-) -> Manifest:
+def _pod_spec(model: Model, chain: Chain, evaluation: EvaluationStatus, image: str) -> Manifest:
     serving = model.spec.serving
-    variables = stage_env(_serving_config(model, chain, training, quantization), serving)
-    variables |= CPU_ENGINE_ENV if serving.gpus == 0 else {}
-    variables |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     volume, mount = artifacts_volume(model, read_only=True)
     volumes, mounts = scratch_volumes()
     main = container(
         names.SERVE,
         image,
         command=["python", "-m", "toxicity_serving"],
-        env=env(variables),
+        env=env(engine_env(_serving_config(model, chain, evaluation), serving)),
         ports=[{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         startupProbe=_probe("/healthz", period=5, failures=STARTUP_SECONDS // 5),
         readinessProbe=_probe("/readyz", period=5, failures=3),

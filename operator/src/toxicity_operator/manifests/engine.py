@@ -1,0 +1,42 @@
+"""What the pods that evaluate and the pods that serve have in common: the serving engine's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toxicity_api.base import Document
+from toxicity_api.spec import ServingSpec
+from toxicity_api.stage_config import EngineConfig
+from toxicity_operator.chain import JobStage
+from toxicity_operator.manifests.common import ARTIFACTS, stage_env
+from toxicity_operator.model import Model
+
+CPU_ENGINE_ENV = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "TORCHDYNAMO_DISABLE": "1",
+}
+
+
+def engine_config(model: Model, stage: JobStage) -> EngineConfig:
+    """How the weights that `stage` made are loaded and asked."""
+    serving = model.spec.serving
+    return EngineConfig(
+        model=model.name,
+        fingerprint=stage.fingerprint,
+        model_dir=Path(ARTIFACTS, f"{stage.component}-{stage.fingerprint}", "model"),
+        prompt_template=model.spec.training.prompt_template,
+        labels=model.spec.training.labels,
+        max_model_len=serving.max_model_len,
+        max_num_seqs=serving.max_num_seqs,
+        kv_cache_dtype=serving.kv_cache_dtype,
+        gpu_memory_utilization=serving.gpu_memory_utilization,
+        gpus=serving.gpus,
+    )
+
+
+def engine_env(config: Document, serving: ServingSpec) -> dict[str, str]:
+    """The environment of a container that runs the engine."""
+    variables = stage_env(config, serving)
+    variables |= CPU_ENGINE_ENV if serving.gpus == 0 else {}
+    return variables | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}

@@ -1,0 +1,147 @@
+"""New versions of a model that serves, under traffic: a rejected one, a broken one, an accepted one from the other
+quantization backend; then the end of the resource."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from loop import NAME, Finished
+from scenario import condition, get_model, serving_pods
+from toxicity_api.conditions import ConditionType
+from toxicity_cluster.demo_install import Installation
+from toxicity_cluster.demo_kubectl import Manifest, wait_until
+from toxicity_cluster.demo_watch import status_of
+from traffic import Traffic, constant_traffic
+
+pytestmark = pytest.mark.e2e
+
+STAGES_SECONDS = 15 * 60
+ROLL_OUT_SECONDS = 10 * 60
+PROGRESS_DEADLINE_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def traffic(cluster: Installation, finished: Finished) -> Iterator[Traffic]:
+    """Requests to the model from now to the end of the module, its load test switched off."""
+    patch_spec(cluster, finished, {"loadTest": {"enabled": False}})
+    serving = status_of(finished.model).serving
+    assert serving is not None
+    with constant_traffic(cluster.kubectl, finished.namespace, cluster.images["loadtest"], serving.url) as running:
+        yield running
+
+
+def patch_spec(cluster: Installation, finished: Finished, change: dict[str, Any]) -> None:
+    document = json.dumps({"spec": change})
+    cluster.kubectl.run("patch", "toxicitymodel", NAME, "-n", finished.namespace, "--type=merge", "-p", document)
+
+
+def wait_for_condition(
+    cluster: Installation, finished: Finished, kind: ConditionType, status: str, reason: str, seconds: float
+) -> Manifest:
+    """The resource once its condition says so for the present spec."""
+
+    def reached() -> Manifest | None:
+        model = get_model(cluster, NAME, finished.namespace)
+        found = condition(model, kind)
+        return model if (found.get("status"), found.get("reason")) == (status, reason) else None
+
+    return wait_until(f"{kind} is {status} {reason}", reached, seconds)
+
+
+def pod_uids(cluster: Installation, finished: Finished) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in serving_pods(cluster.kubectl, finished.model)}
+
+
+def test_rejected_version_is_never_served_and_fails_no_request(
+    cluster: Installation, finished: Finished, traffic: Traffic
+) -> None:
+    before, pods = traffic.answered(), pod_uids(cluster, finished)
+    untaught = {"learningRate": 1e-9, "maxSamples": 120, "maxEvaluationSamples": 30}
+    patch_spec(cluster, finished, {"training": untaught, "qualityGate": {"minF1": 0.97}})
+    model = wait_for_condition(
+        cluster, finished, ConditionType.QUALITY_ACCEPTED, "False", "BelowMinimumF1", STAGES_SECONDS
+    )
+    training = status_of(model).training
+    assert training is not None and training.f1_high is not None and training.f1_high < 0.97
+    assert f"{training.f1:.4f}" in condition(model, ConditionType.QUALITY_ACCEPTED)["message"]
+    assert condition(model, ConditionType.AVAILABLE)["status"] == "True"
+    assert "keeps serving" in condition(model, ConditionType.READY)["message"]
+    assert pod_uids(cluster, finished) == pods
+    answered = traffic.since(before)
+    assert answered.sent > 20 and answered.failed == 0, answered
+
+
+def test_broken_version_gives_way_to_the_last_good_one_and_fails_no_request(
+    cluster: Installation, finished: Finished, traffic: Traffic
+) -> None:
+    before, pods = traffic.answered(), pod_uids(cluster, finished)
+    original = finished.model["spec"]
+    patch_spec(
+        cluster,
+        finished,
+        {
+            "training": {"learningRate": original["training"]["learningRate"], "maxSamples": 300},
+            "qualityGate": {"minF1": original["qualityGate"]["minF1"]},
+            "serving": {
+                "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
+                "resources": {"requests": {"memory": "300Mi"}, "limits": {"memory": "300Mi"}},
+            },
+        },
+    )
+    model = wait_for_condition(cluster, finished, ConditionType.READY, "False", "RolledBack", ROLL_OUT_SECONDS)
+    serving = status_of(model).serving
+    assert serving is not None and serving.failed_fingerprint is not None
+    assert serving.good_fingerprint != serving.failed_fingerprint
+    assert "OOMKilled" in condition(model, ConditionType.READY)["message"], condition(model, ConditionType.READY)
+    events = cluster.kubectl.list("events", finished.namespace)
+    (told,) = (event for event in events if event["reason"] == "RolledBack")
+    assert serving.failed_fingerprint in told["message"]
+    wait_until("only the good pods are left", lambda: pod_uids(cluster, finished) == pods, ROLL_OUT_SECONDS)
+    answered = traffic.since(before)
+    assert answered.sent > 20 and answered.failed == 0, answered
+
+
+def test_accepted_version_of_the_other_backend_replaces_it_and_fails_no_request(
+    cluster: Installation, finished: Finished, traffic: Traffic
+) -> None:
+    before, pods = traffic.answered(), pod_uids(cluster, finished)
+    serving = finished.model["spec"]["serving"]
+    patch_spec(
+        cluster,
+        finished,
+        {
+            "quantization": {"backend": "autoawq"},
+            "serving": {"progressDeadlineSeconds": 600, "resources": serving["resources"]},
+        },
+    )
+    model = wait_for_condition(cluster, finished, ConditionType.READY, "True", "AllStagesDone", STAGES_SECONDS)
+    status = status_of(model)
+    assert status.quantization is not None and status.quantization.backend == "autoawq"
+    assert status.evaluation is not None and status.evaluation.drop is not None
+    assert status.serving is not None
+    assert status.serving.model_fingerprint == status.quantization.fingerprint
+    assert status.serving.failed_fingerprint is None
+    assert not pod_uids(cluster, finished) & pods
+    answered = traffic.since(before)
+    assert answered.sent > 20 and answered.failed == 0, answered
+
+
+def test_deleted_resource_leaves_no_child(cluster: Installation, finished: Finished) -> None:
+    kubectl = cluster.kubectl
+    assert len(finished.children) >= 6
+    kubectl.delete("toxicitymodel", NAME, finished.namespace)
+    uids = {uid for uid, _ in finished.children.values()}
+
+    def gone() -> bool:
+        left = kubectl.list(
+            "jobs,pods,deployments,replicasets,services,hpa,pvc,serviceaccounts,roles,rolebindings,configmaps",
+            finished.namespace,
+        )
+        owners = [o for item in left for o in item["metadata"].get("ownerReferences", [])]
+        return not uids & {item["metadata"]["uid"] for item in left} and not any(owners)
+
+    wait_until("no child is left", gone, deadline_seconds=180)

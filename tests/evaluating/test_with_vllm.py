@@ -1,0 +1,162 @@
+"""The evaluation stage with vLLM itself on a tiny model, as its container runs it.
+
+They run with the packages of the serving image: `make test-evaluation`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tiny import make_examples, write_base_model
+from toxicity_api.results import EXIT_INVALID_INPUT, StageResult
+from toxicity_api.spec import Split
+from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, EngineConfig, EvaluationConfig
+from toxicity_training.artifacts import read_result
+from toxicity_training.data import read_split, split_examples, write_splits
+
+pytestmark = pytest.mark.engine
+
+TEMPLATE, TOXIC, HARMLESS = "текст: {text}\nответ:", "да", "нет"
+ROWS = 120
+STAGE_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the stages before leave it: splits, merged weights, and a copy of them in place of quantized ones."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    write_base_model(folder / "train-t1" / "model", hidden_size=64, intermediate_size=128, head_dim=64)
+    shutil.copytree(folder / "train-t1" / "model", folder / "quantize-q1" / "model")
+    write_splits(split_examples(make_examples(ROWS), Split(validation=0.3, test=0.3)), folder / "splits")
+    return folder
+
+
+def engine_config(artifacts: Path, stage: str) -> EngineConfig:
+    return EngineConfig.model_validate(
+        {
+            "model": "tiny",
+            "fingerprint": stage,
+            "modelDir": str(artifacts / stage / "model"),
+            "promptTemplate": TEMPLATE,
+            "labels": {"toxic": TOXIC, "nonToxic": HARMLESS},
+            "maxModelLen": 256,
+            "maxNumSeqs": 8,
+        }
+    )
+
+
+def run_stage(artifacts: Path, fingerprint: str) -> tuple[int, StageResult]:
+    """The exit code of the stage's own process and the result document that it left for the kubelet."""
+    config = EvaluationConfig(
+        model="tiny",
+        fingerprint=fingerprint,
+        artifacts=artifacts,
+        served=engine_config(artifacts, "quantize-q1"),
+        original=engine_config(artifacts, "train-t1"),
+        splits_dir=artifacts / "splits",
+        seed=1,
+    )
+    log = artifacts / f"termination-{fingerprint}"
+    log.touch()
+    environment = os.environ | {
+        STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True),
+        "HOME": str(artifacts),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "toxicity_evaluation", "--termination-log", str(log)],
+        env=environment,
+        timeout=STAGE_SECONDS,
+        check=False,
+    )
+    return done.returncode, StageResult.model_validate_json(log.read_bytes())
+
+
+def transformers_scores(folder: Path, texts: list[str]) -> list[float]:
+    """p(toxic) of each text by Transformers, one prompt at a time."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from toxicity_api.prompting import build_prompt, toxic_score
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    labels = [tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in (TOXIC, HARMLESS)]
+    scores = []
+    for text in texts:
+        ids = build_prompt(tokenizer, TEMPLATE, text, 255).ids
+        with torch.inference_mode():
+            toxic, harmless = model(torch.tensor([ids])).logits[0, -1, labels].tolist()
+        scores.append(toxic_score(toxic, harmless))
+    return scores
+
+
+def log_odds(score: float) -> float:
+    return math.log(score / (1 - score))
+
+
+def test_stage_scores_as_transformers_does_and_equal_weights_cost_nothing(artifacts: Path) -> None:
+    code, result = run_stage(artifacts, "same")
+    assert (code, result.outcome) == (0, "succeeded")
+    assert result == read_result(artifacts / "evaluate-same")
+    evaluation = result.evaluation
+    assert evaluation is not None and evaluation.drop is not None
+    assert (evaluation.drop.f1_drop, evaluation.drop.agreement) == (0, 1)
+    assert evaluation.engine.startswith("vllm ")
+    assert evaluation.figures.memory_bytes > 1 << 26 and evaluation.figures.texts_per_second > 0
+    lines = (artifacts / "evaluate-same" / "scores.csv").read_text(encoding="utf-8").splitlines()[1:]
+    scores = [float(line.split(",")[1]) for line in lines]
+    texts = [example.text for example in read_split(artifacts / "splits", "test")]
+    # as log-odds: a random model's scores lie near an end of their scale; vLLM computes in bf16, the other in fp32
+    expected = [log_odds(score) for score in transformers_scores(artifacts / "quantize-q1" / "model", texts)]
+    found = [log_odds(score) for score in scores]
+    assert max(abs(one - other) for one, other in zip(found, expected, strict=True)) < 0.15
+    assert max(expected) - min(expected) > 1, "the texts must not all score alike"
+
+
+def test_weights_that_answer_no_numbers_are_refused_with_the_folder_named(artifacts: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = artifacts / "quantize-q1" / "model" / "model.safetensors"
+    whole = path.read_bytes()
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith("down_proj.weight"))
+    save_file(tensors | {name: tensors[name] * float("nan")}, path, {"format": "pt"})
+    try:
+        code, result = run_stage(artifacts, "nan")
+    finally:
+        path.write_bytes(whole)
+    assert (code, result.reason) == (EXIT_INVALID_INPUT, "ScoresUnusable")
+    assert "quantize-q1" in result.message
+
+
+def test_swapped_tokenizer_is_refused(artifacts: Path) -> None:
+    path = artifacts / "quantize-q1" / "model" / "tokenizer.json"
+    whole = path.read_text(encoding="utf-8")
+    document = json.loads(whole)
+    vocabulary = document["model"]["vocab"]
+    vocabulary[TOXIC], vocabulary["чай"] = vocabulary["чай"], vocabulary[TOXIC]
+    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    try:
+        code, result = run_stage(artifacts, "swapped")
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    assert (code, result.reason) == (EXIT_INVALID_INPUT, "LabelTokensChanged")
+
+
+def test_missing_weights_are_told_and_may_be_tried_again(artifacts: Path) -> None:
+    config = artifacts / "quantize-q1" / "model" / "config.json"
+    aside = config.rename(config.with_name("aside.json"))
+    try:
+        code, result = run_stage(artifacts, "missing")
+    finally:
+        aside.rename(config)
+    assert (code, result.outcome, result.reason) == (1, "failed", "EvaluationCrashed")
+    assert "config.json" in result.message

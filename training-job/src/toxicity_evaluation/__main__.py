@@ -1,0 +1,40 @@
+"""Entry point of the evaluation stage, in the serving image: `python -m toxicity_evaluation`, with STAGE_CONFIG."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from toxicity_api.results import StageResult
+from toxicity_api.stage_config import EvaluationConfig
+from toxicity_training.entry import Entry, run_stage
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the stage and returns its exit code."""
+    entry = Entry(
+        program="toxicity_evaluation",
+        title="evaluation",
+        config=EvaluationConfig,
+        failed=StageResult(stage="evaluate", fingerprint="", outcome="failed"),
+        crash_reason="EvaluationCrashed",
+        run=_run,
+    )
+    return run_stage(entry, arguments)
+
+
+def _run(config: EvaluationConfig) -> StageResult:
+    from toxicity_evaluation.stage import run
+    from toxicity_serving.vllm_engine import VllmEngine, set_vllm_environment
+
+    set_vllm_environment(os.environ, config.served.gpus)
+    import vllm  # noqa: F401  here, so that its import is not counted as the first engine's load
+
+    with tempfile.TemporaryDirectory() as scratch:
+        return run(config, lambda engine: VllmEngine(engine, Path(scratch)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""The evaluation stage: ask the weights before and after quantization the same rows, compare, publish."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from toxicity_api.results import DropFigures, EvaluationResult, Metrics, StageResult
+from toxicity_api.stage_config import EngineConfig, EvaluationConfig
+from toxicity_evaluation.answers import Answers, ask
+from toxicity_serving.engine import Engine
+from toxicity_training.artifacts import open_work_folder, publish
+from toxicity_training.data import Example, read_split
+from toxicity_training.errors import ModelError
+from toxicity_training.evaluate import by_length, choose_threshold, decide, evaluate_scores
+from toxicity_training.intervals import drop_intervals
+from toxicity_training.measure import describe_metrics, length_table
+
+SCORES_FILE = "scores.csv"
+
+EngineOf = Callable[[EngineConfig], Engine]
+
+
+def say(message: str) -> None:
+    """One line of the stage's log, at once."""
+    print(f"evaluation: {message}", flush=True)
+
+
+def run(config: EvaluationConfig, engine_of: EngineOf) -> StageResult:
+    """Evaluates and publishes the stage's folder. Raises InputError for input that no retry cures."""
+    started = time.monotonic()
+    validation, test = (read_split(config.splits_dir, name) for name in ("validation", "test"))
+    original = None if config.original is None else _ask(config.original, engine_of, validation, test)
+    served = _ask(config.served, engine_of, validation, test)
+    if original is not None:
+        require_same_labels(original, served)
+    result = evaluate(original, served, validation, test, config.seed)
+    result = result.model_copy(update={"duration_seconds": round(time.monotonic() - started, 1)})
+    for line in describe(result):
+        say(line)
+    labels, lengths = [e.toxic for e in test], [len(e.text) for e in test]
+    for line in length_table(by_length(served.test, labels, lengths, result.metrics.threshold)):
+        say(line)
+    work = open_work_folder(config.output_dir)
+    write_scores(original, served, labels, work / SCORES_FILE)
+    outcome = StageResult(stage="evaluate", fingerprint=config.fingerprint, outcome="succeeded", evaluation=result)
+    publish(work, config.output_dir, outcome)
+    return outcome
+
+
+def _ask(
+    config: EngineConfig, engine_of: EngineOf, validation: Sequence[Example], test: Sequence[Example]
+) -> Answers:
+    say(f"{config.model_dir} is loaded into the serving engine, then asked {len(validation) + len(test)} rows")
+    texts, held_out = ([example.text for example in rows] for rows in (validation, test))
+    return asyncio.run(ask(config, engine_of(config), texts, held_out, say))
+
+
+def evaluate(
+    original: Answers | None, served: Answers, validation: Sequence[Example], test: Sequence[Example], seed: int
+) -> EvaluationResult:
+    """The figures of both, each at the threshold that is best for it on validation; its duration is not known here.
+
+    Raises DatasetError unless both splits have both labels.
+    """
+    labels = [example.toxic for example in test]
+
+    def metrics_of(answers: Answers) -> Metrics:
+        threshold = choose_threshold(answers.validation, [example.toxic for example in validation])
+        return evaluate_scores(answers.test, labels, threshold, seed=seed)
+
+    metrics = metrics_of(served)
+    before = None if original is None else metrics_of(original)
+    drop = None
+    if original is not None and before is not None:
+        said = decide(original.test, before.threshold), decide(served.test, metrics.threshold)
+        drop = compare(before, metrics, *said, labels, seed)
+    return EvaluationResult(
+        engine=served.engine,
+        metrics=metrics,
+        figures=served.figures,
+        original_metrics=before,
+        original_figures=None if original is None else original.figures,
+        drop=drop,
+        duration_seconds=0.0,
+    )
+
+
+def compare(
+    before: Metrics,
+    after: Metrics,
+    said_before: Sequence[bool],
+    said: Sequence[bool],
+    labels: Sequence[bool],
+    seed: int,
+) -> DropFigures:
+    """What quantization cost: decisions `said_before` and `said` on rows with these labels, True for toxic."""
+    intervals = drop_intervals(said_before, said, labels, seed)
+    equal = sum(one == other for one, other in zip(said_before, said, strict=True))
+    return DropFigures(
+        f1_drop=before.f1 - after.f1,
+        f1_drop_low=intervals.f1[0],
+        f1_drop_high=intervals.f1[1],
+        macro_f1_drop=before.macro_f1 - after.macro_f1,
+        macro_f1_drop_low=intervals.macro_f1[0],
+        macro_f1_drop_high=intervals.macro_f1[1],
+        agreement=equal / len(labels),
+    )
+
+
+def require_same_labels(original: Answers, served: Answers) -> None:
+    """Raises ModelError when the quantized folder's tokenizer has other ids for the labels than the trained one."""
+    if original.labels != served.labels:
+        raise ModelError(
+            "LabelTokensChanged",
+            f"the label tokens are {served.labels.toxic} and {served.labels.non_toxic} after quantization and were"
+            f" {original.labels.toxic} and {original.labels.non_toxic} before; its folder has another tokenizer:"
+            " quantize again",
+        )
+
+
+def describe(result: EvaluationResult) -> list[str]:
+    """The result in lines that fit a terminal."""
+    lines = describe_metrics(result.metrics)
+    if result.original_metrics and result.drop and result.original_figures:
+        drop, speed = result.drop, result.figures.texts_per_second / result.original_figures.texts_per_second
+        lines += [
+            f"before quantization F1 {result.original_metrics.f1:.3f}; it cost {drop.f1_drop:+.3f}"
+            f" (95 %: {drop.f1_drop_low:+.3f} to {drop.f1_drop_high:+.3f})",
+            f"same decision on {drop.agreement:.1%} of the rows, {speed:.2f} times the texts per second",
+        ]
+    return lines
+
+
+def write_scores(original: Answers | None, served: Answers, labels: Sequence[bool], path: Path) -> None:
+    """A CSV with a row per row of the test split, in its order: toxic, served and original score."""
+    before: Sequence[float | str] = original.test if original else [""] * len(labels)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["toxic", "score", "original_score"])
+        writer.writerows(zip(map(int, labels), served.test, before, strict=True))
