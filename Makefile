@@ -19,6 +19,7 @@ TRAINING := $(PYTHON) -m toxicity_cluster environment training --
 COMMENTS = $(or $(DATASET),$(TOXICITY_DATASET),manifests/samples/data/comments.csv)
 BASE_MODEL = "$$($(PYTHON) -m toxicity_cluster base-model)"
 RUNS := $(TOXICITY_CACHE)/runs
+MODEL ?= $(firstword $(wildcard $(RUNS)/quality/train-*/model))
 CONFIGS := training-job/src/toxicity_training/configs
 experiments = $(TRAINING) python -m toxicity_training.experiments $(CONFIGS)/$(1).yaml --dataset $(COMMENTS) \
 	--base-model $(BASE_MODEL) --work $(RUNS)/$(1)
@@ -33,7 +34,7 @@ help: ## list the commands
 demo: packages .venv/ready ## from an empty machine to a Ready ToxicityModel (DATASET=file.csv[.gz])
 	$(PYTHON) -m toxicity_cluster demo $(if $(DATASET),--dataset $(DATASET))
 
-test: packages check binaries unit test-training test-quantization test-evaluation test-api test-e2e ## everything: checks, unit, training, API, end to end
+test: packages check binaries unit test-training test-quantization test-evaluation test-api test-interruption test-e2e ## everything: checks, unit, training, API, end to end
 
 check: .venv/ready ## formatting, lint, types, layers, generated files
 	.venv/bin/ruff format --check . && .venv/bin/ruff check .
@@ -41,13 +42,14 @@ check: .venv/ready ## formatting, lint, types, layers, generated files
 	$(PYTHON) -m toxicity_api.crd --check $(CRD_COPIES)
 
 unit: .venv/ready ## tests that need no cluster
-	.venv/bin/pytest tests -m "not api and not e2e and not engine and not gpu"
+	.venv/bin/pytest tests -m "not api and not e2e and not engine and not gpu and not interruption"
 
 test-training: packages .venv/ready ## tests with torch on a tiny model, with the training image's packages
 	$(TRAINING) python -m pytest tests/engines -m "engine and not gpu"
 
-test-quantization: packages .venv/ready ## tests with llm-compressor on a tiny model, with the quantization image's packages
+test-quantization: packages .venv/ready ## tests with each AWQ backend on a tiny model, with the packages of its image
 	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantizing -m "engine and not gpu"
+	$(PYTHON) -m toxicity_cluster environment quantization-autoawq -- python -m pytest tests/quantizing -m "engine and not gpu"
 
 test-evaluation: packages .venv/ready ## tests with vLLM on a tiny model, with the serving image's packages
 	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluating -m "engine and not gpu"
@@ -55,6 +57,9 @@ test-evaluation: packages .venv/ready ## tests with vLLM on a tiny model, with t
 test-api: packages .venv/ready ## tests against a real kube-apiserver
 	$(PYTHON) -m toxicity_cluster up
 	.venv/bin/pytest tests -m api
+
+test-interruption: packages binaries ## the operator under every interruption, in memory and on a kube-apiserver of its own
+	.venv/bin/pytest tests/interruption
 
 test-e2e: packages .venv/ready ## tests of the whole loop on a cluster
 	.venv/bin/pytest tests -m e2e -v
@@ -72,6 +77,15 @@ bench-training: packages .venv/ready ## samples per second: ways to make batches
 bench-quantization: packages .venv/ready ## 4 bit by backend and group size on what `make quality` trained: quality, size, speed by length
 	$(PYTHON) tests/benchmarks/bench_quantization.py --trained $(firstword $(wildcard $(RUNS)/quality/train-*/)) \
 		--work $(RUNS)/quantization
+
+bench-loadtest: .venv/ready ## ceiling of the load generator, and wrk beside it (Debian package wrk)
+	$(PYTHON) tests/benchmarks/bench_loadtest.py
+
+bench-serving: packages .venv/ready ## texts per second and latency: our API, vLLM directly, Transformers (MODEL=folder of a stage)
+	$(PYTHON) -m toxicity_cluster environment serving -- python -m benchmarks.bench_serving --model-dir $(MODEL) --dataset $(COMMENTS)
+
+bench-operator: packages binaries ## the operator's own cost with 10, 100 and 1 000 resources on a real API server, as a table
+	PYTHONPATH=tests $(PYTHON) tests/benchmarks/bench_operator.py
 
 generate: .venv/ready ## write the CRD from the models
 	$(PYTHON) -m toxicity_api.crd --write $(CRD_COPIES)

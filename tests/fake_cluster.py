@@ -53,7 +53,7 @@ class FakeCluster:
         old = self.objects.get((kind, name))
         if old is None:
             self.ever_created.append((kind, name))
-        elif old["metadata"]["ownerReferences"] != body["metadata"]["ownerReferences"]:
+        elif old["metadata"].get("ownerReferences") != body["metadata"].get("ownerReferences"):
             raise ClusterError("Only one reference can have Controller set to true", 422)
         elif kind == "Job" and old["spec"] != body["spec"]:
             raise ClusterError(f'Job "{name}" is invalid: spec.template: field is immutable', 422)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from kubernetes import client, config
 
+from api_server import apply_crd
 from builders import SETTINGS, ModelBuilder, a_model
 from toxicity_api.base import API_GROUP, API_VERSION, PLURAL
-from toxicity_api.crd import build_crd
 from toxicity_operator.cluster import KubernetesCluster
 from toxicity_operator.settings import OperatorSettings
 
@@ -35,38 +35,11 @@ def connect(kubeconfig: Path) -> Callable[..., client.ApiClient]:
 
 
 @pytest.fixture(scope="session")
-def api_client(connect: Callable[..., client.ApiClient], wait_for_crd: Callable[[client.ApiClient], None]) -> Any:
+def api_client(connect: Callable[..., client.ApiClient]) -> Any:
     """A client of a cluster that serves ToxicityModels as this checkout defines them."""
     made = connect()
-    wait_for_crd(made)
+    apply_crd(made)
     return made
-
-
-@pytest.fixture(scope="session")
-def wait_for_crd() -> Callable[[client.ApiClient], None]:
-    """Applies the CRD and waits until the API server has accepted its names and its schema and serves it."""
-    from toxicity_cluster.demo_kubectl import wait_until
-
-    def apply(api_client: client.ApiClient) -> None:
-        crd = build_crd()
-        api = client.ApiextensionsV1Api(api_client)
-        api.patch_custom_resource_definition(
-            crd["metadata"]["name"],
-            crd,
-            field_manager="toxicity-tests",
-            force=True,
-            _content_type="application/apply-patch+yaml",
-        )
-
-        def served() -> bool:
-            found = api.read_custom_resource_definition(crd["metadata"]["name"])
-            states = {item.type: item.status for item in found.status.conditions or []}
-            assert states.get("NonStructuralSchema") is None
-            return states.get("Established") == "True" and states.get("NamesAccepted") == "True"
-
-        wait_until("the CRD to be established", served, 30)
-
-    return apply
 
 
 @pytest.fixture

@@ -61,6 +61,11 @@ def test_sample_is_accepted_and_means_the_same_to_the_operator(sample: str, crea
         ("baseModel.image", None, ["spec.baseModel", "exactly one source"]),
         ("dataset", None, ["spec.dataset", "Required"]),
         ("loadTest.gpus", 1, ["spec.loadTest.gpus"]),
+        ("loadTest.workers", 17, ["spec.loadTest", "workers must not be above users"]),
+        ("loadTest.schedule", "@daily", ["spec.loadTest.schedule"]),
+        ("serving.progressDeadlineSeconds", 1, ["spec.serving.progressDeadlineSeconds"]),
+        ("qualityGate.acceptInconclusive", "", ["spec.qualityGate.acceptInconclusive"]),
+        ("quantization.backend", "gptq", ["spec.quantization.backend", "autoawq"]),
     ],
 )
 def test_nonsense_is_refused_by_name(path: str, value: Any, words: list[str], create: Create) -> None:

@@ -10,11 +10,13 @@ from kubernetes import client
 
 from builders import NOW, ModelBuilder
 from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
+from toxicity_api.conditions import ConditionType
 from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
 from toxicity_api.status import EvaluationStatus
 from toxicity_operator import names
 from toxicity_operator.chain import build_chain
 from toxicity_operator.cluster import CHILD_KINDS, KubernetesCluster
+from toxicity_operator.drift import first_drift
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.manifests.autoscaler import build_autoscaler
 from toxicity_operator.manifests.common import seal
@@ -28,6 +30,7 @@ from toxicity_operator.manifests.training_job import build_training_job
 from toxicity_operator.model import Model, read_model
 from toxicity_operator.observed import GRANDCHILDREN
 from toxicity_operator.permissions import RULES
+from toxicity_operator.pinning import Bounds
 from toxicity_operator.reconcile import reconcile
 from toxicity_operator.settings import OperatorSettings
 
@@ -49,7 +52,7 @@ def all_manifests(model: Model, settings: OperatorSettings) -> list[dict[str, An
         build_evaluation_job(model, chain, images.serving),
         build_deployment(model, chain, evaluation, images.serving),
         build_service(model),
-        build_autoscaler(model),
+        build_autoscaler(model, Bounds(1, 2)),
         *build_loadtest_access(model),
         build_loadtest_job(model, chain.loadtest, chain.train.fingerprint, images.loadtest),
     ]
@@ -89,6 +92,33 @@ def test_applying_twice_is_a_no_op(
         item for item in cluster.list_children(namespace, "ru-toxicity") if item["kind"] == "Deployment"
     ]
     assert "f:replicas" not in applied_at(deployment), "the autoscaler owns the replicas"
+
+
+@pytest.mark.parametrize("cpu", ["0.5", "1500m", 2, "2.50"])
+@pytest.mark.parametrize("memory", ["1.5Gi", "2000Mi", 3_000_000_000, "4e9"])
+def test_what_the_server_makes_of_a_manifest_is_no_drift_and_an_edit_of_ours_is(
+    cluster: KubernetesCluster, settings: OperatorSettings, create: Create, parked: ModelBuilder, namespace: str,
+    api_client: client.ApiClient, cpu: str | int, memory: str | int,
+) -> None:  # fmt: skip
+    amounts = {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
+    builder = parked.with_spec("serving.autoscaling", {"maxReplicas": 2}).with_spec("serving.resources", amounts)
+    model = read_model(create(builder))
+    manifests = all_manifests(model, settings)
+    for body in manifests:
+        cluster.apply(body)
+    live = {
+        (item["kind"], item["metadata"]["name"]): item for item in cluster.list_children(namespace, model.name)
+    }
+    for body in manifests:
+        key = body["kind"], body["metadata"]["name"]
+        assert first_drift(body, live[key]) is None, key
+    wanted = next(body for body in manifests if body["kind"] == "Deployment")
+    container = {"name": names.SERVE, "image": "edited:1"}
+    client.AppsV1Api(api_client).patch_namespaced_deployment(
+        wanted["metadata"]["name"], namespace, {"spec": {"template": {"spec": {"containers": [container]}}}}
+    )
+    (edited,) = (item for item in cluster.list_children(namespace, model.name) if item["kind"] == "Deployment")
+    assert first_drift(wanted, edited) == "spec.template.spec.containers"
 
 
 def test_steady_state_writes_nothing(
@@ -138,7 +168,7 @@ def test_two_writers_of_the_status_do_not_wipe_each_other(
     reconcile(cluster, settings, namespace, "ru-toxicity", NOW)
     publish(api_client, namespace, figures())
     conditions = read()["status"]["conditions"]
-    assert len(conditions) == 6
+    assert {item["type"] for item in conditions} == {str(kind) for kind in ConditionType}
     job = read()["status"]["training"]["jobName"]
     cluster.delete("batch/v1", "Job", namespace, job)
     identity = read_model(read()).identity

@@ -1,8 +1,9 @@
 """What 4 bit costs and brings, by backend and group size, in the serving engine: `make bench-quantization`.
 
-Takes the folder that a training stage left (`make quality` leaves one), runs the quantization stage and the evaluation
-stage as their containers would, each with its image's packages, and prints two tables: quality and size of every
-variant, and speed by length of the unquantized and the quantized weights. What is done is not done again.
+Takes the folder that a training stage left (`make quality` leaves one), runs the quantization stage as its container
+would, with its image's packages, asks every variant in the serving engine, and prints three Markdown tables: quality
+and size, load time and memory, speed by length. Folders that are there are not quantized again; what is printed was
+measured in this run.
 """
 
 from __future__ import annotations
@@ -14,20 +15,33 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toxicity_api.results import EvaluationResult, QuantizationResult, StageResult
-from toxicity_api.spec import Labels, QuantizationSpec, TrainingSpec
-from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, EngineConfig, EvaluationConfig, QuantizationConfig
+from toxicity_api.prompting import LabelTokens
+from toxicity_api.results import EngineFigures, EvaluationResult, QuantizationResult
+from toxicity_api.spec import QuantizationSpec, TrainingSpec
+from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, QuantizationConfig
+from toxicity_evaluation.answers import Answers
+from toxicity_evaluation.stage import evaluate
 from toxicity_training.artifacts import succeeded_result
 from toxicity_training.data import Splits, read_split, sample, write_splits
 
 VARIANTS = (("llm-compressor", 32), ("llm-compressor", 64), ("llm-compressor", 128), ("autoawq", 128))
 PARTS = {"llm-compressor": "quantization", "autoawq": "quantization-autoawq"}
-STAGE_ROWS = 60
-"""Rows that the quantization stage itself scores, by Transformers; the tables' figures come from the whole split."""
-SPEED = Path(__file__).with_name("speed_by_length.py")
+STAGE_ROWS = 40
+"""Rows that the quantization stage itself scores, by Transformers; the table's figures come from the engine."""
+ASK = Path(__file__).with_name("ask_folder.py")
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One folder in the serving engine: its answers, and figures by length of the text."""
+
+    answers: Answers
+    buckets: list[dict[str, Any]]
 
 
 def main() -> int:
@@ -35,155 +49,138 @@ def main() -> int:
     parser.add_argument("--trained", type=Path, required=True, help="a training stage's folder")
     parser.add_argument("--work", type=Path, required=True, help="where the variants are kept")
     parser.add_argument("--validation-rows", type=int, default=400, help="rows the thresholds are chosen on")
+    parser.add_argument("--test-rows", type=int, help="rows of the test split; all when it is not given")
     options = parser.parse_args()
-    prepare(options.trained, options.work, options.validation_rows)
-    results = [run_variant(options.work, backend, group) for backend, group in VARIANTS]
-    print("\n".join(quality_table(results)))
-    folders = {"bf16": trained_folder(options.work)}
-    folders |= {
-        f"4 bit {backend} {group}": folder(options.work, backend, group) for backend, group in VARIANTS[-2:]
+    work = options.work
+    prepare(options.trained, work, options.validation_rows, options.test_rows)
+    results = {f"{backend} {group}": quantize(work, backend, group) for backend, group in VARIANTS}
+    folders = {"bf16": work / "train-genuine"} | {
+        f"{backend} {group}": work / f"quantize-{backend}-{group}" for backend, group in VARIANTS
     }
-    print("\n".join(speed_tables(options.work, folders)))
+    asked = {name: ask(work, folder / "model") for name, folder in folders.items()}
+    for table in (quality_table(work, asked, results), cost_table(asked), speed_table(asked)):
+        print("\n".join(["", *table]))
     return 0
 
 
-def trained_folder(work: Path) -> Path:
-    return work / "train-genuine"
-
-
-def fingerprint(backend: str, group_size: int) -> str:
-    return f"{backend}-{group_size}"
-
-
-def folder(work: Path, backend: str, group_size: int) -> Path:
-    return work / f"quantize-{fingerprint(backend, group_size)}"
-
-
-def prepare(trained: Path, work: Path, validation_rows: int) -> None:
-    """The training's folder with few rows to score for the quantization stage, and the splits of the evaluation."""
-    target = trained_folder(work)
+def prepare(trained: Path, work: Path, validation_rows: int, test_rows: int | None) -> None:
+    """The training's folder with few rows to score for the quantization stage, and the splits that are asked."""
     whole = Splits(*(read_split(trained / "splits", name) for name in ("train", "validation", "test")))
-    write_splits(
-        Splits(whole.train, sample(whole.validation, validation_rows, seed=1), whole.test), work / "splits"
+    asked = Splits(
+        whole.train, sample(whole.validation, validation_rows, SEED), sample(whole.test, test_rows, SEED)
     )
-    if target.exists():
-        return
-    shutil.copytree(trained / "model", target / "model")
-    shutil.copy2(trained / "result.json", target / "result.json")
-    few = (sample(rows, STAGE_ROWS, seed=1) for rows in (whole.validation, whole.test))
-    write_splits(Splits(whole.train, *few), target / "splits")
+    write_splits(asked, work / "splits")
+    target = work / "train-genuine"
+    if not target.exists():
+        shutil.copytree(trained / "model", target / "model")
+        shutil.copy2(trained / "result.json", target / "result.json")
+        few = (sample(rows, STAGE_ROWS, SEED) for rows in (whole.validation, whole.test))
+        write_splits(Splits(whole.train, *few), target / "splits")
 
 
-def run_variant(work: Path, backend: str, group_size: int) -> tuple[QuantizationResult, EvaluationResult]:
-    """The quantization's and the evaluation's results, from their folders where they are there."""
-    name = fingerprint(backend, group_size)
-    training = TrainingSpec(gpus=0)
-    quantization = QuantizationConfig(
+def quantize(work: Path, backend: str, group_size: int) -> QuantizationResult:
+    """The quantization stage's result; the stage runs unless its folder is there."""
+    config = QuantizationConfig(
         model="bench",
-        fingerprint=name,
+        fingerprint=f"{backend}-{group_size}",
         artifacts=work,
         training_fingerprint="genuine",
-        training=training,
+        training=TrainingSpec(gpus=0),
         quantization=QuantizationSpec.model_validate({"gpus": 0, "backend": backend, "groupSize": group_size}),
     )
-    quantized = run_stage("toxicity_quantization", PARTS[backend], quantization)
-    evaluation = EvaluationConfig(
-        model="bench",
-        fingerprint=name,
-        artifacts=work,
-        served=engine_config(quantization.output_dir, training.labels, training.prompt_template),
-        original=engine_config(quantization.input_dir, training.labels, training.prompt_template),
-        splits_dir=work / "splits",
-        seed=training.seed,
-    )
-    evaluated = run_stage("toxicity_evaluation", "serving", evaluation)
-    assert quantized.quantization is not None and evaluated.evaluation is not None
-    return quantized.quantization, evaluated.evaluation
-
-
-def engine_config(stage: Path, labels: Labels, template: str) -> EngineConfig:
-    return EngineConfig(
-        model="bench",
-        fingerprint=stage.name,
-        model_dir=stage / "model",
-        prompt_template=template,
-        labels=labels,
-        max_num_seqs=16,
-    )
-
-
-def run_stage(module: str, part: str, config: QuantizationConfig | EvaluationConfig) -> StageResult:
-    """The stage's result; the stage runs, with the packages of the image `part`, unless its folder is there."""
-    done = succeeded_result(config.output_dir)
-    if done is None:
-        log = config.artifacts / f"{config.output_dir.name}.termination"
+    if succeeded_result(config.output_dir) is None:
+        log = work / f"{config.output_dir.name}.termination"
         environment = os.environ | {STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True)}
-        in_environment(part, ["-m", module, "--termination-log", str(log)], environment)
-        done = succeeded_result(config.output_dir)
-    if done is None:
-        raise SystemExit(f"{config.output_dir} was not made; see what {module} said")
-    return done
+        python_with(PARTS[backend], ["-m", "toxicity_quantization", "--termination-log", str(log)], environment)
+    done = succeeded_result(config.output_dir)
+    if done is None or done.quantization is None:
+        raise SystemExit(f"{config.output_dir} was not made; see what the stage said")
+    return done.quantization
 
 
-def in_environment(part: str, arguments: Sequence[str], environment: dict[str, str]) -> str:
-    """Standard output of Python with the packages of the image `part`; it is shown as it comes on standard error."""
+def ask(work: Path, folder: Path) -> Asked:
+    """The folder in the serving engine, now."""
+    output = python_with("serving", [str(ASK), "--splits", str(work / "splits"), str(folder)], dict(os.environ))
+    (document,) = (json.loads(line) for line in output.splitlines() if line.startswith('{"answers"'))
+    found = document["answers"]
+    answers = Answers(
+        found["validation"],
+        found["test"],
+        LabelTokens(**found["labels"]),
+        found["engine"],
+        EngineFigures.model_validate(found["figures"]),
+    )
+    return Asked(answers, document["buckets"])
+
+
+def python_with(part: str, arguments: Sequence[str], environment: dict[str, str]) -> str:
+    """Standard output of Python with the packages of the image `part`; also shown, as it comes, on standard error."""
     command = [sys.executable, "-m", "toxicity_cluster", "environment", part, "--", "python", *arguments]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
-            print(line, end="", file=sys.stderr, flush=True)
+            print(line[:300].rstrip(), file=sys.stderr, flush=True)
             lines.append(line)
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with exit code {process.returncode}")
     return "".join(lines)
 
 
-def quality_table(results: Sequence[tuple[QuantizationResult, EvaluationResult]]) -> list[str]:
-    """Markdown: the unquantized weights, then each variant."""
-    original = results[0][1].original_metrics
-    assert original is not None
+def quality_table(work: Path, asked: dict[str, Asked], results: dict[str, QuantizationResult]) -> list[str]:
+    """The unquantized weights, then each variant, at its own threshold on the same rows."""
+    validation, test = (read_split(work / "splits", name) for name in ("validation", "test"))
+    original = asked["bf16"].answers
+    evaluated = {name: evaluate(original, one.answers, validation, test, SEED) for name, one in asked.items()}
     lines = [
-        "| weights | group | MB | mean / worst layer error | F1 (95 %) | drop (95 %) | same decision | ROC-AUC |",
-        "|---|---|---|---|---|---|---|---|",
-        f"| bf16 | | {results[0][0].original_size_bytes / 1e6:.0f} | | {original.f1:.3f}"
-        f" ({original.f1_low:.3f}–{original.f1_high:.3f}) | | | {original.roc_auc:.3f} |",
+        f"{len(test)} test rows, thresholds from {len(validation)} validation rows.",
+        "",
+        "| weights | MB | layer error, mean / worst | F1 (95 %) | drop (95 %) | same decision | ROC-AUC |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for (backend, group), (quantized, evaluated) in zip(VARIANTS, results, strict=True):
-        metrics, drop = evaluated.metrics, evaluated.drop
-        assert drop is not None
+    for name, result in evaluated.items():
+        lines.append(quality_row(name, result, results.get(name), results))
+    return lines
+
+
+def quality_row(
+    name: str,
+    result: EvaluationResult,
+    quantized: QuantizationResult | None,
+    results: dict[str, QuantizationResult],
+) -> str:
+    metrics, drop = result.metrics, result.drop
+    size = quantized.size_bytes if quantized else next(iter(results.values())).original_size_bytes
+    errors = f"{quantized.mean_error:.3f} / {quantized.max_error:.3f}" if quantized else ""
+    cost = same = ""
+    if quantized and drop:
+        cost = f"{drop.f1_drop:+.3f} ({drop.f1_drop_low:+.3f} to {drop.f1_drop_high:+.3f})"
+        same = f"{drop.agreement:.1%}"
+    return (
+        f"| {name} | {size / 1e6:.0f} | {errors} | {metrics.f1:.3f} ({metrics.f1_low:.3f}–{metrics.f1_high:.3f})"
+        f" | {cost} | {same} | {metrics.roc_auc:.3f} |"
+    )
+
+
+def cost_table(asked: dict[str, Asked]) -> list[str]:
+    """What each takes to load and to hold."""
+    lines = ["| weights | runs as | load s | memory GiB | test rows/s, all at once |", "|---|---|---|---|---|"]
+    for name, one in asked.items():
+        figures = one.answers.figures
         lines.append(
-            f"| {backend} | {group} | {quantized.size_bytes / 1e6:.0f}"
-            f" | {quantized.mean_error:.3f} / {quantized.max_error:.3f}"
-            f" | {metrics.f1:.3f} ({metrics.f1_low:.3f}–{metrics.f1_high:.3f})"
-            f" | {drop.f1_drop:+.3f} ({drop.f1_drop_low:+.3f} to {drop.f1_drop_high:+.3f})"
-            f" | {drop.agreement:.1%} | {metrics.roc_auc:.3f} |"
+            f"| {name} | {figures.weights} | {figures.load_seconds:.0f} | {figures.memory_bytes / 2**30:.2f}"
+            f" | {figures.texts_per_second:.1f} |"
         )
     return lines
 
 
-def speed_tables(work: Path, folders: dict[str, Path]) -> list[str]:
-    """Markdown: load time and memory of each, then texts per second and p95 by length; measured now, one by one."""
-    arguments = [f"{name}={stage / 'model'}" for name, stage in folders.items()]
-    output = in_environment(
-        "serving", [str(SPEED), "--splits", str(work / "splits"), *arguments], dict(os.environ)
-    )
-    rows: list[dict[str, Any]] = [
-        json.loads(line) for line in output.splitlines() if line.startswith('{"weights"')
-    ]
-    lines = ["", "| weights | runs as | load s | memory GiB |", "|---|---|---|---|"]
-    lines += [
-        f"| {row['weights']} | {row['form']} | {row['loadSeconds']:.0f} | {row['memoryBytes'] / 2**30:.2f} |"
-        for row in rows
-    ]
-    lines += ["", "| characters | " + " | ".join(f"{row['weights']}: texts/s, p95" for row in rows) + " |"]
-    lines.append("|---" * (len(rows) + 1) + "|")
-    for index, bucket in enumerate(rows[0]["buckets"]):
-        cells = [
-            f"{row['buckets'][index]['textsPerSecond']:.1f}, {row['buckets'][index]['p95Seconds']:.2f} s"
-            for row in rows
-        ]
-        lines.append(f"| {bucket['name']} | " + " | ".join(cells) + " |")
+def speed_table(asked: dict[str, Asked]) -> list[str]:
+    """Texts per second and p95 by length, sixteen at once."""
+    lines = ["| characters | " + " | ".join(f"{name}: texts/s, p95" for name in asked) + " |"]
+    lines.append("|---" * (len(asked) + 1) + "|")
+    for row in zip(*(one.buckets for one in asked.values()), strict=True):
+        cells = [f"{bucket['textsPerSecond']:.1f}, {bucket['p95Seconds']:.2f} s" for bucket in row]
+        lines.append(f"| {row[0]['name']} | " + " | ".join(cells) + " |")
     return lines
 
 

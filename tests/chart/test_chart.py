@@ -1,93 +1,56 @@
-"""The chart as helm renders it: with its defaults, with every knob turned, and with values it must refuse."""
+"""The operator's own objects: what is rendered by default, its permissions, its pod, its CRD."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import jsonschema
 import pytest
 import yaml
 
-from toxicity_cluster.build import build_programs
+from rendering import (
+    CHART,
+    EVERYTHING,
+    Documents,
+    Render,
+    all_of_kind,
+    environment,
+    load_values,
+    of_kind,
+    operator_container,
+)
 from toxicity_cluster.commands import run
-from toxicity_cluster.errors import CommandFailed
-from toxicity_cluster.progress import Progress
-from toxicity_cluster.settings import Settings
 from toxicity_operator.permissions import RULES
-
-ROOT = Path(__file__).parents[2]
-CHART = ROOT / "helm" / "toxicity-operator"
-KUBERNETES = "1.36.0"
-EVERYTHING = CHART / "ci" / "exercise-everything.yaml"
-
-Documents = list[dict[str, Any]]
-Render = Callable[..., Documents]
+from toxicity_operator.settings import OperatorSettings
 
 
-@pytest.fixture(scope="session")
-def helm() -> str:
-    """helm from the PATH, else the one that the embedded cluster uses."""
-    return shutil.which("helm") or str(build_programs(Settings.from_environment(), Progress())["helm"])
-
-
-@pytest.fixture
-def render(helm: str) -> Render:
-    """render(*arguments): the objects of `helm template` with these further arguments."""
-
-    def template(*arguments: str) -> Documents:
-        command = [helm, "template", "toxicity-operator", str(CHART), "-n", "toxicity-system"]
-        text = run([*command, "--kube-version", KUBERNETES, *arguments])
-        return [document for document in yaml.safe_load_all(text) if document]
-
-    return template
-
-
-def of_kind(documents: Documents, kind: str) -> dict[str, Any]:
-    """The only object of this kind."""
-    (found,) = [document for document in documents if document["kind"] == kind]
-    return found
-
-
-def environment(documents: Documents) -> dict[str, str]:
-    (container,) = of_kind(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
-    return {entry["name"]: entry["value"] for entry in container["env"]}
-
-
-def test_defaults_render_one_operator_with_cluster_wide_permissions(render: Render) -> None:
-    documents = render()
-    assert sorted(document["kind"] for document in documents) == [
+def test_defaults_render_one_operator_with_cluster_wide_permissions(defaults: Documents) -> None:
+    assert sorted(document["kind"] for document in defaults) == [
         "ClusterRole",
         "ClusterRoleBinding",
         "CustomResourceDefinition",
         "Deployment",
+        "Pod",
+        "Service",
         "ServiceAccount",
     ]
-    deployment = of_kind(documents, "Deployment")["spec"]
+    deployment = of_kind(defaults, "Deployment")["spec"]
     assert deployment["replicas"] == 1
     assert deployment["strategy"] == {"type": "Recreate"}
-    assert environment(documents)["WATCH_NAMESPACES"] == ""
-    binding = of_kind(documents, "ClusterRoleBinding")
-    assert binding["roleRef"]["name"] == of_kind(documents, "ClusterRole")["metadata"]["name"]
-    account = of_kind(documents, "ServiceAccount")["metadata"]
+    assert environment(operator_container(defaults))["WATCH_NAMESPACES"] == ""
+    binding = of_kind(defaults, "ClusterRoleBinding")
+    assert binding["roleRef"]["name"] == of_kind(defaults, "ClusterRole")["metadata"]["name"]
+    account = of_kind(defaults, "ServiceAccount")["metadata"]
     assert binding["subjects"] == [
         {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
     ]
 
 
-def test_every_knob_reaches_an_object(render: Render) -> None:
-    values = yaml.safe_load(EVERYTHING.read_text(encoding="utf-8"))
-    documents = render("-f", str(EVERYTHING))
-    pod = of_kind(documents, "Deployment")["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
+def test_operator_pod_gets_the_values(everything: Documents) -> None:
+    values = load_values(EVERYTHING)
+    pod, container = of_kind(everything, "Deployment")["spec"]["template"]["spec"], operator_container(everything)
     assert container["image"] == values["images"]["operator"]
     assert container["resources"] == values["operator"]["resources"]
     assert pod["nodeSelector"] == values["operator"]["nodeSelector"]
     assert pod["tolerations"] == values["operator"]["tolerations"]
-    assert environment(documents) == {
+    assert environment(container) == {
         "HOME": "/tmp",
         "IMAGE_TRAINING": values["images"]["training"],
         "IMAGE_QUANTIZATION": values["images"]["quantization"],
@@ -97,47 +60,60 @@ def test_every_knob_reaches_an_object(render: Render) -> None:
         "WATCH_NAMESPACES": "moderation,staging",
         "LOG_LEVEL": "debug",
     }
-    bindings = [document for document in documents if document["kind"] == "RoleBinding"]
-    assert [binding["metadata"]["namespace"] for binding in bindings] == values["watchNamespaces"]
-    assert not [document for document in documents if document["kind"] == "ClusterRoleBinding"]
 
 
-def test_exercise_file_turns_every_default() -> None:
-    defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-    exercised = yaml.safe_load(EVERYTHING.read_text(encoding="utf-8"))
-    assert leaves(exercised) >= leaves(defaults)
+def test_environment_is_one_that_the_operator_accepts(everything: Documents) -> None:
+    container = operator_container(everything)
+    settings = OperatorSettings.from_environment(environment(container))
+    assert settings.namespaces == ("moderation", "staging")
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"healthz": settings.liveness_port, "metrics": settings.metrics_port}
+    service = {port["targetPort"]: port["port"] for port in of_kind(everything, "Service")["spec"]["ports"]}
+    assert service == ports
 
 
-def leaves(values: Any, path: str = "") -> set[str]:
-    """The dotted paths of everything that is not a non-empty mapping."""
-    if not isinstance(values, dict) or not values:
-        return {path}
-    inner = [leaves(value, f"{path}.{key}" if path else key) for key, value in values.items()]
-    covered = {path} if path else set()
-    return covered.union(*inner)
+@pytest.mark.parametrize("namespaces", [["moderation"], ["moderation", "staging"]])
+def test_with_namespaces_nothing_is_granted_outside_them(render: Render, namespaces: list[str]) -> None:
+    documents = render("--set", f"watchNamespaces={{{','.join(namespaces)}}}")
+    assert all_of_kind(documents, "ClusterRoleBinding") == []
+    bindings = all_of_kind(documents, "RoleBinding")
+    assert [binding["metadata"]["namespace"] for binding in bindings] == namespaces
+    role, account = of_kind(documents, "ClusterRole"), of_kind(documents, "ServiceAccount")["metadata"]
+    for binding in bindings:
+        assert binding["roleRef"] == {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": role["metadata"]["name"],
+        }
+        assert binding["subjects"] == [
+            {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
+        ]
+    assert "aggregationRule" not in role
+    assert not [label for label in role["metadata"]["labels"] if label.startswith("rbac.authorization.k8s.io/")]
 
 
-def test_crd_is_the_generated_one_and_kept(render: Render) -> None:
+def test_crd_is_the_generated_one_and_kept(defaults: Documents, render: Render) -> None:
     generated = yaml.safe_load((CHART / "files" / "toxicitymodels.yaml").read_text(encoding="utf-8"))
-    rendered = of_kind(render(), "CustomResourceDefinition")
+    rendered = of_kind(defaults, "CustomResourceDefinition")
     assert rendered["metadata"]["annotations"].pop("helm.sh/resource-policy") == "keep"
     assert rendered["spec"] == generated["spec"]
     unkept = of_kind(render("--set", "crds.keep=false"), "CustomResourceDefinition")
     assert "helm.sh/resource-policy" not in unkept["metadata"].get("annotations", {})
-    kinds = [document["kind"] for document in render("--set", "crds.enabled=false")]
-    assert "CustomResourceDefinition" not in kinds
+    assert all_of_kind(render("--set", "crds.enabled=false"), "CustomResourceDefinition") == []
 
 
-def test_permissions_are_those_that_the_operator_states(render: Render) -> None:
-    rules = of_kind(render(), "ClusterRole")["rules"]
+def test_permissions_are_those_that_the_operator_states(defaults: Documents) -> None:
+    rules = of_kind(defaults, "ClusterRole")["rules"]
     assert rules == RULES
     for rule in rules:
         words = {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
         assert not words & {"*", "escalate", "bind", "impersonate", "secrets"}, rule
 
 
-def test_operator_pod_meets_the_restricted_level(render: Render) -> None:
-    pod = of_kind(render(), "Deployment")["spec"]["template"]["spec"]
+@pytest.mark.parametrize("kind", ["Deployment", "Pod"])
+def test_pods_meet_the_restricted_level(everything: Documents, kind: str) -> None:
+    found = of_kind(everything, kind)
+    pod = found["spec"]["template"]["spec"] if kind == "Deployment" else found["spec"]
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -146,41 +122,8 @@ def test_operator_pod_meets_the_restricted_level(render: Render) -> None:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
-
-
-@pytest.mark.parametrize(
-    ("assignment", "named"),
-    [
-        ("watchNamespace=x", "watchNamespace"),
-        ("images.trainning=a:b", "trainning"),
-        ("operator.resources.limit.cpu=1", "limit"),
-        ("operator.resources.limits.cpus=1", "cpus"),
-        ("crds.kept=true", "kept"),
-        ("logLevel=verbose", "logLevel"),
-        ("images.operator=", "operator"),
-    ],
-)
-def test_schema_refuses(render: Render, assignment: str, named: str) -> None:
-    with pytest.raises(CommandFailed, match=named):
-        render("--set", assignment)
-
-
-def test_schema_is_closed_at_every_level() -> None:
-    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
-    jsonschema.Draft7Validator.check_schema(schema)
-    open_objects = [node for node in objects(schema) if node.get("additionalProperties", True) is True]
-    assert open_objects == []
-
-
-def objects(node: Any) -> list[dict[str, Any]]:
-    """Every schema of type object below `node`."""
-    if isinstance(node, list):
-        return [found for item in node for found in objects(item)]
-    if not isinstance(node, dict):
-        return []
-    own = [node] if node.get("type") == "object" else []
-    return own + [found for value in node.values() for found in objects(value)]
+    assert [mount["mountPath"] for mount in container.get("volumeMounts", [])] in (["/tmp"], [])
+    assert pod["automountServiceAccountToken"] is (kind == "Deployment")
 
 
 def test_lint_is_clean(helm: str) -> None:

@@ -25,6 +25,7 @@ def test_first_pass_starts_training_and_sets_every_condition() -> None:
         "Evaluated": ("Unknown", "Waiting"),
         "QualityAccepted": ("Unknown", "Waiting"),
         "Available": ("False", "Waiting"),
+        "Scalable": ("False", "Skipped"),
         "LoadTested": ("Unknown", "Waiting"),
         "Ready": ("False", "Running"),
     }
@@ -35,9 +36,9 @@ def test_first_pass_starts_training_and_sets_every_condition() -> None:
 def test_whole_pipeline_ends_ready_with_the_figures_in_status() -> None:
     cluster = drive(a_model())
     assert status(cluster)["stage"] == "Ready"
-    assert {kind: value[0] for kind, value in conditions(cluster).items()} == dict.fromkeys(
-        ("Trained", "Quantized", "Evaluated", "QualityAccepted", "Available", "LoadTested", "Ready"), "True"
-    )
+    assert {kind for kind, value in conditions(cluster).items() if value[0] == "True"} == {
+        "Trained", "Quantized", "Evaluated", "QualityAccepted", "Available", "LoadTested", "Ready",
+    }  # fmt: skip
     assert [status(cluster)[stage]["f1"] for stage in ("training", "quantization", "evaluation")] == [
         0.9,
         0.88,

@@ -233,3 +233,19 @@ def test_children_of_a_namesake_of_before_are_not_taken_for_its_own() -> None:
     second.objects = {}
     settle(second)
     assert status(second)["stage"] == "Training"
+
+
+def test_condition_says_when_the_autoscaler_does_not_get_its_metric() -> None:
+    cluster = drive(a_model().with_spec("serving.autoscaling", {"minReplicas": 1, "maxReplicas": 2}))
+    assert conditions(cluster)["Scalable"] == ("Unknown", "Waiting")
+    autoscaler = cluster.objects["HorizontalPodAutoscaler", "ru-toxicity-serve"]
+    for status_word, reason, words in (
+        ("False", "MetricMissing", "no metrics returned from resource metrics API"),
+        ("True", "MetricAvailable", "valid metric found"),
+    ):
+        autoscaler["status"] = {
+            "conditions": [{"type": "ScalingActive", "status": status_word, "reason": "x", "message": words}]
+        }
+        settle(cluster)
+        assert conditions(cluster)["Scalable"] == (status_word, reason)
+    assert conditions(cluster)["Ready"][0] == "True"

@@ -13,9 +13,10 @@ import pytest
 from toxicity_api.results import TERMINATION_MESSAGE_LIMIT, QuantizationResult
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import QuantizationConfig
-from toxicity_quantization.proof import dequantize
-from toxicity_quantization.stage import load, resolved, run, training_result
-from toxicity_quantization.tensors import read_tensors, read_values
+from toxicity_quantization.backends import BACKENDS
+from toxicity_quantization.packing import Packing, restore, stated_sizes
+from toxicity_quantization.stage import resolved, run, training_result
+from toxicity_quantization.tensors import Array, read_tensors
 from toxicity_training.artifacts import read_result
 from toxicity_training.data import read_split
 from toxicity_training.scoring import score_texts
@@ -33,8 +34,8 @@ def quantized(config: QuantizationConfig) -> QuantizationResult:
     return result.quantization
 
 
-def scores(folder: Path, texts: list[str], spec: TrainingSpec) -> list[float]:
-    model, tokenizer = load(folder, gpus=0)
+def scores(backend: str, folder: Path, texts: list[str], spec: TrainingSpec) -> list[float]:
+    model, tokenizer = BACKENDS[backend].load(folder, gpus=0)
     return score_texts(
         model,
         tokenizer,
@@ -62,8 +63,21 @@ def test_the_published_folder_is_whole(make_config: MakeConfig) -> None:
     assert len(rows) == LAYERS
     assert max(float(row["error"]) for row in rows) == pytest.approx(figures.max_error, abs=1e-5)
     assert all(float(row["bytes"]) < 0.4 * float(row["original_bytes"]) for row in rows)
-    saved = json.loads((folder / "model" / "config.json").read_text())
-    assert saved["quantization_config"]["config_groups"]["group_0"]["weights"]["group_size"] == 32
+
+
+def test_the_checkpoint_is_described_as_the_merged_model_is(make_config: MakeConfig, packing: Packing) -> None:
+    config = make_config()
+    run(config)
+    source, folder = config.input_dir / "model", config.output_dir / "model"
+    before, after = (json.loads((path / "config.json").read_text()) for path in (source, folder))
+    assert stated_sizes(after) == {(4, 32)}
+    assert after.pop("quantization_config")["quant_method"] == packing.method
+    assert after == before
+    assert {path.name for path in folder.iterdir()} >= {path.name for path in source.iterdir()}
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (folder / name).read_bytes() == (source / name).read_bytes()
+    dtypes = {tensor.dtype for tensor in read_tensors(folder).values()}
+    assert dtypes <= {"BF16", "I32", "I64"}
 
 
 def test_the_quantized_model_answers_as_the_merged_one(make_config: MakeConfig) -> None:
@@ -71,31 +85,42 @@ def test_the_quantized_model_answers_as_the_merged_one(make_config: MakeConfig) 
     run(config)
     spec = resolved(config.training, training_result(config.input_dir))
     texts = [example.text for example in read_split(config.input_dir / "splits", "test")]
-    before, after = (scores(folder / "model", texts, spec) for folder in (config.input_dir, config.output_dir))
+    before, after = (
+        scores(config.quantization.backend, folder / "model", texts, spec)
+        for folder in (config.input_dir, config.output_dir)
+    )
     assert max(before) - min(before) > 0.05  # of texts that an untrained model tells apart at all
     assert np.corrcoef(before, after)[0, 1] > 0.9
 
 
-def test_numbers_are_read_as_compressed_tensors_reads_them(make_config: MakeConfig) -> None:
+def theirs(backend: str, folder: Path, name: str) -> Array:
+    """The weights of the layer `name` as the backend's own library restores them."""
     import torch
-    from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor
-    from compressed_tensors.quantization import QuantizationScheme
     from safetensors.torch import load_file
 
+    stored = load_file(folder / "model.safetensors")
+    parts = {key.removeprefix(f"{name}."): value for key, value in stored.items() if key.startswith(f"{name}.")}
+    if backend == "autoawq":
+        from awq.utils.packing_utils import dequantize_gemm
+
+        scales = parts["scales"].to(torch.float32)
+        return np.asarray(dequantize_gemm(parts["qweight"], parts["qzeros"], scales, 4, 32).T)
+    from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor
+    from compressed_tensors.quantization import QuantizationScheme
+
+    groups = json.loads((folder / "config.json").read_text())["quantization_config"]["config_groups"]
+    scheme = QuantizationScheme.model_validate(groups["group_0"])
+    parts["weight_scale"] = parts["weight_scale"].to(torch.float32)
+    return np.asarray(PackedQuantizationCompressor.decompress(parts, scheme)["weight"])
+
+
+def test_numbers_are_read_as_the_library_reads_them(make_config: MakeConfig, packing: Packing) -> None:
     config = make_config()
     run(config)
     folder = config.output_dir / "model"
-    groups = json.loads((folder / "config.json").read_text())["quantization_config"]["config_groups"]
-    scheme = QuantizationScheme.model_validate(groups["group_0"])
-    stored, tensors = load_file(folder / "model.safetensors"), read_tensors(folder)
-    name = "model.layers.1.mlp.down_proj."
-    parts = {key.removeprefix(name): value.clone() for key, value in stored.items() if key.startswith(name)}
-    parts["weight_scale"] = parts["weight_scale"].to(torch.float32)
-    theirs = PackedQuantizationCompressor.decompress(parts, scheme)["weight"].numpy()
-    ours = dequantize(
-        *(read_values(tensors[f"{name}weight_{part}"]) for part in ("packed", "scale", "zero_point"))
-    )
-    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    name = "model.layers.1.mlp.down_proj"
+    expected = theirs(config.quantization.backend, folder, name)
+    np.testing.assert_allclose(restore(packing, name, read_tensors(folder)), expected, rtol=1e-6)
 
 
 def test_calibration_is_seeded_and_its_hash_tells_it_apart(make_config: MakeConfig) -> None:

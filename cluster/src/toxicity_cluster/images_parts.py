@@ -53,6 +53,12 @@ PARTS = (
         "2 min",
     ),
     Part(
+        "quantization-autoawq",
+        ("images/quantization-autoawq/requirements.txt", API, TRAINING, "training-job/src/toxicity_quantization"),
+        TORCH_IMAGE,
+        "2 min",
+    ),
+    Part(
         "serving",
         (
             "images/serving/requirements.txt",

@@ -1,14 +1,29 @@
 {{/* Labels only. The selector labels must never change between versions: a Deployment's selector is immutable. */}}
 
-{{- define "toxicity-operator.selectorLabels" -}}
+{{- define "toxicity-operator.releaseLabels" -}}
 app.kubernetes.io/name: toxicity-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "toxicity-operator.selectorLabels" -}}
+{{ include "toxicity-operator.releaseLabels" . }}
 app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "toxicity-operator.versionLabels" -}}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
 {{- define "toxicity-operator.labels" -}}
 {{ include "toxicity-operator.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{ include "toxicity-operator.versionLabels" . }}
+{{- end }}
+
+{{/* Of the pod of `helm test`, which no selector of the operator may find. */}}
+{{- define "toxicity-operator.testLabels" -}}
+{{ include "toxicity-operator.releaseLabels" . }}
+app.kubernetes.io/component: test
+{{ include "toxicity-operator.versionLabels" . }}
 {{- end }}

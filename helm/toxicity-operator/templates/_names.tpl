@@ -12,3 +12,15 @@ toxicity-operator
 {{- define "toxicity-operator.clusterRole" -}}
 {{ .Release.Namespace }}-{{ include "toxicity-operator.name" . }}
 {{- end }}
+
+{{- define "toxicity-operator.servingMonitor" -}}
+{{ include "toxicity-operator.name" . }}-serving
+{{- end }}
+
+{{- define "toxicity-operator.dashboard" -}}
+{{ include "toxicity-operator.name" . }}-dashboard
+{{- end }}
+
+{{- define "toxicity-operator.test" -}}
+{{ include "toxicity-operator.name" . }}-test
+{{- end }}

@@ -1,7 +1,8 @@
 """Entry point of the load test image: `python -m toxicity_loadtest`, configured by STAGE_CONFIG.
 
 With `--local` it reports on standard output instead of to a cluster. Whatever happens, the status and the result
-document say so; a run with failed requests is complete all the same, since its figures tell.
+document say so; a run with failed requests is complete all the same, since its figures tell. With several workers,
+the process of index 0 (JOB_COMPLETION_INDEX) is the master, who reports; the others offer the load.
 """
 
 from __future__ import annotations
@@ -9,22 +10,29 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
 from toxicity_api.stage_config import LoadTestConfig, parse_stage_config
-from toxicity_loadtest.errors import LoadTestError, PublishError, Terminated
+from toxicity_loadtest.errors import LoadTestError, Terminated
 
 if TYPE_CHECKING:
     from toxicity_loadtest.stage import LoadTest
 
 TERMINATION_LOG = Path("/dev/termination-log")
+INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
 READY_SECONDS = 60.0
 REQUEST_SECONDS = 30.0
+CALIBRATION_SECONDS = 1.0
+WORKERS_SECONDS = 300.0
+LAST_WORD_SECONDS = 10.0
+"""For the status of a run that is told to end; a pod is killed 30 seconds after it was told."""
 
 logger = logging.getLogger("toxicity_loadtest")
 
@@ -40,9 +48,21 @@ def main(arguments: list[str] | None = None) -> int:
         logger.error("invalid_config error=%s", error)
         _report(_failed("", "InvalidConfig", str(error)), options.termination_log)
         return EXIT_INVALID_INPUT
-    result, exit_code = _run(config, options)
+    try:
+        signal.signal(signal.SIGTERM, _terminate)
+        leads = config.load_test.workers == 1 or int(os.environ.get(INDEX_VARIABLE, "0")) == 0
+        (_lead if leads else _follow)(config, options)
+    except LoadTestError as error:
+        logger.error("load_test_failed reason=%s message=%s", error.reason, error)
+        _report(_failed(config.fingerprint, error.reason, str(error)), options.termination_log)
+        return error.exit_code
+    except Exception as error:  # a crash must leave a result too
+        logger.exception("load_test_crashed")
+        _report(_failed(config.fingerprint, "LoadTestCrashed", repr(error)), options.termination_log)
+        return EXIT_FAILED
+    result = StageResult(stage="loadtest", fingerprint=config.fingerprint, outcome="succeeded")
     _report(result, options.termination_log)
-    return exit_code
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,54 +70,68 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--local", action="store_true", help="print the status as JSON lines, use no cluster")
     parser.add_argument("--ready-seconds", type=float, default=READY_SECONDS, help="how long to wait for /readyz")
     parser.add_argument("--request-seconds", type=float, default=REQUEST_SECONDS, help="time-out of a request")
+    parser.add_argument(
+        "--calibration-seconds", type=float, default=CALIBRATION_SECONDS, help="for the generator's own ceiling"
+    )
+    parser.add_argument(
+        "--workers-seconds", type=float, default=WORKERS_SECONDS, help="how long to wait for the workers"
+    )
     parser.add_argument("--termination-log", type=Path, default=TERMINATION_LOG, help="where the result goes")
     return parser
 
 
-def _run(config: LoadTestConfig, options: argparse.Namespace) -> tuple[StageResult, int]:
-    from toxicity_loadtest.generator import Generator  # first of all: patches sockets for gevent
+def _lead(config: LoadTestConfig, options: argparse.Namespace) -> None:
+    """The whole run, and its status to the end."""
+    from toxicity_loadtest.engine import (
+        TOKEN_VARIABLE,
+        LocustEngine,
+        target_of,
+    )  # first: patches sockets for gevent
     from toxicity_loadtest.publish import StreamPublisher, in_cluster_publisher
     from toxicity_loadtest.stage import LoadTest
 
-    try:
-        publisher = StreamPublisher(sys.stdout) if options.local else in_cluster_publisher(config)
-    except PublishError as error:
-        logger.error("no_cluster error=%s", error)
-        return _failed(config.fingerprint, error.reason, str(error)), error.exit_code
+    publisher = StreamPublisher(sys.stdout) if options.local else in_cluster_publisher(config)
     test = LoadTest(config, publisher, options.ready_seconds)
-    spec = config.load_test
+    target = target_of(config, options.request_seconds, os.environ.get(TOKEN_VARIABLE, ""))
     try:
-        _raise_on_sigterm()
-        generator = Generator(config.url, spec.users, spec.requested_rps, options.request_seconds)
-        try:
-            test.run(generator)
-        finally:
-            generator.close()
+        _end_by_greenlet()
+        test.run(LocustEngine(config, target, options.calibration_seconds, options.workers_seconds))
     except LoadTestError as error:
-        logger.error("load_test_failed reason=%s message=%s", error.reason, error)
-        return _fail(test, config, error.reason, str(error)), error.exit_code
-    except Exception as error:  # a crash must leave a status too
-        logger.exception("load_test_crashed")
-        return _fail(test, config, "LoadTestCrashed", repr(error)), EXIT_FAILED
-    return StageResult(stage="loadtest", fingerprint=config.fingerprint, outcome="succeeded"), 0
+        _last_word(test, str(error), error)
+        raise
+    except Exception as error:
+        _last_word(test, repr(error), None)
+        raise
 
 
-def _fail(test: LoadTest, config: LoadTestConfig, reason: str, message: str) -> StageResult:
+def _follow(config: LoadTestConfig, options: argparse.Namespace) -> None:
+    """One worker's part of the run; it reports to the master alone."""
+    from toxicity_loadtest.engine import TOKEN_VARIABLE, target_of, work_for
+
+    _end_by_greenlet()
+    target = target_of(config, options.request_seconds, os.environ.get(TOKEN_VARIABLE, ""))
+    work_for(config, target)
+
+
+def _last_word(test: LoadTest, message: str, error: LoadTestError | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        test.fail(message)
-    except LoadTestError as error:
-        logger.error("status_not_written error=%s", error)
-    return _failed(config.fingerprint, reason, message)
+        test.fail(message, error, LAST_WORD_SECONDS)
+    except LoadTestError as problem:
+        logger.error("last_word_not_written reason=%s error=%s", problem.reason, problem)
 
 
 def _failed(fingerprint: str, reason: str, message: str) -> StageResult:
     return StageResult(stage="loadtest", fingerprint=fingerprint, outcome="failed", reason=reason, message=message)
 
 
-def _raise_on_sigterm() -> None:
-    """Makes SIGTERM raise Terminated where the load test stands."""
-    import signal
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    """Until the load begins; later a signal must not be raised in whichever greenlet happens to run."""
+    raise Terminated("ended by SIGTERM")
 
+
+def _end_by_greenlet() -> None:
+    """Makes SIGTERM raise Terminated where the load test stands."""
     import gevent
 
     running = gevent.getcurrent()

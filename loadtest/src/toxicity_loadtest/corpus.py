@@ -8,29 +8,63 @@ flatter the figures by repeated texts. The same seed gives the same texts in the
 from __future__ import annotations
 
 import csv
-import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from toxicity_api.buckets import Bucket, length_buckets
 from toxicity_api.spec import LoadTestSpec
 from toxicity_loadtest.errors import CorpusError
+from toxicity_loadtest.records import CALIBRATION, MIXED, WindowOrder
 
 TEXT_COLUMN = "text"
 MOST_TEXTS = 20_000
-"""Distinct texts per bucket at most; a longer run starts again from the first."""
+"""Distinct texts per window at most; a longer one starts again from the first."""
 
+CALIBRATION_TEXTS = 200
 ATTEMPTS_PER_TEXT = 5
 
 
-@dataclass(frozen=True)
 class Corpus:
-    """Texts in the order in which they are sent."""
+    """The test split's texts, and from them the texts of every window; the same for the same seed, in any process."""
 
-    warmup: list[str]
-    buckets: list[tuple[Bucket, list[str]]]
+    def __init__(self, texts: Sequence[str], spec: LoadTestSpec, seed: int) -> None:
+        """`texts` must not be empty."""
+        self.buckets = length_buckets(spec.bucket_step, spec.max_length)
+        self._texts, self._seed, self._max_length = texts, seed, spec.max_length
+
+    def window_texts(self, order: WindowOrder) -> list[str]:
+        """A text per slot of the order's part, at most MOST_TEXTS of the whole window."""
+        most = CALIBRATION_TEXTS if order.name == CALIBRATION else MOST_TEXTS
+        count = max(order.parts, min(most, order.slots))
+        return self._whole_window(order, count)[order.part :: order.parts]
+
+    def shares(self) -> list[float]:
+        """Share of the real texts in each bucket; longer ones belong to the last."""
+        step = self.buckets[0].high
+        counts = Counter(min((len(text) - 1) // step, len(self.buckets) - 1) for text in self._texts)
+        return [counts[index] / len(self._texts) for index in range(len(self.buckets))]
+
+    def share_beyond(self) -> float:
+        """Share of the real texts that are longer than the longest bucket."""
+        return sum(len(text) > self._max_length for text in self._texts) / len(self._texts)
+
+    def _whole_window(self, order: WindowOrder, count: int) -> list[str]:
+        chance = random.Random(f"{self._seed}:{order.number}:{order.name}")
+        named = {bucket.name: bucket for bucket in self.buckets}
+        if order.name in named:
+            return bucket_texts(self._texts, named[order.name], count, chance)
+        if order.name == MIXED:
+            return self._mixed_texts(count, chance)
+        return [make_text(self._texts, self.buckets[i % len(self.buckets)], chance) for i in range(count)]
+
+    def _mixed_texts(self, count: int, chance: random.Random) -> list[str]:
+        """Real texts in the data set's own proportions, cut to the longest bucket, each once before any again."""
+        order: list[str] = []
+        while len(order) < count:
+            order += chance.sample(self._texts, min(len(self._texts), count - len(order)))
+        return [text[: self._max_length].rstrip() for text in order]
 
 
 def read_texts(path: Path) -> list[str]:
@@ -53,21 +87,8 @@ def read_texts(path: Path) -> list[str]:
     return texts
 
 
-def build_corpus(texts: Sequence[str], spec: LoadTestSpec, seed: int) -> Corpus:
-    """Texts for the warm-up (of every length in turn) and for each bucket of `spec`. `texts` must not be empty."""
-    buckets = length_buckets(spec.bucket_step, spec.max_length)
-    measured = _texts_wanted(spec.requested_rps, spec.seconds_per_bucket)
-    warmup = _texts_wanted(spec.requested_rps, spec.warmup_seconds)
-    chance = random.Random(f"{seed}:warmup")
-    return Corpus(
-        warmup=[make_text(texts, buckets[i % len(buckets)], chance) for i in range(warmup)],
-        buckets=[(bucket, bucket_texts(texts, bucket, measured, seed)) for bucket in buckets],
-    )
-
-
-def bucket_texts(texts: Sequence[str], bucket: Bucket, count: int, seed: int) -> list[str]:
+def bucket_texts(texts: Sequence[str], bucket: Bucket, count: int, chance: random.Random) -> list[str]:
     """`count` texts of the bucket's length, distinct where the bucket has room for it, real ones first choice."""
-    chance = random.Random(f"{seed}:{bucket.name}")
     chosen = sorted({text for text in texts if bucket.holds(len(text))})
     chance.shuffle(chosen)
     chosen = chosen[:count]
@@ -105,7 +126,3 @@ def _enough(texts: Sequence[str], length: int, chance: random.Random) -> Iterato
         text = chance.choice(texts)
         missing -= len("".join(text.split()))
         yield text
-
-
-def _texts_wanted(requests_per_second: float, seconds: float) -> int:
-    return min(MOST_TEXTS, math.ceil(requests_per_second * seconds))

@@ -1,15 +1,26 @@
-"""Why a load test ends without figures. Each kind carries the reason and exit code that the stage result shows."""
+"""Why a load test ends early. Each kind carries the reason and exit code that the stage result shows."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT
+from toxicity_loadtest.records import Window
 
 
 class LoadTestError(Exception):
-    """Base of the expected failures; the message is written for the person who reads the status."""
+    """Base of the expected failures; the message is written for the person who reads the status.
+
+    `window` is what was measured of the window in which it happened, for the list of every request.
+    """
 
     reason = "LoadTestFailed"
     exit_code = EXIT_FAILED
+    state: Literal["Failed", "Partial"] = "Failed"
+
+    def __init__(self, message: str, window: Window | None = None) -> None:
+        super().__init__(message)
+        self.window = window
 
 
 class CorpusError(LoadTestError):
@@ -25,6 +36,12 @@ class NotReadyError(LoadTestError):
     reason = "ServiceNotReady"
 
 
+class OutageError(LoadTestError):
+    """The service stopped being available, for longer than the spec bears."""
+
+    reason = "ServiceUnavailable"
+
+
 class NoSuccessError(LoadTestError):
     """Every single request failed, so that there is nothing to measure."""
 
@@ -35,6 +52,31 @@ class GeneratorError(LoadTestError):
     """A user of the generator crashed, so that its figures would be wrong."""
 
     reason = "GeneratorCrashed"
+
+
+class WorkersMissingError(LoadTestError):
+    """Not all workers reported for work."""
+
+    reason = "WorkersMissing"
+
+
+class WorkerLostError(LoadTestError):
+    """A worker went away with its records; what was measured before stays."""
+
+    reason = "WorkerLost"
+    state = "Partial"
+
+
+class MasterLostError(LoadTestError):
+    """The master went away; a worker has nobody to report to."""
+
+    reason = "MasterLost"
+
+
+class ArtifactsError(LoadTestError):
+    """The files could not be written."""
+
+    reason = "ArtifactsNotWritten"
 
 
 class PublishError(LoadTestError):

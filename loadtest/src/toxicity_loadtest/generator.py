@@ -1,115 +1,124 @@
 """The load itself: Locust as a library, headless, in this process. Importing this module patches the standard
 library for gevent (Locust does), so only the running load test imports it.
 
-Each window is one Locust run. Its users start evenly spread over one pace period, keep the pace without drift, and
-leave when the window is over; the window is closed when the last of them has its answer. So every request sent is
-in exactly one window. Users are new in each window, and with them their connections: replicas that a scale-up
-added in between get their share.
+The users live as long as the run. In each window they take slots of its schedule, one after the other, wait for the
+slot's time, send, and leave when none is left. The window is closed when the last answer is there, so every request
+is in exactly one window. Connections are new in each window: replicas that a scale-up added get their share.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import gevent
 from gevent.event import Event
 from locust import FastHttpUser, task
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
-from locust.exception import StopUser
+from locust.runners import Runner
 
 from toxicity_loadtest.answer import CLASSIFY_PATH, has_valid_score, request_body
-from toxicity_loadtest.errors import GeneratorError
-from toxicity_loadtest.records import Outcome, Record, Window
+from toxicity_loadtest.corpus import Corpus
+from toxicity_loadtest.cpu import usable_cores
+from toxicity_loadtest.errors import GeneratorError, OutageError
+from toxicity_loadtest.outage import OutageWatch
+from toxicity_loadtest.records import Outcome, Window, WindowOrder
+from toxicity_loadtest.window import OpenWindow
 
 KEEP_ALIVE_SECONDS = 2.0
 """A user with longer pauses opens a connection per request: HTTP servers drop idle ones, uvicorn after 5 seconds,
 and a request that meets the drop would fail by no fault of the service."""
 
-EDGE_SECONDS = 1e-6
+TICK_SECONDS = 0.05
 
 
-class OpenWindow:
-    """A window while it is running: hands out starts and texts, collects records."""
+@dataclass(frozen=True)
+class Target:
+    """The service and how it is asked. `request_seconds` is the time-out of a request."""
 
-    def __init__(self, bucket: str, texts: Sequence[str], users: int, rps: float, seconds: float) -> None:
-        self.bucket, self.users, self.seconds = bucket, users, seconds
-        self.period = users / rps
-        self.records: list[Record] = []
-        self.opened = Event()
-        self.begin = 0.0
-        self._texts = texts
-        self._joined = 0
-        self.sent = 0
+    url: str
+    request_seconds: float
+    max_outage_seconds: float
+    run: str
+    """Begins the X-Request-Id of every request: run-window-slot."""
+    token: str = ""
 
-    def open(self) -> None:
-        """Starts the clock and lets the users go."""
-        self.begin = time.perf_counter()
-        self.opened.set()
+    def headers(self) -> dict[str, str]:
+        """What every request carries."""
+        bearer = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return {"Content-Type": "application/json", **bearer}
 
-    def first_start(self) -> float:
-        """When the user who asks starts; each further user a step later, the last one before a period is over."""
-        index = self._joined
-        self._joined += 1
-        return self.begin + index * self.period / self.users
 
-    def is_over(self, moment: float) -> bool:
-        """Whether a request due at `moment` no longer belongs to this window."""
-        return moment >= self.begin + self.seconds - EDGE_SECONDS
+class Desk:
+    """Where the users of this process wait for the next window."""
 
-    def next_text(self) -> str:
-        """The text of the request that is sent now; counts it."""
-        text = self._texts[self.sent % len(self._texts)]
-        self.sent += 1
-        return text
+    def __init__(self, target: Target) -> None:
+        self.target, self.headers = target, target.headers()
+        self.outage = OutageWatch(target.max_outage_seconds)
+        self.window: OpenWindow | None = None
+        self._news = Event()
+
+    def open(self, window: OpenWindow) -> None:
+        """Lets the users in."""
+        self.window = window
+        self._news.set()
+        self._news = Event()
+
+    def after(self, seen: OpenWindow | None) -> OpenWindow:
+        """Waits for a window other than the one the user has seen."""
+        while self.window is None or self.window is seen:
+            self._news.wait()
+        return self.window
 
 
 class PacedUser(FastHttpUser):  # type: ignore[misc]  # Locust ships no usable types
-    """Sends one request per pace period; when an answer takes longer than that, the next one at once."""
+    """Takes part in one window after the other."""
 
     max_retries = max_redirects = 0
 
     def on_start(self) -> None:
-        self.window: OpenWindow = self.environment.window
-        self.window.opened.wait()
-        self.due = self.window.first_start()
-        if not self.window.is_over(self.due):
-            gevent.sleep(max(0.0, self.due - time.perf_counter()))
+        self.desk: Desk = self.environment.desk
+        self.window: OpenWindow | None = None
 
     def wait_time(self) -> float:
-        """Locust's constant_throughput, on a fixed grid and with the intended start kept for the record."""
-        self.due = max(self.due + self.window.period, time.perf_counter())
-        return 0.0 if self.window.is_over(self.due) else max(0.0, self.due - time.perf_counter())
+        return 0.0
 
     @task  # type: ignore[untyped-decorator]
-    def classify(self) -> None:
-        if self.window.is_over(self.due):
-            raise StopUser
-        headers = {"Content-Type": "application/json"}
-        if self.window.period > KEEP_ALIVE_SECONDS:
+    def take_part(self) -> None:
+        self.window = window = self.desk.after(self.window)
+        self.client.client.clientpool.close()
+        headers = dict(self.desk.headers)
+        if window.pause > KEEP_ALIVE_SECONDS:
             headers["Connection"] = "close"
-        body = request_body(self.window.next_text())
-        start = time.perf_counter()
-        outcome, status_code = self.send(body, headers)
-        self.window.records.append(
-            Record(self.window.bucket, self.due, start, time.perf_counter(), outcome, status_code)
-        )
+        free = 0.0
+        while (taken := window.take()) is not None:
+            slot, text = taken
+            headers["X-Request-Id"] = f"{self.desk.target.run}-{window.order.number}-{slot}"
+            body = request_body(text)
+            while (early := window.order.scheduled(slot) - window.elapsed()) > 0:
+                gevent.sleep(early)
+            free = self.send(window, slot, free, body, headers)
+        window.leave()
 
-    def send(self, body: bytes, headers: dict[str, str]) -> tuple[Outcome, int]:
-        """Sends one request and judges the answer; nothing is repeated."""
+    def send(self, window: OpenWindow, slot: int, free: float, body: bytes, headers: dict[str, str]) -> float:
+        """Sends one request, judges the answer, keeps the record; nothing is repeated. Returns when it ended."""
+        start = window.elapsed()
         try:
-            with gevent.Timeout(self.environment.request_seconds):
+            with gevent.Timeout(self.desk.target.request_seconds):
                 outcome, status_code = self._post(body, headers)
         except gevent.Timeout:
             outcome, status_code = Outcome.TIMEOUT, 0
+        end = window.elapsed()
+        window.add(slot, free, start, end, outcome, status_code)
+        self.desk.outage.note(window.begin + start, window.begin + end, outcome, status_code)
         if outcome in (Outcome.TIMEOUT, Outcome.CONNECTION):
             self.client.client.clientpool.close()  # a late answer must not meet the next request
-        return outcome, status_code
+        return end
 
     def _post(self, body: bytes, headers: dict[str, str]) -> tuple[Outcome, int]:
         with self.client.post(
-            CLASSIFY_PATH, data=body, headers=headers, name=self.window.bucket, catch_response=True
+            CLASSIFY_PATH, data=body, headers=headers, name=CLASSIFY_PATH, catch_response=True
         ) as response:
             outcome = _outcome(response)
             if outcome is Outcome.OK:
@@ -119,44 +128,75 @@ class PacedUser(FastHttpUser):  # type: ignore[misc]  # Locust ships no usable t
             return outcome, int(response.status_code or 0)
 
 
-class Generator:
-    """Offers windows of load to one service; a request may take `request_seconds`. Close it when done."""
+class Crew:
+    """The users of this process, whichever runner started them, and the windows they work through."""
 
-    def __init__(self, url: str, users: int, rps: float, request_seconds: float) -> None:
-        self._users, self._rps = users, rps
+    def __init__(self, target: Target, corpus: Corpus) -> None:
+        self._corpus = corpus
         self._errors: list[BaseException] = []
-        self._environment = Environment(user_classes=[PacedUser], host=url.rstrip("/"), catch_exceptions=False)
-        self._environment.request_seconds = request_seconds
-        self._environment.events.user_error.add_listener(self._keep_error)
-        self._runner = self._environment.create_local_runner()
+        self.desk = Desk(target)
+        self.environment = Environment(
+            user_classes=[PacedUser], host=target.url.rstrip("/"), catch_exceptions=False
+        )
+        self.environment.desk = self.desk
+        self.environment.events.user_error.add_listener(self._keep_error)
 
-    def offer(self, bucket: str, texts: Sequence[str], seconds: float) -> Window:
-        """Runs one window to its clean end, when every request begun in it has ended.
+    def work(self, order: WindowOrder) -> Window:
+        """Works one window to its clean end, when every request begun in it has ended.
 
-        Raises GeneratorError when a user crashed, since the load was then not the one asked for.
+        Raises GeneratorError when a user crashed, since the load was then not the one asked for, and OutageError
+        with what was measured when the service has been away for too long.
         """
-        window = OpenWindow(bucket, texts, self._users, self._rps, seconds)
-        self._environment.window = window
-        self._runner.start(self._users, spawn_rate=self._users)
-        self._runner.spawning_greenlet.join()
+        texts = self._corpus.window_texts(order)
+        window = OpenWindow(order, texts, self.environment.runner.user_count)
         cpu_begin = time.process_time()
-        window.open()
-        self._runner.user_greenlets.join()
-        gevent.sleep(max(0.0, window.begin + seconds - time.perf_counter()))
-        cpu_cores = (time.process_time() - cpu_begin) / (time.perf_counter() - window.begin)
-        self._runner.stop()
+        self.desk.open(window)
+        away = 0.0
+        while not window.is_over and not self._errors:
+            gevent.sleep(TICK_SECONDS)
+            if not away and self.desk.outage.is_too_long(time.perf_counter()):
+                away = self.desk.outage.seconds(time.perf_counter())
+                window.close()
+        cores = (time.process_time() - cpu_begin) / max(window.elapsed(), TICK_SECONDS)
+        result = window.result(round(cores / usable_cores(), 4))
+        self._check(window)
+        if away:
+            raise OutageError(self._words(away), result)
+        return result
+
+    def _check(self, window: OpenWindow) -> None:
         if self._errors:
             raise GeneratorError(f"a user crashed: {self._errors[0]!r}") from self._errors[0]
-        if window.sent != len(window.records):
-            raise GeneratorError(f"{window.sent} requests were sent, but {len(window.records)} ended")
-        return Window(bucket, seconds, window.begin, cpu_cores, window.records)
+        if window.missing:
+            raise GeneratorError(f"{window.missing} requests of window {window.order.number} were sent and lost")
+
+    def _words(self, seconds: float) -> str:
+        bound = self.desk.target.max_outage_seconds
+        return (
+            f"{self.desk.target.url} was not available for {seconds:.1f} s during the run,"
+            f" more than maxOutageSeconds {bound:g}"
+        )
+
+    def _keep_error(self, exception: BaseException, **_event: object) -> None:
+        self._errors.append(exception)
+
+
+class LocalGenerator:
+    """All users in this process. Close it when done."""
+
+    def __init__(self, target: Target, corpus: Corpus, users: int) -> None:
+        self._crew = Crew(target, corpus)
+        self._runner: Runner = self._crew.environment.create_local_runner()
+        self._runner.start(users, spawn_rate=users)
+        self._runner.spawning_greenlet.join()
+
+    def offer(self, order: WindowOrder) -> Window:
+        """See Crew.work."""
+        return self._crew.work(order)
 
     def close(self) -> None:
         """Ends all users at once."""
         self._runner.quit()
-
-    def _keep_error(self, exception: BaseException, **_event: object) -> None:
-        self._errors.append(exception)
 
 
 def _outcome(response: ResponseContextManager) -> Outcome:

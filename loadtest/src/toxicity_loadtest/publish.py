@@ -1,14 +1,18 @@
 """Where the figures go: `status.loadTest` of the ToxicityModel, or lines on a stream outside a cluster.
 
 The status has two writers. This one applies only `status.loadTest`, server-side, under its own field manager; the
-operator never writes that field. It needs `patch` on toxicitymodels/status and `get` on the serving Deployment.
+operator never writes that field. It needs `patch` on toxicitymodels/status, and `get` on its own resource (for the
+run before) and on the serving Deployment.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
+
+from pydantic import ValidationError
 
 from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
 from toxicity_api.loadtest_status import LoadTestStatus
@@ -21,14 +25,25 @@ REQUEST_TIMEOUT_SECONDS = 10.0
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class ServedBy:
+    """The serving Deployment. `cpu_limit_over_request` is None where its container lacks one of them."""
+
+    ready_replicas: int
+    cpu_limit_over_request: float | None
+
+
 class Publisher(Protocol):
     """Where a load test reports to, and whom it asks for the replicas it was served by."""
 
     def publish(self, status: LoadTestStatus) -> None:
         """Writes the whole load test status in place of the last one. Raises PublishError."""
 
-    def ready_replicas(self) -> int | None:
-        """Ready replicas of the service; None where it is not known."""
+    def previous(self) -> LoadTestStatus | None:
+        """What the run before published; None where there was none or it is not known."""
+
+    def served_by(self) -> ServedBy | None:
+        """What serves now; None where it is not known."""
 
 
 class StreamPublisher:
@@ -40,7 +55,10 @@ class StreamPublisher:
     def publish(self, status: LoadTestStatus) -> None:
         print(json.dumps(status.to_wire(), ensure_ascii=False), file=self._stream, flush=True)
 
-    def ready_replicas(self) -> int | None:
+    def previous(self) -> LoadTestStatus | None:
+        return None
+
+    def served_by(self) -> ServedBy | None:
         return None
 
 
@@ -73,24 +91,52 @@ class KubernetesPublisher:
         except (OpenApiException, HTTPError) as error:
             raise PublishError(f"status of {self._config.model} could not be written: {error}") from error
 
-    def ready_replicas(self) -> int | None:
+    def previous(self) -> LoadTestStatus | None:
+        document = self._get(API_GROUP, API_VERSION, PLURAL, self._config.model)
+        figures = document.get("status", {}).get("loadTest")
+        try:
+            return LoadTestStatus.model_validate(figures) if figures else None
+        except ValidationError as error:
+            logger.warning("previous_figures_unreadable error=%s", error)
+            return None
+
+    def served_by(self) -> ServedBy | None:
+        deployment = self._get("apps", "v1", "deployments", self._config.serving_deployment)
+        if not deployment:
+            return None
+        containers = deployment.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [{}])
+        resources = containers[0].get("resources", {})
+        limit, request = (resources.get(kind, {}).get("cpu") for kind in ("limits", "requests"))
+        ready = int(deployment.get("status", {}).get("readyReplicas", 0))
+        return ServedBy(ready, _ratio(limit, request))
+
+    def _get(self, group: str, version: str, plural: str, name: str) -> dict[str, Any]:
+        """The object; empty, with a line in the log, when it cannot be read."""
         from kubernetes.client.exceptions import OpenApiException
         from urllib3.exceptions import HTTPError
 
-        name = self._config.serving_deployment
         try:
-            deployment: dict[str, Any] = self._objects.get_namespaced_custom_object(
-                group="apps",
-                version="v1",
+            found: dict[str, Any] = self._objects.get_namespaced_custom_object(
+                group=group,
+                version=version,
                 namespace=self._config.namespace,
-                plural="deployments",
+                plural=plural,
                 name=name,
                 _request_timeout=REQUEST_TIMEOUT_SECONDS,
             )
         except (OpenApiException, HTTPError) as error:
-            logger.warning("replicas_unknown deployment=%s error=%s", name, error)
-            return None
-        return int(deployment.get("status", {}).get("readyReplicas", 0))
+            logger.warning("object_unreadable plural=%s name=%s error=%s", plural, name, error)
+            return {}
+        return found
+
+
+def _ratio(limit: object, request: object) -> float | None:
+    """Of two CPU quantities; a limit alone is a request too."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    if limit is None:
+        return None
+    return float(parse_quantity(limit) / parse_quantity(limit if request is None else request))
 
 
 def in_cluster_publisher(config: LoadTestConfig) -> KubernetesPublisher:

@@ -1,42 +1,47 @@
-"""The order of a run: texts, readiness, warm-up, buckets, conclusions; the status is published after each step."""
+"""The order of a run: texts, readiness, ceiling, warm-up, buckets, mix, conclusions; published after each step."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from toxicity_api.buckets import Bucket
-from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
+from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.stage_config import LoadTestConfig
-from toxicity_loadtest.corpus import build_corpus, read_texts
-from toxicity_loadtest.errors import NoSuccessError, PublishError
+from toxicity_loadtest.artifacts import write_artifacts
+from toxicity_loadtest.conclusions import (
+    Serving,
+    capacity,
+    conclude,
+    max_length_at_requested_rps,
+    mixed_capacity,
+)
+from toxicity_loadtest.corpus import Corpus, read_texts
+from toxicity_loadtest.errors import ArtifactsError, LoadTestError, NoSuccessError, PublishError
+from toxicity_loadtest.figures import bucket_result, failure_summary, overall, served
+from toxicity_loadtest.measure import LoadGenerator, Measured, Meter
 from toxicity_loadtest.publish import Publisher
 from toxicity_loadtest.readiness import wait_until_ready
-from toxicity_loadtest.records import Window
-from toxicity_loadtest.report import (
-    bucket_result,
-    failure_summary,
-    format_table,
-    generator_saturated,
-    max_length_at_requested_rps,
-    overall,
-)
+from toxicity_loadtest.records import MIXED, WARMUP, Window
+from toxicity_loadtest.report import format_facts, format_table
 
-WARMUP = "warm-up"
 FINAL_PUBLISH_SECONDS = 30.0
 RETRY_INTERVAL_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
 
 
-class LoadGenerator(Protocol):
-    """What a run needs of the generator."""
+class Engine(Protocol):
+    """What makes the load."""
 
-    def offer(self, bucket: str, texts: Sequence[str], seconds: float) -> Window:
-        """Offers load for `seconds` and returns when each of its requests has ended."""
+    def ceiling(self, corpus: Corpus) -> float | None:
+        """Requests/s that it could offer at most; None when that could not be measured."""
+
+    def generator(self, corpus: Corpus) -> AbstractContextManager[LoadGenerator]:
+        """A generator that is ready to offer; it ends with the context. Raises LoadTestError."""
 
 
 class LoadTest:
@@ -44,62 +49,147 @@ class LoadTest:
 
     def __init__(self, config: LoadTestConfig, publisher: Publisher, ready_seconds: float) -> None:
         self._config, self._publisher, self._ready_seconds = config, publisher, ready_seconds
-        self._windows: list[Window] = []
-        self._results: list[tuple[Bucket, BucketResult]] = []
+        self._measured: list[tuple[Bucket, Measured]] = []
+        self._mixed: Measured | None = None
+        self._meter: Meter | None = None
+        self._previous: LoadTestStatus | None = None
         spec = config.load_test
         self.status = LoadTestStatus(
             fingerprint=config.fingerprint,
             run_id=spec.run_id,
             state="Running",
+            mode=spec.mode,
+            serving_fingerprint=config.serving_fingerprint or None,
             started_at=_now(),
             users=spec.users,
+            workers=spec.workers,
             requested_rps=spec.requested_rps,
         )
 
-    def run(self, generator: LoadGenerator) -> LoadTestStatus:
+    def run(self, engine: Engine) -> LoadTestStatus:
         """Runs to the end and returns the complete status, which is published. Raises LoadTestError."""
-        spec = self._config.load_test
+        config = self._config
+        self._previous = self._comparable(self._publisher.previous())
         self._publish_progress()
-        corpus = build_corpus(read_texts(self._config.texts_path), spec, self._config.seed)
-        wait_until_ready(self._config.url, self._ready_seconds)
-        self._update(replicas_at_start=self._publisher.ready_replicas())
-        if corpus.warmup:
-            warmup = generator.offer(WARMUP, corpus.warmup, spec.warmup_seconds)
-            self._update(warmup_requests=len(warmup.records))
-            logger.info("warmup_done requests=%d", len(warmup.records))
-        for bucket, texts in corpus.buckets:
-            self._add(bucket, generator.offer(bucket.name, texts, spec.seconds_per_bucket))
-        self._conclude()
-        self._publish_final()
+        corpus = Corpus(read_texts(config.texts_path), config.load_test, config.seed)
+        wait_until_ready(config.url, self._ready_seconds)
+        self._update(generator_ceiling_rps=engine.ceiling(corpus))
+        self._update(replicas_at_start=self._replicas())
+        with engine.generator(corpus) as generator:
+            self._meter = Meter(generator, config.load_test, self.status.generator_ceiling_rps)
+            self._measure(self._meter, corpus)
+        self._update(replicas_at_end=self._replicas())
+        self._add_totals(self._meter.windows)
+        self._conclude(corpus)
+        self._update(state="Complete", finished_at=_now())
+        self._write_artifacts(self._meter.windows)
+        self._publish_final(FINAL_PUBLISH_SECONDS)
         return self.status
 
-    def fail(self, message: str) -> None:
-        """Publishes that the run failed, with what was measured so far. Raises PublishError."""
-        self._update(state="Failed", message=message, finished_at=_now())
-        self._publish_final()
+    def fail(
+        self, message: str, error: LoadTestError | None, publish_seconds: float = FINAL_PUBLISH_SECONDS
+    ) -> None:
+        """Publishes that the run failed, with what was measured so far, then writes that to the volume.
 
-    def _add(self, bucket: Bucket, window: Window) -> None:
-        result = bucket_result(window)
-        self._windows.append(window)
-        self._results.append((bucket, result))
-        self._update(buckets=[result for _, result in self._results])
+        Raises PublishError.
+        """
+        windows = list(self._meter.windows) if self._meter else []
+        if error is not None and error.window is not None and error.window.order.name != WARMUP:
+            windows.append(error.window)
+        if windows:
+            self._add_totals(windows)
+        state = "Failed" if error is None else error.state
+        partial = True if state == "Partial" else None
+        self._update(state=state, message=message, partial=partial, finished_at=_now(), conclusions=None)
+        self._publish_final(publish_seconds)
+        if windows:
+            self._write_artifacts(windows)
+
+    def _measure(self, meter: Meter, corpus: Corpus) -> None:
+        spec = self._config.load_test
+        if spec.warmup_seconds:
+            warmup = meter.warm_up()
+            self._update(warmup_requests=len(warmup.records))
+            logger.info("warmup_done requests=%d", len(warmup.records))
+        start = spec.requested_rps
+        for bucket in corpus.buckets:
+            measured = meter.measure(bucket.name, start)
+            self._add(bucket, measured)
+            if spec.mode == "search":
+                start = measured.result.max_rps_within_slo or start
+        capacities = [capacity(measured.result, spec)[0] for _, measured in self._measured]
+        expected = mixed_capacity(corpus.shares(), capacities)
+        rps = spec.slo.rps or spec.requested_rps
+        self._mixed = meter.measure(MIXED, expected if spec.mode == "search" and expected else rps)
+        self._update(mixed=self._mixed.result)
+        self._publish_progress()
+
+    def _add(self, bucket: Bucket, measured: Measured) -> None:
+        result = measured.result
+        self._measured.append((bucket, measured))
+        self._update(buckets=[measured.result for _, measured in self._measured])
         logger.info("bucket_done bucket=%s requests=%d failures=%d", result.name, result.requests, result.failures)
         self._publish_progress()
 
-    def _conclude(self) -> None:
-        actual_rps, p95_seconds = overall(self._windows)
+    def _add_totals(self, windows: list[Window]) -> None:
+        """What is said of the whole run; the rates and latencies are of the buckets' reported windows."""
+        measured = [measured for _, measured in self._measured]
+        actual_rps, p95, p95_corrected = overall([each.window for each in measured])
+        limited = [*measured, *([self._mixed] if self._mixed else [])]
+        results = [bucket_result(window) for window in windows]
         self._update(
+            requests=sum(result.requests for result in results),
+            failures=sum(result.failures for result in results),
+            failure_kinds=failure_summary(windows) or None,
             actual_rps=actual_rps,
-            p95_seconds=p95_seconds,
-            max_length_at_requested_rps=max_length_at_requested_rps(self._results, self._config.load_test),
-            replicas_at_end=self._publisher.ready_replicas(),
-            generator_saturated=generator_saturated(self._windows),
+            p95_seconds=p95,
+            p95_corrected_seconds=p95_corrected,
+            generator_saturated=any(each.generator_saturated for each in limited),
+            users_exhausted=any(each.users_exhausted for each in limited),
         )
-        failures = failure_summary([record for window in self._windows for record in window.records])
-        logger.info("result\n%s\nfailures: %s", format_table(self.status), failures or "none")
-        if p95_seconds is None:
-            raise NoSuccessError(f"not one request succeeded: {failures}")
-        self._update(state="Complete", finished_at=_now())
+
+    def _conclude(self, corpus: Corpus) -> None:
+        spec, served_by = self._config.load_test, self._publisher.served_by()
+        assert self._mixed is not None
+        mean = served([self._mixed.window]).mean() if self._mixed.result.p95_seconds is not None else None
+        replicas = max(self.status.replicas_at_start or 1, self.status.replicas_at_end or 1)
+        results = [(bucket, measured.result) for bucket, measured in self._measured]
+        self._update(
+            max_length_at_requested_rps=max_length_at_requested_rps(results, spec),
+            conclusions=conclude(
+                [result for _, result in results],
+                corpus.shares(),
+                (self._mixed.result, mean),
+                spec,
+                Serving(replicas, served_by.cpu_limit_over_request if served_by else None),
+                corpus.share_beyond(),
+                self._previous,
+            ),
+        )
+        logger.info("result\n%s\n%s", format_table(self.status), format_facts(self.status))
+        if self.status.p95_seconds is None:
+            raise NoSuccessError(f"not one request succeeded: {self.status.failure_kinds}")
+
+    def _comparable(self, previous: LoadTestStatus | None) -> LoadTestStatus | None:
+        """The run before, when it measured what serves now."""
+        served_then = previous.serving_fingerprint if previous else None
+        return previous if served_then is not None and served_then == self.status.serving_fingerprint else None
+
+    def _replicas(self) -> int | None:
+        served_by = self._publisher.served_by()
+        return served_by.ready_replicas if served_by else None
+
+    def _write_artifacts(self, windows: list[Window]) -> None:
+        """Figures that are published are worth more than the files: without these the run stands all the same."""
+        folder = self._config.output_dir
+        status = self.status.model_copy(update={"artifacts": folder.name})
+        try:
+            write_artifacts(folder, windows, status, self._config.load_test)
+        except ArtifactsError as error:
+            logger.error("artifacts_not_written error=%s", error)
+            self._update(message=self.status.message or str(error))
+        else:
+            self.status = status
 
     def _update(self, **fields: Any) -> None:
         self.status = self.status.model_copy(update=fields)
@@ -111,9 +201,9 @@ class LoadTest:
         except PublishError as error:
             logger.warning("progress_not_published error=%s", error)
 
-    def _publish_final(self) -> None:
+    def _publish_final(self, seconds: float) -> None:
         """The last report must arrive: tries again until a deadline."""
-        deadline = time.monotonic() + FINAL_PUBLISH_SECONDS
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 return self._publisher.publish(self.status)

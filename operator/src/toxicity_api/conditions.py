@@ -17,6 +17,7 @@ class ConditionType(StrEnum):
     EVALUATED = "Evaluated"
     QUALITY_ACCEPTED = "QualityAccepted"
     AVAILABLE = "Available"
+    SCALABLE = "Scalable"
     LOAD_TESTED = "LoadTested"
     READY = "Ready"
 
@@ -28,6 +29,7 @@ class Reason(StrEnum):
     RUNNING = "Running"
     SUCCEEDED = "Succeeded"
     SKIPPED = "Skipped"
+    PAUSED = "Paused"
     JOB_FAILED = "JobFailed"
     RESULT_MISSING = "ResultMissing"
     SOURCE_UNUSABLE = "SourceUnusable"
@@ -43,6 +45,8 @@ class Reason(StrEnum):
     NO_READY_REPLICAS = "NoReadyReplicas"
     ROLLED_BACK = "RolledBack"
     ROLL_OUT_FAILED = "RollOutFailed"
+    METRIC_AVAILABLE = "MetricAvailable"
+    METRIC_MISSING = "MetricMissing"
     ALL_STAGES_DONE = "AllStagesDone"
 
 

@@ -15,6 +15,12 @@ from toxicity_api.spec import Labels
 
 PLACEHOLDER = "{text}"
 
+WINDOW_OVERLAP_TOKENS = 64
+"""Tokens that two neighbouring windows of a long text share: an insult of a few words is whole in one of them."""
+
+MOST_WINDOWS = 32
+"""Windows of one text; what lies beyond is cut and flagged. At 512 tokens that is some 14 000 tokens of text."""
+
 
 class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that prompts need."""
@@ -82,6 +88,50 @@ def build_prompt(tokenizer: Tokenizer, template: str, text: str, max_tokens: int
     if room <= len(bos) + len(_ids(tokenizer, prefix)):
         raise ValueError(f"the prompt template alone fills {max_tokens} tokens; raise the length or shorten it")
     return Prompt(head[:room] + suffix_ids, truncated=True)
+
+
+def build_windows(
+    tokenizer: Tokenizer,
+    template: str,
+    text: str,
+    max_tokens: int,
+    overlap: int = WINDOW_OVERLAP_TOKENS,
+    most: int = MOST_WINDOWS,
+) -> list[Prompt]:
+    """The prompts of at most `max_tokens` ids that show all of the text: one when it fits, else windows over it.
+
+    Each window is the whole template around equally many tokens of the text. Neighbours share `overlap` of them (half
+    a window where that is less), the last two more, since the last window ends with the text. After `most` windows
+    the rest is cut, and the last prompt is `truncated`. Raises ValueError as build_prompt does.
+    """
+    first = build_prompt(tokenizer, template, text, max_tokens)
+    if not first.truncated:
+        return [first]
+    prefix, suffix = template.split(PLACEHOLDER, 1)
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    before, after = bos + _ids(tokenizer, prefix), _ids(tokenizer, suffix)
+    # the prefix's end can be one token with the text's beginning: such a token belongs to the text here
+    joint = bos + _ids(tokenizer, prefix + text)
+    body = joint[_shared_length(before, joint) :]
+    size = max_tokens - len(before) - len(after)
+    starts = window_starts(len(body), size, overlap)
+    windows = [Prompt(before + body[start : start + size] + after, truncated=False) for start in starts[:most]]
+    return windows if len(starts) <= most else [*windows[:-1], Prompt(windows[-1].ids, truncated=True)]
+
+
+def window_starts(length: int, size: int, overlap: int) -> list[int]:
+    """Where windows of `size` begin that cover `length` > 0 items, neighbours sharing `overlap` at least.
+
+    More than half a window is never shared, so that the windows get on; the last one ends with the items.
+    """
+    stride = size - min(overlap, size // 2)
+    last = max(0, length - size)
+    return [*range(0, last, stride), last]
+
+
+def _shared_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many leading items are equal."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def toxic_score(toxic_logit: float, non_toxic_logit: float) -> float:

@@ -63,6 +63,7 @@ class EngineConfig(Document):
     prompt_template: str
     labels: Labels
     max_model_len: int = 512
+    long_texts: LongTexts = "window"
     max_num_seqs: int = 64
     kv_cache_dtype: str = "auto"
     gpu_memory_utilization: float = 0.9
@@ -73,7 +74,6 @@ class ServingConfig(EngineConfig):
     threshold: Score
     metrics: Metrics | None = None
     base_model: str = ""
-    long_texts: LongTexts = "window"
     queue_limit: int = 256
     artifacts: Path = Path("/artifacts")
     report_dirs: list[Path] = Field(

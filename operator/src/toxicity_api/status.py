@@ -23,6 +23,7 @@ class StageRecord(Document):
     message: str | None = Field(None, description="message of a failure, or what a running stage waits for.")
     started_at: str | None = Field(None, description="startedAt, RFC 3339.")
     finished_at: str | None = Field(None, description="finishedAt, RFC 3339.")
+    image_id: str | None = Field(None, description="imageID of the image that ran, as the node reports it.")
 
 
 class QualityFigures(Document):
@@ -95,6 +96,7 @@ class ServingStatus(Document):
     replicas: int = Field(0, description="replicas that exist.")
     ready_replicas: int = Field(0, description="readyReplicas that answer.")
     model_fingerprint: str | None = Field(None, description="modelFingerprint that the ready replicas serve.")
+    image_id: str | None = Field(None, description="imageID of the image that serves, as the node reports it.")
     good_fingerprint: str | None = Field(
         None, description="goodFingerprint: the newest version that was rolled out whole and became ready."
     )
@@ -108,6 +110,21 @@ class ServingStatus(Document):
 class LoadTestRecord(StageRecord):
     """What the operator itself knows of the load test's Job."""
 
+    slot: str | None = Field(
+        None, description="slot of loadTest.schedule that it ran for; unset for the spec's own."
+    )
+
+
+class Lineage(Document):
+    """What the model that the spec asks for is made of; with the fingerprints, enough to tell two models apart."""
+
+    dataset: str = Field(description="dataset: where the comments come from.")
+    base_model: str = Field(description="baseModel that was fine-tuned.")
+    split_hash: str | None = Field(None, description="splitHash: sha256 over the rows of the three splits.")
+    calibration_hash: str | None = Field(None, description="calibrationHash of the calibration prompts.")
+    engine: str | None = Field(None, description="engine that evaluated it, with its version.")
+    revision: str | None = Field(None, description="revision: fingerprint of the stage that made its weights.")
+
 
 class ToxicityModelStatus(Document):
     observed_generation: int | None = Field(None, description="observedGeneration of the spec that was acted on.")
@@ -117,5 +134,6 @@ class ToxicityModelStatus(Document):
     quantization: QuantizationStatus | None = Field(None, description="quantization result.")
     evaluation: EvaluationStatus | None = Field(None, description="evaluation by the serving engine.")
     serving: ServingStatus | None = Field(None, description="serving state.")
+    lineage: Lineage | None = Field(None, description="lineage of the model that the spec asks for.")
     load_test_job: LoadTestRecord | None = Field(None, description="loadTestJob as the operator sees it.")
     load_test: LoadTestStatus | None = Field(None, description="loadTest figures, written by the load test.")

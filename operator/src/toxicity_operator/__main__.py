@@ -34,18 +34,25 @@ def _run(settings: OperatorSettings) -> None:
     import kopf
 
     from toxicity_operator import handlers  # noqa: F401  registers the triggers
+    from toxicity_operator.cache import CachedCluster
     from toxicity_operator.cluster import KubernetesCluster, connect
     from toxicity_operator.controller import Controller
+    from toxicity_operator.watching import Watching
 
     cluster = KubernetesCluster(connect())
     cluster.require_api()
+    cache = CachedCluster(cluster)
+    watching = Watching(KubernetesCluster(connect()), cache, settings.namespaces)
+    watching.fill()
+    controller = Controller(cache, settings)
+    controller.metrics.serve(settings.metrics_port)
     logger.info("operator_starts", extra={"namespaces": settings.namespaces or "all"})
     kopf.run(
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
         liveness_endpoint=f"http://0.0.0.0:{settings.liveness_port}/healthz",
-        memo=kopf.Memo(controller=Controller(cluster, settings)),
+        memo=kopf.Memo(cache=cache, watching=watching, controller=controller),
     )
 
 

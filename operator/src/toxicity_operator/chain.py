@@ -16,6 +16,7 @@ from toxicity_api.fingerprint import WITHOUT_INFLUENCE, content, fingerprint
 from toxicity_api.spec import ToxicityModelSpec
 from toxicity_operator import names
 from toxicity_operator.model import Model
+from toxicity_operator.schedule import NO_SLOT
 from toxicity_operator.settings import Images, OperatorSettings
 
 REPLICATION = {
@@ -23,7 +24,10 @@ REPLICATION = {
 }  # fmt: skip
 """Fields of `serving` that decide how many pods there are and how they are exchanged, not what they are."""
 
-SCORING = {"max_model_len", "kv_cache_dtype"}
+TIMING = {"schedule", "pin_replicas"}
+"""Fields of `loadTest` that decide when it runs and what stands still meanwhile; a slot that is due enters itself."""
+
+SCORING = {"max_model_len", "long_texts", "kv_cache_dtype"}
 """Fields of `serving` that can change a score."""
 
 
@@ -45,6 +49,7 @@ class Chain:
     evaluate: JobStage
     serving_fingerprint: str
     loadtest: JobStage | None
+    slot: str = NO_SLOT
 
     @property
     def model_stage(self) -> JobStage:
@@ -114,8 +119,19 @@ def _evaluate_stage(model: Model, upstream: str, image: str) -> JobStage:
     return _stage(model, names.EVALUATE, inputs, placed)
 
 
-def build_chain(model: Model, settings: OperatorSettings) -> Chain:
-    """The stages that the model's spec asks for, each chained to the one before."""
+def _loadtest_stage(model: Model, upstream: str, image: str, slot: str) -> JobStage:
+    load = model.spec.load_test
+    inputs: dict[str, object] = {"image": image, "upstream": upstream}
+    inputs |= {"slot": slot} if slot else {}
+    placed = content(load, type(load).model_fields.keys() - WITHOUT_INFLUENCE)
+    return _stage(model, names.LOADTEST, {**inputs, "spec": content(load, WITHOUT_INFLUENCE | TIMING)}, placed)
+
+
+def build_chain(model: Model, settings: OperatorSettings, slot: str = NO_SLOT) -> Chain:
+    """The stages that the model's spec asks for, each chained to the one before.
+
+    `slot` is the moment of loadTest.schedule whose run is due or under way.
+    """
     spec, images = model.spec, stage_images(model.spec, settings.images)
     train_inputs = {
         "image": images.training,
@@ -137,6 +153,5 @@ def build_chain(model: Model, settings: OperatorSettings) -> Chain:
     )
     loadtest = None
     if spec.load_test.enabled:
-        loadtest_inputs = {"image": images.loadtest, "upstream": serving}
-        loadtest = _job_stage(model, names.LOADTEST, spec.load_test, loadtest_inputs)
-    return Chain(train, quantize, evaluate, serving, loadtest)
+        loadtest = _loadtest_stage(model, serving, images.loadtest, slot)
+    return Chain(train, quantize, evaluate, serving, loadtest, slot)

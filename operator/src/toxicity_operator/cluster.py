@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
@@ -28,6 +29,10 @@ LOG_LIMIT_BYTES = 65536
 """Room for the lines that are asked for: what is beyond the limit is cut off at the end, where the news is."""
 
 POOL_SIZE = 32
+PAGE_SIZE = 500
+WATCH_SECONDS = 120
+"""After which a watch begins anew; one whose connection died in silence is noticed soon after."""
+
 APPLY = "application/apply-patch+yaml"
 MODEL_API = f"{API_GROUP}/{API_VERSION}"
 EVENT_MESSAGE_LIMIT = 1000
@@ -63,6 +68,13 @@ def connect() -> client.ApiClient:
     return client.ApiClient(settings)
 
 
+class WatchEvent(NamedTuple):
+    """ADDED, MODIFIED, DELETED or BOOKMARK, and the object; of a bookmark only the resourceVersion means something."""
+
+    type: str
+    item: Raw
+
+
 class KubernetesCluster:
     """Blocking requests, each with a timeout; call it from a thread."""
 
@@ -90,10 +102,44 @@ class KubernetesCluster:
             children += [{**item, "apiVersion": api_version, "kind": kind} for item in answer["items"]]
         return children
 
-    def apply(self, body: Raw) -> None:
+    def list_pods(self, namespace: str, name: str) -> list[Raw]:
+        """The pods of a resource."""
+        selector = f"{names.MODEL_LABEL}={name}"
+        answer = self._request("get", _path("v1", "Pod", namespace), label_selector=selector)
+        return [{**item, "apiVersion": "v1", "kind": "Pod"} for item in answer["items"]]
+
+    def list_kind(self, api_version: str, kind: str, namespace: str | None) -> tuple[list[Raw], int]:
+        """Every child of a kind, in a namespace or (None) in all, and the resourceVersion to watch from."""
+        found: list[Raw] = []
+        options: dict[str, Any] = {"label_selector": names.MODEL_LABEL, "limit": PAGE_SIZE}
+        while True:
+            page = self._request("get", _path(api_version, kind, namespace), **options)
+            found += [{**item, "apiVersion": api_version, "kind": kind} for item in page["items"]]
+            options["_continue"] = page["metadata"].get("continue")
+            if not options["_continue"]:
+                return found, int(page["metadata"]["resourceVersion"])
+
+    @contextmanager
+    def watch_kind(
+        self, api_version: str, kind: str, namespace: str | None, version: int
+    ) -> Iterator[Iterator[WatchEvent]]:
+        """The changes of every child of a kind after `version`, until the API server ends it after a while.
+
+        Raises ClusterError, with status 410 when `version` is too old and the kind must be listed again.
+        """
+        query = [("watch", "true"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", WATCH_SECONDS)]
+        query += [("labelSelector", names.MODEL_LABEL), ("resourceVersion", version)]
+        path, timeout = _path(api_version, kind, namespace), (TIMEOUT_SECONDS[0], WATCH_SECONDS + 30)
+        answer = self._open("get", path, query_params=query, _request_timeout=timeout)
+        try:
+            yield _watch_events(answer, path, {"apiVersion": api_version, "kind": kind})
+        finally:
+            answer.close()
+
+    def apply(self, body: Raw) -> Raw:
         metadata = body["metadata"]
         path = _path(body["apiVersion"], body["kind"], metadata["namespace"], metadata["name"])
-        self._apply(path, body)
+        return self._apply(path, body)
 
     def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
         path = _path(api_version, kind, namespace, name)
@@ -103,10 +149,10 @@ class KubernetesCluster:
             if error.status != 404:
                 raise
 
-    def apply_status(self, identity: Identity, status: Raw) -> None:
+    def apply_status(self, identity: Identity, status: Raw) -> Raw:
         metadata = {"name": identity.name, "namespace": identity.namespace, "uid": identity.uid}
         body = {"apiVersion": MODEL_API, "kind": KIND, "metadata": metadata, "status": status}
-        self._apply(_path(MODEL_API, KIND, identity.namespace, identity.name) + "/status", body)
+        return self._apply(_path(MODEL_API, KIND, identity.namespace, identity.name) + "/status", body)
 
     def record_event(self, identity: Identity, event: Event) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -131,29 +177,52 @@ class KubernetesCluster:
         log = self._send("get", path, query_params=query, _request_timeout=LOG_TIMEOUT_SECONDS)
         return log.decode(errors="replace").splitlines()
 
-    def _apply(self, path: str, body: Raw) -> None:
+    def _apply(self, path: str, body: Raw) -> Raw:
         options = {"field_manager": names.FIELD_MANAGER, "force_conflicts": True, "content_type": APPLY}
-        self._request("patch", path, body, **options)
+        return self._request("patch", path, body, **options)
 
     def _request(self, method: str, path: str, body: Raw | None = None, **options: Any) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self._send(method, path, body, **options))
         return answer
 
     def _send(self, method: str, path: str, body: Raw | None = None, **options: Any) -> bytes:
-        # the client extends default lists that it is not given, so both are passed anew each time
-        parameters = {"query_params": [], "header_params": {}, "_request_timeout": TIMEOUT_SECONDS, **options}
         try:
-            answer: bytes = self._client.request(method, path, body, serialize=False, **parameters).data
-        except ApiException as error:
-            raise ClusterError(f"{method} {path}: {_explanation(error)}", error.status or 0) from error
+            answer: bytes = self._open(method, path, body, **options).data
         except HTTPError as error:
             raise ClusterError(f"{method} {path}: {error}", 0) from error
         return answer
 
+    def _open(self, method: str, path: str, body: Raw | None = None, **options: Any) -> Any:
+        """The answer with its body still to be read."""
+        # the client extends default lists that it is not given, so both are passed anew each time
+        parameters = {"query_params": [], "header_params": {}, "_request_timeout": TIMEOUT_SECONDS, **options}
+        try:
+            return self._client.request(method, path, body, serialize=False, **parameters)
+        except ApiException as error:
+            raise ClusterError(f"{method} {path}: {_explanation(error)}", error.status or 0) from error
+        except HTTPError as error:
+            raise ClusterError(f"{method} {path}: {error}", 0) from error
 
-def _path(api_version: str, kind: str, namespace: str, name: str | None = None) -> str:
+
+def _watch_events(answer: Any, path: str, kind: Mapping[str, str]) -> Iterator[WatchEvent]:
+    """The events of a watch's answer, one a line. Raises ClusterError when the watch breaks."""
+    try:
+        for line in answer:
+            event = json.loads(line)
+            item = {**event["object"], **kind}
+            if event["type"] == "ERROR":
+                raise ClusterError(
+                    f"watch {path}: {event['object'].get('message')}", event["object"].get("code", 0)
+                )
+            yield WatchEvent(event["type"], item)
+    except (HTTPError, ValueError) as error:
+        raise ClusterError(f"watch {path}: {error}", 0) from error
+
+
+def _path(api_version: str, kind: str, namespace: str | None, name: str | None = None) -> str:
     root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
-    path = f"{root}/namespaces/{namespace}/{PLURALS[api_version, kind]}"
+    scope = f"/namespaces/{namespace}" if namespace is not None else ""
+    path = f"{root}{scope}/{PLURALS[api_version, kind]}"
     return path if name is None else f"{path}/{name}"
 
 

@@ -2,8 +2,8 @@
 
 A resource whose training runs is looked at more often, since its progress makes no event.
 
-Passes run in threads, since the client blocks. A trigger that comes while another one already waits is dropped:
-the waiting pass will see everything that this one would. What failed is tried again at the next resync.
+Passes run in threads, since the client blocks. Triggers that come during a pass make one more after it, which will see
+everything that they are about. What failed is tried again at the next resync.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import asyncio
 import logging
 from collections.abc import Collection
 from datetime import UTC, datetime
+from functools import partial
 
 from toxicity_operator.errors import ClusterError, is_transient
+from toxicity_operator.metrics import Metrics
 from toxicity_operator.reconcile import Cluster, Outcome, reconcile
 from toxicity_operator.settings import OperatorSettings
 
@@ -22,21 +24,26 @@ logger = logging.getLogger(__name__)
 Key = tuple[str, str]
 """Namespace and name of a resource."""
 
+RESYNC_WIDTH = 2
+
 
 class Controller:
-    """Owns the locks and the list of known resources; they go with the resource."""
+    """Owns the list of known resources and who of them is due; all of it goes with the resource."""
 
     def __init__(self, cluster: Cluster, settings: OperatorSettings) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._locks: dict[Key, asyncio.Lock] = {}
-        self._waiting: set[Key] = set()
+        self.metrics = Metrics()
+        self._known: set[Key] = set()
+        self._due: set[Key] = set()
+        self._running: set[Key] = set()
         self._training: set[Key] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begins the resync in the running event loop."""
-        resync = self._repeat(self._settings.resync_seconds, self._locks.keys())
+        resync = self._repeat(self._settings.resync_seconds, self._known)
         progress = self._repeat(self._settings.progress_seconds, self._training)
         self._loops = [asyncio.create_task(resync, name="resync"), asyncio.create_task(progress, name="progress")]
 
@@ -46,30 +53,46 @@ class Controller:
 
     def knows(self, key: Key) -> bool:
         """Whether the resync looks at the resource."""
-        return key in self._locks
+        return key in self._known
 
     def stop(self) -> None:
         """Ends the resync; passes that run are finished."""
         for loop in self._loops:
             loop.cancel()
 
+    def notify(self, key: Key) -> None:
+        """Triggers without waiting; only in the event loop."""
+        task = asyncio.create_task(self.trigger(key))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._notified, key))
+
     async def trigger(self, key: Key) -> None:
-        """One pass over the resource, unless one that has not begun yet will do."""
-        if key in self._waiting:
+        """Passes over the resource until none is due; one that runs already makes one more at its end."""
+        self._due.add(key)
+        self.metrics.waiting.put(key)
+        if key in self._running:
             return
-        self._waiting.add(key)
+        self._running.add(key)
+        self._known.add(key)
         try:
-            async with self._locks.setdefault(key, asyncio.Lock()):
-                self._waiting.discard(key)
-                outcome = await asyncio.to_thread(self._pass, key)
+            while key in self._due:
+                self._due.discard(key)
+                self._note(key, await asyncio.to_thread(self.metrics.observe, key, self._pass))
         finally:
-            self._waiting.discard(key)
-        if outcome.trains:
-            self._training.add(key)
-        else:
-            self._training.discard(key)
-        if outcome.gone:
-            self._locks.pop(key, None)
+            self._running.discard(key)
+            self._due.discard(key)
+            self.metrics.waiting.take(key)
+            self.metrics.know(len(self._known))
+
+    def _notified(self, key: Key, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _tell_crash(key, error)
+
+    def _note(self, key: Key, outcome: Outcome) -> None:
+        for keys, belongs in ((self._known, not outcome.gone), (self._training, outcome.trains)):
+            (keys.add if belongs else keys.discard)(key)
 
     def _pass(self, key: Key) -> Outcome:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -85,12 +108,21 @@ class Controller:
         return outcome
 
     async def _repeat(self, seconds: float, keys: Collection[Key]) -> None:
-        """Triggers what is in `keys` at the time, again and again."""
+        """Triggers what is in `keys` at the time, again and again; a few at once, so that events need not wait."""
+        few = asyncio.Semaphore(RESYNC_WIDTH)
+
+        async def look(key: Key) -> None:
+            async with few:
+                await self.trigger(key)
+
         while True:
             await asyncio.sleep(seconds)
             due = list(keys)
-            results = await asyncio.gather(*map(self.trigger, due), return_exceptions=True)
+            results = await asyncio.gather(*map(look, due), return_exceptions=True)
             for key, result in zip(due, results, strict=True):
                 if isinstance(result, BaseException):
-                    fields = {"namespace": key[0], "model": key[1]}
-                    logger.error("reconcile_crashed", extra=fields, exc_info=result)
+                    _tell_crash(key, result)
+
+
+def _tell_crash(key: Key, error: BaseException) -> None:
+    logger.error("reconcile_crashed", extra={"namespace": key[0], "model": key[1]}, exc_info=error)

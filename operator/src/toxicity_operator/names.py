@@ -49,6 +49,16 @@ def loadtest_account_name(model: str) -> str:
     return f"{model}-loadtest"
 
 
+def loadtest_service_name(model: str) -> str:
+    """Name of the headless Service by which the load test's workers find their master."""
+    return f"{model}-loadtest"
+
+
+def loadtest_master_host(job: str, model: str, namespace: str) -> str:
+    """Host name of the first pod of an indexed load test Job."""
+    return f"{job}-0.{loadtest_service_name(model)}.{namespace}.svc"
+
+
 def claim_name(model: str) -> str:
     """Name of the artifact volume that the operator makes."""
     return f"{model}-artifacts"

@@ -11,12 +11,12 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from toxicity_api.conditions import Reason
-from toxicity_api.results import EXIT_INVALID_INPUT, StageResult
+from toxicity_api.results import StageResult
 from toxicity_operator import names
+from toxicity_operator.trouble import MESSAGE_LIMIT, pod_trouble, refused_source
 
 Raw = Mapping[str, Any]
 JobOutcome = Literal["Running", "Succeeded", "Failed"]
-MESSAGE_LIMIT = 800
 GRANDCHILDREN = ("Pod", "ReplicaSet")
 """Kinds that the Job and Deployment controllers make, not the operator."""
 
@@ -35,6 +35,7 @@ class JobState:
     finished_at: str | None
     result: StageResult | None
     running_pod: str
+    image_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,24 +52,34 @@ class DeploymentState:
     ready_replicas: int
     rolled_out: bool
     trouble: str
+    image_id: str = ""
     failure: str = ""
     failed_fingerprint: str = ""
     failed_message: str = ""
 
 
 @dataclass(frozen=True)
+class AutoscalerState:
+    """The HorizontalPodAutoscaler: `active` is None until it has said whether it gets its metric, and why not."""
+
+    active: bool | None
+    message: str
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that exists for one resource."""
 
-    hashes: Mapping[tuple[str, str], str]
+    objects: Mapping[tuple[str, str], Raw]
     jobs: tuple[JobState, ...]
     deployment: DeploymentState | None
+    autoscaler: AutoscalerState | None = None
     templates: Mapping[str, Raw] = field(default_factory=dict)
     """Pod templates of the Deployment's revisions by serving fingerprint."""
 
     def has(self, kind: str, name: str) -> bool:
         """Whether the child exists."""
-        return (kind, name) in self.hashes
+        return (kind, name) in self.objects
 
     @cached_property
     def jobs_by_name(self) -> Mapping[str, JobState]:
@@ -83,9 +94,12 @@ def from_objects(objects: Iterable[Raw]) -> Observed:
     jobs = tuple(_job_state(item, pods) for item in children if item["kind"] == "Job")
     deployments = [item for item in children if item["kind"] == "Deployment"]
     return Observed(
-        hashes={(item["kind"], item["metadata"]["name"]): _applied_hash(item) for item in children},
+        objects={(item["kind"], item["metadata"]["name"]): item for item in children},
         jobs=jobs,
         deployment=_deployment_state(deployments[0], pods) if deployments else None,
+        autoscaler=next(
+            (_autoscaler_state(item) for item in children if item["kind"] == "HorizontalPodAutoscaler"), None
+        ),
         templates=_templates(everything, deployments[0]) if deployments else {},
     )
 
@@ -100,17 +114,13 @@ def _templates(objects: Iterable[Raw], deployment: Raw) -> dict[str, Raw]:
     return {fingerprint: template for fingerprint, template in found.items() if fingerprint}
 
 
-def _applied_hash(item: Raw) -> str:
-    return str(item["metadata"].get("annotations", {}).get(names.APPLIED_HASH, ""))
-
-
 def _label(item: Raw, key: str) -> str:
     return str(item["metadata"].get("labels", {}).get(key, ""))
 
 
 def _job_state(job: Raw, pods: list[Raw]) -> JobState:
     name, component, status = job["metadata"]["name"], _label(job, names.COMPONENT_LABEL), job.get("status", {})
-    end = _finished_condition(status)
+    end = finished_condition(status)
     own = sorted(
         (pod for pod in pods if _is_owned_by(pod, job)),
         key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")),
@@ -118,7 +128,7 @@ def _job_state(job: Raw, pods: list[Raw]) -> JobState:
     )
     outcome: JobOutcome = "Running" if end is None else "Succeeded" if end["type"] == "Complete" else "Failed"
     result = _stage_result(own, component, outcome)
-    reason, message = "", next(map(_container_trouble, own), "")
+    reason, message = "", next(map(pod_trouble, own), "")
     if outcome == "Failed":
         reason, message = _failure(end or {}, own, result)
     return JobState(
@@ -132,6 +142,7 @@ def _job_state(job: Raw, pods: list[Raw]) -> JobState:
         finished_at=status.get("completionTime") or (end or {}).get("lastTransitionTime"),
         result=result,
         running_pod=_running_pod(own, component) if outcome == "Running" else "",
+        image_id=_image_id(own, component),
     )
 
 
@@ -139,7 +150,8 @@ def _is_owned_by(item: Raw, owner: Raw) -> bool:
     return any(found["uid"] == owner["metadata"]["uid"] for found in item["metadata"].get("ownerReferences", []))
 
 
-def _finished_condition(status: Raw) -> Raw | None:
+def finished_condition(status: Raw) -> Raw | None:
+    """The condition by which a Job's status says that it has ended; None while it has not."""
     conditions = status.get("conditions", [])
     return next((c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
 
@@ -150,6 +162,15 @@ def _running_pod(pods: list[Raw], component: str) -> str:
         for container in pod.get("status", {}).get("containerStatuses", []):
             if container["name"] == component and container.get("state", {}).get("running"):
                 return str(pod["metadata"]["name"])
+    return ""
+
+
+def _image_id(pods: list[Raw], component: str) -> str:
+    """The image of the component's container in the newest pod that has started it."""
+    for pod in pods:
+        for container in pod.get("status", {}).get("containerStatuses", []):
+            if container["name"] == component and container.get("imageID"):
+                return str(container["imageID"])
     return ""
 
 
@@ -177,58 +198,19 @@ def _failure(condition: Raw, pods: list[Raw], result: StageResult | None) -> tup
     if result is not None:
         return _camel(result.reason), result.message[:MESSAGE_LIMIT]
     if condition.get("reason") != "DeadlineExceeded":
-        refusal = next(filter(None, map(_refused_source, pods)), "")
+        refusal = next(filter(None, map(refused_source, pods)), "")
         if refusal:
             return Reason.SOURCE_UNUSABLE, refusal
         for pod in pods:
-            words = _container_trouble(pod)
+            words = pod_trouble(pod)
             if words:
                 return "JobFailed", words
     reason = str(condition.get("reason") or "JobFailed")
     return _camel(reason), str(condition.get("message") or reason)[:MESSAGE_LIMIT]
 
 
-def _refused_source(pod: Raw) -> str:
-    """What an init container said that found its source unusable for good; empty when none did."""
-    for container in pod.get("status", {}).get("initContainerStatuses", []):
-        terminated = container.get("state", {}).get("terminated") or {}
-        if terminated.get("exitCode") == EXIT_INVALID_INPUT:
-            return str(terminated.get("message", "")).strip()[:MESSAGE_LIMIT]
-    return ""
-
-
 def _camel(reason: str) -> str:
     return reason if re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", reason) else "JobFailed"
-
-
-def _container_trouble(pod: Raw) -> str:
-    """Why a pod's container stopped or cannot start, in words; empty when nothing is wrong."""
-    status = pod.get("status", {})
-    for kind, key in (("init container", "initContainerStatuses"), ("container", "containerStatuses")):
-        for container in status.get(key, []):
-            words = _state_words(container)
-            if words:
-                return f"{kind} {container['name']} of pod {pod['metadata']['name']} {words}"
-    for condition in status.get("conditions", []):
-        if condition.get("reason") == "Unschedulable" and condition["status"] == "False":
-            return f"pod {pod['metadata']['name']} cannot be scheduled: {condition.get('message', '')}"[
-                :MESSAGE_LIMIT
-            ]
-    return ""
-
-
-def _state_words(container: Raw) -> str:
-    state, last = container.get("state", {}), container.get("lastState", {})
-    terminated = state.get("terminated") or (None if container.get("ready") else last.get("terminated"))
-    if terminated and terminated.get("exitCode", 0) != 0:
-        reason = terminated.get("reason", "Error")
-        detail = str(terminated.get("message", "")).strip()[-MESSAGE_LIMIT // 2 :]
-        cause = "was killed for lack of memory (OOMKilled)" if reason == "OOMKilled" else f"ended ({reason})"
-        return f"{cause} with exit code {terminated['exitCode']}" + (f": {detail}" if detail else "")
-    waiting = state.get("waiting") or {}
-    if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-        return f"waits: {waiting['reason']} {waiting.get('message', '')}".strip()[:MESSAGE_LIMIT]
-    return ""
 
 
 def _deployment_state(deployment: Raw, pods: list[Raw]) -> DeploymentState:
@@ -237,7 +219,7 @@ def _deployment_state(deployment: Raw, pods: list[Raw]) -> DeploymentState:
     replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
     seen = status.get("observedGeneration", 0) >= metadata.get("generation", 1)
     serving = [pod for pod in pods if _label(pod, names.COMPONENT_LABEL) == names.SERVE]
-    trouble = next(filter(None, (_container_trouble(pod) for pod in serving)), "")
+    trouble = next(filter(None, (pod_trouble(pod) for pod in serving)), "")
     return DeploymentState(
         serving_fingerprint=annotations.get(names.SERVING_FINGERPRINT, ""),
         model_fingerprint=annotations.get(names.MODEL_FINGERPRINT, ""),
@@ -245,10 +227,24 @@ def _deployment_state(deployment: Raw, pods: list[Raw]) -> DeploymentState:
         ready_replicas=status.get("readyReplicas", 0),
         rolled_out=seen and updated == replicas,
         trouble=trouble,
+        image_id=_image_id(_of_version(serving, annotations), names.SERVE),
         failure=_stalled(status, trouble) if seen else "",
         failed_fingerprint=annotations.get(names.FAILED_FINGERPRINT, ""),
         failed_message=annotations.get(names.FAILED_MESSAGE, ""),
     )
+
+
+def _autoscaler_state(autoscaler: Raw) -> AutoscalerState:
+    for condition in autoscaler.get("status", {}).get("conditions", []):
+        if condition["type"] == "ScalingActive":
+            return AutoscalerState(condition["status"] == "True", str(condition.get("message", "")))
+    return AutoscalerState(None, "")
+
+
+def _of_version(pods: list[Raw], annotations: Raw) -> list[Raw]:
+    """The pods of the version that the Deployment's annotations name."""
+    wanted = annotations.get(names.SERVING_FINGERPRINT)
+    return [p for p in pods if p["metadata"].get("annotations", {}).get(names.SERVING_FINGERPRINT) == wanted]
 
 
 def _stalled(status: Raw, trouble: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toxicity_operator import names
+from toxicity_operator.drift import first_drift
 from toxicity_operator.manifests.common import Manifest, seal
 from toxicity_operator.observed import Observed
 from toxicity_operator.stages import Situation, walk
@@ -32,7 +33,9 @@ class Plan:
 
 
 def plan(situation: Situation) -> Plan:
-    """What is missing or out of date, and what is in the way. Empty when the world is as wanted."""
+    """What is missing or out of date, and what is in the way. Empty when the world is as wanted, and while paused."""
+    if situation.model.spec.paused:
+        return Plan(waiting_for="spec.paused to be false")
     step = walk(situation)
     sealed = (seal(body) for body in step.wanted)
     due = tuple(body for body in sealed if _is_due(body, situation.observed))
@@ -43,8 +46,9 @@ def _is_due(body: Manifest, observed: Observed) -> bool:
     kind, name = body["kind"], body["metadata"]["name"]
     if kind in WRITE_ONCE:
         return not observed.has(kind, name)
-    wanted: str = body["metadata"]["annotations"][names.APPLIED_HASH]
-    return observed.hashes.get((kind, name)) != wanted
+    live = observed.objects.get((kind, name))
+    # the hash stands in an annotation, and so is compared as well: what a manifest no longer has is a change too
+    return live is None or first_drift(body, live) is not None
 
 
 def _obsolete(situation: Situation) -> list[Target]:

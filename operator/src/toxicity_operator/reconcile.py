@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from toxicity_api.progress import Progress, read_progress
@@ -19,6 +19,7 @@ from toxicity_operator.model import Identity, Model, read_identity, read_model, 
 from toxicity_operator.observed import GRANDCHILDREN, JobState, from_objects
 from toxicity_operator.plan import Plan, plan
 from toxicity_operator.records import read_records
+from toxicity_operator.schedule import NO_SLOT, due_slot
 from toxicity_operator.settings import OperatorSettings
 from toxicity_operator.stages import Situation
 from toxicity_operator.status import derive_invalid, derive_status, own_part
@@ -39,13 +40,13 @@ class Cluster(Protocol):
     def list_children(self, namespace: str, name: str) -> list[Raw]:
         """Every object with the model's label, each with its `kind`; pods last, so that they are the newest."""
 
-    def apply(self, body: Raw) -> None:
+    def apply(self, body: Raw) -> object:
         """Server-side apply with the operator's field manager, forced."""
 
     def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
         """Deletes with its dependents in the background; gone already is fine."""
 
-    def apply_status(self, identity: Identity, status: Raw) -> None:
+    def apply_status(self, identity: Identity, status: Raw) -> object:
         """Server-side apply of the status with the operator's field manager."""
 
     def record_event(self, identity: Identity, event: Event) -> None:
@@ -63,6 +64,7 @@ class Outcome:
     failure: ClusterError | None = None
     gone: bool = False
     trains: bool = False
+    events: tuple[Event, ...] = ()
 
 
 def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name: str, now: str) -> Outcome:
@@ -74,18 +76,32 @@ def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name
     identity = read_identity(raw)
     try:
         model = read_model(raw)
+        chain = build_chain(model, settings, _slot(model, raw, now))
     except InvalidSpec as error:
         status = derive_invalid(identity, read_status(raw), str(error), now)
-        return Outcome(_write_status(cluster, identity, raw, status))
-    chain = build_chain(model, settings)
+        return _write_status(cluster, identity, raw, status)
     situation = _situation(cluster, model, chain, _own(objects, identity), settings)
     failure, changed = _execute(cluster, plan(situation), identity)
     if changed:
         seen = _own(cluster.list_children(namespace, name), identity)
+        # read again, and last: the figures of a load test that ended meanwhile are in the resource
+        raw = cluster.get_model(namespace, name)
+        if raw is None:
+            return Outcome(failure=failure, gone=True)
+        model = replace(model, status=read_status(raw))
         situation = _situation(cluster, model, chain, seen, settings)
     status = derive_status(situation, now, str(failure) if failure else None)
     trains = any(job.name == chain.train.job_name and job.running_pod for job in situation.observed.jobs)
-    return Outcome(_write_status(cluster, identity, raw, status), failure, trains=trains)
+    return replace(_write_status(cluster, identity, raw, status), failure=failure, trains=trains)
+
+
+def _slot(model: Model, raw: Raw, now: str) -> str:
+    """The moment of loadTest.schedule whose run is due or under way. Raises InvalidSpec on a bad schedule."""
+    record, created = model.status.load_test_job, raw["metadata"].get("creationTimestamp", now)
+    known = (record.slot if record else None) or NO_SLOT
+    since = (record.started_at if record else None) or created
+    running = record is not None and record.outcome == "Running"
+    return due_slot(model.spec.load_test.schedule, since, now, known, running)
 
 
 def _own(objects: Iterable[Raw], identity: Identity) -> list[Raw]:
@@ -93,7 +109,9 @@ def _own(objects: Iterable[Raw], identity: Identity) -> list[Raw]:
 
     def is_own(item: Raw) -> bool:
         owners = item["metadata"].get("ownerReferences", [])
-        return item["kind"] in GRANDCHILDREN or any(owner["uid"] == identity.uid for owner in owners)
+        if item["kind"] in GRANDCHILDREN or (item["kind"] == "PersistentVolumeClaim" and not owners):
+            return True  # the second: artifacts that storage.reclaim has kept, for whoever bears the name
+        return any(owner["uid"] == identity.uid for owner in owners)
 
     return [item for item in objects if is_own(item)]
 
@@ -134,13 +152,14 @@ def _execute(cluster: Cluster, todo: Plan, identity: Identity) -> tuple[ClusterE
     return None, changed
 
 
-def _write_status(cluster: Cluster, identity: Identity, raw: Raw, status: ToxicityModelStatus) -> bool:
+def _write_status(cluster: Cluster, identity: Identity, raw: Raw, status: ToxicityModelStatus) -> Outcome:
     """Writes the operator's part of the status when it differs from what is there, then tells the events."""
     old = read_status(raw)
     wanted = own_part(status)
     if wanted == own_part(old):
-        return False
+        return Outcome()
     cluster.apply_status(identity, wanted)
-    for event in derive_events(old, status):
+    events = tuple(derive_events(old, status))
+    for event in events:
         cluster.record_event(identity, event)
-    return True
+    return Outcome(wrote_status=True, events=events)

@@ -81,6 +81,7 @@ def read_records(model: Model, chain: Chain, observed: Observed, progress: Progr
     if chain.loadtest:
         job = jobs.get(chain.loadtest.job_name)
         load_test = _advance(LoadTestRecord, status.load_test_job, chain.loadtest, job, status.load_test)
+        load_test = load_test and load_test.model_copy(update={"slot": chain.slot or None})
     return Records(training, quantization, evaluation, load_test)
 
 
@@ -103,6 +104,8 @@ def _advance(
         "outcome": job.outcome,
         "startedAt": job.started_at,
     }
+    if job.image_id:
+        facts["imageId"] = job.image_id
     if job.outcome == "Running" and job.message:
         facts["message"] = job.message
     if job.outcome != "Running":

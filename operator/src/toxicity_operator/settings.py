@@ -28,11 +28,12 @@ class OperatorSettings:
     resync_seconds: float = 30.0
     progress_seconds: float = 10.0
     liveness_port: int = 8080
+    metrics_port: int = 8081
     log_level: LogLevel = "info"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> OperatorSettings:
-        """Reads IMAGE_*, WATCH_NAMESPACES, RESYNC_SECONDS, PROGRESS_SECONDS, LIVENESS_PORT, LOG_LEVEL.
+        """Reads IMAGE_*, WATCH_NAMESPACES, RESYNC_SECONDS, PROGRESS_SECONDS, LIVENESS_PORT, METRICS_PORT, LOG_LEVEL.
 
         Raises ValueError that names the variable when one is missing or makes no sense.
         """
@@ -49,6 +50,7 @@ class OperatorSettings:
             resync_seconds=_positive(environment, "RESYNC_SECONDS", cls.resync_seconds),
             progress_seconds=_positive(environment, "PROGRESS_SECONDS", cls.progress_seconds),
             liveness_port=int(_positive(environment, "LIVENESS_PORT", cls.liveness_port)),
+            metrics_port=int(_positive(environment, "METRICS_PORT", cls.metrics_port)),
             log_level=cast(LogLevel, level),
         )
 

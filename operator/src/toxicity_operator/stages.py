@@ -14,7 +14,7 @@ from toxicity_operator.chain import Chain, quantization_image, stage_images
 from toxicity_operator.manifests.autoscaler import build_autoscaler
 from toxicity_operator.manifests.common import Manifest
 from toxicity_operator.manifests.evaluation_job import build_evaluation_job
-from toxicity_operator.manifests.loadtest_job import build_loadtest_job
+from toxicity_operator.manifests.loadtest_job import build_loadtest_job, build_loadtest_service
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
 from toxicity_operator.manifests.serving import build_deployment, build_restored_deployment, build_service
@@ -22,6 +22,7 @@ from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
 from toxicity_operator.model import Model
 from toxicity_operator.observed import Observed
+from toxicity_operator.pinning import Bounds, wanted_bounds
 from toxicity_operator.quality import Verdict, judge
 from toxicity_operator.records import Records, settled, succeeded
 from toxicity_operator.rollout import Failure, failed_version, good_version
@@ -122,13 +123,23 @@ def _serve(situation: Situation) -> Step:
     model, evaluated = situation.model, situation.records.evaluated
     if evaluated is None or not situation.verdict.accepted:
         return Step(waiting_for=situation.verdict.message)
-    autoscaler = build_autoscaler(model)
+    autoscaler = build_autoscaler(model, _bounds(situation))
     wanted = [
         _version(situation, evaluated),
         build_service(model),
         *([autoscaler] if autoscaler else []),
     ]
     return Step(wanted, waiting_for=None if situation.serves_current else "ready replicas")
+
+
+def _bounds(situation: Situation) -> Bounds | None:
+    """What the autoscaler may choose between now: fewer replicas than the spec allows while a load test pins them."""
+    scaling, chain, observed = situation.model.spec.serving.autoscaling, situation.chain, situation.observed
+    if scaling is None:
+        return None
+    is_on = chain.loadtest is not None and not settled(situation.records.load_test) and situation.serves_current
+    replicas = observed.deployment.replicas if observed.deployment else None
+    return wanted_bounds(scaling, situation.model.spec.load_test, is_on, replicas)
 
 
 def _version(situation: Situation, evaluated: EvaluationStatus) -> Manifest:
@@ -146,10 +157,11 @@ def _loadtest(situation: Situation) -> Step:
         return Step()
 
     def build() -> Manifest:
-        return build_loadtest_job(model, stage, chain.train.fingerprint, image)
+        return build_loadtest_job(model, stage, chain.train.fingerprint, image, chain.serving_fingerprint)
 
     step = _of_job(situation.records.load_test, "load test", build)
-    return Step([*build_loadtest_access(model), *step.wanted], step.waiting_for)
+    service = build_loadtest_service(model)
+    return Step([*build_loadtest_access(model), *([service] if service else []), *step.wanted], step.waiting_for)
 
 
 STAGES: tuple[Callable[[Situation], Step], ...] = (_storage, _train, _quantize, _evaluate, _serve, _loadtest)

@@ -19,6 +19,7 @@ from toxicity_api.status import (
     TrainingStatus,
 )
 from toxicity_operator import names
+from toxicity_operator.lineage import derive_lineage
 from toxicity_operator.model import Identity
 from toxicity_operator.rollout import Failure
 from toxicity_operator.stages import Situation
@@ -49,6 +50,7 @@ def derive_status(situation: Situation, now: str, failure: str | None = None) ->
         ConditionType.EVALUATED: _evaluated(records.evaluation),
         ConditionType.QUALITY_ACCEPTED: _quality(situation),
         ConditionType.AVAILABLE: _available(situation),
+        ConditionType.SCALABLE: _scalable(situation),
         ConditionType.LOAD_TESTED: _load_tested(situation),
         ConditionType.READY: ready,
     }
@@ -61,6 +63,7 @@ def derive_status(situation: Situation, now: str, failure: str | None = None) ->
         evaluation=records.evaluation,
         serving=_serving(situation),
         load_test_job=records.load_test,
+        lineage=derive_lineage(situation),
     )
 
 
@@ -163,6 +166,20 @@ def _available(situation: Situation) -> Finding:
     return Finding("False", Reason.NO_READY_REPLICAS, count + trouble)
 
 
+def _scalable(situation: Situation) -> Finding:
+    """Whether the autoscaler gets the metric that it scales by; without it nothing scales, and nothing else says so."""
+    scaling, state = situation.model.spec.serving.autoscaling, situation.observed.autoscaler
+    if scaling is None:
+        return Finding("False", Reason.SKIPPED, "spec.serving.autoscaling is not set")
+    if state is None or state.active is None:
+        return Finding(UNKNOWN, Reason.WAITING, f"the autoscaler has not looked for {scaling.metric} yet")
+    if state.active:
+        return Finding("True", Reason.METRIC_AVAILABLE, f"the autoscaler gets {scaling.metric}")
+    return Finding(
+        "False", Reason.METRIC_MISSING, f"the autoscaler does not get {scaling.metric}: {state.message}"
+    )
+
+
 def _load_tested(situation: Situation) -> Finding:
     if situation.chain.loadtest is None:
         return Finding("False", Reason.SKIPPED, "spec.loadTest.enabled is false")
@@ -179,11 +196,17 @@ def _figures(figures: LoadTestStatus) -> str:
     )
     rps = "no" if figures.actual_rps is None else f"{figures.actual_rps:.2f}"
     p95 = "none" if figures.p95_seconds is None else f"{figures.p95_seconds:.3f} s"
-    saturated = "; the load generator was the limit" if figures.generator_saturated else ""
     return (
         f"{rps} of {figures.requested_rps:g} requests per second reached, p95 {p95},"
-        f" longest bucket within the objective: {reached}{saturated}"
+        f" longest bucket within the objective: {reached}{_limited_by(figures)}"
     )
+
+
+def _limited_by(figures: LoadTestStatus) -> str:
+    """Why less was offered than asked for, where it was."""
+    if figures.generator_saturated:
+        return "; the load generator was the limit"
+    return "; all users waited for the service, so less was offered" if figures.users_exhausted else ""
 
 
 def _serving(situation: Situation) -> ServingStatus | None:
@@ -195,6 +218,7 @@ def _serving(situation: Situation) -> ServingStatus | None:
         served = deployment.model_fingerprint
     failure = situation.failed_version
     return ServingStatus(
+        image_id=deployment.image_id or (old.image_id if old else None),
         good_fingerprint=situation.good_version,
         failed_fingerprint=failure.fingerprint if failure else None,
         failed_message=failure.message if failure else None,
@@ -209,7 +233,7 @@ def _ready(situation: Situation) -> tuple[Finding, str]:
     """Ready follows the pods: it is True while what the spec asks for answers. With it, the stage in one word."""
     blocked = _blocked(situation)
     if blocked is not None:
-        return blocked
+        return _paused(*blocked) if situation.model.spec.paused else blocked
     available = _available(situation)
     if situation.failed_version is not None and not situation.serves_current:
         return _given_up(situation, situation.failed_version)
@@ -223,6 +247,12 @@ def _ready(situation: Situation) -> tuple[Finding, str]:
     if test.status == "False":
         return Finding("True", Reason.REPLICAS_READY, f"the load test failed: {test.message}"), "LoadTestFailed"
     return Finding("True", Reason.REPLICAS_READY, f"{available.message}; the load test is not done"), "LoadTesting"
+
+
+def _paused(finding: Finding, stage: str) -> tuple[Finding, str]:
+    if finding.reason != Reason.WAITING:
+        return finding, stage  # what runs goes on, what failed stays failed
+    return Finding("False", Reason.PAUSED, f"spec.paused is true; {finding.message}"), "Paused"
 
 
 def _given_up(situation: Situation, failure: Failure) -> tuple[Finding, str]:

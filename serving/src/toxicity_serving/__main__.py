@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import tempfile
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,12 @@ from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, TERMINATION_ME
 
 if TYPE_CHECKING:
     from toxicity_api.stage_config import ServingConfig
+    from toxicity_serving.engine import Engine
 
 logger = logging.getLogger("toxicity_serving")
 
 TERMINATION_LOG = Path("/dev/termination-log")
+TOKEN_VARIABLE = "API_TOKEN"
 
 
 def main() -> int:
@@ -29,37 +32,64 @@ def main() -> int:
 
     try:
         config = parse_stage_config(ServingConfig, dict(os.environ))
+        token = take_token(os.environ)
     except (KeyError, ValidationError) as error:
-        report_failure(f"STAGE_CONFIG is missing or wrong: {error}")
+        report_failure(f"STAGE_CONFIG is missing or wrong: {error}", TERMINATION_LOG)
         return EXIT_INVALID_INPUT
-    return serve(config)
-
-
-def serve(config: ServingConfig) -> int:
-    """Serves until SIGTERM or failure."""
-    from toxicity_serving.app import create_app
-    from toxicity_serving.server import DrainingServer
+    except EmptyTokenError as error:
+        report_failure(str(error), TERMINATION_LOG)
+        return EXIT_INVALID_INPUT
     from toxicity_serving.vllm_engine import VllmEngine, set_vllm_environment
 
     set_vllm_environment(os.environ, config.gpus)
+    engine = VllmEngine(config, Path(tempfile.gettempdir()) / "weights")
+    return serve(config, engine, token, TERMINATION_LOG)
+
+
+class EmptyTokenError(ValueError):
+    """A token was asked for that everybody has."""
+
+
+def take_token(environment: MutableMapping[str, str]) -> str | None:
+    """The token that requests must bear, taken out of `environment` so that no child process inherits it.
+
+    None when there is none. Raises EmptyTokenError when it is blank.
+    """
+    token = environment.pop(TOKEN_VARIABLE, None)
+    if token is not None and not token.strip():
+        raise EmptyTokenError(f"{TOKEN_VARIABLE} is empty: key token of serving.apiTokenSecretName needs a value")
+    return token.strip() if token is not None else None
+
+
+def serve(
+    config: ServingConfig,
+    engine: Engine,
+    token: str | None,
+    termination_log: Path,
+    drain_seconds: float | None = None,
+) -> int:
+    """Serves until SIGTERM or failure, whose reason is left in `termination_log`; the exit code."""
+    from toxicity_serving.app import create_app
+    from toxicity_serving.server import DRAIN_SECONDS, DrainingServer
+
     failures: list[str] = []
 
     def fail(reason: str) -> None:
         failures.append(reason)
-        report_failure(reason)
+        report_failure(reason, termination_log)
         server.should_exit = True
 
-    engine = VllmEngine(config, Path(tempfile.gettempdir()) / "weights")
-    server = DrainingServer(create_app(config, engine, fail), config.port)
+    app = create_app(config, engine, fail, token=token)
+    server = DrainingServer(app, config.port, DRAIN_SECONDS if drain_seconds is None else drain_seconds)
     server.run()
     return EXIT_FAILED if failures else 0
 
 
-def report_failure(reason: str) -> None:
+def report_failure(reason: str, termination_log: Path) -> None:
     """To the log, and to the container's termination message where Kubernetes mounts one."""
     logger.error("failed reason=%r", reason)
-    if TERMINATION_LOG.exists():
-        TERMINATION_LOG.write_bytes(reason.encode()[:TERMINATION_MESSAGE_LIMIT])
+    if termination_log.exists():
+        termination_log.write_bytes(reason.encode()[:TERMINATION_MESSAGE_LIMIT])
 
 
 if __name__ == "__main__":

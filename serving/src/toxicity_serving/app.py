@@ -1,22 +1,21 @@
-"""Builds the FastAPI application: routes, error answers, counting, and the lifecycle task."""
+"""Builds the FastAPI application: routes, error answers, what surrounds them, and the lifecycle task."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 
-from fastapi import FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from fastapi import FastAPI, Security
+from fastapi.security import HTTPBearer
 
 from toxicity_api.stage_config import ServingConfig
-from toxicity_serving import openai_routes, perspective_routes, routes
+from toxicity_serving import openai_routes, page_routes, perspective_routes, probe_routes, routes
 from toxicity_serving.engine import Engine
-from toxicity_serving.errors import Envelope, Refusal, add_error_answers, own_envelope
+from toxicity_serving.errors import Envelope, add_error_answers, answer_by, own_envelope
 from toxicity_serving.lifecycle import Service, State, run_lifecycle
-from toxicity_serving.metrics import Metrics, outcome_of
+from toxicity_serving.middleware import Bounded, ClosingConnections, Counting, Token
 from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
 
 logger = logging.getLogger(__name__)
@@ -37,8 +36,12 @@ def create_app(
     engine: Engine,
     on_failure: Callable[[str], None] = lambda reason: None,
     check_seconds: float = 1.0,
+    token: str | None = None,
 ) -> FastAPI:
-    """The application. `on_failure(reason)` is called once when the service can never be ready (again)."""
+    """The application. `on_failure(reason)` is called once when the service can never be ready (again).
+
+    With a `token`, only requests that bear it reach what is below /v1.
+    """
     service = Service(config)
 
     def ended(task: asyncio.Task[None]) -> None:
@@ -60,47 +63,22 @@ def create_app(
 
     app = FastAPI(title="Toxicity classifier", description=f"Serves {config.model}.", lifespan=lifespan)
     app.state.service = service
-    for router in (routes.router, openai_routes.router, perspective_routes.router):
-        app.include_router(router)
-    add_error_answers(app, ENVELOPES)
-    app.add_middleware(ClassifyMiddleware, metrics=service.metrics)
+    _add_routes(app, documents_token=token is not None)
+    answer = answer_by(ENVELOPES)
+    add_error_answers(app, answer)
+    # the last one added is the outermost
+    app.add_middleware(Bounded, paths=ENVELOPES, max_bytes=MAX_BODY_BYTES, answer=answer)
+    if token is not None:
+        app.add_middleware(Token, token=token, key_paths={perspective_routes.ANALYZE_PATH}, answer=answer)
+    app.add_middleware(Counting, paths=ENVELOPES, metrics=service.metrics)
+    app.add_middleware(ClosingConnections, service=service)
     return app
 
 
-class ClassifyMiddleware:
-    """Counts and times classifying requests from outside, so that refused ones count too; refuses huge bodies."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (scope["type"], scope.get("method")) != ("http", "POST") or scope["path"] not in ENVELOPES:
-            await self._app(scope, receive, send)
-            return
-        status: int | None = None
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        began = time.perf_counter()
-        try:
-            with self._metrics.in_flight.track_inprogress():
-                app = _too_large if _content_length(scope) > MAX_BODY_BYTES else self._app
-                await app(scope, receive, watch)
-        finally:
-            self._metrics.duration.observe(time.perf_counter() - began)
-            self._metrics.requests.labels(outcome_of(status)).inc()
-
-
-def _content_length(scope: Scope) -> int:
-    value = dict(scope["headers"]).get(b"content-length", b"0")
-    return int(value) if value.isdigit() else 0
-
-
-async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
-    refusal = Refusal(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
-    await ENVELOPES[scope["path"]](refusal)(scope, receive, send)
+def _add_routes(app: FastAPI, *, documents_token: bool) -> None:
+    # Token refuses, before anything is parsed; this only tells OpenAPI of it
+    bearer = [Security(HTTPBearer(auto_error=False, description="the token of serving.apiTokenSecretName"))]
+    for router in (routes.router, openai_routes.router, perspective_routes.router, page_routes.data_router):
+        app.include_router(router, dependencies=bearer if documents_token else None)
+    app.include_router(probe_routes.router)
+    app.include_router(page_routes.router)

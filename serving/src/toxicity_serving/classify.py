@@ -1,4 +1,4 @@
-"""From texts to scores: prompt ids as in training, one engine call per text, softmax over the two label tokens."""
+"""From texts to scores: prompt ids as in training, one engine call per prompt, softmax over the two label tokens."""
 
 from __future__ import annotations
 
@@ -7,43 +7,72 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from toxicity_api.prompting import Prompt, Tokenizer, build_prompt, label_tokens, toxic_score
-from toxicity_api.stage_config import ServingConfig
+from toxicity_api.prompting import Prompt, Tokenizer, build_prompt, build_windows, label_tokens, toxic_score
+from toxicity_api.spec import LongTexts
+from toxicity_api.stage_config import EngineConfig
 from toxicity_serving.engine import Engine, LabelTokenMissing
 
 
 @dataclass(frozen=True)
 class Score:
-    """`value` is p(toxic) in [0, 1]; `truncated` when the end of the text was cut."""
+    """`value` is p(toxic) in [0, 1], the highest of all windows; `truncated` when something of the text was cut."""
 
     value: float
     truncated: bool
+    windows: int = 1
 
 
 class Classifier:
     """A started engine with its tokenizer and label tokens."""
 
-    def __init__(self, config: ServingConfig, engine: Engine, tokenizer: Tokenizer) -> None:
+    def __init__(self, config: EngineConfig, engine: Engine, tokenizer: Tokenizer) -> None:
         """Raises toxicity_api.prompting.LabelTokenError when the labels cannot be told apart."""
         self._engine = engine
         self._tokenizer = tokenizer
         self._template = config.prompt_template
         self._max_prompt_tokens = config.max_model_len - 1  # one is generated
+        self._long_texts = config.long_texts
         self._labels = label_tokens(tokenizer, config.labels)
         # one thread: a fast tokenizer must not be used by two at once ("Already borrowed")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
 
     async def scores(self, texts: Sequence[str]) -> list[Score]:
         """One score per text, in order. Raises LabelTokenMissing, EngineError."""
-        prompts = await asyncio.get_running_loop().run_in_executor(self._thread, self._prompts, texts)
-        return await asyncio.gather(*map(self._score, prompts))
+        return await self.ask(await self.prompts(texts))
 
-    def _prompts(self, texts: Sequence[str]) -> list[Prompt]:
-        return [build_prompt(self._tokenizer, self._template, text, self._max_prompt_tokens) for text in texts]
+    async def prompts(self, texts: Sequence[str], long_texts: LongTexts | None = None) -> list[list[Prompt]]:
+        """The prompts of each text, several where it is longer than the model's window and not to be cut.
 
-    async def _score(self, prompt: Prompt) -> Score:
+        `long_texts` None means the configuration's.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._prompts, texts, long_texts or self._long_texts)
+
+    def _prompts(self, texts: Sequence[str], long_texts: LongTexts) -> list[list[Prompt]]:
+        if long_texts == "window":
+            return [
+                build_windows(self._tokenizer, self._template, text, self._max_prompt_tokens) for text in texts
+            ]
+        return [[build_prompt(self._tokenizer, self._template, text, self._max_prompt_tokens)] for text in texts]
+
+    async def ask(self, texts: Sequence[Sequence[Prompt]]) -> list[Score]:
+        """One score per text, given as its prompts. The first failure ends the others' work in the engine.
+
+        Raises LabelTokenMissing, EngineError.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                asked = [[group.create_task(self._value(prompt)) for prompt in prompts] for prompts in texts]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
+        return [
+            Score(max(task.result() for task in tasks), any(p.truncated for p in prompts), len(prompts))
+            for tasks, prompts in zip(asked, texts, strict=True)
+        ]
+
+    async def _value(self, prompt: Prompt) -> float:
         toxic, non_toxic = await self._engine.label_logprobs(prompt.ids, self._labels)
         try:
-            return Score(toxic_score(toxic, non_toxic), prompt.truncated)
+            return toxic_score(toxic, non_toxic)
         except ValueError as error:
             raise LabelTokenMissing(str(error)) from error

@@ -18,12 +18,13 @@ class LabelTokenMissing(RuntimeError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """What an engine has after its start."""
+    """What an engine has after its start; `verified` when the weights were found to be those of their checksums."""
 
     tokenizer: Tokenizer
     engine: str
     weights: str
     dtype: str
+    verified: bool = False
 
 
 class Engine(Protocol):
@@ -36,6 +37,7 @@ class Engine(Protocol):
     async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
         """Log-probabilities of the (toxic, non-toxic) token after the prompt.
 
+        Cancelling it takes the prompt out of the engine.
         Raises LabelTokenMissing when one is not in the answer, EngineError when the engine is dead.
         """
         ...

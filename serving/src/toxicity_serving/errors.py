@@ -39,6 +39,7 @@ class Refusal:
     status: int
     message: str
     faults: Sequence[Fault] = field(default=())
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Envelope = Callable[[Refusal], JSONResponse]
@@ -51,24 +52,40 @@ def own_envelope(refusal: Refusal) -> JSONResponse:
     return JSONResponse(ErrorResponse(message=refusal.message, errors=errors).model_dump(), refusal.status)
 
 
-def add_error_answers(app: FastAPI, envelopes: Mapping[str, Envelope]) -> None:
-    """Answers wrong bodies and HTTP errors; `envelopes` are by path."""
+Answer = Callable[[str, Refusal], JSONResponse]
+"""The refusal of a request to a path."""
 
-    def envelope_of(request: Request) -> Envelope:
-        return envelopes.get(request.scope["path"], own_envelope)
+
+def answer_by(envelopes: Mapping[str, Envelope]) -> Answer:
+    """Answers in the envelope of the path, else in our own."""
+
+    def answer(path: str, refusal: Refusal) -> JSONResponse:
+        response = envelopes.get(path, own_envelope)(refusal)
+        response.headers.update(refusal.headers)
+        return response
+
+    return answer
+
+
+def add_error_answers(app: FastAPI, answer: Answer) -> None:
+    """Answers wrong bodies, HTTP errors, and errors nobody foresaw, which the server then logs."""
 
     async def answer_invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return envelope_of(request)(_refusal(error))
+        return answer(request.scope["path"], _refusal(error))
 
     async def answer_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        answer = envelope_of(request)(Refusal(error.status_code, str(error.detail)))
-        answer.headers.update(error.headers or {})
-        return answer
+        return answer(
+            request.scope["path"], Refusal(error.status_code, str(error.detail), headers=error.headers or {})
+        )
+
+    async def answer_unforeseen(request: Request, error: Exception) -> JSONResponse:
+        return answer(request.scope["path"], Refusal(500, f"internal error: {type(error).__name__}"))
 
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(Exception, answer_unforeseen)
 
 
 def _refusal(error: RequestValidationError) -> Refusal:

@@ -1,4 +1,4 @@
-"""The life of one serving process: starting, ready, draining or failed. Routes read it, one task moves it.
+"""The life of one serving process: starting, ready, draining, stopping or failed. Routes read it, one task moves it.
 
 `run_lifecycle` starts the engine, runs the self-test, then watches the engine until it is cancelled or the engine
 dies.
@@ -7,6 +7,7 @@ dies.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from enum import StrEnum
 
 from toxicity_api.prompting import LabelTokenError
 from toxicity_api.stage_config import ServingConfig
+from toxicity_serving.admission import Admission
 from toxicity_serving.classify import Classifier
 from toxicity_serving.engine import Engine, EngineError, LabelTokenMissing, Loaded
 from toxicity_serving.metrics import Metrics
@@ -27,6 +29,9 @@ class State(StrEnum):
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
+    """Asked to stop: not ready, but work is still taken."""
+    STOPPING = "stopping"
+    """What is in flight is finished, new work refused."""
     FAILED = "failed"
 
 
@@ -44,6 +49,9 @@ class Service:
     def __init__(self, config: ServingConfig) -> None:
         self.config = config
         self.metrics = Metrics()
+        self.admission = Admission(config.max_num_seqs, config.queue_limit, self.metrics.queue_depth)
+        self.doubt = asyncio.Event()
+        """Set by whoever saw the engine fail, so that it is checked at once."""
         self.state = State.STARTING
         self.reason = "the engine is loading"
         self.started: Started | None = None
@@ -64,7 +72,9 @@ async def run_lifecycle(
     try:
         await _start(service, engine)
         while True:
-            await asyncio.sleep(check_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(service.doubt.wait(), check_seconds)
+            service.doubt.clear()
             await engine.check()
     except (EngineError, LabelTokenMissing, LabelTokenError, SelfTestError) as error:
         reason = f"{type(error).__name__}: {error}"
@@ -80,5 +90,7 @@ async def _start(service: Service, engine: Engine) -> None:
     service.move(State.STARTING, "the self-test is running")
     await run_selftest(classifier)
     service.started = Started(loaded, classifier)
+    seconds = time.monotonic() - began
+    service.metrics.start_seconds.set(seconds)
     if service.state is State.STARTING:
-        service.move(State.READY, f"self-test passed {time.monotonic() - began:.1f} s after the start")
+        service.move(State.READY, f"self-test passed {seconds:.1f} s after the start")

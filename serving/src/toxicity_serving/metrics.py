@@ -1,46 +1,80 @@
-"""Prometheus metrics of the service, in a registry of their own so that an engine's metrics do not mix in."""
+"""Prometheus metrics of the service, in a registry of their own so that an engine's metrics do not mix in.
+
+Their names are an interface: dashboards, the autoscaler and the load test read them. docs/serving.md lists them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-OUTCOMES = ("ok", "client_error", "server_error")
+from toxicity_api.prompting import Prompt
+from toxicity_serving.classify import Score
+
+OUTCOMES = ("ok", "client_error", "overloaded", "deadline", "cancelled", "server_error")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+_TEXTS = (1, 2, 4, 8, 16, 32, 64)
+_SCORES = tuple(step / 20 for step in range(1, 21))
 
 
 class Metrics:
-    """What the classifying routes did. Other paths (probes, docs) are not counted."""
+    """What the classifying routes did. Other paths (probes, docs, page) are not counted."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "toxicity_requests", "Classify requests by outcome.", ["outcome"], registry=self.registry
-        )
+        self.requests = self._counter("toxicity_requests", "Classify requests by outcome.", ["outcome"])
         for outcome in OUTCOMES:
             self.requests.labels(outcome)
-        self.duration = Histogram(
+        self.duration = self._histogram(
             "toxicity_request_duration_seconds",
             "Time from the first to the last byte of a classify request.",
-            buckets=_SECONDS,
-            registry=self.registry,
+            _SECONDS,
         )
-        self.in_flight = Gauge(
-            "toxicity_requests_in_flight", "Classify requests being answered.", registry=self.registry
+        self.in_flight = self._gauge("toxicity_requests_in_flight", "Classify requests being answered.")
+        self.queue_depth = self._gauge(
+            "toxicity_queue_depth", "Texts, long ones by their windows, that wait beyond maxNumSeqs."
         )
-        self.texts = Counter("toxicity_texts", "Texts that got a score.", registry=self.registry)
-        self.truncated_texts = Counter(
-            "toxicity_truncated_texts", "Texts whose end was cut to fit the model.", registry=self.registry
+        self.batch_size = self._histogram("toxicity_batch_size", "Texts of a request.", _TEXTS)
+        self.texts = self._counter("toxicity_texts", "Texts that got a score.")
+        self.truncated_texts = self._counter("toxicity_truncated_texts", "Texts whose end was cut to fit.")
+        self.windowed_texts = self._counter("toxicity_windowed_texts", "Texts scored in several windows.")
+        self.prompt_tokens = self._counter("toxicity_prompt_tokens", "Tokens of the prompts that were scored.")
+        self.score = self._histogram("toxicity_score", "p(toxic) of the texts.", _SCORES)
+        self.label_token_misses = self._counter(
+            "toxicity_label_token_misses", "Answers of the engine without both label tokens."
         )
-        self.label_token_misses = Counter(
-            "toxicity_label_token_misses",
-            "Answers of the engine without both label tokens.",
-            registry=self.registry,
+        self.ready = self._gauge("toxicity_ready", "1 while the service is ready.")
+        self.start_seconds = self._gauge(
+            "toxicity_start_seconds", "Time from the start of the engine to readiness; 0 before."
         )
-        self.ready = Gauge("toxicity_ready", "1 while the service is ready.", registry=self.registry)
+
+    def observe(self, prompts: Sequence[Sequence[Prompt]], scores: Sequence[Score]) -> None:
+        """Counts the texts of one request that got their scores."""
+        self.texts.inc(len(scores))
+        self.truncated_texts.inc(sum(score.truncated for score in scores))
+        self.windowed_texts.inc(sum(score.windows > 1 for score in scores))
+        self.prompt_tokens.inc(sum(len(prompt.ids) for windows in prompts for prompt in windows))
+        self.batch_size.observe(len(scores))
+        for score in scores:
+            self.score.observe(score.value)
+
+    def _counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(name, documentation, labels, registry=self.registry)
+
+    def _gauge(self, name: str, documentation: str) -> Gauge:
+        return Gauge(name, documentation, registry=self.registry)
+
+    def _histogram(self, name: str, documentation: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, documentation, buckets=buckets, registry=self.registry)
 
 
 def outcome_of(status: int | None) -> str:
     """The `outcome` label of an HTTP status; None when the request ended without an answer."""
+    if status in (408, 504):
+        return "deadline"
+    if status == 429:
+        return "overloaded"
     if status is None or status >= 500:
         return "server_error"
     return "ok" if status < 400 else "client_error"

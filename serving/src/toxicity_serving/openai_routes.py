@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
@@ -17,7 +17,7 @@ from toxicity_serving.openai_schemas import (
     OpenAIError,
     OpenAIErrorResponse,
 )
-from toxicity_serving.scoring import ServiceParameter, flag_truncated, scores_of
+from toxicity_serving.scoring import ServiceParameter, flag_long, scores_of
 
 MODERATIONS_PATH = "/v1/moderations"
 
@@ -33,6 +33,11 @@ _CODES = {
     "empty_text": "empty_string",
     "image_not_supported": "image_not_supported",
 }
+_OTHER: dict[int, tuple[Literal["invalid_request_error", "requests"], str]] = {
+    401: ("invalid_request_error", "invalid_api_key"),
+    429: ("requests", "rate_limit_exceeded"),
+}
+"""OpenAI's type and code of what is no fault of the body."""
 
 
 @router.post(MODERATIONS_PATH, responses=_ERRORS)
@@ -41,10 +46,11 @@ async def create_moderation(
 ) -> ModerationResponse:
     """OpenAI's moderation answer: p(toxic) is told as the category `harassment`, the other categories are empty.
 
-    The header `toxicity-truncated` has the positions of the texts whose end was cut.
+    The header `toxicity-truncated` has the positions of the texts whose end was cut, `toxicity-windows` those of the
+    texts that were scored in several windows.
     """
     scores = await scores_of(service, body.texts)
-    flag_truncated(response, scores)
+    flag_long(response, scores)
     return ModerationResponse(
         id=f"modr-{uuid.uuid4().hex}",
         model=body.model or service.config.model,
@@ -74,9 +80,7 @@ def _param(fault: Fault) -> str:
 
 
 def _other(refusal: Refusal) -> OpenAIError:
+    kind, code = _OTHER.get(refusal.status, ("invalid_request_error", None))
     return OpenAIError(
-        message=refusal.message,
-        type="server_error" if refusal.status >= 500 else "invalid_request_error",
-        param=None,
-        code=None,
+        message=refusal.message, type="server_error" if refusal.status >= 500 else kind, param=None, code=code
     )

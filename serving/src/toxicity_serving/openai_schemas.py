@@ -129,7 +129,7 @@ class ModerationResponse(BaseModel):
 
 class OpenAIError(BaseModel):
     message: str
-    type: Literal["invalid_request_error", "server_error"]
+    type: Literal["invalid_request_error", "requests", "server_error"]
     param: str | None = Field(description="the wrong part of the request, such as input[0]")
     code: str | None
 

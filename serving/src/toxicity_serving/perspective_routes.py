@@ -26,7 +26,7 @@ from toxicity_serving.perspective_schemas import (
     GoogleStatus,
     analyzed,
 )
-from toxicity_serving.scoring import ServiceParameter, flag_truncated, scores_of
+from toxicity_serving.scoring import ServiceParameter, flag_long, scores_of
 
 ANALYZE_PATH = "/v1alpha1/comments:analyze"
 
@@ -35,11 +35,14 @@ router = APIRouter(tags=["Perspective"], strict_content_type=False)
 _ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": GoogleErrorResponse} for code in ("4XX", "5XX")}
 _STATUSES = {
     400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
     405: "UNIMPLEMENTED",
+    408: "DEADLINE_EXCEEDED",
     413: "INVALID_ARGUMENT",
     429: "RESOURCE_EXHAUSTED",
     500: "INTERNAL",
     503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
 }
 _TOLD: dict[tuple[str, str], tuple[str, str]] = {
     ("missing", "comment"): (COMMENT_EMPTY, EMPTY_MESSAGE),
@@ -56,10 +59,11 @@ async def analyze_comment(
 ) -> AnalyzeCommentResponse:
     """Perspective's answer: p(toxic) as the summary score, and the only span's, of TOXICITY.
 
-    The header `toxicity-truncated` is there when the end of the text was cut.
+    The header `toxicity-truncated` is there when the end of the text was cut, `toxicity-windows` when the text was
+    scored in several windows.
     """
     [score] = scores = await scores_of(service, [body.comment.text])
-    flag_truncated(response, scores)
+    flag_long(response, scores)
     return analyzed(body, score.value)
 
 

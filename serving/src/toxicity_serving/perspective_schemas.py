@@ -13,7 +13,7 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from toxicity_api.base import Document
-from toxicity_serving.schemas import MAX_CHARACTERS
+from toxicity_serving.schemas import MAX_CHARACTERS, NOT_BLANK
 
 ATTRIBUTE = "TOXICITY"
 LANGUAGE = "ru"
@@ -60,7 +60,7 @@ def _text_type(kind: object) -> object:
 
 class Comment(Document):
     text: Annotated[str, StringConstraints(max_length=MAX_CHARACTERS), AfterValidator(_not_empty)] = Field(
-        description="what to score; the end of what does not fit the model is cut"
+        description="what to score", json_schema_extra={"pattern": NOT_BLANK}
     )
     type: Annotated[Literal["PLAIN_TEXT", "TEXT_TYPE_UNSPECIFIED"] | None, BeforeValidator(_text_type)] = None
 
@@ -116,10 +116,14 @@ class AnalyzeCommentRequest(Document):
 
     comment: Comment
     requested_attributes: Annotated[
-        dict[Literal["TOXICITY"], AttributeParameters], BeforeValidator(_known_attributes)
+        dict[Literal["TOXICITY"], AttributeParameters],
+        BeforeValidator(_known_attributes),
+        Field(json_schema_extra={"minProperties": 1}),
     ]
     languages: Annotated[list[LanguageCode] | None, AfterValidator(_supported)] = Field(
-        None, description="must hold ru, also as ru-RU; unset means ru: nothing is detected"
+        None,
+        description="must hold ru, also as ru-RU; unset means ru: nothing is detected",
+        json_schema_extra={"contains": {"pattern": "^[Rr][Uu]([-_].*)?$"}},
     )
     context: Annotated[dict[str, Any] | None, AfterValidator(_one_context)] = Field(None, description="not used")
     span_annotations: bool | None = Field(None, description="not used: the answer always has the one span")

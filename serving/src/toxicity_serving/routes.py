@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import APIRouter
 
-from toxicity_serving.lifecycle import State
 from toxicity_serving.schemas import (
     ClassifyRequest,
     ClassifyResponse,
     ErrorResponse,
     ModelCard,
-    Readiness,
     TextScore,
 )
 from toxicity_serving.scoring import ServiceParameter, scores_of, started
@@ -22,25 +19,32 @@ CLASSIFY_PATH = "/v1/classify"
 
 router = APIRouter()
 
-_ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": ErrorResponse} for code in (413, 422, 500, 503)}
+_CODES = (400, 401, 408, 413, 422, 429, 500, 503, 504)
+_ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": ErrorResponse} for code in _CODES}
+_UNREADY: dict[int | str, dict[str, Any]] = {code: {"model": ErrorResponse} for code in (401, 503)}
 
 
 @router.post(CLASSIFY_PATH, responses=_ERRORS)
 async def classify(body: ClassifyRequest, service: ServiceParameter) -> ClassifyResponse:
     """p(toxic) of one text or of a batch."""
     threshold = service.config.threshold if body.threshold is None else body.threshold
-    scores = await scores_of(service, body.batch)
+    scores = await scores_of(service, body.batch, body.long_texts)
     return ClassifyResponse(
         model=service.config.model,
         threshold=threshold,
         results=[
-            TextScore(score=score.value, toxic=score.value >= threshold, truncated=score.truncated)
+            TextScore(
+                score=score.value,
+                toxic=score.value >= threshold,
+                truncated=score.truncated,
+                windows=score.windows,
+            )
             for score in scores
         ],
     )
 
 
-@router.get("/v1/model")
+@router.get("/v1/model", responses=_UNREADY)
 async def model_card(service: ServiceParameter) -> ModelCard:
     """What is served."""
     config, loaded = service.config, started(service).loaded
@@ -53,27 +57,10 @@ async def model_card(service: ServiceParameter) -> ModelCard:
         prompt_template=config.prompt_template,
         labels=config.labels,
         max_model_len=config.max_model_len,
+        long_texts=config.long_texts,
+        queue_limit=config.queue_limit,
         weights=loaded.weights,
         dtype=loaded.dtype,
+        verified=loaded.verified,
         engine=loaded.engine,
     )
-
-
-@router.get("/healthz", responses={503: {"model": Readiness}})
-async def healthz(service: ServiceParameter, response: Response) -> Readiness:
-    """Alive unless the engine has failed; also while it loads."""
-    response.status_code = 503 if service.state is State.FAILED else 200
-    return Readiness(state=service.state.value, reason=service.reason)
-
-
-@router.get("/readyz", responses={503: {"model": Readiness}})
-async def readyz(service: ServiceParameter, response: Response) -> Readiness:
-    """Ready once real texts have been classified, and until the process stops or its engine dies."""
-    response.status_code = 200 if service.state is State.READY else 503
-    return Readiness(state=service.state.value, reason=service.reason)
-
-
-@router.get("/metrics", response_class=Response)
-async def metrics(service: ServiceParameter) -> Response:
-    """Prometheus text format."""
-    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from toxicity_api.base import Document
+from toxicity_api.prompting import WINDOW_OVERLAP_TOKENS
 from toxicity_api.results import Metrics
-from toxicity_api.spec import Labels
+from toxicity_api.spec import Labels, LongTexts
 
-MAX_TEXTS = 32
+MAX_TEXTS = 64
 """Texts of one request."""
 
 MAX_CHARACTERS = 20_000
-"""Characters of one text. Shorter ones that do not fit the model are cut and flagged `truncated`."""
+"""Characters of one text. What becomes of shorter ones that do not fit the model, `long_texts` says."""
+
+NOT_BLANK = r"\S"
+"""What `_not_blank` demands, for the JSON schema."""
 
 
 def _not_blank(text: str) -> str:
@@ -28,8 +33,13 @@ Text = Annotated[
     str,
     StringConstraints(strict=True, max_length=MAX_CHARACTERS),
     AfterValidator(_not_blank),
-    Field(examples=["спасибо"]),
+    Field(examples=["спасибо"], json_schema_extra={"pattern": NOT_BLANK}),
 ]
+
+
+def _only(name: str, kind: str, other: str) -> JsonDict:
+    """The part of a JSON schema that says that `name` is there and `other` is not."""
+    return {"required": [name], "properties": {name: {"type": kind}, other: {"type": "null"}}}
 
 
 class ClassifyRequest(BaseModel):
@@ -38,7 +48,10 @@ class ClassifyRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
-        json_schema_extra={"examples": [{"texts": ["спасибо за рецепт", "ты тупой урод"], "threshold": 0.8}]},
+        json_schema_extra={
+            "examples": [{"texts": ["спасибо за рецепт", "ты тупой урод"], "threshold": 0.8}],
+            "oneOf": [_only("text", "string", "texts"), _only("texts", "array", "text")],
+        },
     )
 
     text: Text | None = Field(None, description="one text; excludes texts")
@@ -47,6 +60,11 @@ class ClassifyRequest(BaseModel):
     )
     threshold: float | None = Field(
         None, ge=0, le=1, strict=True, description="score from which a text is toxic; unset means the model's own"
+    )
+    long_texts: LongTexts | None = Field(
+        None,
+        description="of a text that does not fit the model: the highest score of overlapping windows (window), or of"
+        " its beginning (truncate); unset means the model's own setting",
     )
 
     @model_validator(mode="after")
@@ -65,6 +83,7 @@ class TextScore(BaseModel):
     score: float = Field(ge=0, le=1, description="p(toxic)")
     toxic: bool = Field(description="whether the score reaches the threshold")
     truncated: bool = Field(description="whether the end of the text was cut to fit the model")
+    windows: int = Field(ge=1, description="windows that the text was scored in; 1 when it fits the model")
 
 
 class ClassifyResponse(BaseModel):
@@ -98,8 +117,12 @@ class ModelCard(Document):
     max_model_len: int
     max_texts: int = MAX_TEXTS
     max_characters: int = MAX_CHARACTERS
+    long_texts: LongTexts = Field(description="what becomes of a text that is longer than maxModelLen")
+    window_overlap_tokens: int = WINDOW_OVERLAP_TOKENS
+    queue_limit: int = Field(description="texts that may wait beyond what the engine batches")
     weights: str = Field(description="native-4bit, decompressed (4 bit on disk, unpacked at start) or unquantized")
     dtype: str = Field(description="type the engine computes in")
+    verified: bool = Field(description="whether the weights were checked against their checksums at the start")
     engine: str = Field(description="engine and version")
 
 

@@ -5,19 +5,26 @@ Every classifying route goes through `scores_of`, whatever shape its request and
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
+import logging
 from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request, Response
 
-from toxicity_serving.classify import Score
+from toxicity_api.spec import LongTexts
+from toxicity_serving.admission import OverloadedError
+from toxicity_serving.classify import Classifier, Score
 from toxicity_serving.engine import EngineError, LabelTokenMissing
 from toxicity_serving.lifecycle import Service, Started, State
 
-REQUEST_SECONDS = 60.0
+logger = logging.getLogger(__name__)
+
+RETRY = {"Retry-After": "1"}
 TRUNCATED_HEADER = "toxicity-truncated"
 """For the shapes that have no field for it: positions of the texts whose end was cut, such as `0,3`."""
+WINDOWS_HEADER = "toxicity-windows"
+"""Likewise of the texts that were scored in several windows, with how many: `0=2,3=5`."""
 
 
 def _service(request: Request) -> Service:
@@ -29,36 +36,50 @@ ServiceParameter = Annotated[Service, Depends(_service)]
 
 
 def started(service: Service) -> Started:
-    """What answers, or HTTP 503 before readiness and after a failure."""
-    if service.started is None or service.state is State.FAILED:
-        raise HTTPException(503, f"{service.state.value}: {service.reason}")
+    """What answers, or HTTP 503 before readiness, after a failure and once the stop has begun."""
+    if service.started is None or service.state in (State.FAILED, State.STOPPING):
+        raise HTTPException(503, f"{service.state.value}: {service.reason}", RETRY)
     return service.started
 
 
-async def scores_of(service: Service, texts: list[str]) -> list[Score]:
-    """One score per text, in order; or an HTTPException."""
-    scores = await _scores(service, texts)
-    service.metrics.texts.inc(len(scores))
-    service.metrics.truncated_texts.inc(sum(score.truncated for score in scores))
+async def scores_of(service: Service, texts: list[str], long_texts: LongTexts | None = None) -> list[Score]:
+    """One score per text, in order; or an HTTPException. `long_texts` None means the model's own setting."""
+    classifier = started(service).classifier
+    try:
+        return await _scores(service, classifier, texts, long_texts)
+    except OverloadedError as error:
+        raise HTTPException(429, f"{error}; retry later", RETRY) from error
+    except LabelTokenMissing as error:
+        service.metrics.label_token_misses.inc()
+        logger.error("label_token_missing error=%r texts=%s", str(error), fingerprints(texts))
+        raise HTTPException(500, "the model gave no probability for a label token") from error
+    except EngineError as error:
+        service.doubt.set()
+        logger.error("engine_failed error=%r texts=%s", str(error), fingerprints(texts))
+        raise HTTPException(503, "the engine has died; the service restarts", RETRY) from error
+
+
+async def _scores(
+    service: Service, classifier: Classifier, texts: list[str], long_texts: LongTexts | None
+) -> list[Score]:
+    with service.admission.admitted(len(texts)) as add:
+        prompts = await classifier.prompts(texts, long_texts)
+        add(sum(map(len, prompts)) - len(texts))
+        scores = await classifier.ask(prompts)
+    service.metrics.observe(prompts, scores)
     return scores
 
 
-async def _scores(service: Service, texts: list[str]) -> list[Score]:
-    classifier = started(service).classifier
-    try:
-        async with asyncio.timeout(REQUEST_SECONDS):
-            return await classifier.scores(texts)
-    except TimeoutError as error:
-        raise HTTPException(503, f"no answer within {REQUEST_SECONDS:.0f} s; the service is overloaded") from error
-    except LabelTokenMissing as error:
-        service.metrics.label_token_misses.inc()
-        raise HTTPException(500, "the model gave no probability for a label token") from error
-    except EngineError as error:
-        raise HTTPException(503, "the engine has died; the service restarts") from error
+def fingerprints(texts: Sequence[str]) -> str:
+    """What a log may say of texts: the first digits of their sha256 and their lengths in characters."""
+    return " ".join(f"{hashlib.sha256(text.encode()).hexdigest()[:12]}:{len(text)}" for text in texts)
 
 
-def flag_truncated(response: Response, scores: Sequence[Score]) -> None:
-    """Sets TRUNCATED_HEADER when a text was cut."""
-    positions = [str(position) for position, score in enumerate(scores) if score.truncated]
-    if positions:
-        response.headers[TRUNCATED_HEADER] = ",".join(positions)
+def flag_long(response: Response, scores: Sequence[Score]) -> None:
+    """Sets TRUNCATED_HEADER when a text was cut, and WINDOWS_HEADER when one was split."""
+    cut = [str(position) for position, score in enumerate(scores) if score.truncated]
+    split = [f"{position}={score.windows}" for position, score in enumerate(scores) if score.windows > 1]
+    if cut:
+        response.headers[TRUNCATED_HEADER] = ",".join(cut)
+    if split:
+        response.headers[WINDOWS_HEADER] = ",".join(split)

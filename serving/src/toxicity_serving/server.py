@@ -1,4 +1,4 @@
-"""uvicorn with a drain: on SIGTERM the service turns unready, answers on for a while, then stops accepting."""
+"""uvicorn with a drain: on SIGTERM the service turns unready, answers on for a while, then finishes what it has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FINISH_SECONDS = 30
 class DrainingServer(uvicorn.Server):
     """Stops in two steps; a second signal skips the first."""
 
-    def __init__(self, app: FastAPI, port: int) -> None:
+    def __init__(self, app: FastAPI, port: int, drain_seconds: float = DRAIN_SECONDS) -> None:
         # 0.0.0.0: the pod's address
         super().__init__(
             uvicorn.Config(
@@ -35,6 +35,7 @@ class DrainingServer(uvicorn.Server):
             )
         )
         self._service: Service = app.state.service
+        self._drain_seconds = drain_seconds
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The signal handler: drains when there is something to drain."""
@@ -43,11 +44,14 @@ class DrainingServer(uvicorn.Server):
         elif self._service.state is State.READY:
             self._service.move(State.DRAINING, "the process was asked to stop")
             loop = asyncio.get_running_loop()
-            loop.call_soon_threadsafe(loop.call_later, DRAIN_SECONDS, self._stop)
+            loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self._stop)
         else:
             super().handle_exit(sig, frame)
 
     def _stop(self) -> None:
+        # refused from now on, by an answer as long as the listener is open: closing that cuts off only what would
+        # have been refused
+        self._service.move(State.STOPPING, "what is in flight is finished")
         # not through uvicorn's handler, which raises the signal again at the end: a drained stop is a clean one
         self.should_exit = True
 

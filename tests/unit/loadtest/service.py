@@ -1,4 +1,4 @@
-"""A classification service of known behaviour on 127.0.0.1, and the load test as a process of its own beside it.
+"""A classification service of known behaviour on 127.0.0.1, and the load test as processes of their own beside it.
 
 The process border keeps gevent's patches out of the tests, and it is how the load test runs in its pod.
 """
@@ -30,15 +30,21 @@ GOOD = {"model": "m", "threshold": 0.5, "results": [{"score": 0.25, "toxic": Fal
 class Service:
     """What the service does and what it saw: one entry per POST, in order of arrival.
 
-    `answer` is given the request's number; the status code 0 means that the connection is dropped instead.
+    `answer` is given the request's number; the status code 0 means that the connection is dropped instead. `hold`
+    blocks the request of that number; `spent` has, by X-Request-Id, when the service got the request and when it had
+    answered, on the machine's monotonic clock, which the generator's process shares.
     """
 
     url: str = ""
     ready: bool = True
     delay: Callable[[int], float] = lambda number: 0.0
     answer: Callable[[int], tuple[int, object]] = lambda number: (200, GOOD)
+    hold: Callable[[int, float], None] = lambda number, arrival: None
     texts: list[str] = field(default_factory=list)
+    spent: dict[str, tuple[float, float]] = field(default_factory=dict)
+    tokens: set[str] = field(default_factory=set)
     arrivals: list[float] = field(default_factory=list)
+    got_asked: threading.Event = field(default_factory=threading.Event)
     got_some: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -49,6 +55,7 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
         wbufsize = -1
 
         def do_GET(self) -> None:
+            service.got_asked.set()
             ready = service.ready and self.path == "/readyz"
             self._send(200 if ready else 503, {"state": "Ready" if ready else "Loading"})
 
@@ -59,9 +66,12 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                 number = len(service.texts)
                 service.texts += document["texts"]
                 service.arrivals.append(arrival)
+                service.tokens.add(self.headers.get("Authorization", ""))
             service.got_some.set()
+            service.hold(number, arrival)
             time.sleep(service.delay(number))
             self._send(*service.answer(number))
+            service.spent[self.headers["X-Request-Id"]] = (arrival, time.monotonic())
 
         def _send(self, code: int, document: object) -> None:
             if not code:
@@ -123,9 +133,19 @@ TEXTS = "text,label\nНу что за день,0\nДа иди ты лесом с
 
 
 class Run:
-    """A load test process with `--local` against a service."""
+    """A load test process with `--local` against a service; `index` is its place among several."""
 
-    def __init__(self, folder: Path, url: str, spec: LoadTestSpec, *arguments: str, csv: str = TEXTS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        spec: LoadTestSpec,
+        *arguments: str,
+        csv: str = TEXTS,
+        index: int = 0,
+        port: int = 0,
+        token: str = "",
+    ) -> None:
         texts = folder / "test.csv"
         texts.write_text(csv, encoding="utf-8")
         config = LoadTestConfig(
@@ -133,24 +153,30 @@ class Run:
             namespace="default",
             fingerprint="0123abcd",
             url=url,
+            artifacts=folder,
             texts_path=texts,
             serving_deployment="demo-serve",
+            master_port=port,
             load_test=spec,
         )
-        self._termination_log = folder / "termination-log"
-        options = ["--local", "--termination-log", str(self._termination_log), *arguments]
+        self.folder = config.output_dir
+        self._termination_log = folder / f"termination-log-{index}"
+        options = ["--local", "--calibration-seconds", "0", "--termination-log", str(self._termination_log)]
+        environment = {"STAGE_CONFIG": json.dumps(config.to_wire()), "JOB_COMPLETION_INDEX": str(index)}
+        if token:
+            environment["API_TOKEN"] = token
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "toxicity_loadtest", *options],
-            env={**os.environ, "STAGE_CONFIG": json.dumps(config.to_wire())},
+            [sys.executable, "-m", "toxicity_loadtest", *options, *arguments],
+            env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
     def wait(self) -> Ended:
-        """Waits for its end; a process that does not end within two minutes is killed and fails the test."""
+        """Waits for its end; a process that does not end within five minutes is killed and fails the test."""
         try:
-            out, log = self.process.communicate(timeout=120)
+            out, log = self.process.communicate(timeout=300)
         finally:
             self.process.kill()
         result = json.loads(self._termination_log.read_text(encoding="utf-8"))

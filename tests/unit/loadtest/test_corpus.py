@@ -7,8 +7,9 @@ import pytest
 
 from toxicity_api.buckets import Bucket, length_buckets
 from toxicity_api.spec import LoadTestSpec
-from toxicity_loadtest.corpus import bucket_texts, build_corpus, make_text, read_texts
+from toxicity_loadtest.corpus import Corpus, bucket_texts, make_text, read_texts
 from toxicity_loadtest.errors import CorpusError
+from toxicity_loadtest.records import MIXED, WARMUP, WindowOrder
 
 REAL = ["Какой чудесный день сегодня", "нет", "да ну тебя", "Спасибо большое за подробный ответ, очень помогло"]
 CORPORA = {
@@ -23,7 +24,7 @@ CORPORA = {
 @pytest.mark.parametrize("step", [1, 7, 100])
 def test_every_text_is_of_its_buckets_length_and_not_blank_at_an_end(texts: list[str], step: int) -> None:
     for bucket in length_buckets(step, 7 * step + 3):
-        made = bucket_texts(texts, bucket, 20, seed=1)
+        made = bucket_texts(texts, bucket, 20, random.Random(1))
         assert len(made) == 20
         assert [text for text in made if not bucket.holds(len(text)) or text != text.strip()] == []
 
@@ -36,26 +37,54 @@ def test_made_text_consists_of_whole_words_of_real_texts_when_the_bucket_is_wide
 
 
 def test_real_texts_come_before_made_ones() -> None:
-    texts = bucket_texts(REAL, Bucket(1, 100), 10, seed=1)
+    texts = bucket_texts(REAL, Bucket(1, 100), 10, random.Random(1))
     assert set(REAL) <= set(texts)
     assert len(texts) == len(set(texts)) == 10
 
 
-def test_order_depends_on_the_seed_alone() -> None:
-    spec = LoadTestSpec(max_length=300, seconds_per_bucket=4, warmup_seconds=1)
-    assert build_corpus(REAL, spec, seed=5) == build_corpus(REAL, spec, seed=5)
-    assert build_corpus(REAL, spec, seed=5) != build_corpus(REAL, spec, seed=6)
+def an_order(name: str, **fields: object) -> WindowOrder:
+    return WindowOrder.model_validate({"number": 2, "name": name, "rps": 10, "seconds": 4} | fields)
 
 
-def test_corpus_has_a_text_for_every_request_and_warms_up_on_every_length() -> None:
-    corpus = build_corpus(REAL, LoadTestSpec(max_length=250, seconds_per_bucket=4, warmup_seconds=1), seed=5)
-    assert [(bucket.name, len(texts)) for bucket, texts in corpus.buckets] == [
-        ("1-100", 40),
-        ("101-200", 40),
-        ("201-250", 40),
-    ]
-    edges = [bucket for bucket, _ in corpus.buckets]
-    assert [edges[i % 3].holds(len(text)) for i, text in enumerate(corpus.warmup)] == [True] * 10
+def a_corpus(texts: list[str] = REAL, seed: int = 5, max_length: int = 250) -> Corpus:
+    return Corpus(texts, LoadTestSpec(max_length=max_length), seed)
+
+
+def test_order_depends_on_seed_and_window_alone() -> None:
+    texts = a_corpus().window_texts(an_order("101-200"))
+    assert a_corpus().window_texts(an_order("101-200")) == texts
+    assert a_corpus(seed=6).window_texts(an_order("101-200")) != texts
+    assert a_corpus().window_texts(an_order("101-200", number=3)) != texts
+
+
+@pytest.mark.parametrize("name", ["1-100", MIXED, WARMUP])
+def test_parts_of_workers_are_the_slots_of_the_whole(name: str) -> None:
+    whole = a_corpus().window_texts(an_order(name))
+    parts = [a_corpus().window_texts(an_order(name, part=part, parts=3)) for part in range(3)]
+    assert [parts[slot % 3][slot // 3] for slot in range(40)] == whole
+
+
+def test_window_has_a_text_for_every_request_and_the_warm_up_every_length() -> None:
+    corpus = a_corpus()
+    assert [bucket.name for bucket in corpus.buckets] == ["1-100", "101-200", "201-250"]
+    for bucket in corpus.buckets:
+        texts = corpus.window_texts(an_order(bucket.name))
+        assert [bucket.holds(len(text)) for text in texts] == [True] * 40
+    warmup = corpus.window_texts(an_order(WARMUP))
+    assert [corpus.buckets[i % 3].holds(len(text)) for i, text in enumerate(warmup)] == [True] * 40
+
+
+def test_mixed_window_has_the_real_texts_each_equally_often() -> None:
+    texts = [*REAL, "да " * 100]
+    mixed = a_corpus(texts).window_texts(an_order(MIXED))
+    cut = ("да " * 100)[:250].rstrip()
+    assert sorted(mixed) == sorted([*REAL, cut] * 8)
+
+
+def test_shares_are_those_of_the_real_texts() -> None:
+    corpus = a_corpus(["а", "б" * 100, "в" * 101, "г" * 250, "д" * 251, "е" * 900])
+    assert corpus.shares() == [2 / 6, 1 / 6, 3 / 6]
+    assert corpus.share_beyond() == 2 / 6
 
 
 def test_read_texts_skips_empty_ones_and_keeps_quoted_lines(tmp_path: Path) -> None:

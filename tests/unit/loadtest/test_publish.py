@@ -16,22 +16,23 @@ from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
 from toxicity_api.spec import LoadTestSpec
 from toxicity_api.stage_config import LoadTestConfig
 from toxicity_loadtest.errors import PublishError
-from toxicity_loadtest.publish import KubernetesPublisher, in_cluster_publisher
+from toxicity_loadtest.publish import KubernetesPublisher, ServedBy, in_cluster_publisher
 
 STATUS_PATH = "/apis/toxicity.dev/v1alpha1/namespaces/default/toxicitymodels/demo/status"
+MODEL_PATH = STATUS_PATH.removesuffix("/status")
 DEPLOYMENT_PATH = "/apis/apps/v1/namespaces/default/deployments/demo-serve"
 APPLY_QUERY = {"fieldManager": ["toxicity-loadtest"], "force": ["true"]}
 
 
 class ApiEndpoint(ThreadingHTTPServer):
-    """Accepts one object's status by server-side apply, refuses the rest, and knows one Deployment."""
+    """Accepts one object's status by server-side apply, refuses the rest, and knows what it was given."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), ApiHandler)
         self.applied: list[dict[str, Any]] = []
-        self.deployment: dict[str, Any] | None = {"status": {"readyReplicas": 2}}
+        self.objects: dict[str, dict[str, Any]] = {}
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -49,8 +50,8 @@ class ApiHandler(BaseHTTPRequestHandler):
         self._send(200, document)
 
     def do_GET(self) -> None:
-        deployment = self.server.deployment if self.path == DEPLOYMENT_PATH else None
-        self._send(404 if deployment is None else 200, deployment or {"reason": "NotFound"})
+        found = self.server.objects.get(self.path)
+        self._send(404 if found is None else 200, found or {"reason": "NotFound"})
 
     def _send(self, code: int, document: object) -> None:
         self.send_response(code)
@@ -127,15 +128,40 @@ def test_publish_names_the_object_when_it_is_refused(api: ApiEndpoint) -> None:
     assert api.applied == []
 
 
+def a_deployment(ready: int | None, **resources: dict[str, str]) -> dict[str, Any]:
+    spec = {"template": {"spec": {"containers": [{"name": "serve", "resources": resources}]}}}
+    return {"spec": spec, "status": {} if ready is None else {"readyReplicas": ready}}
+
+
 @pytest.mark.parametrize(
-    ("deployment", "replicas"),
-    [({"status": {"readyReplicas": 2}}, 2), ({"status": {}}, 0), (None, None)],
+    ("deployment", "served_by"),
+    [
+        (a_deployment(2, limits={"cpu": "1500m"}, requests={"cpu": "1"}), ServedBy(2, 1.5)),
+        (a_deployment(1, limits={"cpu": "2"}), ServedBy(1, 1.0)),
+        (a_deployment(None, requests={"cpu": "1"}), ServedBy(0, None)),
+        (None, None),
+    ],
 )
-def test_ready_replicas_are_those_of_the_serving_deployment(
-    api: ApiEndpoint, deployment: dict[str, Any] | None, replicas: int | None
+def test_served_by_is_the_serving_deployment(
+    api: ApiEndpoint, deployment: dict[str, Any] | None, served_by: ServedBy | None
 ) -> None:
-    api.deployment = deployment
-    assert a_publisher(api, a_config()).ready_replicas() == replicas
+    if deployment is not None:
+        api.objects[DEPLOYMENT_PATH] = deployment
+    assert a_publisher(api, a_config()).served_by() == served_by
+
+
+def test_previous_is_what_the_run_before_wrote(api: ApiEndpoint) -> None:
+    publisher = a_publisher(api, a_config())
+    assert publisher.previous() is None
+    api.objects[MODEL_PATH] = {"metadata": {"name": "demo"}}
+    assert publisher.previous() is None
+    api.objects[MODEL_PATH] = {"status": {"loadTest": a_status().to_wire()}}
+    assert publisher.previous() == a_status()
+
+
+def test_previous_figures_of_another_shape_are_no_obstacle(api: ApiEndpoint) -> None:
+    api.objects[MODEL_PATH] = {"status": {"loadTest": {"state": "Complete"}}}
+    assert a_publisher(api, a_config()).previous() is None
 
 
 def test_outside_a_cluster_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import signal
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from toxicity_api.buckets import length_buckets
 from toxicity_api.spec import LoadTestSpec
+from toxicity_loadtest.figures import MOST_LAG_SECONDS
 from unit.loadtest.service import GOOD, STALLED, Run, Service, running_service
 
 
@@ -38,32 +42,43 @@ def test_steady_service_is_measured_exactly(tmp_path: Path, service: Service) ->
     ended = Run(tmp_path, service.url, a_spec(warmup_seconds=1)).wait()
     assert ended.exit_code == 0, ended.log
     status = ended.status
-    assert (status["state"], status["warmupRequests"]) == ("Complete", 40)
-    assert [(b["name"], b["requests"], b["failures"]) for b in status["buckets"]] == [
+    assert status["state"] == "Complete"
+    results = [*status["buckets"], status["mixed"]]
+    assert [(b["name"], b["requests"] + b["omitted"], b["failures"]) for b in results] == [
         ("1-50", 80, 0),
         ("51-100", 80, 0),
+        ("mixed", 80, 0),
     ]
-    assert len(service.texts) == 200
-    for bucket in status["buckets"]:
-        assert 0.05 <= bucket["p50Seconds"] < 0.065
-        assert bucket["p50Seconds"] <= bucket["p95Seconds"] <= bucket["p99Seconds"]
-        assert bucket["p95Seconds"] < 0.1
-        assert 38 <= bucket["actualRps"] <= 40
-    assert status["maxLengthAtRequestedRps"] == 100
-    assert status["generatorSaturated"] is False
-    assert [len(published["buckets"]) for published in ended.statuses] == [0, 1, 2, 2]
-    assert [published["state"] for published in ended.statuses] == ["Running"] * 3 + ["Complete"]
+    assert (status["requests"], status["failures"]) == (sum(b["requests"] for b in results), 0)
+    assert len(service.texts) == status["warmupRequests"] + status["requests"]
+    for result in results:
+        assert 0.05 <= result["p50Seconds"] <= result["p95Seconds"] <= result["p99Seconds"]
+        assert result["p99Seconds"] <= result["p99CorrectedSeconds"]
+        assert 0 < result["actualRps"] <= 40
+    assert status["usersExhausted"] is any(b["omitted"] for b in results)
+    assert [len(published["buckets"]) for published in ended.statuses] == [0, 1, 2, 2, 2]
+    assert [published["state"] for published in ended.statuses] == ["Running"] * 4 + ["Complete"]
     assert (ended.result["stage"], ended.result["outcome"]) == ("loadtest", "succeeded")
-    assert_texts_and_pace(service.texts[40:], service.arrivals[40:])
+    position = status["warmupRequests"]
+    for bucket, result in zip(length_buckets(50, 100), status["buckets"], strict=True):
+        texts = service.texts[position : position + result["requests"]]
+        assert [text for text in texts if not bucket.holds(len(text))] == []
+        position += len(texts)
 
 
-def assert_texts_and_pace(texts: list[str], arrivals: list[float]) -> None:
-    """Each bucket's 80 requests carry texts of its length and arrive one by one, not in bursts of users."""
-    buckets = length_buckets(50, 100)
-    assert [buckets[i // 80].holds(len(text)) for i, text in enumerate(texts)] == [True] * 160
-    gaps = sorted(later - earlier for earlier, later in pairwise(arrivals[:80]))
-    assert 0.02 < gaps[40] < 0.03
-    assert gaps[70] < 0.05
+def test_requests_keep_the_schedule_and_none_is_early(tmp_path: Path, service: Service) -> None:
+    run = Run(tmp_path, service.url, a_spec(max_length=50))
+    run.wait()
+    with (run.folder / "requests.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["bucket"] == "1-50"]
+    assert [float(row["scheduled_start"]) for row in rows] == [int(row["slot"]) / 40 for row in rows]
+    assert [row for row in rows if float(row["start"]) < float(row["scheduled_start"])] == []
+    arrivals = [service.spent[f"0123abcd-{row['window']}-{row['slot']}"][0] for row in rows]
+    first = arrivals[0] - float(rows[0]["start"])  # later than the window began, by the first request's way
+    early = [
+        row for row, arrival in zip(rows, arrivals, strict=True) if arrival - first < float(row["start"]) - 0.1
+    ]
+    assert early == []
 
 
 def test_failures_are_counted_to_the_request_and_kept_out_of_the_latencies(
@@ -76,10 +91,13 @@ def test_failures_are_counted_to_the_request_and_kept_out_of_the_latencies(
     assert ended.exit_code == 0, ended.log
     (bucket,) = ended.status["buckets"]
     seen = Counter(number % 6 for number in range(len(service.texts)))
-    assert min(seen[kind] for kind in range(6)) >= 8
-    assert (bucket["requests"], bucket["failures"]) == (len(service.texts), len(service.texts) - seen[0])
-    (summary,) = (line for line in ended.log.splitlines() if line.startswith("failures: "))
-    assert set(summary.removeprefix("failures: ").split(", ")) == {
+    assert min(seen[kind] for kind in range(6)) >= 5
+    assert (ended.status["requests"], ended.status["failures"]) == (
+        len(service.texts),
+        len(service.texts) - seen[0],
+    )
+    assert bucket["requests"] + ended.status["mixed"]["requests"] == len(service.texts)
+    assert set(ended.status["failureKinds"].split(", ")) == {
         f"{seen[1]} x http error 503",
         f"{seen[2]} x invalid answer 200",
         f"{seen[3]} x connection error",
@@ -91,14 +109,70 @@ def test_failures_are_counted_to_the_request_and_kept_out_of_the_latencies(
     assert "maxLengthAtRequestedRps" not in ended.status
 
 
-def test_slow_service_shows_what_it_carried_and_no_request_is_lost(tmp_path: Path, service: Service) -> None:
+def test_slow_service_exhausts_the_users_and_does_not_saturate_the_generator(
+    tmp_path: Path, service: Service
+) -> None:
     service.delay = lambda number: 0.8
     ended = Run(tmp_path, service.url, a_spec(users=4, max_length=50)).wait()
     (bucket,) = ended.status["buckets"]
-    assert (bucket["requests"], bucket["failures"]) == (len(service.texts), 0)
-    assert bucket["requests"] == 12  # four users, each at 0, 0.8 and 1.6 s
-    assert 4.4 < bucket["actualRps"] <= 5.0  # four users, 0.8 s each: 5 RPS at most
-    assert ended.status["generatorSaturated"] is False
+    assert bucket["requests"] + ended.status["mixed"]["requests"] == len(service.texts)
+    assert 4 <= bucket["requests"] <= 12, "each of four users at 0, 0.8, 1.6 s"
+    assert (bucket["requests"] + bucket["omitted"], bucket["failures"]) == (80, 0)
+    assert 0 < bucket["actualRps"] <= 5.0, "0.8 s each"
+    assert ended.status["usersExhausted"] is True
+    late = max(result["lagP95Seconds"] for result in (bucket, ended.status["mixed"])) > MOST_LAG_SECONDS
+    assert ended.status["generatorSaturated"] is late, (
+        "users who wait for the service are no fault of the generator"
+    )
+    assert bucket["p95CorrectedSeconds"] > 1.5 * bucket["p95Seconds"]
+    assert ended.status["conclusions"]["basis"] == "throughput"
+
+
+def test_token_is_sent_with_every_request(tmp_path: Path, service: Service) -> None:
+    Run(tmp_path, service.url, a_spec(max_length=50, seconds_per_bucket=1), token="s3cret").wait()
+    assert service.tokens == {"Bearer s3cret"}
+
+
+def test_ceiling_of_the_generator_is_measured_before_the_service_is_asked(
+    tmp_path: Path, service: Service
+) -> None:
+    spec = a_spec(max_length=50, seconds_per_bucket=1)
+    ended = Run(tmp_path, service.url, spec, "--calibration-seconds", "0.5").wait()
+    assert ended.status["generatorCeilingRps"] > 40
+    assert "generatorCeilingRps" not in ended.statuses[0]
+    assert ended.status["requests"] == len(service.texts) > 0
+
+
+def test_search_finds_no_more_than_the_service_can(tmp_path: Path, service: Service) -> None:
+    turn = threading.Lock()
+
+    def one_at_a_time(number: int, arrival: float) -> None:
+        with turn:
+            time.sleep(0.05)  # 20 requests/s at most
+
+    service.hold = one_at_a_time
+    spec = a_spec(mode="search", users=64, requested_rps=20, max_length=50)
+    ended = Run(tmp_path, service.url, spec).wait()
+    assert ended.exit_code == 0, ended.log
+    (bucket,) = ended.status["buckets"]
+    assert (
+        5 <= bucket["maxRpsWithinSlo"] <= 31
+    )  # two seconds at 30 leave a queue of a second, which the SLO allows
+    assert bucket["requestedRps"] == bucket["maxRpsWithinSlo"]
+    assert bucket["p95CorrectedSeconds"] <= 1.0
+    assert ended.status["requests"] == len(service.texts)
+    assert ended.status["conclusions"]["basis"] == "search"
+
+
+def test_run_fails_when_the_service_goes_away_for_too_long(tmp_path: Path, service: Service) -> None:
+    service.answer = lambda number: (200, GOOD) if number < 20 else (0, {})
+    ended = Run(tmp_path, service.url, a_spec(seconds_per_bucket=60, max_outage_seconds=1)).wait()
+    assert (ended.exit_code, ended.result["reason"]) == (1, "ServiceUnavailable")
+    assert ended.status["state"] == "Failed"
+    assert ended.status["message"].endswith("during the run, more than maxOutageSeconds 1")
+    assert ended.status["requests"] == len(service.texts)
+    assert ended.status["requests"] - ended.status["failures"] == 20
+    assert ended.status["buckets"] == []
 
 
 def test_run_fails_with_its_figures_when_no_request_succeeds(tmp_path: Path, service: Service) -> None:
@@ -108,10 +182,11 @@ def test_run_fails_with_its_figures_when_no_request_succeeds(tmp_path: Path, ser
     assert ended.exit_code == 1
     assert (ended.status["state"], ended.status["message"]) == (
         "Failed",
-        "not one request succeeded: 20 x http error 500",
+        f"not one request succeeded: {len(service.texts)} x http error 500",
     )
-    assert [(b["requests"], b["failures"]) for b in ended.status["buckets"]] == [(10, 10), (10, 10)]
-    assert len(service.texts) == 20
+    for bucket in ended.status["buckets"]:
+        assert bucket["failures"] == bucket["requests"] == 10 - bucket["omitted"]
+    assert ended.status["requests"] == ended.status["failures"] == len(service.texts)
     assert (ended.result["outcome"], ended.result["reason"]) == ("failed", "NoSuccess")
 
 
@@ -137,6 +212,19 @@ def test_sigterm_leaves_a_failed_status(tmp_path: Path, service: Service) -> Non
     assert Counter(status["state"] for status in ended.statuses) == {"Running": 1, "Failed": 1}
     assert ended.status["message"] == "ended by SIGTERM"
     assert ended.result["reason"] == "Terminated"
+
+
+def test_sigterm_while_waiting_for_the_service_leaves_a_failed_status(tmp_path: Path, service: Service) -> None:
+    service.ready = False
+    run = Run(tmp_path, service.url, a_spec(), "--ready-seconds", "60")
+    assert run.process.stdout is not None
+    first = json.loads(run.process.stdout.readline())
+    assert service.got_asked.wait(60)
+    run.process.send_signal(signal.SIGTERM)
+    ended = run.wait()
+    assert first["state"] == "Running"
+    assert (ended.status["state"], ended.status["message"]) == ("Failed", "ended by SIGTERM")
+    assert (ended.exit_code, ended.result["reason"]) == (1, "Terminated")
 
 
 def test_unusable_texts_fail_at_once_and_for_good(tmp_path: Path, service: Service) -> None:

@@ -24,12 +24,13 @@ from toxicity_operator.chain import build_chain
 from toxicity_operator.manifests.autoscaler import build_autoscaler
 from toxicity_operator.manifests.common import seal, thread_count
 from toxicity_operator.manifests.evaluation_job import build_evaluation_job
-from toxicity_operator.manifests.loadtest_job import build_loadtest_job
+from toxicity_operator.manifests.loadtest_job import build_loadtest_job, build_loadtest_service
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
 from toxicity_operator.manifests.serving import build_deployment, build_service
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
+from toxicity_operator.pinning import Bounds
 from toxicity_training.download import build_parser
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -71,7 +72,13 @@ def loadtest(builder: ModelBuilder) -> Any:
     model = builder.build()
     chain = build_chain(model, SETTINGS)
     assert chain.loadtest
-    return build_loadtest_job(model, chain.loadtest, chain.train.fingerprint, "loadtest-image:1")
+    image, served = "loadtest-image:1", chain.serving_fingerprint
+    return build_loadtest_job(model, chain.loadtest, chain.train.fingerprint, image, served)
+
+
+def a_distributed_model() -> ModelBuilder:
+    """A load test of three workers against a service that wants a token."""
+    return a_model().with_spec("loadTest.workers", 3).with_spec("serving.apiTokenSecretName", "token")
 
 
 def deployment(builder: ModelBuilder) -> Any:
@@ -107,8 +114,10 @@ CASES: dict[str, Callable[[], Any]] = {
     "deployment": lambda: deployment(a_model()),
     "deployment-gpu": lambda: deployment(a_gpu_model()),
     "service": lambda: build_service(a_model().build()),
-    "autoscaler": lambda: build_autoscaler(a_gpu_model().build()),
+    "autoscaler": lambda: build_autoscaler(a_gpu_model().build(), Bounds(2, 4)),
     "loadtest-job": lambda: loadtest(a_model()),
+    "loadtest-job-distributed": lambda: loadtest(a_distributed_model()),
+    "loadtest-service": lambda: build_loadtest_service(a_distributed_model().build()),
     "loadtest-access": lambda: build_loadtest_access(a_model().build()),
 }
 
@@ -195,6 +204,20 @@ def test_download_understands_its_arguments_and_writes_where_the_training_reads(
     training = parse_stage_config(TrainingConfig, environment)
     wanted = training.base_model_path if name is None else training.dataset_path
     assert options.target / (name or "") == wanted and vars(options).get("save_as") == name
+
+
+def test_workers_find_the_master_by_the_service() -> None:
+    job, service = CASES["loadtest-job-distributed"](), CASES["loadtest-service"]()
+    pod = job["spec"]["template"]
+    environment = {item["name"]: item.get("value", "") for item in pod["spec"]["containers"][0]["env"]}
+    config = parse_stage_config(LoadTestConfig, environment)
+    name, service_name = job["metadata"]["name"], service["metadata"]["name"]
+    assert config.master_host == f"{name}-0.{service_name}.default.svc"
+    assert pod["spec"]["subdomain"] == service_name
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert service["spec"]["ports"][0]["port"] == config.master_port
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == config.load_test.workers + 1
+    assert build_loadtest_service(a_model().build()) is None
 
 
 def test_bad_input_of_any_container_of_a_stage_is_never_retried() -> None:

@@ -170,3 +170,21 @@ def test_running_pod_is_the_one_whose_stage_container_runs(pods: list[dict[str, 
 
 def test_job_that_has_ended_has_no_running_pod() -> None:
     assert read(a_job(COMPLETE), a_pod(1, containerStatuses=[running("train")])).running_pod == ""
+
+
+def limited(pod: dict[str, Any], memory: str) -> dict[str, Any]:
+    """The pod with a memory limit on its container."""
+    return pod | {"spec": {"containers": [{"name": "train", "resources": {"limits": {"memory": memory}}}]}}
+
+
+def test_pod_out_of_memory_names_its_limit_and_the_field_to_raise() -> None:
+    job = read(
+        a_job(FAILED), limited(a_pod(1, containerStatuses=[ended("train", 137, reason="OOMKilled")]), "8Gi")
+    )
+    assert "8Gi" in job.message and "resources.limits.memory" in job.message
+
+
+def test_evicted_pod_says_why() -> None:
+    pod = a_pod(1, phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
+    job = read(a_job(FAILED), pod)
+    assert "Evicted" in job.message and "low on resource: memory" in job.message

@@ -25,7 +25,7 @@ def test_chart_grants_what_is_needed_and_no_more() -> None:
 
 def test_of_pods_only_the_log_is_read_one_by_one() -> None:
     pods = {(resource, verb) for _, resource, verb in grants(RULES) if resource.startswith("pods")}
-    assert pods == {("pods", "list"), ("pods/log", "get")}
+    assert pods == {("pods", "list"), ("pods", "watch"), ("pods/log", "get")}
 
 
 def test_there_is_no_wildcard() -> None:

@@ -1,14 +1,18 @@
-"""Input that cannot be quantized is refused before any work: no weights, no architecture of the backend, no width."""
+"""What cannot be quantized is refused before any work: no weights, no architecture of the backend, no shape."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from toxicity_api.spec import QuantizationSpec
+from toxicity_quantization.backends import BACKENDS
 from toxicity_quantization.checkpoint import read_config, weights_bytes
-from toxicity_quantization.compress import refuse_architecture, refuse_group_size
+from toxicity_quantization.refusals import refuse_architecture, refuse_group_size
+from toxicity_quantization.with_autoawq import refuse_rows
 from toxicity_training.errors import ModelError
 
 
@@ -40,22 +44,38 @@ def test_read_config_refuses_a_folder_without_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("config", [{"architectures": ["Gpt2LMHeadModel"]}, {"architectures": []}, {}])
 def test_refuse_architecture_names_those_that_the_backend_can_handle(config: dict[str, object]) -> None:
-    refuse_architecture({"architectures": ["LlamaForCausalLM"]}, ["Gemma3ForCausalLM", "LlamaForCausalLM"])
-    with pytest.raises(ModelError, match=r"one of Gemma3ForCausalLM, LlamaForCausalLM, or") as caught:
-        refuse_architecture(config, ["LlamaForCausalLM", "Gemma3ForCausalLM"])
+    known = ["LlamaForCausalLM", "Gemma3ForCausalLM"]
+    refuse_architecture({"architectures": ["LlamaForCausalLM"]}, "autoawq", known)
+    with pytest.raises(
+        ModelError, match=r"backend: autoawq .* one of Gemma3ForCausalLM, LlamaForCausalLM, or"
+    ) as caught:
+        refuse_architecture(config, "autoawq", known)
     assert caught.value.reason == "ArchitectureUnknown"
 
 
-WIDTHS = [("layers.0.q_proj", 640), ("layers.0.o_proj", 1024), ("layers.0.down_proj", 2048)]
+def test_every_backend_of_the_spec_is_there() -> None:
+    assert set(BACKENDS) == set(get_args(QuantizationSpec.model_fields["backend"].annotation))
+
+
+def test_refuse_rows_names_the_layer_and_the_other_backend() -> None:
+    refuse_rows(SHAPES)
+    with pytest.raises(
+        ModelError, match=r"32 output features at a time, k_proj has 16 .* llm-compressor, or"
+    ) as caught:
+        refuse_rows([*SHAPES, ("k_proj", 16, 640)])
+    assert caught.value.reason == "RowsDoNotFit"
+
+
+SHAPES = [("layers.0.q_proj", 1024, 640), ("layers.0.o_proj", 640, 1024), ("layers.0.down_proj", 640, 2048)]
 
 
 @pytest.mark.parametrize("group_size", [32, 64, 128])
 def test_refuse_group_size_passes_what_divides_every_width(group_size: int) -> None:
-    refuse_group_size(WIDTHS, group_size)
+    refuse_group_size(SHAPES, group_size)
 
 
 def test_refuse_group_size_names_the_field_and_the_layer() -> None:
     with pytest.raises(ModelError) as caught:
-        refuse_group_size([*WIDTHS, ("layers.0.odd", 96)], 64)
+        refuse_group_size([*SHAPES, ("layers.0.odd", 640, 96)], 64)
     assert caught.value.reason == "GroupSizeDoesNotFit"
     assert "quantization.groupSize: 64 does not divide the input width 96 of layers.0.odd" in str(caught.value)

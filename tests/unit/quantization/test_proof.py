@@ -12,15 +12,14 @@ import pytest
 
 from checkpoints import Array, bf16, quantized, write_safetensors
 from toxicity_api.spec import QuantizationSpec
+from toxicity_quantization.packing import COMPRESSED_TENSORS, GEMM, Packing
 from toxicity_quantization.proof import (
     Layer,
     Proof,
-    dequantize,
     fit_factors,
     prove,
     relative_error,
     require_sound,
-    unpack,
     write_layers,
 )
 from toxicity_quantization.tensors import read_tensors
@@ -38,6 +37,12 @@ def matrix(rows: int, columns: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(size=(rows, columns)).astype(np.float32)
 
 
+@pytest.fixture(params=[COMPRESSED_TENSORS, GEMM], ids=lambda packing: str(packing.method))
+def packing(request: pytest.FixtureRequest) -> Packing:
+    packing: Packing = request.param
+    return packing
+
+
 @pytest.fixture
 def before() -> Tensors:
     return {
@@ -49,20 +54,24 @@ def before() -> Tensors:
 
 
 @pytest.fixture
-def after(before: Tensors) -> Tensors:
+def after(before: Tensors, packing: Packing) -> Tensors:
     kept = {name: bf16(before[name]) for name in ("model.embed_tokens.weight", "model.norm.weight")}
     layers = {
         key: part
         for name in (QUERY, DOWN)
-        for key, part in quantized(name, before[f"{name}.weight"], GROUP).items()
+        for key, part in quantized(packing, name, before[f"{name}.weight"], GROUP).items()
     }
     return kept | {key: bf16(part) if part.dtype == np.float32 else part for key, part in layers.items()}
 
 
 @pytest.fixture
-def config() -> Config:
-    weights = {"num_bits": 4, "group_size": GROUP, "symmetric": False}
-    quantization = {"config_groups": {"group_0": {"weights": weights}}, "ignore": ["lm_head"]}
+def config(packing: Packing) -> Config:
+    quantization: Config = {"quant_method": packing.method}
+    if packing is GEMM:
+        quantization |= {"bits": 4, "group_size": GROUP, "modules_to_not_convert": ["lm_head"]}
+    else:
+        weights = {"num_bits": 4, "group_size": GROUP, "symmetric": False}
+        quantization |= {"config_groups": {"group_0": {"weights": weights}}, "ignore": ["lm_head"]}
     return {"vocab_size": TOKENS, "quantization_config": quantization}
 
 
@@ -75,7 +84,7 @@ def proved(folder: Path, before: Tensors, after: Tensors, config: Config) -> Pro
 
 
 def test_layers_are_counted_and_their_errors_are_those_of_rounding(
-    tmp_path: Path, before: Tensors, after: Tensors, config: Config
+    tmp_path: Path, before: Tensors, after: Tensors, config: Config, packing: Packing
 ) -> None:
     proof = proved(tmp_path, before, after, config)
     assert [(layer.name, layer.rows, layer.columns) for layer in proof.layers] == [
@@ -84,8 +93,9 @@ def test_layers_are_counted_and_their_errors_are_those_of_rounding(
     ]
     assert proof.kept == ["lm_head"]
     assert proof.layers[0].original_bytes == 48 * 64 * 2
-    # numbers, one scale and half a byte of zero point for each group, the shape
-    assert proof.layers[0].size_bytes == 48 * 64 // 2 + 48 * 2 * 2 + 48 * 2 // 2 + 16
+    # numbers, one scale and half a byte of zero point for each group; one format also stores the shape
+    shape = 0 if packing is GEMM else 16
+    assert proof.layers[0].size_bytes == 48 * 64 // 2 + 48 * 2 * 2 + 48 * 2 // 2 + shape
     assert 0.05 < proof.mean_error < proof.worst.error < 0.12
     assert 0.28 < proof.ratio < 0.31
     assert "2 linear layers in 4 bit take 0.29 of their bytes, 1 are kept" in str(proof)
@@ -99,74 +109,81 @@ def test_a_matrix_that_is_neither_quantized_nor_the_embedding_is_kept(
     assert proved(tmp_path, before | extra, after, config).kept == ["lm_head", "model.router"]
 
 
-def drop_config(after: Tensors, config: Config) -> None:
+def drop_config(after: Tensors, config: Config, packing: Packing) -> None:
     del config["quantization_config"]
 
 
-def other_group_size(after: Tensors, config: Config) -> None:
-    config["quantization_config"]["config_groups"]["group_0"]["weights"]["group_size"] = 128
+def other_group_size(after: Tensors, config: Config, packing: Packing) -> None:
+    quantization = config["quantization_config"]
+    (quantization if packing is GEMM else quantization["config_groups"]["group_0"]["weights"])["group_size"] = 128
 
 
-def no_groups(after: Tensors, config: Config) -> None:
-    config["quantization_config"] = {"quant_method": "compressed-tensors"}
+def no_sizes(after: Tensors, config: Config, packing: Packing) -> None:
+    config["quantization_config"] = {"quant_method": packing.method}
 
 
-def unpacked_everywhere(after: Tensors, config: Config) -> None:
+def other_method(after: Tensors, config: Config, packing: Packing) -> None:
+    config["quantization_config"]["quant_method"] = "gptq"
+
+
+def unpacked_everywhere(after: Tensors, config: Config, packing: Packing) -> None:
     for name, shape in ((QUERY, (48, 64)), (DOWN, (64, 128))):
-        del after[f"{name}.weight_packed"]
+        del after[name + packing.numbers]
         after[f"{name}.weight"] = bf16(matrix(*shape))
 
 
-def unpacked_namesake(after: Tensors, config: Config) -> None:
+def unpacked_namesake(after: Tensors, config: Config, packing: Packing) -> None:
     after["model.layers.1.mlp.down_proj.weight"] = bf16(matrix(64, 128))
 
 
-def no_smaller(after: Tensors, config: Config) -> None:
+def no_smaller(after: Tensors, config: Config, packing: Packing) -> None:
     after[f"{DOWN}.weight_g_idx"] = np.zeros((64, 128), dtype=np.int32)
 
 
-def large_rest(after: Tensors, config: Config) -> None:
+def large_rest(after: Tensors, config: Config, packing: Packing) -> None:
     after["model.embed_tokens.weight"] = matrix(TOKENS * 8, 64)
 
 
-def infinite_scale(after: Tensors, config: Config) -> None:
-    after[f"{DOWN}.weight_scale"][5, 1] = bf16(np.array([np.inf]))[0]
+def infinite_scale(after: Tensors, config: Config, packing: Packing) -> None:
+    after[DOWN + packing.scale][1, 1] = bf16(np.array([np.inf]))[0]
 
 
-def broken_norm(after: Tensors, config: Config) -> None:
+def broken_norm(after: Tensors, config: Config, packing: Packing) -> None:
     after["model.norm.weight"][:] = bf16(np.array([np.nan]))[0]
 
 
-def zeroed_scales(after: Tensors, config: Config) -> None:
-    after[f"{DOWN}.weight_scale"][:] = 0
+def zeroed_scales(after: Tensors, config: Config, packing: Packing) -> None:
+    after[DOWN + packing.scale][:] = 0
 
 
-def zeroed_numbers(after: Tensors, config: Config) -> None:
-    after[f"{DOWN}.weight_packed"][:] = 0
-    after[f"{DOWN}.weight_zero_point"][:] = 0
+def zeroed_numbers(after: Tensors, config: Config, packing: Packing) -> None:
+    after[DOWN + packing.numbers][:] = 0
+    after[DOWN + packing.zero_point][:] = 0
 
 
-def foreign_numbers(after: Tensors, config: Config) -> None:
-    after[f"{DOWN}.weight_packed"] = quantized(DOWN, matrix(64, 128, 9), GROUP)[f"{DOWN}.weight_packed"]
+def foreign_numbers(after: Tensors, config: Config, packing: Packing) -> None:
+    numbers = DOWN + packing.numbers
+    after[numbers] = quantized(packing, DOWN, matrix(64, 128, 9), GROUP)[numbers]
 
 
-def unknown_layer(after: Tensors, config: Config) -> None:
-    after.update(quantized("model.layers.7.mlp.up_proj", matrix(64, 64), GROUP))
+def unknown_layer(after: Tensors, config: Config, packing: Packing) -> None:
+    after.update(quantized(packing, "model.layers.7.mlp.up_proj", matrix(64, 64), GROUP))
 
 
 @pytest.mark.parametrize(
     ("breaks", "reason", "words"),
     [
         (drop_config, "QuantizationConfigMissing", "no quantization_config"),
-        (other_group_size, "QuantizationConfigWrong", r"says \(bits, group size\) \[\(4, 128\)\]"),
-        (no_groups, "QuantizationConfigWrong", r"\[\]"),
+        (other_group_size, "QuantizationConfigWrong", r"with \(bits, group size\) \[\(4, 128\)\]"),
+        (no_sizes, "QuantizationConfigWrong", r"bits, group size\) \[(\(None, None\))?\]"),
+        (other_method, "QuantizationConfigWrong", "says gptq with"),
         (unpacked_everywhere, "LayersNotQuantized", "0 linear layers are quantized"),
         (unpacked_namesake, "LayersNotQuantized", r"these are not: model\.layers\.1\.mlp\.down_proj"),
         (no_smaller, "WeightsNotShrunk", "at most 0.4"),
         (large_rest, "WeightsNotShrunk", "bytes after"),
-        (infinite_scale, "WeightsNotFinite", r"down_proj\.weight_scale"),
+        (infinite_scale, "WeightsNotFinite", r"down_proj\.(weight_scale|scales)"),
         (broken_norm, "WeightsNotFinite", r"model\.norm\.weight"),
-        (zeroed_scales, "DeadScale", r"down_proj\.weight_scale"),
+        (zeroed_scales, "DeadScale", r"down_proj\.(weight_scale|scales)"),
         (zeroed_numbers, "WeightsLost", r"down_proj with inf"),
         (foreign_numbers, "WeightsLost", r"down_proj with"),
         (unknown_layer, "LayerUnknown", r"layers\.7\.mlp\.up_proj"),
@@ -177,25 +194,16 @@ def test_a_broken_checkpoint_is_refused_with_a_reason_and_a_remedy(
     before: Tensors,
     after: Tensors,
     config: Config,
-    breaks: Callable[[Tensors, Config], None],
+    packing: Packing,
+    breaks: Callable[[Tensors, Config, Packing], None],
     reason: str,
     words: str,
 ) -> None:
-    breaks(after, config)
+    breaks(after, config, packing)
     with pytest.raises(ModelError, match=words) as caught:
         proved(tmp_path, before, after, config)
     assert caught.value.reason == reason
     assert "quantization.method: none" in str(caught.value)
-
-
-def test_numbers_are_unpacked_from_the_lowest_bits_on() -> None:
-    assert unpack(np.array([[0x76543210, -1]], dtype=np.int32)).tolist() == [[*range(8), *[15] * 8]]
-
-
-def test_dequantized_weights_are_number_minus_zero_point_times_scale() -> None:
-    packed = np.array([[0x76543210]], dtype=np.int32)
-    restored = dequantize(packed, np.array([[0.5, 2.0]]), np.array([[1, 3]], dtype=np.int32))
-    assert restored.tolist() == [[-0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0]]
 
 
 @pytest.mark.parametrize("shape", [(16, 32), (64, 128), (200, 64)])

@@ -9,8 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from toxicity_api.prompting import MOST_WINDOWS
+from toxicity_serving.app import MAX_BODY_BYTES
 from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
-from unit.serving.word_engine import TOXIC_WORD, UNANSWERED_WORD, ready, samples
+from unit.serving.word_engine import CONFIG, TOXIC_WORD, UNANSWERED_WORD, post, ready, samples
 
 HIGH = 1 / (1 + math.exp(-1.5))
 
@@ -26,7 +28,7 @@ def test_one_text_gets_the_softmax_of_its_two_labels(client: httpx.Client) -> No
     assert body == {
         "model": "ru-toxicity",
         "threshold": 0.5,
-        "results": [{"score": pytest.approx(HIGH), "toxic": True, "truncated": False}],
+        "results": [{"score": pytest.approx(HIGH), "toxic": True, "truncated": False, "windows": 1}],
     }
 
 
@@ -43,15 +45,41 @@ def test_threshold_of_the_request_wins(client: httpx.Client, threshold: float, t
     assert (body["threshold"], body["results"][0]["toxic"]) == (threshold, toxic)
 
 
-def test_long_text_is_cut_before_the_question_and_flagged(client: httpx.Client) -> None:
-    """WordEngine refuses a prompt that lost the question; the word beyond the cut is not seen."""
-    answer = client.post("/v1/classify", json={"texts": ["а" * 500 + TOXIC_WORD, "а"]})
+def long_answers(answer: httpx.Response) -> list[tuple[bool, bool, int]]:
     assert answer.status_code == 200, answer.text
-    assert [(result["truncated"], result["toxic"]) for result in answer.json()["results"]] == [
-        (True, False),
-        (False, False),
-    ]
-    assert samples(client)["toxicity_truncated_texts_total"] == 1
+    return [(result["toxic"], result["truncated"], result["windows"]) for result in answer.json()["results"]]
+
+
+def test_long_text_has_the_score_of_its_worst_window(client: httpx.Client) -> None:
+    """WordEngine refuses a prompt without the question. 199 tokens hold 184 of the text, 120 of them new each time."""
+    answer = post(client, "а" * 500 + TOXIC_WORD, "а" * 500, "а")
+    assert long_answers(answer) == [(True, False, 4), (False, False, 4), (False, False, 1)]
+    counted = samples(client)
+    assert (counted["toxicity_windowed_texts_total"], counted["toxicity_truncated_texts_total"]) == (2, 0)
+
+
+def test_long_text_is_cut_before_the_question_when_the_request_says_so(client: httpx.Client) -> None:
+    answer = post(client, "а" * 500 + TOXIC_WORD, "а", long_texts="truncate")
+    assert long_answers(answer) == [(False, True, 1), (False, False, 1)]
+    counted = samples(client)
+    assert (counted["toxicity_windowed_texts_total"], counted["toxicity_truncated_texts_total"]) == (0, 1)
+
+
+def test_long_text_is_cut_when_the_model_says_so_and_the_request_wins() -> None:
+    with ready(config=CONFIG.model_copy(update={"long_texts": "truncate"})) as client:
+        assert long_answers(post(client, "а" * 500 + TOXIC_WORD)) == [(False, True, 1)]
+        assert long_answers(post(client, "а" * 500 + TOXIC_WORD, long_texts="window")) == [(True, False, 4)]
+        assert client.get("/v1/model").json()["longTexts"] == "truncate"
+
+
+def test_text_of_too_many_windows_is_flagged_as_cut(client: httpx.Client) -> None:
+    assert long_answers(post(client, "а" * MAX_CHARACTERS)) == [(False, True, MOST_WINDOWS)]
+
+
+def test_same_text_scores_alike_alone_and_in_a_batch_of_64(client: httpx.Client) -> None:
+    text = f"ты {TOXIC_WORD}"
+    [alone] = post(client, text).json()["results"]
+    assert post(client, *[text] * MAX_TEXTS).json()["results"] == [alone] * MAX_TEXTS == [alone] * 64
 
 
 @pytest.mark.parametrize(
@@ -69,6 +97,7 @@ def test_long_text_is_cut_before_the_question_and_flagged(client: httpx.Client) 
         ({"texts": ["а"] * (MAX_TEXTS + 1)}, "texts"),
         ({"text": "а", "threshold": 1.5}, "threshold"),
         ({"text": "а", "threshold": "0.5"}, "threshold"),
+        ({"text": "а", "long_texts": "cut"}, "long_texts"),
         ({"text": "а", "extra": 1}, "extra"),
         ([], "body"),
     ],
@@ -88,7 +117,9 @@ def test_unreadable_body_is_the_clients_error(client: httpx.Client, content: byt
 
 
 def test_huge_body_is_refused_by_its_length(client: httpx.Client) -> None:
-    answer = client.post("/v1/classify", content=b" " * (3 << 20), headers={"content-type": "application/json"})
+    answer = client.post(
+        "/v1/classify", content=b" " * (MAX_BODY_BYTES + 1), headers={"content-type": "application/json"}
+    )
     assert answer.status_code == 413
     assert samples(client)['toxicity_requests_total{outcome="client_error"}'] == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import httpx
 import pytest
 
 from toxicity_api.spec import Labels
@@ -60,6 +61,33 @@ def test_dead_engine_makes_the_service_unready_and_ends_it() -> None:
         wait(lambda: client.get("/readyz").status_code == 503)
         assert client.get("/healthz").status_code == 503
     assert failures == ["EngineError: dead"]
+
+
+def test_request_that_meets_the_dead_engine_makes_the_service_unready_at_once() -> None:
+    """The next check is a minute away."""
+    failures: list[str] = []
+    with running(WordEngine(), failures, check_seconds=60) as client:
+        wait(lambda: client.get("/readyz").status_code == 200)
+        assert client.post("/v1/classify", json={"text": DEADLY_WORD}).status_code == 503
+        wait(lambda: client.get("/readyz").status_code == 503)
+    assert failures == ["EngineError: dead"]
+
+
+def test_stopping_service_refuses_new_work_and_says_when_to_come_again() -> None:
+    async def answer_while_stopping() -> httpx.Response:
+        app = create_app(CONFIG, WordEngine())
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
+        ):
+            while app.state.service.state is not State.READY:
+                await asyncio.sleep(0)
+            app.state.service.move(State.STOPPING, "enough")
+            return await client.post("/v1/classify", json={"text": "а"})
+
+    answer = asyncio.run(answer_while_stopping())
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.headers["connection"] == "close"
 
 
 def test_labels_that_begin_alike_fail_the_start() -> None:

@@ -11,9 +11,10 @@ import openai
 import pytest
 from openai.types import moderation
 
+from toxicity_serving.app import MAX_BODY_BYTES
 from toxicity_serving.openai_schemas import CATEGORIES, SCORED, Category
 from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
-from unit.serving.word_engine import TOXIC_WORD, UNANSWERED_WORD, WordEngine, ready, running, samples
+from unit.serving.word_engine import CONFIG, TOXIC_WORD, UNANSWERED_WORD, WordEngine, ready, running, samples
 
 HIGH = 1 / (1 + math.exp(-1.5))
 PATH = "/v1/moderations"
@@ -84,10 +85,20 @@ def test_scores_are_those_of_classify(service: httpx.Client, client: openai.Open
     assert [result.flagged for result in told] == [result["toxic"] for result in own]
 
 
-def test_cut_texts_are_told_in_a_header(client: openai.OpenAI) -> None:
-    answer = client.moderations.with_raw_response.create(input=["а", "а" * 500, "б", "б" * 500])
-    assert answer.headers["toxicity-truncated"] == "1,3"
-    assert "toxicity-truncated" not in client.moderations.with_raw_response.create(input="а").headers
+def test_long_texts_are_told_in_a_header(client: openai.OpenAI) -> None:
+    answer = client.moderations.with_raw_response.create(input=["а", "а" * 500, "б", "б" * 250])
+    assert answer.headers["toxicity-windows"] == "1=4,3=2"
+    assert "toxicity-windows" not in client.moderations.with_raw_response.create(input="а").headers
+
+
+def test_cut_texts_are_told_in_a_header() -> None:
+    with (
+        ready(config=CONFIG.model_copy(update={"long_texts": "truncate"})) as service,
+        client_of(service) as client,
+    ):
+        answer = client.moderations.with_raw_response.create(input=["а", "а" * 500, "б", "б" * 500])
+        assert answer.headers["toxicity-truncated"] == "1,3"
+        assert "toxicity-truncated" not in client.moderations.with_raw_response.create(input="а").headers
 
 
 PART = {"type": "text", "text": "а"}
@@ -150,7 +161,7 @@ def test_unreadable_body_is_400_in_the_envelope(service: httpx.Client, content: 
 
 
 def test_huge_body_and_wrong_method_keep_the_envelope(service: httpx.Client) -> None:
-    huge = service.post(PATH, content=b" " * (3 << 20), headers={"content-type": "application/json"})
+    huge = service.post(PATH, content=b" " * (MAX_BODY_BYTES + 1), headers={"content-type": "application/json"})
     wrong = service.get(PATH)
     assert (huge.status_code, wrong.status_code) == (413, 405)
     assert [answer.json()["error"]["type"] for answer in (huge, wrong)] == ["invalid_request_error"] * 2

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from toxicity_serving.app import MAX_BODY_BYTES
 from toxicity_serving.schemas import MAX_CHARACTERS
 from unit.serving.word_engine import TOXIC_WORD, UNANSWERED_WORD, WordEngine, ready, running, samples
 
@@ -79,12 +80,13 @@ def test_score_below_its_threshold_is_left_out(client: httpx.Client, threshold: 
     assert set(answer) == ({"attributeScores", "languages"} if there else {"languages"})
 
 
-def test_score_is_that_of_classify_and_a_cut_is_told_in_a_header(client: httpx.Client) -> None:
+def test_score_is_that_of_classify_and_a_split_is_told_in_a_header(client: httpx.Client) -> None:
     for text in ("спасибо", TOXIC_WORD, "а" * 500):
         [own] = client.post("/v1/classify", json={"text": text}).json()["results"]
         answer = client.post(PATH, json=request(text))
         assert answer.json()["attributeScores"]["TOXICITY"]["summaryScore"]["value"] == own["score"]
-        assert ("toxicity-truncated" in answer.headers) == own["truncated"]
+        assert answer.headers.get("toxicity-windows", "0=1") == f"0={own['windows']}"
+        assert "toxicity-truncated" not in answer.headers
 
 
 EMPTY = ("COMMENT_EMPTY", "Comment must be non-empty.")
@@ -203,7 +205,7 @@ def test_unreadable_body_is_the_clients_error(client: httpx.Client, content: byt
 
 
 def test_huge_body_and_wrong_method_keep_the_envelope(client: httpx.Client) -> None:
-    huge, wrong = client.post(PATH, content=b" " * (3 << 20)), client.get(PATH)
+    huge, wrong = client.post(PATH, content=b" " * (MAX_BODY_BYTES + 1)), client.get(PATH)
     assert [answer.json()["error"]["code"] for answer in (huge, wrong)] == [413, 405]
     assert wrong.headers["allow"] == "POST"
 

@@ -8,9 +8,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
 
 from toxicity_api.prompting import LabelTokens
 from toxicity_api.stage_config import ServingConfig
@@ -29,7 +31,7 @@ CONFIG = ServingConfig.model_validate(
         "maxModelLen": 200,
     }
 )
-TOXIC_WORD, UNANSWERED_WORD, DEADLY_WORD = "дебил", "молчи", "умри"
+TOXIC_WORD, UNANSWERED_WORD, DEADLY_WORD, HELD_WORD = "дебил", "молчи", "умри", "жди"
 END = "\nответ:"
 
 
@@ -43,7 +45,10 @@ class CharacterTokenizer:
 
 
 class WordEngine:
-    """Log-probabilities by the words in the prompt. `same`: all texts score alike; `broken`: the start fails."""
+    """Log-probabilities by the words in the prompt. `same`: all texts score alike; `broken`: the start fails.
+
+    A prompt with the held word is answered after `release`; `active` prompts are in the engine, `answered` were.
+    """
 
     def __init__(self, *, same: bool = False, broken: str = "", held: bool = False) -> None:
         self._same = same
@@ -51,18 +56,37 @@ class WordEngine:
         self._may_start = asyncio.Event()
         if not held:
             self._may_start.set()
+        self._released = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.active = self.answered = 0
         self.dead = False
         self.stopped = False
 
+    def release(self) -> None:
+        """Lets the held prompts be answered; called from another thread than the engine's."""
+        assert self._loop
+        self._loop.call_soon_threadsafe(self._released.set)
+
     async def start(self) -> Loaded:
+        self._loop = asyncio.get_running_loop()
         await self._may_start.wait()
         if self._broken:
             raise EngineError(self._broken)
         return Loaded(CharacterTokenizer(), "words 1", "decompressed", "float32")
 
     async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
-        text = "".join(map(chr, prompt_ids[1:]))
+        self.active += 1
+        try:
+            answer = await self._answer("".join(map(chr, prompt_ids[1:])))
+        finally:
+            self.active -= 1
+        self.answered += 1
+        return answer
+
+    async def _answer(self, text: str) -> tuple[float, float]:
         assert text.endswith(END), f"the question is missing at the end of {text!r}"
+        if HELD_WORD in text:
+            await self._released.wait()
         if UNANSWERED_WORD in text:
             raise LabelTokenMissing("no label token")
         if DEADLY_WORD in text:
@@ -80,10 +104,17 @@ class WordEngine:
 
 
 @contextlib.contextmanager
-def running(engine: WordEngine, failures: list[str] | None = None) -> Iterator[httpx.Client]:
-    """A client of the service, which runs behind a real socket with its lifecycle."""
+def running(
+    engine: WordEngine,
+    failures: list[str] | None = None,
+    *,
+    config: ServingConfig = CONFIG,
+    token: str | None = None,
+    check_seconds: float = 0.01,
+) -> Iterator[httpx.Client]:
+    """A client of the service, which runs behind a real socket with its lifecycle. It does not send the token."""
     reported = [] if failures is None else failures
-    app = create_app(CONFIG, engine, reported.append, check_seconds=0.01)
+    app = create_app(config, engine, reported.append, check_seconds, token)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -97,9 +128,11 @@ def running(engine: WordEngine, failures: list[str] | None = None) -> Iterator[h
 
 
 @contextlib.contextmanager
-def ready(engine: WordEngine | None = None) -> Iterator[httpx.Client]:
+def ready(
+    engine: WordEngine | None = None, *, config: ServingConfig = CONFIG, token: str | None = None
+) -> Iterator[httpx.Client]:
     """The same once /readyz says so."""
-    with running(engine or WordEngine()) as client:
+    with running(engine or WordEngine(), config=config, token=token) as client:
         wait(lambda: client.get("/readyz").status_code == 200)
         yield client
 
@@ -113,6 +146,15 @@ def wait(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def samples(client: httpx.Client) -> dict[str, float]:
-    """/metrics by sample name with labels."""
-    lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+    """/metrics by sample name with labels, as Prometheus's own parser reads them."""
+    found = {}
+    for family in text_string_to_metric_families(client.get("/metrics").text):
+        for sample in family.samples:
+            labels = ",".join(f'{key}="{value}"' for key, value in sample.labels.items())
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+def post(client: httpx.Client, *texts: str, **fields: Any) -> httpx.Response:
+    """POST /v1/classify of a batch."""
+    return client.post("/v1/classify", json={"texts": list(texts), **fields})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from toxicity_api.checksums import verify_checksums
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
 from toxicity_training.artifacts import (
     exit_code,
@@ -39,6 +40,7 @@ def test_publish_moves_the_folder_with_its_result(tmp_path: Path) -> None:
     publish(work, final, DONE)
     assert names(tmp_path) == ["train-abc"]
     assert names(final) == ["model", "result.json"]
+    assert verify_checksums(final / "model"), "serving checks that the weights are those that were published"
     assert read_result(final) == DONE
 
 

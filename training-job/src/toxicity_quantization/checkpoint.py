@@ -1,11 +1,13 @@
-"""What a checkpoint folder says about itself (quantized or not, its size), and the cast of its fp32 rest."""
+"""What a checkpoint folder says about itself (quantized or not, its size), and what is the same whoever wrote it."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+from toxicity_api.checksums import CHECKSUMS_FILE
 from toxicity_training.errors import ModelError
 
 CONFIG_FILE = "config.json"
@@ -28,8 +30,23 @@ def weights_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def complete(folder: Path, source: Path) -> None:
+    """Makes quantized weights and their config.json in `folder` a checkpoint as that of the merged model in `source`.
+
+    The tokenizer and all that describes the model are taken from there, so that only the weights differ; of the
+    config.json in `folder` its quantization_config is left. Floats become bf16, in which the model is served.
+    """
+    described = read_config(source) | {"dtype": "bfloat16"}
+    quantization = read_config(folder).get("quantization_config")
+    for file in source.iterdir():
+        if ".safetensors" not in file.name and file.name != CHECKSUMS_FILE:
+            shutil.copyfile(file, folder / file.name)
+    _write_config(folder, described | ({"quantization_config": quantization} if quantization else {}))
+    cast_to_bf16(folder)
+
+
 def cast_to_bf16(folder: Path) -> None:
-    """Rewrites fp32 tensors as bf16, in files and in config.json; packed integers stay."""
+    """Rewrites floating-point tensors as bf16; packed integers stay."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
@@ -38,13 +55,14 @@ def cast_to_bf16(folder: Path) -> None:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata()
         tensors = {
-            name: tensor.to(torch.bfloat16) if tensor.dtype == torch.float32 else tensor
+            name: tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
             for name, tensor in load_file(file).items()
         }
         whole = file.with_suffix(".whole")
         save_file(tensors, whole, metadata=metadata)
         whole.replace(file)
-    path = folder / CONFIG_FILE
-    config = read_config(folder)
-    config["dtype"] = "bfloat16"
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_config(folder: Path, config: dict[str, Any]) -> None:
+    text = json.dumps(config, indent=2, ensure_ascii=False)
+    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")

@@ -1,9 +1,4 @@
-"""What quantization did, read from the saved checkpoint alone and held against the weights it was made from.
-
-Layout of a quantized layer, compressed-tensors' `pack-quantized`: eight 4-bit numbers in each int32 of
-`weight_packed` (along a row, the first in the lowest bits) and of `weight_zero_point` (along a column), one
-`weight_scale` for each group of a row; weight = (number - zero point) * scale.
-"""
+"""What quantization did, read from the saved checkpoint alone and held against the weights it was made from."""
 
 from __future__ import annotations
 
@@ -17,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from toxicity_api.spec import QuantizationSpec
-from toxicity_quantization.compress import INSTEAD
+from toxicity_quantization.packing import BITS, Packing, packing_of, restore, stated_kept, stated_sizes
+from toxicity_quantization.refusals import INSTEAD
 from toxicity_quantization.tensors import Array, StoredTensor, first_dead, first_not_finite, read_values
 from toxicity_training.errors import ModelError
 
-WEIGHT, PACKED, SCALE, ZERO_POINT = ".weight", ".weight_packed", ".weight_scale", ".weight_zero_point"
-BITS = 4
-PER_WORD = 32 // BITS
+WEIGHT = ".weight"
 BF16_BYTES = 2
 
 LARGEST_RATIO = 0.4
@@ -106,35 +100,35 @@ def prove(
 
     Raises ModelError when the saved checkpoint is not a quantized one of these weights.
     """
-    require_config(config, spec)
-    require_finite(saved)
-    packed, kept = packed_layers(saved), kept_layers(saved, config)
+    packing = require_config(config, spec)
+    require_finite(saved, packing)
+    packed, kept = packing.layers(saved), kept_layers(saved, config)
     require_all_quantized(packed, kept)
-    proof = Proof([compare(name, original, saved) for name in packed], kept)
+    proof = Proof([compare(name, original, saved, packing) for name in packed], kept)
     require_shrunk(proof, size_of(original), size_of(saved))
     require_near(proof)
     return proof
 
 
-def require_config(config: Mapping[str, Any], spec: QuantizationSpec) -> None:
-    """Raises ModelError unless config.json says that weights are quantized as the spec asks for."""
-    quantization = config.get("quantization_config")
-    if not quantization:
+def require_config(config: Mapping[str, Any], spec: QuantizationSpec) -> Packing:
+    """How config.json says that weights are packed. Raises ModelError unless that is what the spec asks for."""
+    if not config.get("quantization_config"):
         raise ModelError(
             "QuantizationConfigMissing",
             f"config.json has no quantization_config: nothing would read the weights right; run again, {INSTEAD}",
         )
-    weights = [group.get("weights") or {} for group in quantization.get("config_groups", {}).values()]
-    found = {(group.get("num_bits"), group.get("group_size")) for group in weights}
-    if found != {(spec.bits, spec.group_size)}:
+    packing, found = packing_of(config), stated_sizes(config)
+    if packing is None or found != {(spec.bits, spec.group_size)}:
         raise ModelError(
             "QuantizationConfigWrong",
-            f"config.json says (bits, group size) {sorted(found, key=repr)}, quantization.bits and .groupSize say"
-            f" {(spec.bits, spec.group_size)}; run again, {INSTEAD}",
+            f"config.json says {config['quantization_config'].get('quant_method')} with (bits, group size)"
+            f" {sorted(found, key=repr)}, quantization.bits and .groupSize say {(spec.bits, spec.group_size)};"
+            f" run again, {INSTEAD}",
         )
+    return packing
 
 
-def require_finite(saved: Mapping[str, StoredTensor]) -> None:
+def require_finite(saved: Mapping[str, StoredTensor], packing: Packing) -> None:
     """Raises ModelError unless all numbers are finite and all scales positive."""
     broken = first_not_finite(saved)
     if broken:
@@ -143,7 +137,8 @@ def require_finite(saved: Mapping[str, StoredTensor]) -> None:
             f"{broken} of the quantized model holds numbers that are not finite;"
             f" raise quantization.calibrationSamples {INSTEAD}",
         )
-    dead = [name for name, tensor in saved.items() if name.endswith(SCALE) and (read_values(tensor) <= 0).any()]
+    scales = {name: tensor for name, tensor in saved.items() if name.endswith(packing.scale)}
+    dead = [name for name, tensor in scales.items() if (read_values(tensor) <= 0).any()]
     if dead:
         raise ModelError(
             "DeadScale",
@@ -152,22 +147,16 @@ def require_finite(saved: Mapping[str, StoredTensor]) -> None:
         )
 
 
-def packed_layers(saved: Mapping[str, StoredTensor]) -> list[str]:
-    """The names of the quantized layers."""
-    return [name.removesuffix(PACKED) for name in saved if name.endswith(PACKED)]
-
-
 def kept_layers(saved: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> list[str]:
     """The names of the linear layers that are not quantized: those that config.json lists, be their weights tied to
     the embedding's or not, and other matrices that do not have a row for each token."""
-    listed = {name for name in config["quantization_config"].get("ignore", []) if not name.startswith("re:")}
     vocabulary = (config.get("text_config") or config).get("vocab_size")
     matrices = {
         name.removesuffix(WEIGHT)
         for name, tensor in saved.items()
         if name.endswith(WEIGHT) and len(tensor.shape) == 2 and tensor.shape[0] != vocabulary
     }
-    return sorted(listed | matrices)
+    return sorted(stated_kept(config) | matrices)
 
 
 def require_all_quantized(packed: Sequence[str], kept: Sequence[str]) -> None:
@@ -186,37 +175,21 @@ def _kind(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def compare(name: str, original: Mapping[str, StoredTensor], saved: Mapping[str, StoredTensor]) -> Layer:
+def compare(
+    name: str, original: Mapping[str, StoredTensor], saved: Mapping[str, StoredTensor], packing: Packing
+) -> Layer:
     """The quantized layer `name` beside its original weights. Raises ModelError when they do not belong together."""
     before = original.get(name + WEIGHT)
-    parts = {key: tensor for key, tensor in saved.items() if key.rpartition(".")[0] == name}
-    restored = dequantize(*(read_values(parts[name + part]) for part in (PACKED, SCALE, ZERO_POINT)))
+    restored = restore(packing, name, saved)
     if before is None or before.shape != restored.shape:
         raise ModelError(
             "LayerUnknown",
             f"{name} has the shape {restored.shape} when quantized and {before and before.shape} in the merged model;"
             f" choose another baseModel {INSTEAD}",
         )
-    size = sum(tensor.size_bytes for tensor in parts.values())
+    size = sum(tensor.size_bytes for key, tensor in saved.items() if key.rpartition(".")[0] == name)
     rows, columns = before.shape
     return Layer(name, rows, columns, size, relative_error(read_values(before), restored))
-
-
-def dequantize(packed: Array, scale: Array, zero_point: Array) -> Array:
-    """The weights of a layer, rows x columns, in fp32."""
-    numbers = unpack(packed)
-    zeros = unpack(zero_point.T).T[: len(scale)]
-    group = numbers.shape[1] // scale.shape[1]
-    differences = numbers.astype(np.float32) - np.repeat(zeros, group, axis=1)
-    weights: Array = differences * np.repeat(scale, group, axis=1)
-    return weights
-
-
-def unpack(words: Array) -> Array:
-    """The 4-bit numbers, 0 to 15, of each row of int32 words."""
-    shifts = np.arange(0, 32, BITS, dtype=np.uint32)
-    numbers: Array = (words.astype(np.uint32)[:, :, None] >> shifts) & (2**BITS - 1)
-    return numbers.reshape(len(words), -1).astype(np.int8)
 
 
 def relative_error(original: Array, restored: Array) -> float:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from toxicity_api.prompting import LabelTokens, LogitsNotFiniteError
 from toxicity_api.results import QuantizationResult, StageResult, TrainingResult
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import QuantizationConfig
+from toxicity_quantization.backends import BACKENDS
 from toxicity_quantization.calibrate import calibration_prompts, prompts_hash
-from toxicity_quantization.checkpoint import cast_to_bf16, read_config, weights_bytes
-from toxicity_quantization.compress import INSTEAD, known_architectures, quantize, refuse_architecture, save
+from toxicity_quantization.checkpoint import complete, read_config, weights_bytes
 from toxicity_quantization.proof import prove, require_sound, write_layers
+from toxicity_quantization.refusals import INSTEAD, refuse_architecture
 from toxicity_quantization.tensors import read_tensors
 from toxicity_training.artifacts import MODEL_FOLDER, input_result, open_work_folder, publish
 from toxicity_training.data import read_split
@@ -29,18 +29,6 @@ LAYERS_FILE = "layers.csv"
 def say(message: str) -> None:
     """One line of the stage's log, at once."""
     print(f"quantization: {message}", flush=True)
-
-
-def load(folder: Path, *, gpus: int) -> tuple[Any, Any]:
-    """(model, tokenizer) of a folder that a stage wrote: fp32 on CPU, bf16 on the accelerator when `gpus` > 0."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.bfloat16 if gpus else torch.float32, use_safetensors=True, local_files_only=True
-    )
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return model.to("cuda" if gpus else "cpu"), tokenizer
 
 
 def training_result(folder: Path) -> TrainingResult:
@@ -63,7 +51,7 @@ def run(config: QuantizationConfig) -> StageResult:
     spec, training = config.quantization, resolved(config.training, trained)
     source = config.input_dir / MODEL_FOLDER
     original_size = weights_bytes(source)
-    refuse_architecture(read_config(source), known_architectures())
+    refuse_architecture(read_config(source), spec.backend, BACKENDS[spec.backend].known_architectures())
     original = read_tensors(source)
     require_sound(original)
 
@@ -106,23 +94,25 @@ def make_checkpoint(
     config: QuantizationConfig, training: TrainingSpec, target: Path
 ) -> tuple[list[list[int]], LabelTokens]:
     """Writes the quantized model into `target`; the calibration prompts and the label tokens of the training."""
-    spec = config.quantization
-    model, tokenizer = load(config.input_dir / MODEL_FOLDER, gpus=spec.gpus)
+    spec, source = config.quantization, config.input_dir / MODEL_FOLDER
+    backend = BACKENDS[spec.backend]
+    model, tokenizer = backend.load(source, gpus=spec.gpus)
     train = read_split(config.input_dir / SPLITS_FOLDER, "train")
     prompts = calibration_prompts(tokenizer, train, training, spec.calibration_samples, spec.calibration_length)
     say(
         f"{len(prompts)} calibration prompts, {sum(map(len, prompts))} tokens, sha256 {prompts_hash(prompts)[:12]}"
     )
     labels = find_label_tokens(tokenizer, training.labels)
-    quantize(model, prompts, spec)
-    save(model, tokenizer, target)
-    cast_to_bf16(target)
+    backend.quantize(model, prompts, spec)
+    backend.save(model, target)
+    complete(target, source)
     return prompts, labels
 
 
 def evaluate(config: QuantizationConfig, training: TrainingSpec, target: Path, labels: LabelTokens) -> Evaluation:
     """The saved model's figures. Raises ModelError unless it knows the same `labels` and answers with numbers."""
-    model, tokenizer = load(target, gpus=config.quantization.gpus)
+    spec = config.quantization
+    model, tokenizer = BACKENDS[spec.backend].load(target, gpus=spec.gpus)
     require_same_labels(labels, find_label_tokens(tokenizer, training.labels))
     splits = config.input_dir / SPLITS_FOLDER
     validation, test = read_split(splits, "validation"), read_split(splits, "test")

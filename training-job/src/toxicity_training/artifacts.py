@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from toxicity_api.checksums import write_checksums
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
 from toxicity_training.errors import InputError, ModelError
 
@@ -54,7 +55,12 @@ def open_work_folder(final: Path) -> Path:
 
 
 def publish(work: Path, final: Path, result: StageResult) -> None:
-    """Writes `result` into `work` and renames it to `final`; a folder left there by a failed attempt gives way."""
+    """Writes `result`, and the checksums of a model, into `work` and renames it to `final`.
+
+    A folder left there by a failed attempt gives way.
+    """
+    if (work / MODEL_FOLDER).is_dir():
+        write_checksums(work / MODEL_FOLDER)
     (work / RESULT_FILE).write_text(
         result.model_dump_json(by_alias=True, exclude_none=True, indent=1), encoding="utf-8"
     )

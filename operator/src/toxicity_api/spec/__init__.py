@@ -10,13 +10,14 @@ from toxicity_api.spec.model import ToxicityModelSpec
 from toxicity_api.spec.pods import PodFields
 from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
 from toxicity_api.spec.serving import LongTexts, ServingSpec
-from toxicity_api.spec.sources import BaseModelSpec, HubFile, ImageFile, KaggleFile, Split, VolumeFile
+from toxicity_api.spec.sources import BaseModelSpec, DatasetSpec, HubFile, ImageFile, KaggleFile, Split, VolumeFile
 from toxicity_api.spec.training import LONGEST_INPUT, SHORTEST_INPUT, Labels, Lora, TrainingSpec
 
 __all__ = [
     "LONGEST_INPUT",
     "SHORTEST_INPUT",
     "BaseModelSpec",
+    "DatasetSpec",
     "EvaluationSpec",
     "HubFile",
     "ImageFile",

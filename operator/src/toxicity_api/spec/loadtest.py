@@ -7,7 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from toxicity_api.base import Document
+from toxicity_api.spec.fields import cel
 from toxicity_api.spec.pods import PodFields
+
+CRON_PATTERN = r"^[0-9A-Za-z*/,#-]+( [0-9A-Za-z*/,#-]+){4}$"
+"""Five fields, one blank between them; the operator's cron library judges what is in them."""
 
 
 class Slo(Document):
@@ -18,15 +22,48 @@ class Slo(Document):
 class LoadTestSpec(PodFields):
     """A paced load test from inside the cluster, one run per length bucket."""
 
+    model_config = {
+        "json_schema_extra": {
+            "x-kubernetes-validations": [
+                cel(
+                    "!has(self.users) || !has(self.workers) || self.users >= self.workers",
+                    "workers must not be above users: every worker needs at least one of them",
+                )
+            ]
+        }
+    }
+
     gpus: Literal[0] = Field(0, description="gpus: the load generator uses none.")
     enabled: bool = Field(True, description="enabled; false skips the load test.")
+    mode: Literal["fixed", "search"] = Field(
+        "fixed",
+        description="mode: fixed offers requestedRps; search finds the highest rate within slo per bucket.",
+    )
     users: int = Field(16, ge=1, le=1024, description="users that together offer requestedRps.")
     requested_rps: float = Field(10.0, gt=0, le=10000, description="requestedRps offered by all users together.")
     bucket_step: int = Field(100, ge=1, description="bucketStep: width of a length bucket in characters.")
     max_length: int = Field(1100, ge=1, description="maxLength of the longest bucket in characters.")
     seconds_per_bucket: int = Field(30, ge=1, le=3600, description="secondsPerBucket that are measured.")
     warmup_seconds: int = Field(5, ge=0, le=600, description="warmupSeconds before the first bucket, not counted.")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="workers: pods that offer the load; with more than one, a further pod leads them.",
+    )
     slo: Slo = Field(default_factory=Slo, description="slo the conclusions are drawn against.")
+    max_outage_seconds: int = Field(
+        60, ge=1, le=3600, description="maxOutageSeconds the service may be unavailable before the test fails."
+    )
+    pin_replicas: bool = Field(
+        False, description="pinReplicas: hold the HorizontalPodAutoscaler still while a load test runs."
+    )
+    schedule: str | None = Field(
+        None,
+        pattern=CRON_PATTERN,
+        max_length=100,
+        description="schedule on which it runs again: five cron fields, in UTC. Unset means never by itself.",
+    )
     run_id: str = Field(
         "1", min_length=1, max_length=63, description="runId: change it to run the load test again."
     )

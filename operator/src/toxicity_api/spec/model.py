@@ -38,6 +38,11 @@ class StorageSpec(Document):
         description="accessModes of the artifact volume.",
     )
     claim_name: str | None = Field(None, description="claimName of an existing claim. Unset creates one.")
+    reclaim: Literal["Delete", "Retain"] = Field(
+        "Delete",
+        description="reclaim: what becomes of the claim that the operator made when the resource is deleted. A retained"
+        " one is taken up by the next resource of the name; its stages find there what they would make.",
+    )
 
 
 class ImagesSpec(Document):
@@ -68,4 +73,8 @@ class ToxicityModelSpec(Document):
     serving: ServingSpec = Field(default_factory=ServingSpec, description="serving over HTTP.")
     load_test: LoadTestSpec = Field(default_factory=LoadTestSpec, description="loadTest of the served model.")
     storage: StorageSpec = Field(default_factory=StorageSpec, description="storage of the artifacts.")
+    paused: bool = Field(
+        False,
+        description="paused: nothing is made, changed or deleted. What runs goes on, and the status is kept up.",
+    )
     images: ImagesSpec = Field(default_factory=ImagesSpec, description="images that replace the defaults.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from toxicity_operator import names
 from toxicity_operator.manifests.common import Manifest, manifest
 from toxicity_operator.model import Model
+from toxicity_operator.pinning import Bounds
 
 
-def build_autoscaler(model: Model) -> Manifest | None:
-    """The autoscaler; None when the spec asks for none."""
+def build_autoscaler(model: Model, bounds: Bounds | None) -> Manifest | None:
+    """The autoscaler, within `bounds`; None when the spec asks for none."""
     autoscaling = model.spec.serving.autoscaling
-    if autoscaling is None:
+    if autoscaling is None or bounds is None:
         return None
     name = names.serving_name(model.name)
     target = {"type": "Utilization", "averageUtilization": autoscaling.target}
@@ -22,8 +23,8 @@ def build_autoscaler(model: Model) -> Manifest | None:
         names.SERVE,
         spec={
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
-            "minReplicas": autoscaling.min_replicas,
-            "maxReplicas": autoscaling.max_replicas,
+            "minReplicas": bounds.lowest,
+            "maxReplicas": bounds.highest,
             "metrics": [{"type": "Resource", "resource": {"name": autoscaling.metric, "target": target}}],
         },
     )

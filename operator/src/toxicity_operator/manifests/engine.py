@@ -28,6 +28,7 @@ def engine_config(model: Model, stage: JobStage) -> EngineConfig:
         prompt_template=model.spec.training.prompt_template,
         labels=model.spec.training.labels,
         max_model_len=serving.max_model_len,
+        long_texts=serving.long_texts,
         max_num_seqs=serving.max_num_seqs,
         kv_cache_dtype=serving.kv_cache_dtype,
         gpu_memory_utilization=serving.gpu_memory_utilization,

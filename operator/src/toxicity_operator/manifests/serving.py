@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from toxicity_api.results import Metrics
-from toxicity_api.spec import BaseModelSpec
 from toxicity_api.stage_config import ServingConfig
 from toxicity_api.status import EvaluationStatus
 from toxicity_operator import names
 from toxicity_operator.chain import Chain
 from toxicity_operator.manifests.common import (
+    ARTIFACTS,
     Manifest,
     artifacts_volume,
     container,
@@ -20,11 +22,13 @@ from toxicity_operator.manifests.common import (
     scratch_volumes,
 )
 from toxicity_operator.manifests.engine import engine_config, engine_env
+from toxicity_operator.manifests.sources import base_model_name
 from toxicity_operator.model import Model
 
 PORT = 8000
 STARTUP_SECONDS = 600
 GRACE_SECONDS = 60
+TOKEN_VARIABLE, TOKEN_KEY = "API_TOKEN", "token"
 
 
 def build_deployment(model: Model, chain: Chain, evaluation: EvaluationStatus, image: str) -> Manifest:
@@ -88,9 +92,23 @@ def _serving_config(model: Model, chain: Chain, evaluation: EvaluationStatus) ->
         **dict(engine_config(model, chain.model_stage)),
         threshold=0.5 if threshold is None else threshold,
         metrics=_metrics(evaluation),
-        base_model=_base_model_name(model.spec.base_model),
+        base_model=base_model_name(model.spec.base_model),
+        queue_limit=serving.queue_limit,
+        report_dirs=[
+            Path(ARTIFACTS, f"{stage.component}-{stage.fingerprint}")
+            for stage in (chain.train, chain.quantize, chain.evaluate)
+            if stage
+        ],
         port=PORT,
     )
+
+
+def api_token_env(model: Model) -> list[Manifest]:
+    """The variable with the token that requests must bear, for who serves and for who asks; none without a Secret."""
+    secret = model.spec.serving.api_token_secret_name
+    if secret is None:
+        return []
+    return [{"name": TOKEN_VARIABLE, "valueFrom": {"secretKeyRef": {"name": secret, "key": TOKEN_KEY}}}]
 
 
 def _metrics(record: EvaluationStatus) -> Metrics | None:
@@ -101,14 +119,6 @@ def _metrics(record: EvaluationStatus) -> Metrics | None:
     return Metrics.model_validate(record.model_dump(include=set(Metrics.model_fields)))
 
 
-def _base_model_name(base: BaseModelSpec) -> str:
-    if base.hugging_face:
-        return f"{base.hugging_face.repo}@{base.hugging_face.revision}"
-    if base.image:
-        return base.image.reference
-    return base.persistent_volume_claim.path if base.persistent_volume_claim else ""
-
-
 def _pod_spec(model: Model, chain: Chain, evaluation: EvaluationStatus, image: str) -> Manifest:
     serving = model.spec.serving
     volume, mount = artifacts_volume(model, read_only=True)
@@ -117,7 +127,7 @@ def _pod_spec(model: Model, chain: Chain, evaluation: EvaluationStatus, image: s
         names.SERVE,
         image,
         command=["python", "-m", "toxicity_serving"],
-        env=env(engine_env(_serving_config(model, chain, evaluation), serving)),
+        env=[*env(engine_env(_serving_config(model, chain, evaluation), serving)), *api_token_env(model)],
         ports=[{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         startupProbe=_probe("/healthz", period=5, failures=STARTUP_SECONDS // 5),
         readinessProbe=_probe("/readyz", period=5, failures=3),

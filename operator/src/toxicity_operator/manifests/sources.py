@@ -12,7 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from toxicity_api.spec import HubFile, ImageFile, KaggleFile, ToxicityModelSpec, VolumeFile
+from toxicity_api.spec import (
+    BaseModelSpec,
+    DatasetSpec,
+    HubFile,
+    ImageFile,
+    KaggleFile,
+    ToxicityModelSpec,
+    VolumeFile,
+)
 from toxicity_operator.chain import base_model_fingerprint, dataset_fingerprint
 from toxicity_operator.manifests.common import ARTIFACTS, Manifest, container, env
 
@@ -157,3 +165,25 @@ def _download_container(
         resources=SMALL,
         volumeMounts=[artifacts, {"name": "tmp", "mountPath": "/tmp"}],
     )
+
+
+def dataset_name(dataset: DatasetSpec) -> str:
+    """The source in one word."""
+    if dataset.config_map:
+        return f"configmap/{dataset.config_map.name}/{dataset.config_map.key}"
+    if dataset.hugging_face:
+        return f"{dataset.hugging_face.repo}@{dataset.hugging_face.revision}"
+    if dataset.kaggle:
+        return f"kaggle/{dataset.kaggle.dataset}/{dataset.kaggle.file}"
+    if dataset.image:
+        return dataset.image.reference
+    return f"claim/{dataset.persistent_volume_claim.path}" if dataset.persistent_volume_claim else ""
+
+
+def base_model_name(base: BaseModelSpec) -> str:
+    """The source in one word."""
+    if base.hugging_face:
+        return f"{base.hugging_face.repo}@{base.hugging_face.revision}"
+    if base.image:
+        return base.image.reference
+    return base.persistent_volume_claim.path if base.persistent_volume_claim else ""

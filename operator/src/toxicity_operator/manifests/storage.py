@@ -19,4 +19,7 @@ def build_claim(model: Model) -> Manifest | None:
     if storage.storage_class_name is not None:
         spec["storageClassName"] = storage.storage_class_name
     name = names.claim_name(model.name)
-    return manifest("v1", "PersistentVolumeClaim", model, name, names.STORAGE, spec=spec)
+    claim = manifest("v1", "PersistentVolumeClaim", model, name, names.STORAGE, spec=spec)
+    if storage.reclaim == "Retain":
+        del claim["metadata"]["ownerReferences"]  # so that the garbage collector leaves it
+    return claim

@@ -1,6 +1,6 @@
-"""Texts per second and p95 by length of some model folders in the serving engine, one after another.
+"""What one model folder says to a split in the serving engine, and how fast it is by length of the text.
 
-Runs with the packages of the serving image; prints one JSON document a folder. `bench_quantization.py` calls it.
+Runs with the packages of the serving image; prints one JSON document. `bench_quantization.py` calls it.
 """
 
 from __future__ import annotations
@@ -13,48 +13,61 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from toxicity_api.buckets import Bucket, length_buckets
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import EngineConfig
-from toxicity_evaluation.answers import engine_memory
+from toxicity_evaluation.answers import ask
 from toxicity_serving.classify import Classifier
 from toxicity_serving.vllm_engine import VllmEngine, set_vllm_environment
 from toxicity_training.data import read_split
 
 IN_FLIGHT = 16
-TEXTS = 64
+TEXTS = 48
 STEP, LONGEST = 100, 1000
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=Path, required=True, help="a training stage's splits")
-    parser.add_argument("folders", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("folder", type=Path, help="a stage's model folder")
     options = parser.parse_args()
     set_vllm_environment(os.environ, gpus=0)
-    import vllm  # noqa: F401  so that its import is not counted as the first folder's load
+    import vllm  # noqa: F401  so that its import is not counted as load time
 
-    buckets = texts_by_length(options.splits)
-    for item in options.folders:
-        name, _, path = item.partition("=")
-        print(json.dumps({"weights": name, **asyncio.run(measure(Path(path), buckets))}), flush=True)
+    print(json.dumps(asyncio.run(measure(options.folder, options.splits))), flush=True)
     return 0
 
 
 def texts_by_length(splits: Path) -> list[tuple[Bucket, list[str]]]:
     """Up to TEXTS different real texts of each bucket, in the splits' order."""
-    texts = dict.fromkeys(
-        example.text for name in ("test", "validation", "train") for example in read_split(splits, name)
-    )
+    names = ("test", "validation", "train")
+    texts = dict.fromkeys(example.text for name in names for example in read_split(splits, name))
     buckets = length_buckets(STEP, LONGEST)
     return [(bucket, [text for text in texts if bucket.holds(len(text))][:TEXTS]) for bucket in buckets]
 
 
-async def measure(folder: Path, buckets: Sequence[tuple[Bucket, list[str]]]) -> dict[str, Any]:
-    """Load time in seconds, memory in bytes, and each bucket's texts per second and p95 with IN_FLIGHT at once."""
+class Timed(VllmEngine):
+    """The engine, with the speed by length measured before it is stopped."""
+
+    def __init__(self, config: EngineConfig, scratch: Path, buckets: Sequence[tuple[Bucket, list[str]]]) -> None:
+        super().__init__(config, scratch)
+        self._timed_config, self._buckets = config, buckets
+        self.figures: list[dict[str, Any]] = []
+
+    async def stop(self) -> None:
+        if self._llm is not None:
+            classifier = Classifier(self._timed_config, self, self._llm.get_tokenizer())
+            for bucket, texts in self._buckets:
+                self.figures.append({"name": bucket.name, **await offer(classifier, texts)})
+        await super().stop()
+
+
+async def measure(folder: Path, splits: Path) -> dict[str, Any]:
+    """The folder's answers to validation and test, its figures, and each bucket's texts per second and p95."""
     spec = TrainingSpec(gpus=0)
     config = EngineConfig(
         model="bench",
@@ -65,20 +78,13 @@ async def measure(folder: Path, buckets: Sequence[tuple[Bucket, list[str]]]) -> 
         max_model_len=1024,
         max_num_seqs=IN_FLIGHT,
     )
-    began = time.monotonic()
+    validation, test = ([example.text for example in read_split(splits, name)] for name in ("validation", "test"))
     with tempfile.TemporaryDirectory() as scratch:
-        engine = VllmEngine(config, Path(scratch))
-        try:
-            loaded = await engine.start()
-            classifier = Classifier(config, engine, loaded.tokenizer)
-            await classifier.scores([buckets[0][1][0]])
-            load_seconds = time.monotonic() - began
-            await offer(classifier, buckets[0][1])  # warm
-            figures = [{"name": bucket.name, **await offer(classifier, texts)} for bucket, texts in buckets]
-            memory = engine_memory()
-        finally:
-            await engine.stop()
-    return {"form": loaded.weights, "loadSeconds": load_seconds, "memoryBytes": memory, "buckets": figures}
+        engine = Timed(config, Path(scratch), texts_by_length(splits))
+        answers = await ask(
+            config, engine, validation, test, lambda line: print(line, file=sys.stderr, flush=True)
+        )
+    return {"answers": asdict(answers) | {"figures": answers.figures.to_wire()}, "buckets": engine.figures}
 
 
 async def offer(classifier: Classifier, texts: Sequence[str]) -> dict[str, float]:

@@ -1,0 +1,56 @@
+"""The run's folder in the artifact volume: every request, every bucket, two plots, the status at the end.
+
+The folder appears under its name only when it is whole, as those of the other stages do.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
+from toxicity_api.spec import LoadTestSpec
+from toxicity_loadtest.errors import ArtifactsError
+from toxicity_loadtest.figures import frame
+from toxicity_loadtest.plots import write_plots
+from toxicity_loadtest.records import Window
+
+REQUESTS, BUCKETS_CSV, BUCKETS_JSON, STATUS = "requests.csv", "buckets.csv", "buckets.json", "status.json"
+DIGITS = 6
+
+
+def write_artifacts(folder: Path, windows: Sequence[Window], status: LoadTestStatus, spec: LoadTestSpec) -> None:
+    """Writes the folder, in place of one of an earlier attempt. Raises ArtifactsError."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for stale in folder.parent.glob(f"{folder.name}.tmp-*"):
+            shutil.rmtree(stale)
+        work = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
+        work.chmod(0o755)
+        _fill(work, windows, status, spec)
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
+            folder.rename(old / folder.name)
+            work.rename(folder)
+            shutil.rmtree(old)
+        else:
+            work.rename(folder)
+    except OSError as error:
+        raise ArtifactsError(f"{folder} could not be written: {error}") from error
+
+
+def _fill(work: Path, windows: Sequence[Window], status: LoadTestStatus, spec: LoadTestSpec) -> None:
+    import pandas as pd
+
+    frame(windows).round(DIGITS).to_csv(work / REQUESTS, index=False)
+    results = [*status.buckets, *([status.mixed] if status.mixed else [])]
+    rows = [result.model_dump(mode="json", by_alias=True) for result in results]
+    columns = [field.alias or name for name, field in BucketResult.model_fields.items()]
+    pd.DataFrame(rows, columns=columns).to_csv(work / BUCKETS_CSV, index=False)
+    (work / BUCKETS_JSON).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (work / STATUS).write_text(json.dumps(status.to_wire(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    if results:
+        write_plots(work, results, spec)

@@ -1,0 +1,85 @@
+"""Measures one kind of text after the other: at the asked rate, or by searching for the highest one that holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from toxicity_api.loadtest_status import BucketResult
+from toxicity_api.spec import LoadTestSpec
+from toxicity_loadtest.figures import bucket_result, generator_saturated, holds, users_exhausted
+from toxicity_loadtest.records import WARMUP, Window, WindowOrder
+from toxicity_loadtest.search import Probe, has_reached, highest_held, lowest_failed, next_rps
+
+MOST_RPS = 10_000.0
+CEILING_SHARE = 0.8
+"""Of the generator's ceiling: beyond it a failed probe would tell of the generator, not of the service."""
+
+
+class LoadGenerator(Protocol):
+    """What a run needs of the generator."""
+
+    def offer(self, order: WindowOrder) -> Window:
+        """Offers one window and returns when each of its requests has ended. Raises LoadTestError."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The window that is reported, and what limited it."""
+
+    window: Window
+    result: BucketResult
+    users_exhausted: bool
+    generator_saturated: bool
+
+
+class Meter:
+    """Gives every window its number and keeps all that were measured, in order; the warm-up is not among them."""
+
+    def __init__(self, generator: LoadGenerator, spec: LoadTestSpec, ceiling: float | None) -> None:
+        self.windows: list[Window] = []
+        self._generator, self._spec = generator, spec
+        self._most_rps = MOST_RPS if ceiling is None else min(MOST_RPS, CEILING_SHARE * ceiling)
+        self._number = 0
+
+    def warm_up(self) -> Window:
+        """Load that is not counted."""
+        return self._generator.offer(self._order(WARMUP, self._spec.requested_rps, self._spec.warmup_seconds))
+
+    def measure(self, name: str, rps: float) -> Measured:
+        """The figures of one kind of text at `rps`; in mode search, `rps` is where the search begins."""
+        if self._spec.mode == "search":
+            return self._search(name, rps)
+        window = self._offer(name, rps)
+        return Measured(window, bucket_result(window), users_exhausted([window]), generator_saturated([window]))
+
+    def _search(self, name: str, start: float) -> Measured:
+        tried: dict[float, Window] = {}
+        probes: list[Probe] = []
+        while (rps := next_rps(probes, start, self._most_rps)) is not None:
+            tried[rps] = self._offer(name, rps)
+            probes.append(Probe(rps, holds(bucket_result(tried[rps]), self._spec.slo, rps)))
+        best, failed = highest_held(probes), lowest_failed(probes)
+        window = tried[min(tried) if best is None else best]
+        result = bucket_result(window).model_copy(update={"max_rps_within_slo": best or 0.0})
+        limits = [window] if failed is None else [window, tried[failed]]
+        return Measured(
+            window,
+            result,
+            users_exhausted=failed is not None and self._is_for_want_of_users(tried[failed]),
+            generator_saturated=has_reached(probes, self._most_rps) or generator_saturated(limits),
+        )
+
+    def _is_for_want_of_users(self, window: Window) -> bool:
+        """Whether a rate was too high for the users alone: each answer came in time, but they were too few."""
+        p95 = bucket_result(window).p95_seconds
+        return users_exhausted([window]) and p95 is not None and p95 <= self._spec.slo.p95_seconds
+
+    def _offer(self, name: str, rps: float) -> Window:
+        window = self._generator.offer(self._order(name, rps, self._spec.seconds_per_bucket))
+        self.windows.append(window)
+        return window
+
+    def _order(self, name: str, rps: float, seconds: float) -> WindowOrder:
+        self._number += 1
+        return WindowOrder(number=self._number, name=name, rps=rps, seconds=seconds)

@@ -1,0 +1,71 @@
+"""Proof that a model folder is the one that its stage made: sha256 of every file, in a file beside them.
+
+The stage writes it last, serving checks it before anything is loaded. Hashing runs in threads, one file each, outside
+the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+CHECKSUMS_FILE = "checksums.json"
+
+
+class ChecksumError(ValueError):
+    """The folder is not the one that was written; the message names the file."""
+
+
+def write_checksums(folder: Path) -> None:
+    """Writes CHECKSUMS_FILE over all other files of `folder`, those of subfolders included."""
+    document = {"algorithm": "sha256", "files": _digests(folder, _files(folder))}
+    (folder / CHECKSUMS_FILE).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def verify_checksums(folder: Path) -> bool:
+    """True when every file is as it was written and none came or went; False when there is no CHECKSUMS_FILE.
+
+    Raises ChecksumError naming the first file that differs, OSError when one cannot be read.
+    """
+    path = folder / CHECKSUMS_FILE
+    if not path.exists():
+        return False
+    expected = _read(path)
+    names = _files(folder)
+    for name in sorted({*expected} ^ {*names}):
+        raise ChecksumError(f"{folder / name} {'is missing' if name in expected else f'is not in {path.name}'}")
+    for name, digest in _digests(folder, names).items():
+        if digest != expected[name]:
+            raise ChecksumError(f"{folder / name} has sha256 {digest}, but {path.name} says {expected[name]}")
+    return True
+
+
+def _read(path: Path) -> dict[str, str]:
+    """Digests by file name."""
+    try:
+        document = json.loads(path.read_bytes())
+        algorithm, files = document["algorithm"], dict(document["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ChecksumError(f"{path} cannot be read: {error!r}") from error
+    if algorithm != "sha256":
+        raise ChecksumError(f"{path} has digests of {algorithm!r}; only sha256 is known")
+    return files
+
+
+def _files(folder: Path) -> list[str]:
+    """All files but CHECKSUMS_FILE itself, as relative paths."""
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in found if name != CHECKSUMS_FILE)
+
+
+def _digests(folder: Path, names: list[str]) -> dict[str, str]:
+    with ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="sha256") as pool:
+        return dict(zip(names, pool.map(lambda name: _sha256(folder / name), names), strict=True))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

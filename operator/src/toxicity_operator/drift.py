@@ -1,0 +1,69 @@
+"""Whether a child still is what was applied: the fields that the operator sets, and no others. Pure.
+
+What the API server adds and what other managers own (an autoscaler's `replicas`, an injected container) is not
+looked at: only what a manifest says must be found in the live object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+ATOMIC_LISTS = frozenset({"rules", "subjects", "tolerations", "metrics"})
+"""Lists of objects that belong to one manager as a whole: an entry more is a change."""
+
+QUANTITIES = frozenset({"requests", "limits"})
+"""Maps whose values the API server writes in its own form: `0.5` becomes `500m`."""
+
+SUFFIXES: dict[str, Decimal] = {
+    "": Decimal(1), "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "k": Decimal(10**3),
+    "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12), "P": Decimal(10**15), "E": Decimal(10**18),
+    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40), "Pi": Decimal(2**50),
+    "Ei": Decimal(2**60),
+}  # fmt: skip
+
+
+def first_drift(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> str | None:
+    """The dotted path of the first field of the manifest `wanted` that `live` has otherwise; None when all agree."""
+    return _differs(wanted, live, "", ())
+
+
+def _differs(wanted: Any, live: Any, path: str, keys: tuple[str, ...]) -> str | None:
+    if wanted in ({}, [], None, "") and live in ({}, [], None, ""):
+        return None
+    if isinstance(wanted, Mapping):
+        if not isinstance(live, Mapping):
+            return path
+        found = (
+            _differs(value, live.get(key), f"{path}.{key}".lstrip("."), (*keys, key))
+            for key, value in wanted.items()
+        )
+        return next((place for place in found if place), None)
+    if isinstance(wanted, list):
+        return None if isinstance(live, list) and _list_agrees(wanted, live, keys) else path
+    return None if _scalar_agrees(wanted, live, keys) else path
+
+
+def _list_agrees(wanted: list[Any], live: list[Any], keys: tuple[str, ...]) -> bool:
+    if not all(isinstance(item, Mapping) for item in wanted) or keys[-1] in ATOMIC_LISTS:
+        pairs = zip(wanted, live, strict=False)
+        return len(wanted) == len(live) and not any(_differs(one, other, "item", keys) for one, other in pairs)
+    return all(any(_differs(item, other, "item", keys) is None for other in live) for item in wanted)
+
+
+def _scalar_agrees(wanted: Any, live: Any, keys: tuple[str, ...]) -> bool:
+    if wanted == live:
+        return True
+    if len(keys) > 1 and keys[-2] in QUANTITIES:
+        return live is not None and quantity(str(wanted)) == quantity(str(live))
+    return False
+
+
+def quantity(text: str) -> Decimal:
+    """A Kubernetes quantity such as `500m` or `1.5Gi` as a number. Raises ValueError for anything else."""
+    match = re.fullmatch(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)", text)
+    if match is None or match[2] not in SUFFIXES:
+        raise ValueError(f"{text!r} is no quantity")
+    return Decimal(match[1]) * SUFFIXES[match[2]]

@@ -1,0 +1,54 @@
+"""Which slot of `loadTest.schedule` the load test is to be run for. Pure; the cron fields are in UTC.
+
+The slot is a moment as text. It enters the load test's fingerprint, so a new slot is a new run, and the same slot is
+never run twice. A slot that passes while a run is under way waits for its end; of several that passed while nobody
+looked, only the latest is run, as a CronJob does after its starting deadline.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from cronsim import CronSim, CronSimError
+
+from toxicity_operator.errors import InvalidSpec
+
+NO_SLOT = ""
+"""Of the run that the spec itself asks for, before the first moment of the schedule."""
+
+
+def check_schedule(cron: str) -> None:
+    """Raises InvalidSpec, which names the field, when the cron fields mean nothing."""
+    _walk(cron, datetime(2000, 1, 1, tzinfo=UTC), backwards=False)
+
+
+def due_slot(cron: str | None, since: str, now: str, known: str, is_running: bool) -> str:
+    """The slot whose run is due or under way.
+
+    `known` is the slot of the last run, NO_SLOT when there was none, and `is_running` says that this run is not settled
+    yet. `since` is when the last run began, or when the resource was made; `now` is now; both RFC 3339. So a schedule
+    that is set or changed looks ahead, and one that is removed starts nothing. Raises InvalidSpec on a bad `cron`.
+    """
+    if cron is None:
+        return known
+    latest = _latest(cron, _moment(since), _moment(now))
+    return known if is_running or latest is None else latest
+
+
+def _latest(cron: str, since: datetime, now: datetime) -> str | None:
+    """The last moment of the schedule after `since` and not after `now`; None when there is none."""
+    # the walk backwards begins with the moment before its start
+    slot = next(_walk(cron, now.replace(microsecond=0) + timedelta(seconds=1), backwards=True), None)
+    return None if slot is None or slot <= since else slot.isoformat().replace("+00:00", "Z")
+
+
+def _walk(cron: str, start: datetime, *, backwards: bool) -> CronSim:
+    try:
+        return CronSim(cron, start, reverse=backwards)
+    except CronSimError as error:
+        message = f"spec.loadTest.schedule: {cron!r} is no cron schedule of five fields: {error}"
+        raise InvalidSpec(message) from error
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)

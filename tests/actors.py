@@ -1,0 +1,231 @@
+"""What the controllers, the kubelet, the load test and the people of a cluster do, over plain HTTP.
+
+Everything goes through `Api`, so that it works the same on a real API server and on the in-memory one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from kubernetes import client
+
+import builders
+from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
+from toxicity_api.results import StageResult
+from toxicity_operator import names
+from toxicity_operator.cluster import CHILD_KINDS
+
+Raw = Mapping[str, Any]
+
+GROUPS = {
+    kind: (f"/apis/{version}" if "/" in version else f"/api/{version}", plural)
+    for version, kind, plural in ((f"{API_GROUP}/{API_VERSION}", KIND, PLURAL), *CHILD_KINDS)
+}
+"""By kind: the API group's path and the plural."""
+
+LOADTEST_MANAGER = "toxicity-loadtest"
+MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
+TIMEOUT_SECONDS = 60
+
+
+class RequestFailed(Exception):
+    """An answer that was not wanted."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Api:
+    """Requests about the objects of one namespace, with the rights of the client's user."""
+
+    api_client: client.ApiClient
+    namespace: str
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        """The object; None when it is not there."""
+        try:
+            return self.request("GET", self.path(kind, name))
+        except RequestFailed as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def list(self, kind: str) -> list[dict[str, Any]]:
+        """All objects of the kind, each with its `kind`."""
+        return [{**item, "kind": kind} for item in self.request("GET", self.path(kind))["items"]]
+
+    def create(self, kind: str, body: Raw) -> dict[str, Any]:
+        return self.request("POST", self.path(kind), body, "application/json")
+
+    def merge(self, kind: str, name: str, body: Raw, subresource: str = "", **query: str) -> dict[str, Any]:
+        """JSON merge patch."""
+        return self.request("PATCH", self.path(kind, name) + subresource, body, MERGE, **query)
+
+    def apply(self, kind: str, name: str, body: Raw, manager: str, subresource: str = "") -> dict[str, Any]:
+        """Server-side apply under a field manager, forced."""
+        path = self.path(kind, name) + subresource
+        return self.request("PATCH", path, body, APPLY, fieldManager=manager, force="true")
+
+    def delete(self, kind: str, name: str) -> None:
+        """Deletes; gone already is fine."""
+        try:
+            grace = {"gracePeriodSeconds": "0"} if kind == "Pod" else {}
+            query = {"propagationPolicy": "Background", **grace}
+            self.request("DELETE", self.path(kind, name), None, "", **query)
+        except RequestFailed as error:
+            if error.status != 404:
+                raise
+
+    def path(self, kind: str, name: str = "") -> str:
+        root, plural = GROUPS[kind]
+        return f"{root}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
+
+    def request(
+        self, method: str, path: str, body: Raw | None = None, content_type: str = "", /, **query: str
+    ) -> dict[str, Any]:
+        """The answer as JSON. Raises RequestFailed for any status from 400 on."""
+        url = self.api_client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if content_type else {})
+        answer = self.api_client.rest_client.pool_manager.request(
+            method, url, body=None if body is None else json.dumps(body), headers=headers, timeout=TIMEOUT_SECONDS
+        )
+        if answer.status >= 400:
+            raise RequestFailed(f"{method} {path}: {answer.status} {answer.data.decode()}", answer.status)
+        found: dict[str, Any] = json.loads(answer.data)
+        return found
+
+
+def timestamp() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def label(item: Raw, key: str) -> str:
+    return str(item["metadata"].get("labels", {}).get(key, ""))
+
+
+def is_finished(job: Raw) -> bool:
+    ends = {"Complete", "Failed"}
+    return any(c["type"] in ends and c["status"] == "True" for c in job.get("status", {}).get("conditions", []))
+
+
+def is_owned_by(item: Raw, owner: Raw) -> bool:
+    return any(o["uid"] == owner["metadata"]["uid"] for o in item["metadata"].get("ownerReferences", []))
+
+
+def stage_result(component: str, fingerprint: str) -> StageResult | None:
+    """What a stage's Job leaves: `builders` has one function per result document; the load test leaves none."""
+    maker = {
+        names.TRAIN: "training_result",
+        names.QUANTIZE: "quantization_result",
+        "evaluate": "evaluation_result",
+    }.get(component)
+    if maker is None:
+        return None
+    made: StageResult = getattr(builders, maker)(fingerprint)
+    return made
+
+
+def start_pod(api: Api, job: Raw) -> dict[str, Any]:
+    """The Job controller makes the Job's pod and the kubelet runs it; the pod that is there is left as it is."""
+    name = f"{job['metadata']['name']}-0"
+    found = api.get("Pod", name)
+    if found is not None:
+        return found
+    component = label(job, names.COMPONENT_LABEL)
+    owner = {
+        "apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"],
+        "controller": True,
+    }  # fmt: skip
+    metadata = {"name": name, "labels": job["metadata"]["labels"], "ownerReferences": [owner]}
+    container = {"name": component, "image": "none", "terminationMessagePolicy": "FallbackToLogsOnError"}
+    spec = {"containers": [container], "restartPolicy": "Never", "automountServiceAccountToken": False}
+    api.create("Pod", {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    return _set_container(api, name, component, "Running", {"running": {"startedAt": timestamp()}})
+
+
+def finish_job(api: Api, job: Raw) -> None:
+    """The Job's pod ends well with its result document, the load test's figures are written, the Job completes."""
+    name, component = job["metadata"]["name"], label(job, names.COMPONENT_LABEL)
+    fingerprint = label(job, names.FINGERPRINT_LABEL)
+    pod = start_pod(api, job)["metadata"]["name"]
+    if component == names.LOADTEST:
+        publish(api, label(job, names.MODEL_LABEL), fingerprint)
+    result = stage_result(component, fingerprint)
+    message = {"message": result.to_termination_message()} if result else {}
+    ended = {"exitCode": 0, "reason": "Completed", **message}
+    _set_container(api, pod, component, "Succeeded", {"terminated": ended})
+    now = timestamp()
+    conditions = [
+        {"type": kind, "status": "True", "lastTransitionTime": now, "lastProbeTime": now}
+        for kind in ("SuccessCriteriaMet", "Complete")
+    ]
+    status = {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": conditions}
+    api.merge("Job", name, {"status": status}, "/status")
+
+
+def publish(api: Api, model: str, fingerprint: str) -> None:
+    """The load test writes its figures under its own field manager."""
+    bucket = {"name": "1-100", "requests": 300, "failures": 0, "actualRps": 9.98, "p95Seconds": 0.18}
+    figures = {
+        "fingerprint": fingerprint, "runId": "1", "state": "Complete", "users": 16, "requestedRps": 10.0,
+        "buckets": [bucket], "actualRps": 9.98, "p95Seconds": 0.18, "maxLengthAtRequestedRps": 100,
+    }  # fmt: skip
+    body = {
+        "apiVersion": f"{API_GROUP}/{API_VERSION}", "kind": KIND, "metadata": {"name": model},
+        "status": {"loadTest": figures},
+    }  # fmt: skip
+    api.apply(KIND, model, body, LOADTEST_MANAGER, "/status")
+
+
+def roll_out(api: Api, deployment: Raw, *, ready: int = 1) -> None:
+    """The Deployment controller has caught up with the newest template; `ready` of its pods are ready."""
+    replicas = max(1, deployment["spec"].get("replicas", 1))
+    status = {
+        "observedGeneration": deployment["metadata"]["generation"], "replicas": replicas,
+        "updatedReplicas": replicas, "readyReplicas": ready, "availableReplicas": ready,
+    }  # fmt: skip
+    api.merge("Deployment", deployment["metadata"]["name"], {"status": status}, "/status")
+
+
+def is_rolled_out(deployment: Raw) -> bool:
+    status = deployment.get("status", {})
+    seen = status.get("observedGeneration") == deployment["metadata"]["generation"]
+    return bool(seen and status.get("readyReplicas", 0) > 0)
+
+
+def collect_garbage(api: Api, kinds: Iterable[str] = GROUPS) -> list[str]:
+    """Deletes what has owners none of which is there any more, until there is no more of it; what was deleted."""
+    gone: list[str] = []
+    while True:
+        everything = [item for kind in kinds for item in api.list(kind)]
+        uids = {item["metadata"]["uid"] for item in everything}
+        orphans = [
+            item
+            for item in everything
+            if (owners := item["metadata"].get("ownerReferences")) and not any(o["uid"] in uids for o in owners)
+        ]
+        if not orphans:
+            return gone
+        for item in orphans:
+            if item["metadata"].get("finalizers"):
+                # as the controller does that protects volumes in use
+                api.merge(item["kind"], item["metadata"]["name"], {"metadata": {"finalizers": None}})
+            api.delete(item["kind"], item["metadata"]["name"])
+            gone.append(f"{item['kind']}/{item['metadata']['name']}")
+
+
+def _set_container(api: Api, pod: str, container: str, phase: str, state: Raw) -> dict[str, Any]:
+    """The kubelet reports the one container of a pod."""
+    report = {
+        "name": container, "image": "none", "imageID": "", "ready": "running" in state, "restartCount": 0,
+        "state": {"running": None, "terminated": None, **state},
+    }  # fmt: skip
+    status = {"phase": phase, "containerStatuses": [report]}
+    return api.merge("Pod", pod, {"status": status}, "/status")

@@ -1,0 +1,207 @@
+"""A real kube-apiserver with its etcd and nothing else, on loopback, in a folder of its own.
+
+No controller runs and no kubelet: whoever starts it plays their part. The programs, the certificates and the
+arguments are the embedded cluster's; what differs is that ports are free ones and that every address is loopback.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client, config
+
+from toxicity_api.crd import build_crd
+from toxicity_cluster.build import find_programs
+from toxicity_cluster.components import api_server, etcd
+from toxicity_cluster.demo_kubectl import wait_until
+from toxicity_cluster.pki import build_kubeconfig, ensure_pki
+from toxicity_cluster.settings import Settings
+from toxicity_operator.permissions import RULES
+
+PR_SET_PDEATHSIG = 1
+START_SECONDS = 60
+STOP_SECONDS = 20
+OPERATOR = "toxicity-operator"
+SYSTEM_NAMESPACE = "toxicity-system"
+OPERATOR_USER = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{OPERATOR}"
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived", "ResponseStarted"],
+    "rules": [{"level": "Metadata", "users": [OPERATOR_USER]}, {"level": "None"}],
+}
+
+
+@dataclass(frozen=True)
+class ApiServer:
+    """A running API server: its URL, the administrator's kubeconfig, and what the operator asked of it."""
+
+    url: str
+    kubeconfig: Path
+    audit_log: Path
+    state: Path
+
+    def connect(self) -> client.ApiClient:
+        """A client with the administrator's rights."""
+        settings = client.Configuration()
+        config.load_kube_config(str(self.kubeconfig), client_configuration=settings)
+        return client.ApiClient(settings)
+
+    def operator_kubeconfig(self) -> Path:
+        """A kubeconfig of the operator's ServiceAccount with exactly the rights that the operator names."""
+        api_client = self.connect()
+        core, rbac = client.CoreV1Api(api_client), client.RbacAuthorizationV1Api(api_client)
+        core.create_namespace({"metadata": {"name": SYSTEM_NAMESPACE}})
+        core.create_namespaced_service_account(SYSTEM_NAMESPACE, {"metadata": {"name": OPERATOR}})
+        rbac.create_cluster_role({"metadata": {"name": OPERATOR}, "rules": RULES})
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": OPERATOR}
+        subject = {"kind": "ServiceAccount", "name": OPERATOR, "namespace": SYSTEM_NAMESPACE}
+        rbac.create_cluster_role_binding({"metadata": {"name": OPERATOR}, "roleRef": role, "subjects": [subject]})
+        request = {"spec": {"expirationSeconds": 86400}}
+        made = core.create_namespaced_service_account_token(OPERATOR, SYSTEM_NAMESPACE, request)
+        path = self.kubeconfig.with_name("operator.kubeconfig")
+        document = json.loads(self.kubeconfig.read_text())
+        document["users"][0]["user"] = {"token": made.status.token}
+        path.write_text(json.dumps(document))
+        return path
+
+
+@contextmanager
+def running_api_server(folder: Path) -> Iterator[ApiServer]:
+    """Starts etcd and the API server below `folder`, applies the CRD, and stops both in the end.
+
+    Raises ClusterError when the programs are not built, DeadlineExceeded when the server does not get ready.
+    """
+    given = Settings.from_environment()
+    settings = Settings(cache=given.cache, state=folder, sources=given.sources)
+    programs = find_programs(settings)
+    ensure_pki(settings)
+    ports = free_ports(3)
+    etcd_url, url = f"http://127.0.0.1:{ports[0]}", f"https://127.0.0.1:{ports[2]}"
+    kubeconfig = _write_kubeconfig(settings, url)
+    server = ApiServer(url, kubeconfig, folder / "audit.log", folder)
+    store = _with_flags(etcd(settings, programs["etcd"]).argv, _etcd_flags(etcd_url, ports[1]))
+    front = _with_flags(
+        api_server(settings, programs["kube-apiserver"]).argv, _server_flags(server, etcd_url, ports[2])
+    )
+    with _process(folder, store), _process(folder, front):
+        api_client = server.connect()
+        wait_until("the API server to be ready", lambda: _is_ready(api_client), START_SECONDS)
+        apply_crd(api_client)
+        yield server
+
+
+def free_ports(count: int) -> list[int]:
+    """So many TCP ports of loopback that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(item.getsockname()[1]) for item in sockets]
+    for item in sockets:
+        item.close()
+    return ports
+
+
+def apply_crd(api_client: client.ApiClient) -> None:
+    """Applies the CRD and waits until the API server has accepted its names and its schema and serves it."""
+    crd = build_crd()
+    api = client.ApiextensionsV1Api(api_client)
+    api.patch_custom_resource_definition(
+        crd["metadata"]["name"],
+        crd,
+        field_manager="toxicity-tests",
+        force=True,
+        _content_type="application/apply-patch+yaml",
+    )
+
+    def served() -> bool:
+        found = api.read_custom_resource_definition(crd["metadata"]["name"])
+        states = {item.type: item.status for item in found.status.conditions or []}
+        assert states.get("NonStructuralSchema") is None
+        return states.get("Established") == "True" and states.get("NamesAccepted") == "True"
+
+    wait_until("the CRD to be established", served, START_SECONDS)
+
+
+def _write_kubeconfig(settings: Settings, url: str) -> Path:
+    document: dict[str, Any] = build_kubeconfig(settings.pki, "admin")
+    document["clusters"][0]["cluster"]["server"] = url
+    path = settings.state / "loopback.kubeconfig"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def _etcd_flags(url: str, peer_port: int) -> dict[str, str]:
+    peer = f"http://127.0.0.1:{peer_port}"
+    return {
+        "--listen-client-urls": url,
+        "--advertise-client-urls": url,
+        "--listen-peer-urls": peer,
+        "--initial-advertise-peer-urls": peer,
+        "--initial-cluster": f"toxicity={peer}",
+    }
+
+
+def _server_flags(server: ApiServer, etcd_url: str, port: int) -> dict[str, str]:
+    """The address of the embedded node stays the advertised one: a loopback address is refused there."""
+    policy = server.state / "audit-policy.json"
+    policy.write_text(json.dumps(AUDIT_POLICY))
+    return {
+        # asks for the right to set finalizers of a child's owner, as some distributions do
+        "--enable-admission-plugins": "NodeRestriction,OwnerReferencesPermissionEnforcement",
+        "--etcd-servers": etcd_url,
+        "--secure-port": str(port),
+        "--bind-address": "127.0.0.1",
+        "--endpoint-reconciler-type": "none",
+        "--audit-policy-file": str(policy),
+        "--audit-log-path": str(server.audit_log),
+        "--audit-log-mode": "blocking",
+    }
+
+
+def _with_flags(argv: Sequence[str], flags: Mapping[str, str]) -> list[str]:
+    """`argv` with these flags in place of its own of the same name."""
+    kept = [word for word in argv if word.partition("=")[0] not in flags]
+    return [*kept, *(f"{name}={value}" for name, value in flags.items())]
+
+
+def die_with_parent() -> None:
+    """Run in a new process: has the kernel kill it when the one that started it ends, however that ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def _process(folder: Path, argv: Sequence[str]) -> Iterator[None]:
+    """Runs a program with its output in a file of its name below `folder`; terminated, then killed, in the end."""
+    with (folder / f"{Path(argv[0]).name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            argv, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _is_ready(api_client: client.ApiClient) -> bool:
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        answer = api_client.call_api("GET", f"{api_client.configuration.host}/readyz", {}, _request_timeout=5)
+        answer.read()
+    except (ApiException, HTTPError):
+        return False
+    return bool(answer.status == 200)

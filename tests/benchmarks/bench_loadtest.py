@@ -1,0 +1,171 @@
+"""The load generator beside itself and beside wrk: `make bench-loadtest`. Prints two Markdown tables.
+
+The ceiling: requests per second of a closed loop against a constant server, and per core of the generator's own CPU,
+with Locust's FastHttpUser (what the load test uses), Locust's HttpUser, and wrk, a generator in C. The profile: the
+load test's own users against a service of a known delay, and wrk with as many connections against the same one, p95
+side by side. All on the loopback, in one run on one machine: only the ratios mean something elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from toxicity_api.spec import LoadTestSpec
+from toxicity_loadtest.answer import CLASSIFY_PATH, has_valid_score, request_body
+from toxicity_loadtest.calibration import MORE_RPS_THAN_ANY, constant_server
+from toxicity_loadtest.corpus import Corpus
+from toxicity_loadtest.cpu import usable_cores
+from toxicity_loadtest.figures import bucket_result
+from toxicity_loadtest.generator import LocalGenerator, Target
+from toxicity_loadtest.records import CALIBRATION, WindowOrder
+
+TEXT = "Какой чудесный день сегодня, не правда ли"
+WRK_SCRIPT = """wrk.method, wrk.body = "POST", '{body}'
+wrk.headers["Content-Type"] = "application/json"
+done = function(summary, latency, requests)
+  io.write(string.format("figures %d %d %d %d\\n", summary.requests, summary.duration,
+    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status +
+    summary.errors.timeout, latency:percentile(95)))
+end
+"""
+MICROSECONDS = 1e6
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=10, help="of each measurement")
+    parser.add_argument("--users", type=int, default=16)
+    parser.add_argument("--delay", type=float, default=0.05, help="seconds the paced service takes")
+    options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        print("wrk is missing: apt-get install wrk", file=sys.stderr)
+        return 1
+    print_ceilings(options.users, options.seconds)
+    print_profile(options.users, options.seconds, options.delay)
+    return 0
+
+
+def print_ceilings(users: int, seconds: int) -> None:
+    """Requests per second at most, and per core of the generator's CPU."""
+    print(f"### Ceiling, {users} connections, {seconds} s against a constant server\n")
+    print("| generator | requests/s | CPU, cores | requests/s per core |\n|---|---:|---:|---:|")
+    ways: dict[str, Callable[[str], tuple[float, float]]] = {
+        "Locust FastHttpUser (the load test)": lambda url: load_test_ceiling(url, users, seconds),
+        "Locust HttpUser": lambda url: http_user_ceiling(url, users, seconds),
+        "wrk, 1 thread": lambda url: wrk_ceiling(url, users, seconds),
+    }
+    for name, measure in ways.items():
+        with constant_server() as url:
+            rps, cores = measure(url)
+        print(f"| {name} | {rps:.0f} | {cores:.2f} | {rps / cores:.0f} |", flush=True)
+
+
+def load_test_ceiling(url: str, users: int, seconds: int) -> tuple[float, float]:
+    """The load test's own generator, asked for more than it can."""
+    order = WindowOrder(number=1, name=CALIBRATION, rps=MORE_RPS_THAN_ANY, seconds=seconds)
+    generator = a_generator(url, users)
+    try:
+        window = generator.offer(order)
+    finally:
+        generator.close()
+    result = bucket_result(window)
+    assert result.failures == 0, result
+    return result.actual_rps, window.cpu_share * usable_cores()
+
+
+def http_user_ceiling(url: str, users: int, seconds: int) -> tuple[float, float]:
+    """Locust's client on `requests`, in a closed loop, judged as the load test judges."""
+    import gevent
+    from locust import HttpUser, constant, task
+    from locust.env import Environment
+
+    body, counts = request_body(TEXT), {"good": 0, "bad": 0}
+
+    class PlainUser(HttpUser):  # type: ignore[misc]
+        wait_time = constant(0)
+        host = url
+
+        @task  # type: ignore[untyped-decorator]
+        def classify(self) -> None:
+            answer = self.client.post(CLASSIFY_PATH, data=body, headers={"Content-Type": "application/json"})
+            counts["good" if answer.status_code == 200 and has_valid_score(answer.content) else "bad"] += 1
+
+    runner = Environment(user_classes=[PlainUser]).create_local_runner()
+    runner.start(users, spawn_rate=users)
+    runner.spawning_greenlet.join()
+    before, cpu, begin = counts["good"], time.process_time(), time.perf_counter()
+    gevent.sleep(seconds)
+    took, used = time.perf_counter() - begin, time.process_time() - cpu
+    good = counts["good"] - before
+    runner.quit()
+    assert counts["bad"] == 0, counts
+    return good / took, used / took
+
+
+def wrk_ceiling(url: str, connections: int, seconds: int) -> tuple[float, float]:
+    """wrk with one thread."""
+    cpu = _children_cpu()
+    requests, took, failures, _ = wrk(url, connections, seconds)
+    assert failures == 0
+    return requests / took, (_children_cpu() - cpu) / took
+
+
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def print_profile(users: int, seconds: int, delay: float) -> None:
+    """p95 of a service of known delay by two tools: both offer what `users` connections can, wrk without a pace."""
+    rps = users / delay / 2
+    print(f"\n### p95 of a service that takes {delay * 1000:g} ms, {users} users, {seconds} s\n")
+    print("| generator | requests/s | p95, ms |\n|---|---:|---:|")
+    with constant_server(delay) as url:
+        generator = a_generator(url, users)
+        try:
+            paced = bucket_result(
+                generator.offer(WindowOrder(number=1, name=CALIBRATION, rps=rps, seconds=seconds))
+            )
+            free = bucket_result(
+                generator.offer(WindowOrder(number=2, name=CALIBRATION, rps=MORE_RPS_THAN_ANY, seconds=seconds))
+            )
+        finally:
+            generator.close()
+        requests, took, failures, p95 = wrk(url, users, seconds)
+    assert (paced.failures, free.failures, failures) == (0, 0, 0)
+    for name, rate, value in (
+        (f"load test, paced to {rps:g}/s", paced.actual_rps, paced.p95_seconds),
+        ("load test, unpaced", free.actual_rps, free.p95_seconds),
+        ("wrk, unpaced", requests / took, p95),
+    ):
+        print(f"| {name} | {rate:.1f} | {1000 * (value or 0.0):.2f} |")
+
+
+def a_generator(url: str, users: int) -> LocalGenerator:
+    target = Target(url, request_seconds=5.0, max_outage_seconds=5.0, run="bench")
+    return LocalGenerator(target, Corpus([TEXT], LoadTestSpec(), 1), users)
+
+
+def wrk(url: str, connections: int, seconds: int) -> tuple[int, float, int, float]:
+    """Requests, seconds, failures and p95 in seconds of a run of wrk."""
+    with TemporaryDirectory() as folder:
+        script = Path(folder, "post.lua")
+        script.write_text(WRK_SCRIPT.replace("{body}", json.dumps({"texts": [TEXT]}, ensure_ascii=False)), "utf-8")
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"{url}{CLASSIFY_PATH}"]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    (line,) = (line for line in out.splitlines() if line.startswith("figures "))
+    requests, duration, failures, p95 = (int(word) for word in line.split()[1:])
+    return requests, duration / MICROSECONDS, failures, p95 / MICROSECONDS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

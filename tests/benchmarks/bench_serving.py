@@ -1,0 +1,186 @@
+"""Serving side by side on one machine and the same weights: our API, vLLM called directly, Transformers; one table.
+
+`make bench-serving`, on a machine that does nothing else. Each way has a process of its own, one after the other;
+only the ratios mean something elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import io
+import os
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks import serving_phases
+from benchmarks.serving_phases import BATCH, Lone, Service, Speed
+from toxicity_api.checksums import verify_checksums, write_checksums
+from toxicity_api.spec import TrainingSpec
+from toxicity_api.stage_config import ServingConfig
+from toxicity_serving.vllm_engine import set_vllm_environment
+from toxicity_serving.weights import prepare_weights, read_machine
+
+LENGTHS = (50, 100, 200, 400, 600, 800, 1000)
+SEED = 42
+T = TypeVar("T")
+
+
+def main() -> int:
+    options = parse()
+    set_vllm_environment(os.environ, options.gpus)
+    texts = read_texts(options.dataset, options.column)
+    random.Random(SEED).shuffle(texts)
+    chosen = texts[: options.texts]
+    lengths = {length: texts_of(texts, length, options.lone) for length in LENGTHS}
+    config = configuration(options)
+    dtype = prepare_weights(
+        config.model_dir, Path(tempfile.gettempdir()) / "weights", read_machine(options.gpus)
+    ).plan.dtype
+    service = apart(
+        serving_phases.measure_service, config, chosen, lengths, chosen[: options.same], options.rounds
+    )
+    direct = {
+        name: apart(serving_phases.measure_direct, config, chosen, options.rounds, overrides)
+        for name, overrides in {"off": {}, "on": {"enable_prefix_caching": True}}.items()
+    }
+    plain = apart(serving_phases.measure_transformers, config, chosen, options.rounds, dtype)
+    print(f"\n{len(chosen)} texts, {options.rounds} rounds, {os.cpu_count()} cores, {dtype}, {config.model_dir}\n")
+    print(speeds(service, direct, plain))
+    print(latencies(service))
+    print(agreement(service.batches.scores, plain[1].scores, options.threshold, "API", "Transformers one by one"))
+    print(agreement(plain[32].scores, plain[1].scores, options.threshold, "Transformers in batches", "one by one"))
+    print(sameness(service.lone))
+    print(measure_checksums(config.model_dir))
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model-dir", type=Path, required=True, help="model folder of a stage")
+    parser.add_argument("--dataset", type=Path, required=True, help="CSV, also .gz, with genuine texts")
+    parser.add_argument("--column", default="comment")
+    parser.add_argument("--texts", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--lone", type=int, default=20, help="requests per length for the latencies")
+    parser.add_argument("--same", type=int, default=10, help="texts tried alone and in batches")
+    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--gpus", type=int, default=0)
+    return parser.parse_args()
+
+
+def configuration(options: argparse.Namespace) -> ServingConfig:
+    training = TrainingSpec()
+    return ServingConfig(
+        model="bench",
+        fingerprint="bench",
+        model_dir=options.model_dir,
+        prompt_template=training.prompt_template,
+        labels=training.labels,
+        threshold=options.threshold,
+        gpus=options.gpus,
+    )
+
+
+def apart(phase: Callable[..., T], *arguments: object) -> T:
+    """What `phase` returns from a fresh process, so that threads and memory of the last one are gone."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(phase, *arguments).result()
+
+
+def read_texts(path: Path, column: str) -> list[str]:
+    """The texts that are not blank."""
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    return [row[column].strip() for row in csv.DictReader(io.StringIO(text, newline="")) if row[column].strip()]
+
+
+def texts_of(texts: Sequence[str], length: int, count: int) -> list[str]:
+    """`count` texts of just that many characters, cut from genuine ones that are joined by blanks."""
+    whole = " ".join(texts)
+    return [whole[at * length : (at + 1) * length] for at in range(count)]
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def speeds(service: Service, direct: dict[str, Speed], plain: dict[int, Speed]) -> str:
+    ways = {
+        f"our API, {BATCH} texts a request": service.batches,
+        "our API, one text a request": service.singles,
+        "vLLM directly": direct["off"],
+        "vLLM directly, prefix caching": direct["on"],
+        "Transformers, one by one": plain[1],
+        "Transformers, batches of 32 by length": plain[32],
+    }
+    base, one = statistics.median(direct["off"].rates), statistics.median(plain[1].rates)
+    rows = [
+        [
+            name,
+            f"{(median := statistics.median(speed.rates)):.1f}",
+            f"{min(speed.rates):.1f}-{max(speed.rates):.1f}",
+            f"{median / base:.2f}",
+            f"{median / one:.2f}",
+            f"{speed.load_seconds:.1f}",
+        ]
+        for name, speed in ways.items()
+    ]
+    return table(["way", "texts/s", "range", "of vLLM directly", "of one by one", "load, s"], rows)
+
+
+def latencies(service: Service) -> str:
+    """Of lone requests, one after the other."""
+    rows = []
+    for length, seconds in service.latencies.items():
+        p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1] if len(seconds) > 1 else seconds[0]
+        rows.append([str(length), str(len(seconds)), f"{statistics.median(seconds):.3f}", f"{p95:.3f}"])
+    return table(["characters", "requests", "p50, s", "p95, s"], rows)
+
+
+def agreement(ours: Sequence[float], theirs: Sequence[float], threshold: float, one: str, other: str) -> str:
+    pairs = list(zip(ours, theirs, strict=True))
+    differences = [abs(a - b) for a, b in pairs]
+    same = sum((a >= threshold) == (b >= threshold) for a, b in pairs) / len(pairs)
+    return (
+        f"{one} against {other}, {len(pairs)} texts: largest difference {max(differences):.2e}, mean"
+        f" {statistics.fmean(differences):.2e}, same decision {100 * same:.2f} %\n"
+    )
+
+
+def sameness(lone: Sequence[Lone]) -> str:
+    copies = max(max(abs(score - found.alone) for score in found.copies) for found in lone)
+    within = max(max(found.copies) - min(found.copies) for found in lone)
+    amid = max(abs(found.amid - found.alone) for found in lone)
+    return (
+        f"{len(lone)} texts alone and {BATCH} times in one request: largest difference {copies:.2e}, within the request"
+        f" {within:.2e}; alone and amid {BATCH - 1} others: {amid:.2e}\n"
+    )
+
+
+def measure_checksums(folder: Path) -> str:
+    """What writing and checking the checksums of a model folder takes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(shutil.copytree(folder, Path(scratch, "model")))
+        began = time.perf_counter()
+        write_checksums(copy)
+        written = time.perf_counter() - began
+        began = time.perf_counter()
+        assert verify_checksums(copy)
+        checked = time.perf_counter() - began
+        size = sum(path.stat().st_size for path in copy.rglob("*"))
+    return f"checksums of {size / 1e6:.0f} MB: written in {written:.2f} s, checked in {checked:.2f} s\n"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,223 @@
+"""The parts of the serving benchmark that load a model, each for a process of its own: nothing is left of the last."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, EngineConfig, ServingConfig
+
+READY_SECONDS = 600
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Texts per second of each round, all texts offered at once, and the scores of the last round."""
+
+    rates: list[float]
+    scores: list[float]
+    load_seconds: float
+
+
+@dataclass(frozen=True)
+class Lone:
+    """One text's score alone, `BATCH` times in one request, and amid other texts."""
+
+    alone: float
+    copies: list[float]
+    amid: float
+
+
+@dataclass(frozen=True)
+class Service:
+    """What our API did: one text a request, and `BATCH` a request; seconds of lone requests by length."""
+
+    singles: Speed
+    batches: Speed
+    latencies: dict[int, list[float]]
+    lone: list[Lone]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@contextlib.contextmanager
+def served(config: ServingConfig) -> Iterator[tuple[str, float]]:
+    """The service as its image runs it: its URL, and the seconds from the process's start to its readiness."""
+    import httpx
+
+    config = config.model_copy(update={"port": free_port()})
+    variables = {**os.environ, STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True, exclude_none=True)}
+    url, began = f"http://127.0.0.1:{config.port}", time.perf_counter()
+    with subprocess.Popen([sys.executable, "-m", "toxicity_serving"], env=variables) as process:
+        try:
+            while not _is_ready(httpx, url):
+                if process.poll() is not None or time.perf_counter() - began > READY_SECONDS:
+                    raise RuntimeError(f"the service did not become ready; exit code {process.poll()}")
+                time.sleep(0.1)
+            yield url, time.perf_counter() - began
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def _is_ready(httpx: Any, url: str) -> bool:
+    try:
+        return bool(httpx.get(f"{url}/readyz", trust_env=False).status_code == 200)
+    except httpx.ConnectError:
+        return False
+
+
+def measure_service(
+    config: ServingConfig, texts: Sequence[str], lengths: dict[int, list[str]], lone: Sequence[str], rounds: int
+) -> Service:
+    """Everything that is asked of the API over loopback HTTP."""
+    with served(config) as (url, load_seconds):
+        return asyncio.run(_ask_service(url, load_seconds, texts, lengths, lone, rounds))
+
+
+async def _ask_service(
+    url: str,
+    load_seconds: float,
+    texts: Sequence[str],
+    lengths: dict[int, list[str]],
+    lone: Sequence[str],
+    rounds: int,
+) -> Service:
+    import httpx
+
+    limits = httpx.Limits(max_connections=2 * BATCH)
+    async with httpx.AsyncClient(base_url=url, timeout=READY_SECONDS, limits=limits, trust_env=False) as client:
+
+        async def ask(some: Sequence[str]) -> list[float]:
+            answer = await client.post("/v1/classify", json={"texts": list(some)})
+            answer.raise_for_status()
+            return [result["score"] for result in answer.json()["results"]]
+
+        singles = await _rounds(lambda: _all(ask, texts, 1), rounds, load_seconds)
+        batches = await _rounds(lambda: _all(ask, texts, BATCH), rounds, load_seconds)
+        latencies: dict[int, list[float]] = {}
+        for length, some in lengths.items():
+            latencies[length] = []
+            for text in some:
+                began = time.perf_counter()
+                await ask([text])
+                latencies[length].append(time.perf_counter() - began)
+        found = []
+        for text in lone:
+            [alone] = await ask([text])
+            amid = (await ask([*texts[: BATCH - 1], text]))[-1]
+            found.append(Lone(alone, await ask([text] * BATCH), amid))
+    return Service(singles, batches, latencies, found)
+
+
+async def _all(
+    ask: Callable[[Sequence[str]], Awaitable[list[float]]], texts: Sequence[str], size: int
+) -> list[float]:
+    """All texts in requests of `size`, as many at once as keep twice the engine's batch in the service."""
+    free = asyncio.Semaphore(2 * BATCH // size)
+
+    async def one(some: Sequence[str]) -> list[float]:
+        async with free:
+            return await ask(some)
+
+    asked = [one(texts[start : start + size]) for start in range(0, len(texts), size)]
+    return [score for scores in await asyncio.gather(*asked) for score in scores]
+
+
+async def _rounds(run: Callable[[], Awaitable[list[float]]], rounds: int, load_seconds: float) -> Speed:
+    await run()  # warm
+    rates, scores = [], list[float]()
+    for _ in range(rounds):
+        began = time.perf_counter()
+        scores = await run()
+        rates.append(len(scores) / (time.perf_counter() - began))
+    return Speed(rates, scores, load_seconds)
+
+
+def measure_direct(config: EngineConfig, texts: Sequence[str], rounds: int, overrides: dict[str, Any]) -> Speed:
+    """vLLM's own AsyncLLM on the same weights with ready token ids, all given at once: the most there is to get."""
+    return asyncio.run(_ask_engine(config, texts, rounds, overrides))
+
+
+async def _ask_engine(config: EngineConfig, texts: Sequence[str], rounds: int, overrides: dict[str, Any]) -> Speed:
+    from vllm import SamplingParams
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    from toxicity_api.prompting import build_prompt, label_tokens, toxic_score
+    from toxicity_serving.vllm_engine import engine_arguments
+    from toxicity_serving.weights import prepare_weights, read_machine
+
+    began = time.perf_counter()
+    scratch = Path(tempfile.gettempdir()) / "weights"
+    prepared = prepare_weights(config.model_dir, scratch, read_machine(config.gpus))
+    engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**(engine_arguments(config, prepared) | overrides)))
+    load_seconds = time.perf_counter() - began
+    tokenizer = engine.get_tokenizer()
+    labels = label_tokens(tokenizer, config.labels)
+    most = config.max_model_len - 1
+    prompts = [build_prompt(tokenizer, config.prompt_template, text, most).ids for text in texts]
+    wanted = SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=[labels.toxic, labels.non_toxic])
+
+    async def one(name: str, ids: list[int]) -> float:
+        outputs = [output async for output in engine.generate({"prompt_token_ids": ids}, wanted, name)]
+        found = outputs[-1].outputs[0].logprobs[0]
+        return toxic_score(found[labels.toxic].logprob, found[labels.non_toxic].logprob)
+
+    async def run() -> list[float]:
+        began = time.perf_counter()
+        return await asyncio.gather(*(one(f"{began}-{at}", ids) for at, ids in enumerate(prompts)))
+
+    try:
+        return await _rounds(run, rounds, load_seconds)
+    finally:
+        engine.shutdown()
+
+
+def measure_transformers(config: EngineConfig, texts: Sequence[str], rounds: int, dtype: str) -> dict[int, Speed]:
+    """Transformers with the same weights in the same type, by batch size: one by one, and in batches by length."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from toxicity_training.scoring import score_texts
+
+    began = time.perf_counter()
+    tokenizer = AutoTokenizer.from_pretrained(config.model_dir)
+    model = AutoModelForCausalLM.from_pretrained(config.model_dir, dtype=getattr(torch, dtype))
+    load_seconds = time.perf_counter() - began
+
+    def run(size: int, some: Sequence[str]) -> list[float]:
+        return score_texts(
+            model,
+            tokenizer,
+            some,
+            template=config.prompt_template,
+            labels=config.labels,
+            max_tokens=config.max_model_len - 1,
+            batch_size=size,
+        )
+
+    found: dict[int, Speed] = {}
+    for size in (1, 32):
+        run(size, texts[:size])  # warm
+        rates, scores = [], list[float]()
+        for _ in range(rounds):
+            began = time.perf_counter()
+            scores = run(size, texts)
+            rates.append(len(texts) / (time.perf_counter() - began))
+        found[size] = Speed(rates, scores, load_seconds)
+    return found

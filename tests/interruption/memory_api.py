@@ -1,0 +1,308 @@
+"""An API server in memory, below the real client: it takes what urllib3 would send and gives what it would return.
+
+It knows what the operator depends on: server-side apply with owners of fields, status as a subresource,
+resourceVersion, generation, uids, immutable Jobs, one controlling owner, label selectors. `test_memory_api.py`
+shows that schedules end on it as they do on a real API server.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from urllib3 import HTTPResponse
+
+Path = tuple[str, ...]
+Raw = dict[str, Any]
+
+KEYED_LISTS = {
+    "containers": ("name",), "initContainers": ("name",), "env": ("name",), "volumes": ("name",),
+    "volumeMounts": ("mountPath",), "ports": ("containerPort", "port"), "conditions": ("type",),
+    "ownerReferences": ("uid",), "buckets": ("name",),
+}  # fmt: skip
+"""Lists that server-side apply merges by a key: the first of these fields that an item has."""
+
+IMMUTABLE = {"jobs": "batch/v1", "persistentvolumeclaims": "v1"}
+DEFAULTS: Mapping[str, Raw] = {"deployments": {"spec": {"replicas": 1}}}
+
+
+@dataclass
+class Stored:
+    """A live object and, per field manager and subresource, the paths that it owns."""
+
+    live: Raw
+    owned: dict[tuple[str, str], set[Path]] = field(default_factory=dict)
+
+
+class MemoryApi:
+    """Stands in for the client's `pool_manager`."""
+
+    def __init__(self) -> None:
+        self._objects: dict[tuple[str, str], Stored] = {}
+        self._versions = itertools.count(1)
+        self._version = 0
+
+    def request(
+        self, method: str, url: str, body: str | None = None, headers: Mapping[str, str] | None = None, **_: object
+    ) -> HTTPResponse:
+        """One request; nothing of it is kept when the answer is an error."""
+        parts = urlsplit(url)
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        content = json.loads(body) if body else None
+        media = {key.lower(): value for key, value in (headers or {}).items()}.get("content-type", "")
+        status, answer = self._answer(method, parts.path, query, content, media)
+        return http_answer(status, answer)
+
+    def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any, media: str) -> tuple[int, Raw]:
+        collection, name, subresource = split_path(path)
+        if not name:
+            return (200, self._list(collection, query)) if method == "GET" else self._create(collection, body)
+        stored = self._objects.get((collection, name))
+        if method == "PATCH" and media.startswith("application/apply-patch"):
+            return self._apply(collection, name, subresource, body, query["fieldManager"])
+        if stored is None:
+            return 404, failure(f"{name} not found", "NotFound")
+        if method == "GET":
+            return 200, stored.live
+        if method == "DELETE":
+            self._next_version()
+            del self._objects[collection, name]
+            return 200, {"kind": "Status", "status": "Success"}
+        new = merged(stored.live, {"status": body.get("status")} if subresource else without_status(body))
+        return self._store(collection, name, new, stored, manager=("person", subresource))
+
+    def _list(self, collection: str, query: Mapping[str, str]) -> Raw:
+        key, _, value = query.get("labelSelector", "").partition("=")
+        found = [
+            stored.live
+            for (where, _), stored in sorted(self._objects.items())
+            if where == collection and (not key or selected(stored.live, key, value))
+        ]
+        return {"metadata": {"resourceVersion": str(self._version)}, "items": found}
+
+    def _create(self, collection: str, body: Raw) -> tuple[int, Raw]:
+        metadata = body["metadata"]
+        name = metadata.get("name") or f"{metadata['generateName']}{self._version + 1}"
+        if (collection, name) in self._objects:
+            return 409, failure(f"{name} already exists", "AlreadyExists")
+        live = without_status(body)
+        _, answer = self._store(collection, name, live, None, manager=("person", ""))
+        return 201, answer
+
+    def _apply(self, collection: str, name: str, subresource: str, body: Raw, manager: str) -> tuple[int, Raw]:
+        stored = self._objects.get((collection, name))
+        wanted = {"status": body["status"]} if subresource else applied_part(body)
+        if stored is None:
+            if subresource:
+                return 404, failure(f"{name} not found", "NotFound")
+            stored_or_new = Stored(
+                {key: body[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": name}}
+            )
+        else:
+            stored_or_new = copy.deepcopy(stored)
+            if body["metadata"].get("uid") not in (None, stored.live["metadata"]["uid"]):
+                return 409, failure("Precondition failed: UID in precondition differs", "Conflict")
+        before = stored_or_new.owned.get((manager, subresource), set())
+        now = set(leaves(wanted))
+        others = [paths for who, paths in stored_or_new.owned.items() if who != (manager, subresource)]
+        live = copy.deepcopy(stored_or_new.live)
+        for path in sorted(before - now, key=len):
+            if not any(path in paths for paths in others):
+                remove(live, path)
+        stored_or_new.owned[manager, subresource] = now
+        put(live, wanted)
+        status, answer = self._store(collection, name, live, stored_or_new, manager=None, is_new=stored is None)
+        return (201 if stored is None and status == 200 else status), answer
+
+    def _store(
+        self, collection: str, name: str, live: Raw, stored: Stored | None, *,
+        manager: tuple[str, str] | None, is_new: bool = False,
+    ) -> tuple[int, Raw]:  # fmt: skip
+        """Puts the object there when it is valid and differs. `manager`: who takes over the fields that changed."""
+        plural, is_new = collection.rpartition("/")[2], is_new or stored is None
+        old = {} if is_new or stored is None else self._objects[collection, name].live
+        problem = None if is_new else invalid(plural, old, live)
+        if problem:
+            return 422, failure(f"{name} is invalid: {problem}", "Invalid")
+        kept = stored or Stored(live)
+        put_missing(live, DEFAULTS.get(plural, {}))
+        if is_new:
+            self._begin(live, collection, name)
+        elif live == old:
+            self._objects[collection, name] = Stored(old, kept.owned)
+            return 200, old
+        elif live.get("spec") != old.get("spec"):
+            live["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1
+        if manager is not None:
+            take_over(kept.owned, manager, changed_leaves(old, live))
+        live["metadata"]["resourceVersion"] = str(self._next_version())
+        self._objects[collection, name] = Stored(live, kept.owned)
+        return 200, live
+
+    def _begin(self, live: Raw, collection: str, name: str) -> None:
+        version = self._version + 1
+        namespace = collection.split("/namespaces/")[1].split("/")[0]
+        facts = {"name": name, "namespace": namespace, "uid": f"uid-{version}", "generation": 1}
+        created = f"2026-01-01T{version // 3600 % 24:02}:{version // 60 % 60:02}:{version % 60:02}Z"
+        live["metadata"] = {**live["metadata"], **facts, "creationTimestamp": created}
+
+    def _next_version(self) -> int:
+        self._version = next(self._versions)
+        return self._version
+
+
+def http_answer(status: int, body: Raw) -> HTTPResponse:
+    """What urllib3 gives for an answer."""
+    return HTTPResponse(
+        body=io.BytesIO(json.dumps(body).encode()), status=status, reason=str(status), preload_content=False,
+        headers={"Content-Type": "application/json"},
+    )  # fmt: skip
+
+
+def failure(message: str, reason: str) -> Raw:
+    return {"kind": "Status", "status": "Failure", "message": message, "reason": reason}
+
+
+def split_path(path: str) -> tuple[str, str, str]:
+    """Collection, name and subresource of a namespaced path; what is not there is empty."""
+    before, _, after = path.partition("/namespaces/")
+    namespace, plural, *rest = after.split("/")
+    return f"{before}/namespaces/{namespace}/{plural}", *[*rest, "", ""][:2]  # type: ignore[return-value]
+
+
+def selected(item: Raw, key: str, value: str) -> bool:
+    labels = item["metadata"].get("labels", {})
+    return key in labels and value in ("", labels[key])
+
+
+def applied_part(body: Raw) -> Raw:
+    """What an apply sets: not the identity, and not the status, which has a path of its own."""
+    metadata = {k: v for k, v in body["metadata"].items() if k not in ("name", "namespace", "uid")}
+    rest = {k: v for k, v in body.items() if k not in ("apiVersion", "kind", "metadata", "status")}
+    return {"metadata": metadata, **rest}
+
+
+def without_status(body: Raw) -> Raw:
+    return {key: copy.deepcopy(value) for key, value in body.items() if key != "status"}
+
+
+def merged(old: Any, patch: Any) -> Any:
+    """JSON merge patch (RFC 7396)."""
+    if not isinstance(patch, dict):
+        return copy.deepcopy(patch)
+    result = dict(old) if isinstance(old, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merged(result.get(key), value)
+    return result
+
+
+def list_key(name: str, items: list[Any]) -> str | None:
+    """The field by which a list's items are told apart; None for a list that is one value."""
+    fields = KEYED_LISTS.get(name, ())
+    return next((f for f in fields if items and all(isinstance(i, dict) and f in i for i in items)), None)
+
+
+def leaves(body: Any, path: Path = ()) -> Iterator[Path]:
+    """The paths of all values that an apply of `body` owns."""
+    if isinstance(body, dict) and body:
+        for key, value in body.items():
+            yield from leaves(value, (*path, key))
+        return
+    key = list_key(path[-1], body) if isinstance(body, list) else None
+    if key is None:
+        yield from [path] if path else []
+        return
+    for item in body:
+        yield (*path, f"[{item[key]}]")
+        yield from leaves(item, (*path, f"[{item[key]}]"))
+
+
+def put(live: Raw, wanted: Raw) -> None:
+    """Sets the values of `wanted` in `live`, merging maps and keyed lists."""
+    for name, value in wanted.items():
+        there = live.get(name)
+        key = list_key(name, value) if isinstance(value, list) else None
+        if isinstance(value, dict) and isinstance(there, dict):
+            put(there, value)
+        elif key is not None and isinstance(there, list):
+            for item in value:
+                old = next((entry for entry in there if entry.get(key) == item[key]), None)
+                if old is None:
+                    there.append(copy.deepcopy(item))
+                else:
+                    put(old, item)
+        else:
+            live[name] = copy.deepcopy(value)
+
+
+def put_missing(live: Raw, defaults: Raw) -> None:
+    for name, value in defaults.items():
+        if isinstance(value, dict):
+            put_missing(live.setdefault(name, {}), value)
+        else:
+            live.setdefault(name, value)
+
+
+def remove(live: Any, path: Path) -> None:
+    """Takes away the value at a path, if it is there, and the maps above it that are empty then."""
+    chain = [live]
+    for name in path[:-1]:
+        chain.append(step(chain[-1], name))
+    if chain[-1] is None:
+        return
+    for holder, name in zip(reversed(chain), reversed(path), strict=True):
+        if isinstance(holder, list):
+            holder[:] = [item for item in holder if not is_item(item, name)]
+        elif isinstance(holder, dict):
+            holder.pop(name, None)
+        if holder:
+            return
+
+
+def step(live: Any, name: str) -> Any:
+    if isinstance(live, list):
+        return next((item for item in live if is_item(item, name)), None)
+    return live.get(name) if isinstance(live, dict) else None
+
+
+def is_item(item: Any, name: str) -> bool:
+    return isinstance(item, dict) and name[1:-1] in (str(value) for value in item.values())
+
+
+def changed_leaves(old: Raw, new: Raw) -> set[Path]:
+    """Paths whose value is another than before, or new, or gone."""
+    before, after = dict(values(old)), dict(values(new))
+    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+
+
+def values(body: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    for place in leaves(body, path):
+        found = body
+        for name in place:
+            found = step(found, name)
+        yield place, json.dumps(found, sort_keys=True)
+
+
+def take_over(owned: dict[tuple[str, str], set[Path]], manager: tuple[str, str], paths: set[Path]) -> None:
+    """An update makes its manager the only owner of what it changed."""
+    for other in owned.values():
+        other -= paths
+    owned.setdefault(manager, set()).update(paths)
+
+
+def invalid(plural: str, old: Raw, new: Raw) -> str | None:
+    """What the API server would refuse in a change."""
+    if plural in IMMUTABLE and old.get("spec") != new.get("spec"):
+        return "spec: field is immutable"
+    if sum(bool(owner.get("controller")) for owner in new["metadata"].get("ownerReferences", [])) > 1:
+        return "metadata.ownerReferences: Only one reference can have Controller set to true"
+    return None

@@ -1,0 +1,342 @@
+"""One resource's life with everything that can come between, step by step, and what must hold at each.
+
+A `Schedule` is the operator (its real code on its real client), a mirror that is told of changes when the schedule
+says so, and the actors that play the rest of a cluster. It runs on any API server: `Backend` says which.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from kubernetes import client
+
+from actors import (
+    GROUPS,
+    Api,
+    collect_garbage,
+    finish_job,
+    is_finished,
+    is_rolled_out,
+    label,
+    publish,
+    roll_out,
+    start_pod,
+    timestamp,
+)
+from builders import SETTINGS, ModelBuilder, a_model
+from interruption.faults import Fault, Killed, Line, Write
+from toxicity_api.base import KIND
+from toxicity_operator import names
+from toxicity_operator.cache import CachedCluster
+from toxicity_operator.chain import Chain, JobStage, build_chain
+from toxicity_operator.cluster import CHILD_KINDS, KubernetesCluster
+from toxicity_operator.errors import ClusterError
+from toxicity_operator.model import read_status
+from toxicity_operator.reconcile import reconcile
+from toxicity_operator.status import own_part
+
+NAME = "ru-toxicity"
+ROUNDS = 40
+TIMES = frozenset({"startedAt", "finishedAt", "lastTransitionTime", "observedGeneration"})
+AUTOSCALING = {"minReplicas": 1, "maxReplicas": 2}
+
+SPECS: Mapping[str, ModelBuilder] = {
+    "plain": a_model(),
+    "autoscaled": a_model().with_spec("serving.autoscaling", AUTOSCALING),
+    "learning rate": a_model().with_spec("training.learningRate", 1e-4),
+    "load profile": a_model().with_spec("loadTest.users", 8),
+    "threshold": a_model().with_spec("serving.threshold", 0.25),
+    "replicas": a_model().with_spec("serving.replicas", 2),
+    "gate": a_model().with_spec("qualityGate.minF1", 0.99),
+    "not quantized": a_model().with_spec("quantization.method", "none"),
+    "no load test": a_model().with_spec("loadTest.enabled", False),
+}
+"""What a person may change the spec to at any time."""
+
+Backend = Callable[[], Api]
+"""Gives an empty namespace of some API server."""
+
+logging.getLogger("toxicity_operator").setLevel(logging.CRITICAL)
+
+
+def stages_of(chain: Chain) -> list[tuple[str, str]]:
+    """Component and fingerprint of every stage in order, as the operator's own chain has them."""
+    values = [(item.name, getattr(chain, item.name)) for item in dataclasses.fields(chain)]
+    stages = [
+        (value.component, value.fingerprint) if isinstance(value, JobStage) else (names.SERVE, str(value))
+        for name, value in values
+        if isinstance(value, JobStage) or name == "serving_fingerprint"
+    ]
+    assert {names.TRAIN, names.SERVE} <= {component for component, _ in stages}
+    return stages
+
+
+def predecessors() -> dict[str, list[tuple[str, str]]]:
+    """By fingerprint of a stage of any of the specs: the stages that must be done before it begins."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for builder in SPECS.values():
+        stages = stages_of(build_chain(builder.build(), SETTINGS))
+        found |= {fingerprint: stages[:index] for index, (_, fingerprint) in enumerate(stages)}
+    return found
+
+
+PREDECESSORS = predecessors()
+
+
+def without_times(value: Any) -> Any:
+    """A status without what differs between two runs that went the same way."""
+    if isinstance(value, Mapping):
+        return {key: without_times(item) for key, item in value.items() if key not in TIMES}
+    return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+@dataclass
+class Schedule:
+    """The state of one run. `cached`: the operator reads from mirrors, as in production."""
+
+    api: Api
+    cached: bool = True
+    spec: str = "plain"
+    writes: list[Write] = field(default_factory=list)
+    done: set[tuple[str, str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        connection = client.ApiClient(self.api.api_client.configuration)
+        self._line = Line(self.api.api_client.rest_client.pool_manager, self._on_write, self._meanwhile)
+        connection.rest_client.pool_manager = self._line
+        self._cluster = KubernetesCluster(connection)
+        self._apply_spec()
+        self.restart()
+
+    # the operator
+
+    def restart(self) -> None:
+        """A new operator process: it lists everything, then the resource."""
+        self._cache = CachedCluster(self._cluster)
+        for api_version, kind, _ in CHILD_KINDS:
+            items, version = self._cluster.list_kind(api_version, kind, self.api.namespace)
+            self._cache.start_with(kind, self.api.namespace, items, version)
+        self.tell_model()
+
+    def reconcile(self, fault: Fault | None = None) -> None:
+        """One pass. A killed operator is started again; an error it expects is left to the next pass."""
+        cluster = self._cache if self.cached else self._cluster
+        try:
+            with self._line.failing(fault), suppress(ClusterError):
+                reconcile(cluster, SETTINGS, self.api.namespace, NAME, timestamp())
+        except Killed:
+            self.restart()
+
+    def tell(self, kind: str) -> bool:
+        """The watch of a kind catches up, after a gap. Whether there was news."""
+        api_version = next(version for version, of, _ in CHILD_KINDS if of == kind)
+        items, version = self._cluster.list_kind(api_version, kind, self.api.namespace)
+        return bool(self._cache.replace(kind, self.api.namespace, items, version))
+
+    def tell_twice(self, kind: str) -> None:
+        """Events of a kind's objects arrive, and again; those of deletions are still under way."""
+        api_version = next(version for version, of, _ in CHILD_KINDS if of == kind)
+        items, _ = self._cluster.list_kind(api_version, kind, self.api.namespace)
+        for item in (*items, *items):
+            self._cache.observe(item)
+
+    def tell_model(self) -> bool:
+        """The watch of the resource catches up. Whether there was news."""
+        found = self.api.get(KIND, NAME)
+        return found is not None and bool(self._cache.observe_model(found))
+
+    # everybody else
+
+    def change_spec(self, spec: str) -> None:
+        """A person applies another spec."""
+        self.spec = spec
+        self._apply_spec()
+
+    def run_jobs(self, component: str | None = None, *, end: bool = True) -> None:
+        """Unfinished Jobs of a component (None: of all) get their pod; and end well."""
+        for job in self.api.list("Job"):
+            if is_finished(job) or component not in (None, label(job, names.COMPONENT_LABEL)):
+                continue
+            if end:
+                finish_job(self.api, job)
+                self.done.add((label(job, names.COMPONENT_LABEL), label(job, names.FINGERPRINT_LABEL)))
+            else:
+                start_pod(self.api, job)
+
+    def _meanwhile(self) -> None:
+        """What others do between two requests of a pass; the watch of Jobs is the first to tell."""
+        self.run_jobs()
+        self.roll_out()
+        self.tell("Job")
+
+    def half_load_test(self) -> None:
+        """A running load test has written its figures, and its Job has not ended."""
+        for job in self.api.list("Job"):
+            if not is_finished(job) and label(job, names.COMPONENT_LABEL) == names.LOADTEST:
+                publish(self.api, NAME, label(job, names.FINGERPRINT_LABEL))
+
+    def roll_out(self, ready: int = 1) -> None:
+        """The Deployment controller catches up."""
+        for deployment in self.api.list("Deployment"):
+            roll_out(self.api, deployment, ready=ready)
+            if ready:
+                self.done.add((names.SERVE, deployment["metadata"]["annotations"][names.SERVING_FINGERPRINT]))
+
+    def expire(self) -> None:
+        """Finished Jobs whose end is in the status are removed with their pods, as after their TTL."""
+        recorded = self.recorded()
+        for job in self.api.list("Job"):
+            mark = (label(job, names.COMPONENT_LABEL), label(job, names.FINGERPRINT_LABEL))
+            if is_finished(job) and mark[1] in recorded:
+                self.api.delete("Job", job["metadata"]["name"])
+        self.collect_garbage()
+
+    def lose(self, kind: str) -> None:
+        """A person deletes all children of a kind; of Jobs and pods those that run: a lost result is lost."""
+        for item in self.api.list(kind):
+            ended = is_finished(item) if kind == "Job" else item.get("status", {}).get("phase") == "Succeeded"
+            if not ended:
+                self.api.delete(kind, item["metadata"]["name"])
+        self.collect_garbage()
+
+    def edit(self, kind: str) -> None:
+        """A person changes what the operator has set in the children of a kind."""
+        for item in self.api.list(kind):
+            self.api.merge(kind, item["metadata"]["name"], EDITS[kind])
+
+    def recreate(self) -> None:
+        """A person deletes the resource and applies it anew."""
+        self.api.delete(KIND, NAME)
+        self.collect_garbage()
+        self.done.clear()
+        self._apply_spec()
+
+    def collect_garbage(self) -> bool:
+        """Whether there was any."""
+        return bool(collect_garbage(self.api))
+
+    # what must hold
+
+    def _on_write(self, write: Write) -> None:
+        self.writes.append(write)
+        if write.path.endswith("/status"):
+            assert "loadTest" not in write.body["status"], "the load test's part of the status was written"
+        elif write.method == "PATCH" and write.body["kind"] == "Deployment":
+            self._check_deployment(write.body)
+        elif write.method == "PATCH" and write.body["kind"] == "Job" and write.created:
+            self._check_new_job(write.body)
+
+    def _check_deployment(self, body: Mapping[str, Any]) -> None:
+        self._check_order(body["metadata"]["annotations"][names.SERVING_FINGERPRINT])
+        autoscaled = [item for item in self.api.list("HorizontalPodAutoscaler") if item]
+        if self.spec == "autoscaled" and autoscaled:
+            model = self.api.get(KIND, NAME)
+            generation = (model or {}).get("status", {}).get("observedGeneration")
+            if model is not None and generation == model["metadata"]["generation"]:
+                assert "replicas" not in body["spec"], "the autoscaler's replicas were written"
+
+    def _check_new_job(self, body: Mapping[str, Any]) -> None:
+        component, fingerprint = label(body, names.COMPONENT_LABEL), label(body, names.FINGERPRINT_LABEL)
+        twins = [
+            job["metadata"]["name"]
+            for job in self.api.list("Job")
+            if label(job, names.COMPONENT_LABEL) == component
+            and label(job, names.FINGERPRINT_LABEL) == fingerprint
+        ]
+        assert twins == [body["metadata"]["name"]], f"two Jobs of one fingerprint: {twins}"
+        assert fingerprint not in self.recorded(), f"{component} is done and was begun again"
+        self._check_order(fingerprint)
+
+    def _check_order(self, fingerprint: str) -> None:
+        missing = [stage for stage in PREDECESSORS[fingerprint] if stage not in self.done]
+        assert not missing, f"begun before its predecessors {missing} were done"
+
+    def _check_obsolete(self) -> None:
+        """No Job of an earlier spec runs on."""
+        wanted = build_chain(SPECS[self.spec].build(), SETTINGS).job_names()
+        running = {job["metadata"]["name"] for job in self.api.list("Job") if not is_finished(job)}
+        assert running <= wanted, f"Jobs of an earlier spec run on: {running - wanted}"
+
+    def recorded(self) -> set[str]:
+        """Fingerprints of the stages that succeeded by the status as it is stored."""
+        status = (self.api.get(KIND, NAME) or {}).get("status", {})
+        records = [part for part in status.values() if isinstance(part, Mapping)]
+        return {part["fingerprint"] for part in records if part.get("outcome") == "Succeeded"}
+
+    def converge(self) -> None:
+        """Nothing goes wrong any more and everybody does his part, until nothing changes."""
+        self.reconcile()
+        for _ in range(ROUNDS):
+            if not self.round():
+                return
+        raise AssertionError("the operator does not come to rest")
+
+    def round(self) -> bool:
+        """The watches catch up, the operator passes if there is news, everybody does his part. Whether anything was."""
+        before, news = len(self.writes), self.hear()
+        if news or not self.writes:
+            self.reconcile()
+            self._check_obsolete()
+        return self.act() or news or len(self.writes) > before
+
+    def act(self) -> bool:
+        """All actors do what is due. Whether there was anything."""
+        unfinished = [job for job in self.api.list("Job") if not is_finished(job)]
+        behind = [item for item in self.api.list("Deployment") if not is_rolled_out(item)]
+        self.run_jobs()
+        if behind:
+            self.roll_out()
+        return bool(unfinished or behind or self.collect_garbage())
+
+    def hear(self) -> bool:
+        """Every watch catches up. Whether there was news."""
+        return any([self.tell(kind) for _, kind, _ in CHILD_KINDS] + [self.tell_model()])
+
+    def hear_and_reconcile(self, fault: Fault | None = None) -> None:
+        """What mostly happens."""
+        self.hear()
+        self.reconcile(fault)
+
+    def check_rest(self) -> None:
+        """Passes, also of a new operator, change nothing."""
+        before = len(self.writes)
+        for _ in range(3):
+            self.reconcile()
+        self.restart()
+        self.reconcile()
+        assert self.writes[before:] == [], "written although nothing changed"
+
+    def outcome(self) -> dict[str, Any]:
+        """The status without times, and the children's names; Jobs aside, since finished ones may be gone."""
+        model = self.api.get(KIND, NAME)
+        assert model is not None
+        return {"status": without_times(own_part(read_status(model))), "children": sorted(self.children())}
+
+    def children(self) -> dict[str, dict[str, Any]]:
+        """By kind and name, what the children but Jobs and pods are: all but identity and status."""
+        return {
+            f"{kind}/{item['metadata']['name']}": {
+                **{key: value for key, value in item.items() if key not in ("metadata", "status")},
+                "labels": item["metadata"]["labels"],
+            }
+            for kind in GROUPS
+            if kind not in (KIND, "Job", "Pod")
+            for item in self.api.list(kind)
+            if label(item, names.MODEL_LABEL)
+        }
+
+    def _apply_spec(self) -> None:
+        self.api.apply(KIND, NAME, {**SPECS[self.spec].raw(), "metadata": {"name": NAME}}, "person")
+
+
+EDITS: Mapping[str, dict[str, Any]] = {
+    "Deployment": {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}},
+    "Service": {"spec": {"ports": [{"name": "http", "port": 80, "targetPort": 9999, "protocol": "TCP"}]}},
+    "Role": {"rules": []},
+    "HorizontalPodAutoscaler": {"spec": {"maxReplicas": 7}},
+}

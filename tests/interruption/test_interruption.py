@@ -1,0 +1,175 @@
+"""The operator under every interruption, as a stateful test: whatever happens in between, it ends as if nothing had.
+
+Hypothesis invents the schedules (seeded, so that every run is the same) and shrinks the one that fails to a few
+steps. What a schedule asserts at each write is in `schedule.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from actors import label
+from interruption.backends import in_memory
+from interruption.faults import KINDS, Fault
+from interruption.schedule import EDITS, SPECS, Schedule
+from toxicity_operator import names
+from toxicity_operator.cluster import CHILD_KINDS
+
+pytestmark = pytest.mark.interruption
+
+SCHEDULES = 2000
+STEPS = 30
+LEFT_BEHIND = {"ServiceAccount", "Role", "RoleBinding"}
+"""What a load test leaves when the spec asks for none any more; it goes with the resource."""
+
+LOST = ("Job", "Deployment", "Service", "HorizontalPodAutoscaler", "Role", "RoleBinding", "ServiceAccount", "Pod")
+
+faults = st.builds(Fault, st.integers(0, 14), st.sampled_from(KINDS), st.booleans())
+child_kinds = st.sampled_from([kind for _, kind, _ in CHILD_KINDS])
+
+
+@functools.cache
+def undisturbed(spec: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How a resource of this spec ends when nothing comes between: its outcome and what its children are."""
+    schedule = Schedule(in_memory(), spec=spec)
+    schedule.converge()
+    return schedule.outcome(), schedule.children()
+
+
+class Interruptions(RuleBasedStateMachine):
+    """One resource on an API server in memory; the rules are what can happen, in any order and number."""
+
+    schedule: Schedule
+
+    @initialize(spec=st.sampled_from(sorted(SPECS)), cached=st.booleans(), rounds=st.integers(0, 6))
+    def begin(self, spec: str, cached: bool, rounds: int) -> None:
+        """A resource that has come as far as so many rounds without a failure bring it."""
+        self.schedule = Schedule(in_memory(), cached=cached, spec=spec)
+        for _ in range(rounds):
+            self.schedule.round()
+
+    @rule(fault=faults)
+    def fail_in_a_pass(self, fault: Fault) -> None:
+        self.schedule.reconcile(fault)
+
+    @rule(times=st.integers(1, 3))
+    def reconcile(self, times: int) -> None:
+        for _ in range(times):
+            self.schedule.reconcile()
+
+    @rule()
+    def restart(self) -> None:
+        self.schedule.restart()
+
+    @rule(kind=child_kinds)
+    def hear_of_one_kind(self, kind: str) -> None:
+        self.schedule.tell(kind)
+
+    @rule(kind=child_kinds)
+    def hear_of_one_kind_twice(self, kind: str) -> None:
+        self.schedule.tell_twice(kind)
+
+    @rule()
+    def hear_of_the_resource(self) -> None:
+        self.schedule.tell_model()
+
+    @rule(faulty=st.booleans(), fault=faults)
+    def hear_of_everything_and_reconcile(self, faulty: bool, fault: Fault) -> None:
+        self.schedule.hear_and_reconcile(fault if faulty else None)
+
+    @rule(end=st.booleans())
+    def run_the_jobs(self, end: bool) -> None:
+        self.schedule.run_jobs(end=end)
+
+    @rule()
+    def run_the_jobs_and_hear_of_them_alone(self) -> None:
+        self.schedule.run_jobs()
+        self.schedule.tell("Job")
+        self.schedule.reconcile()
+
+    @rule()
+    def publish_figures(self) -> None:
+        self.schedule.half_load_test()
+
+    @rule(ready=st.integers(0, 1))
+    def roll_out(self, ready: int) -> None:
+        self.schedule.roll_out(ready)
+
+    @rule()
+    def expire(self) -> None:
+        self.schedule.expire()
+
+    @rule(kind=st.sampled_from(LOST))
+    def lose(self, kind: str) -> None:
+        self.schedule.lose(kind)
+
+    @rule(kind=st.sampled_from(sorted(EDITS)))
+    def edit(self, kind: str) -> None:
+        self.schedule.edit(kind)
+
+    @rule(spec=st.sampled_from(sorted(SPECS)))
+    def change_the_spec(self, spec: str) -> None:
+        self.schedule.change_spec(spec)
+
+    @rule()
+    def delete_and_apply_anew(self) -> None:
+        self.schedule.recreate()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "schedule"):
+            return
+        self.schedule.converge()
+        self.check_outcome()
+        self.schedule.check_rest()
+
+    def check_outcome(self) -> None:
+        """As undisturbed; but what a refused spec's predecessors have made and found out stays."""
+        outcome, children = undisturbed(self.schedule.spec)
+        found, made = self.schedule.outcome(), self.schedule.children()
+        if outcome["status"]["stage"] == "QualityRefused":
+            assert found["status"]["stage"] == "QualityRefused"
+            return
+        assert found["status"] == outcome["status"]
+        extra = {child.partition("/")[0] for child in made.keys() - children.keys()}
+        assert extra <= LEFT_BEHIND
+        assert {child: made.get(child) for child in children} == children
+
+
+TestInterruptions = Interruptions.TestCase
+TestInterruptions.settings = settings(
+    max_examples=SCHEDULES,
+    stateful_step_count=STEPS,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.generate, Phase.shrink),
+)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("index", range(16))
+def test_load_test_that_ends_in_the_middle_of_a_pass_has_its_figures(index: int, cached: bool) -> None:
+    schedule = Schedule(in_memory(), cached=cached)
+    while not any(label(job, names.COMPONENT_LABEL) == names.LOADTEST for job in schedule.api.list("Job")):
+        schedule.hear()
+        schedule.reconcile()
+        if not schedule.api.list("Role"):
+            schedule.act()
+    schedule.lose("Role")
+    schedule.hear()
+    schedule.reconcile(Fault(index, "meanwhile"))
+    schedule.converge()
+    assert schedule.outcome() == undisturbed("plain")[0]
+
+
+def test_undisturbed_runs_end_as_their_spec_asks() -> None:
+    stages = {spec: undisturbed(spec)[0]["status"]["stage"] for spec in SPECS}
+    assert stages == dict.fromkeys(SPECS, "Ready") | {"gate": "QualityRefused"}
+    children = {child.partition("/")[0] for child in undisturbed("autoscaled")[1]}
+    assert children == {kind for _, kind, _ in CHILD_KINDS} - {"Job", "Pod", "ReplicaSet"}

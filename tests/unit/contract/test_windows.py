@@ -1,0 +1,121 @@
+"""Windows over a long text: every token of it is in one, neighbours overlap, the template stays whole."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+
+from toxicity_api.prompting import MOST_WINDOWS, Prompt, build_prompt, build_windows, window_starts
+
+TEMPLATE = "текст: {text}\nответ:"
+BEFORE, AFTER = "текст: ", "\nответ:"
+AROUND = 1 + len(BEFORE) + len(AFTER)
+
+
+class CharacterTokenizer:
+    """One token per character, BOS 1."""
+
+    bos_token_id: int | None = 1
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
+        return {"input_ids": [ord(character) for character in text]}
+
+
+class WordTokenizer:
+    """A word with the blank before it is one token, as in SentencePiece, so a prefix's last blank joins the text."""
+
+    bos_token_id: int | None = None
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
+        ids = []
+        for word in re.findall(r" ?[^ ]+| ", text):
+            if word not in self.words:
+                self.words.append(word)
+            ids.append(self.words.index(word))
+        return {"input_ids": ids}
+
+    def decoded(self, prompt: Prompt) -> str:
+        return "".join(self.words[token] for token in prompt.ids)
+
+
+def text_of(prompt: Prompt) -> str:
+    whole = "".join(map(chr, prompt.ids[1:]))
+    assert prompt.ids[0] == 1
+    assert whole.startswith(BEFORE) and whole.endswith(AFTER), whole
+    return whole[len(BEFORE) : -len(AFTER)]
+
+
+def letters(count: int) -> str:
+    """Distinct characters, so that a place in the text can be found again."""
+    return "".join(chr(0x4E00 + index) for index in range(count))
+
+
+def test_a_text_that_fits_is_one_prompt_as_ever() -> None:
+    text = letters(40)
+    [prompt] = build_windows(CharacterTokenizer(), TEMPLATE, text, 40 + AROUND)
+    assert prompt == build_prompt(CharacterTokenizer(), TEMPLATE, text, 40 + AROUND)
+    assert not prompt.truncated
+
+
+@pytest.mark.parametrize("length", [41, 60, 70, 71, 99, 100, 101, 399])
+def test_windows_lose_nothing_and_overlap(length: int) -> None:
+    size, overlap, text = 40, 10, letters(length)
+    windows = build_windows(CharacterTokenizer(), TEMPLATE, text, size + AROUND, overlap)
+    parts = [text_of(window) for window in windows]
+    assert {len(part) for part in parts} == {size}, "each window is full"
+    assert not any(window.truncated for window in windows)
+    assert text.startswith(parts[0]) and text.endswith(parts[-1])
+    places = [text.index(part) for part in parts]
+    shared = [before + size - after for before, after in itertools.pairwise(places)]
+    assert set(shared[:-1]) <= {overlap} and shared[-1] >= overlap
+    assert len(parts) == -(-(length - overlap) // (size - overlap)), "no more windows than needed"
+
+
+def test_a_phrase_as_long_as_the_overlap_is_whole_in_one_window() -> None:
+    text = letters(500)
+    parts = [text_of(w) for w in build_windows(CharacterTokenizer(), TEMPLATE, text, 60 + AROUND, 16)]
+    assert all(any(text[at : at + 16] in part for part in parts) for at in range(len(text) - 15))
+
+
+def test_an_overlap_beyond_half_a_window_still_gets_on() -> None:
+    windows = build_windows(CharacterTokenizer(), TEMPLATE, letters(100), 20 + AROUND, 64)
+    assert [text_of(window)[0] for window in windows] == list(letters(100)[0:81:10])
+
+
+def test_a_text_of_too_many_windows_is_cut_and_flagged() -> None:
+    windows = build_windows(CharacterTokenizer(), TEMPLATE, letters(500), 20 + AROUND, 5, most=3)
+    assert [window.truncated for window in windows] == [False, False, True]
+    assert text_of(windows[-1]) == letters(500)[30:50]
+
+
+def test_the_usual_limit_of_windows_holds() -> None:
+    windows = build_windows(CharacterTokenizer(), TEMPLATE, "а" * 9000, 100 + AROUND)
+    assert len(windows) == MOST_WINDOWS and windows[-1].truncated
+
+
+def test_a_token_across_prefix_and_text_is_kept_with_the_text() -> None:
+    tokenizer, text = WordTokenizer(), " ".join(f"слово{index}" for index in range(40))
+    windows = build_windows(tokenizer, TEMPLATE, text, 14, 3)
+    assert all(tokenizer.decoded(window).startswith(BEFORE) for window in windows)
+    assert all(tokenizer.decoded(window).endswith(AFTER) for window in windows)
+    seen = {word for window in windows for word in tokenizer.decoded(window).split()}
+    assert set(text.split()) <= seen
+    assert max(len(window.ids) for window in windows) <= 14
+
+
+def test_a_template_that_fills_the_window_is_refused() -> None:
+    with pytest.raises(ValueError, match="prompt template alone"):
+        build_windows(CharacterTokenizer(), TEMPLATE, "длинный текст", AROUND)
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "overlap", "starts"),
+    [(10, 10, 3, [0]), (11, 10, 3, [0, 1]), (17, 10, 3, [0, 7]), (18, 10, 3, [0, 7, 8]), (3, 1, 1, [0, 1, 2])],
+)
+def test_window_starts(length: int, size: int, overlap: int, starts: list[int]) -> None:
+    assert window_starts(length, size, overlap) == starts

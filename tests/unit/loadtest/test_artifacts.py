@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from toxicity_api.loadtest_status import LoadTestStatus
+from toxicity_api.spec import LoadTestSpec
+from toxicity_loadtest.artifacts import write_artifacts
+from toxicity_loadtest.errors import ArtifactsError
+from toxicity_loadtest.figures import bucket_result
+from toxicity_loadtest.plots import latency_plot, rate_plot
+from toxicity_loadtest.records import Outcome
+from unit.loadtest.windows import a_record, a_result, a_window
+
+WINDOWS = [
+    a_window(a_record(0.1), a_record(0.3, start=2.0, waited=1.0, lag=0.25), omitted=[9.0]),
+    a_window(a_record(outcome=Outcome.HTTP_ERROR, status_code=503), name="101-200"),
+]
+FILES = ["buckets.csv", "buckets.json", "p95.png", "requests.csv", "rps.png", "status.json"]
+
+
+def a_status() -> LoadTestStatus:
+    results = [bucket_result(window) for window in WINDOWS]
+    return LoadTestStatus(
+        fingerprint="f", run_id="1", state="Complete", users=16, requested_rps=10.0, buckets=results
+    )
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_folder_has_every_request_and_every_bucket(tmp_path: Path) -> None:
+    folder = tmp_path / "artifacts" / "loadtest-f"
+    write_artifacts(folder, WINDOWS, a_status(), LoadTestSpec())
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    requests = read(folder / "requests.csv")
+    assert [(row["bucket"], row["outcome"], row["status_code"]) for row in requests] == [
+        ("1-100", "ok", "200"),
+        ("1-100", "ok", "200"),
+        ("101-200", "http error", "503"),
+    ]
+    late = {key: float(requests[1][key]) for key in ("scheduled_start", "intended_start", "start", "end")}
+    assert late == {"scheduled_start": 0.75, "intended_start": 1.75, "start": 2.0, "end": 2.3}
+    assert (requests[1]["seconds"], requests[1]["corrected_seconds"], requests[1]["lag_seconds"]) == (
+        "0.3",
+        "1.55",
+        "0.25",
+    )
+    buckets = json.loads((folder / "buckets.json").read_text(encoding="utf-8"))
+    assert [(b["name"], b["requests"], b["omitted"]) for b in buckets] == [("1-100", 2, 1), ("101-200", 1, 0)]
+    rows = read(folder / "buckets.csv")
+    assert [row["p95CorrectedSeconds"] for row in rows] == [str(buckets[0]["p95CorrectedSeconds"]), ""]
+    assert json.loads((folder / "status.json").read_text(encoding="utf-8")) == a_status().to_wire()
+
+
+def test_folder_replaces_that_of_an_earlier_attempt_and_leaves_no_other(tmp_path: Path) -> None:
+    folder = tmp_path / "loadtest-f"
+    stale = tmp_path / "loadtest-f.tmp-dead"
+    stale.mkdir()
+    write_artifacts(folder, WINDOWS[:1], a_status(), LoadTestSpec())
+    write_artifacts(folder, WINDOWS, a_status(), LoadTestSpec())
+    assert [path.name for path in tmp_path.iterdir()] == ["loadtest-f"]
+    assert len((folder / "requests.csv").read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ArtifactsError, match=r"file/loadtest-f could not be written"):
+        write_artifacts(tmp_path / "file" / "loadtest-f", WINDOWS, a_status(), LoadTestSpec())
+
+
+def test_run_that_measured_no_bucket_has_no_plots(tmp_path: Path) -> None:
+    status = a_status().model_copy(update={"buckets": []})
+    write_artifacts(tmp_path / "loadtest-f", WINDOWS, status, LoadTestSpec())
+    names = {path.name for path in (tmp_path / "loadtest-f").iterdir()}
+    assert names == set(FILES) - {"p95.png", "rps.png"}
+
+
+def test_plots_draw_what_was_measured_and_asked() -> None:
+    mixed = a_result(8.0, 0.4, 0.4).model_copy(update={"name": "mixed"})
+    results = [a_result(9.9, 0.2, 0.3), a_result(5.0, None, None, asked=20.0), mixed]
+    (latency,) = latency_plot(results, LoadTestSpec()).axes
+    corrected, mixed_corrected, as_served, mixed_served, objective = latency.lines
+    assert [str(value) for value in corrected.get_ydata()] == ["0.3", "nan"]
+    assert [str(value) for value in as_served.get_ydata()] == ["0.2", "nan"]
+    assert [list(line.get_xdata()) for line in (as_served, mixed_corrected, mixed_served)] == [[0, 1], [2], [2]]
+    assert set(objective.get_ydata()) == {1.0}
+    (rate,) = rate_plot(results, LoadTestSpec()).axes
+    assert [bar.get_height() for bar in rate.patches] == [9.9, 5.0, 8.0]
+    assert list(rate.lines[0].get_ydata()) == [10.0, 20.0, 10.0]

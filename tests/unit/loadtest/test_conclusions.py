@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import pytest
+
+from toxicity_api.buckets import Bucket
+from toxicity_api.loadtest_status import BucketResult, Conclusions, LoadTestStatus
+from toxicity_api.spec import LoadTestSpec, Slo
+from toxicity_loadtest.conclusions import (
+    HEADROOM,
+    Serving,
+    capacity,
+    conclude,
+    max_length_at_requested_rps,
+    mixed_capacity,
+)
+from toxicity_loadtest.records import WindowOrder
+from unit.loadtest.windows import SimulatedService, a_result
+
+
+def searched(rps: float) -> BucketResult:
+    return a_result(rps, 0.5, 0.5, asked=rps).model_copy(update={"max_rps_within_slo": rps})
+
+
+def previous(per_replica: float, basis: str = "search") -> LoadTestStatus:
+    found = Conclusions.model_validate(
+        {"mixedRpsPerReplica": per_replica, "basis": basis, "shareBeyondMaxLength": 0, "replicasNeeded": 1}
+    )
+    return LoadTestStatus(
+        fingerprint="f", run_id="1", state="Complete", users=16, requested_rps=10.0, conclusions=found
+    )
+
+
+def concluded(
+    rates: list[float], shares: list[float], mixed: BucketResult, replicas: int = 1, **others: object
+) -> Conclusions:
+    fields: dict[str, object] = {"mean": 0.4, "before": None, "ratio": None, "spec": LoadTestSpec()} | others
+    found = conclude(
+        [searched(rate) for rate in rates],
+        shares,
+        (mixed, fields["mean"]),  # type: ignore[arg-type]
+        fields["spec"],  # type: ignore[arg-type]
+        Serving(replicas, fields["ratio"]),  # type: ignore[arg-type]
+        0.0123456,
+        fields["before"],  # type: ignore[arg-type]
+    )
+    assert found is not None
+    return found
+
+
+def test_mixed_capacity_is_the_weighted_harmonic_mean() -> None:
+    assert mixed_capacity([0.5, 0.5], [10.0, 2.5]) == pytest.approx(4.0)
+    assert mixed_capacity([1.0, 0.0], [10.0, 0.0]) == 10.0
+    assert mixed_capacity([0.5, 0.5], [10.0, 0.0]) is None
+    assert mixed_capacity([], []) is None
+
+
+def test_mixed_capacity_is_what_a_queue_carries_of_the_mix() -> None:
+    """A single server that takes 0.02 s for short and 0.2 s for long texts, three short ones to a long one."""
+    predicted = mixed_capacity([0.75, 0.25], [1 / 0.02, 1 / 0.2])
+    assert predicted is not None
+    turn = iter(range(10**6))
+    service = SimulatedService(lambda name: 0.2 if next(turn) % 4 == 3 else 0.02, users=64)
+    window = service.offer(WindowOrder(number=1, name="mixed", rps=3 * predicted, seconds=200.0))
+    carried = len(window.records) / max(record.end for record in window.records)
+    assert carried == pytest.approx(predicted, rel=0.01)
+
+
+def test_conclusions_are_per_replica() -> None:
+    found = concluded([20.0, 5.0], [0.5, 0.5], searched(8.0), replicas=2, ratio=1.5)
+    assert found.mixed_rps_per_replica == 4.0
+    assert found.basis == "search"
+    assert found.replicas_needed == 3, "ten requests/s at four per replica"
+    assert found.in_flight_target == round(HEADROOM * 4.0 * 0.4, 2), "Little's law"
+    assert found.cpu_percent_target == 120, "the autoscaler counts in per cent of the request"
+    assert found.share_beyond_max_length == 0.0123
+    assert (found.predicted_rps, found.measured_rps, found.prediction_error) == (None, None, None)
+
+
+def test_slo_rps_decides_how_many_replicas_are_needed() -> None:
+    spec = LoadTestSpec(slo=Slo(rps=8.0))
+    assert concluded([4.0], [1.0], searched(4.0), spec=spec).replicas_needed == 2
+
+
+def test_no_conclusion_when_a_bucket_of_the_data_set_carried_nothing() -> None:
+    args = ((searched(4.0), None), LoadTestSpec(), Serving(1), 0.0, None)
+    assert conclude([searched(4.0), searched(0.0)], [0.9, 0.1], *args) is None
+    assert conclude([searched(4.0), searched(0.0)], [1.0, 0.0], *args) is not None
+
+
+def test_prediction_of_the_run_before_is_compared_with_what_was_carried() -> None:
+    found = concluded([20.0], [1.0], searched(9.0), replicas=3, before=previous(3.2))
+    assert (found.predicted_rps, found.measured_rps) == (9.6, 9.0)
+    assert found.prediction_error == round(9.0 / 9.6 - 1, 4)
+
+
+def test_lower_bound_predicts_nothing() -> None:
+    found = concluded([20.0], [1.0], searched(9.0), before=previous(3.2, "lowerBound"))
+    assert (found.predicted_rps, found.measured_rps, found.prediction_error) == (None, None, None)
+
+
+def test_fixed_rate_that_was_carried_measures_a_capacity_only_above_the_predicted_one() -> None:
+    below = concluded([20.0], [1.0], a_result(9.9, 0.5, 0.5), before=previous(12.0))
+    assert (below.predicted_rps, below.measured_rps, below.prediction_error) == (12.0, None, None)
+    above = concluded([20.0], [1.0], a_result(9.9, 0.5, 0.5), before=previous(9.0))
+    assert (above.predicted_rps, above.measured_rps, above.prediction_error) == (9.0, 9.9, 0.1)
+    beyond = concluded([20.0], [1.0], a_result(6.0, 2.5, 9.5), before=previous(8.0))
+    assert (beyond.measured_rps, beyond.prediction_error) == (6.0, -0.25)
+
+
+def test_capacity_says_what_the_figure_is() -> None:
+    spec = LoadTestSpec()
+    assert capacity(searched(7.0), spec) == (7.0, "search")
+    assert capacity(a_result(9.9, 0.5, 0.5), spec) == (9.9, "lowerBound")
+    assert capacity(a_result(6.0, 2.5, 9.0), spec) == (6.0, "throughput")
+    mixed = [a_result(9.9, 0.5), a_result(6.0, 2.5), a_result(9.9, 0.5)]
+    found = conclude(mixed, [0.5, 0.4, 0.1], (mixed[0], None), spec, Serving(1), 0.0, None)
+    assert found is not None
+    assert (found.basis, found.in_flight_target, found.cpu_percent_target) == ("throughput", None, None)
+
+
+def test_max_length_is_the_longest_bucket_that_holds_rate_and_latency() -> None:
+    results = [
+        (Bucket(1, 100), a_result(10.0, 0.2)),
+        (Bucket(101, 200), a_result(9.5, 1.0)),
+        (Bucket(201, 300), a_result(9.49, 0.5)),
+        (Bucket(301, 400), a_result(10.0, 0.2, 1.001)),
+        (Bucket(401, 500), a_result(0.0, None)),
+    ]
+    assert max_length_at_requested_rps(results, LoadTestSpec()) == 200
+    assert max_length_at_requested_rps(results, LoadTestSpec(slo=Slo(rps=5.0))) == 300
+    assert max_length_at_requested_rps(results, LoadTestSpec(slo=Slo(p95_seconds=0.1))) is None
+    assert max_length_at_requested_rps([(Bucket(1, 100), searched(9.6))], LoadTestSpec()) == 100
+    assert max_length_at_requested_rps([(Bucket(1, 100), searched(9.4))], LoadTestSpec()) is None

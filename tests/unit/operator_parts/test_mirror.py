@@ -1,0 +1,103 @@
+"""The mirror of the children: whatever the order of its news, it never goes back and forgets nothing for ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toxicity_operator import names
+from toxicity_operator.cache import Mirror
+
+KEY = ("default", "ru-toxicity")
+
+
+def child(version: int, name: str = "a", kind: str = "Job", model: str = KEY[1]) -> dict[str, Any]:
+    """An object as of a resourceVersion, which its `spec` repeats."""
+    metadata = {"name": name, "namespace": KEY[0], "resourceVersion": str(version)}
+    metadata_with_label: dict[str, Any] = {**metadata, "labels": {names.MODEL_LABEL: model}}
+    return {"kind": kind, "metadata": metadata_with_label, "spec": {"version": version}}
+
+
+def versions(mirror: Mirror, key: tuple[str, str] = KEY) -> list[int]:
+    return [item["spec"]["version"] for item in mirror.children(key)]
+
+
+def test_older_news_changes_nothing() -> None:
+    mirror = Mirror()
+    assert mirror.observe(child(5)) == {KEY}
+    assert mirror.observe(child(4)) == set()
+    assert mirror.observe(child(5)) == set()
+    assert versions(mirror) == [5]
+
+
+def test_own_write_is_seen_at_once_and_its_echo_is_no_news() -> None:
+    mirror = Mirror()
+    mirror.wrote(child(7))
+    assert versions(mirror) == [7]
+    assert mirror.observe(child(7)) == set()
+
+
+def test_own_write_that_was_deleted_meanwhile_does_not_come_back() -> None:
+    mirror = Mirror()
+    mirror.observe(child(5))
+    assert mirror.observe(child(8), gone=True) == {KEY}
+    mirror.wrote(child(7))
+    assert versions(mirror) == []
+
+
+def test_late_deletion_of_an_earlier_object_does_not_take_the_later_one() -> None:
+    mirror = Mirror()
+    mirror.wrote(child(9))
+    assert mirror.observe(child(8), gone=True) == set()
+    assert versions(mirror) == [9]
+
+
+def test_list_after_a_gap_tells_what_is_gone_but_keeps_what_was_written_after_it() -> None:
+    mirror = Mirror()
+    mirror.observe(child(3, "lost"))
+    mirror.wrote(child(9, "new"))
+    assert mirror.replace("Job", None, [child(4, "kept")], 6) == {KEY}
+    assert sorted(versions(mirror)) == [4, 9]
+
+
+def test_list_of_one_kind_or_namespace_says_nothing_of_others() -> None:
+    mirror = Mirror()
+    mirror.observe(child(1, kind="Service"))
+    mirror.observe(child(2))
+    assert mirror.replace("Job", "elsewhere", [], 9) == set()
+    assert mirror.replace("Pod", None, [], 9) == set()
+    assert sorted(versions(mirror)) == [1, 2]
+
+
+def test_child_whose_label_names_another_resource_moves_there() -> None:
+    mirror = Mirror()
+    mirror.observe(child(1))
+    assert mirror.observe(child(2, model="other")) == {KEY, ("default", "other")}
+    assert (versions(mirror), versions(mirror, ("default", "other"))) == ([], [2])
+
+
+def test_pods_come_last() -> None:
+    mirror = Mirror()
+    for version, kind in enumerate(("Pod", "Service", "Job"), start=1):
+        mirror.observe(child(version, kind=kind))
+    assert [item["kind"] for item in mirror.children(KEY)][-1] == "Pod"
+
+
+@given(st.permutations(range(1, 7)), st.integers(0, 6), st.lists(st.booleans(), min_size=6, max_size=6))
+def test_any_order_of_answers_and_events_ends_with_the_newest(order: list[int], end: int, own: list[bool]) -> None:
+    """Six versions of one object, each told by its event and some by the answer to a write."""
+    mirror = Mirror()
+    for version in order:
+        if own[version - 1]:
+            mirror.wrote(child(version))
+    for version in range(1, 7):
+        mirror.observe(child(version))
+        if version == end:
+            mirror.wrote(child(version))
+    if end:
+        mirror.observe(child(7), gone=True)
+        for version in order:
+            mirror.wrote(child(version))
+    assert versions(mirror) == ([] if end else [6])

@@ -1,0 +1,58 @@
+"""Every reason that a condition can carry stands in docs/operations.md with what to do about it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from toxicity_api.conditions import Reason
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+STAGES = ("training-job/src", "loadtest/src")
+CAMEL = re.compile(r"[A-Z][A-Za-z0-9]+")
+COMMAND_LINES = ("experiments", "quality", "baseline")
+"""Modules of training that are no part of a stage: what they refuse never reaches a condition."""
+
+
+def stage_reasons() -> Iterator[str]:
+    """First arguments of raised input errors, and `reason`s and `crash_reason`s, wherever a stage has them."""
+    for part in STAGES:
+        for path in sorted((ROOT / part).rglob("*.py")):
+            if path.stem.startswith(COMMAND_LINES):
+                continue
+            yield from _reasons_of(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def _reasons_of(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Error"):
+            yield from _texts(node.args[:1])
+        if isinstance(node, ast.Call):
+            yield from _texts(word.value for word in node.keywords if word.arg == "crash_reason")
+        if isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == "reason" for t in node.targets
+        ):
+            yield from _texts([node.value])
+
+
+def _texts(nodes: object) -> Iterator[str]:
+    for node in nodes:  # type: ignore[attr-defined]
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and CAMEL.fullmatch(node.value):
+            yield node.value
+
+
+REASONS = sorted({str(reason) for reason in Reason} | set(stage_reasons()))
+
+
+def test_reasons_are_found_in_every_part() -> None:
+    assert {"MissingColumn", "GroupSizeDoesNotFit", "EvaluationCrashed", "ServiceNotReady"} <= set(REASONS)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_reason_is_explained(reason: str) -> None:
+    assert f"`{reason}`" in PAGE, f"docs/operations.md does not say what to do about {reason}"

@@ -1,0 +1,233 @@
+"""Overload: a bounded queue, deadlines, clients that leave, bodies without a length; each in all three shapes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from toxicity_serving.app import ENVELOPES, MAX_BODY_BYTES
+from toxicity_serving.middleware import DEADLINE_HEADER
+from unit.serving.word_engine import CONFIG, HELD_WORD, WordEngine, post, ready, samples, wait
+
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/classify": {"text": HELD_WORD},
+    "/v1/moderations": {"input": HELD_WORD},
+    "/v1alpha1/comments:analyze": {"comment": {"text": HELD_WORD}, "requestedAttributes": {"TOXICITY": {}}},
+}
+TELLS = {
+    "/v1/classify": lambda body: set(body) == {"message", "errors"},
+    "/v1/moderations": lambda body: set(body["error"]) == {"message", "type", "param", "code"},
+    "/v1alpha1/comments:analyze": lambda body: {"code", "message", "status"} <= set(body["error"]),
+}
+"""Whether an answer has the error shape of its path."""
+SMALL = CONFIG.model_copy(update={"max_num_seqs": 2, "queue_limit": 3})
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[httpx.Client]:
+    """A service for tests that count nothing."""
+    with ready() as client:
+        yield client
+
+
+def test_every_classifying_route_is_tried_here() -> None:
+    assert set(BODIES) == set(TELLS) == set(ENVELOPES)
+
+
+@contextlib.contextmanager
+def full(engine: WordEngine) -> Iterator[httpx.Client]:
+    """A service whose five places are taken until the block ends."""
+    with ready(engine, config=SMALL) as client, ThreadPoolExecutor() as pool:
+        held = pool.submit(post, client, *[HELD_WORD] * 5)
+        wait(lambda: engine.active == 5)
+        yield client
+        engine.release()
+        assert held.result().status_code == 200
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_full_queue_refuses_at_once_and_says_when_to_come_again(path: str) -> None:
+    with full(WordEngine()) as client:
+        answer = client.post(path, json=BODIES[path])
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+        assert TELLS[path](answer.json())
+        assert "the queue is full" in answer.text
+        counted = samples(client)
+        assert counted['toxicity_requests_total{outcome="overloaded"}'] == 1
+        assert counted["toxicity_queue_depth"] == 3
+        assert counted["toxicity_requests_in_flight"] == 1
+
+
+def test_queue_takes_what_still_fits_and_is_free_again_afterwards() -> None:
+    engine = WordEngine()
+    with ready(engine, config=SMALL) as client, ThreadPoolExecutor() as pool:
+        held = pool.submit(post, client, *[HELD_WORD] * 3)
+        wait(lambda: engine.active == 3)
+        assert post(client, "а", "б", "в").status_code == 429
+        assert post(client, "а", "б").status_code == 200
+        engine.release()
+        assert held.result().status_code == 200
+        assert post(client, "а", "б", "в").status_code == 200
+        assert samples(client)["toxicity_queue_depth"] == 0
+
+
+def test_windows_of_a_long_text_count_as_texts() -> None:
+    engine = WordEngine()
+    with ready(engine, config=SMALL) as client, ThreadPoolExecutor() as pool:
+        held = pool.submit(post, client, HELD_WORD * 160)
+        wait(lambda: engine.active == 4)
+        assert samples(client)["toxicity_queue_depth"] == 2
+        assert post(client, "а", "б").status_code == 429
+        engine.release()
+        assert held.result().json()["results"][0]["windows"] == 4
+
+
+def test_idle_service_takes_a_batch_beyond_its_queue() -> None:
+    with ready(config=SMALL) as client:
+        assert post(client, *"абвгдежз").status_code == 200
+
+
+def test_openai_client_sees_its_rate_limit_error() -> None:
+    with full(WordEngine()) as service:
+        client = openai.OpenAI(base_url=f"{service.base_url}/v1", api_key="any", max_retries=0)
+        with client, pytest.raises(openai.RateLimitError) as raised:
+            client.moderations.create(input="а")
+        assert raised.value.code == "rate_limit_exceeded"
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_deadline_ends_the_request_and_its_work(path: str) -> None:
+    engine = WordEngine()
+    with ready(engine) as client:
+        answer = client.post(path, json=BODIES[path], headers={DEADLINE_HEADER: "50"})
+        assert answer.status_code == 504
+        assert TELLS[path](answer.json()) and "no answer within 0.05 s" in answer.text
+        wait(lambda: engine.active == 0)
+        counted = samples(client)
+        assert counted['toxicity_requests_total{outcome="deadline"}'] == 1
+        assert counted["toxicity_queue_depth"] == counted["toxicity_requests_in_flight"] == 0
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "", "²", "9" * 5000])
+@pytest.mark.parametrize("path", BODIES)
+def test_deadline_that_is_none_is_refused_by_name(shared: httpx.Client, path: str, value: str) -> None:
+    answer = shared.post(path, json=BODIES[path], headers={DEADLINE_HEADER: value.encode()})
+    assert answer.status_code == 400
+    assert DEADLINE_HEADER in answer.text and TELLS[path](answer.json())
+
+
+def test_deadline_that_is_far_away_changes_nothing(shared: httpx.Client) -> None:
+    answer = shared.post("/v1/classify", json={"text": "а"}, headers={DEADLINE_HEADER: "3600000"})
+    assert answer.status_code == 200
+
+
+def test_client_that_leaves_frees_its_place() -> None:
+    engine = WordEngine()
+    with ready(engine, config=SMALL) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/classify", json={"texts": [HELD_WORD] * 5}, timeout=0.2)
+        wait(lambda: engine.active == 0)
+        assert post(client, "а", "б", "в").status_code == 200
+        counted = samples(client)
+        assert counted['toxicity_requests_total{outcome="cancelled"}'] == 1
+        assert counted["toxicity_requests_in_flight"] == counted["toxicity_queue_depth"] == 0
+        assert counted["toxicity_texts_total"] == 3
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_error_nobody_foresaw_is_500_in_the_route_s_shape(path: str) -> None:
+    class Crashing(WordEngine):
+        async def _answer(self, text: str) -> tuple[float, float]:
+            if HELD_WORD in text:
+                raise ZeroDivisionError(text)
+            return await super()._answer(text)
+
+    with ready(Crashing()) as client:
+        answer = client.post(path, json=BODIES[path])
+        assert answer.status_code == 500 and TELLS[path](answer.json())
+        assert "ZeroDivisionError" in answer.text and HELD_WORD not in answer.text
+        counted = samples(client)
+        assert counted['toxicity_requests_total{outcome="server_error"}'] == 1
+        assert counted["toxicity_queue_depth"] == 0
+        assert post(client, "а").status_code == 200
+
+
+def test_first_failure_ends_the_other_texts_of_the_batch() -> None:
+    engine = WordEngine()
+    with ready(engine) as client:
+        assert post(client, HELD_WORD, "молчи").status_code == 500
+        assert engine.active == 0
+
+
+def chunks(size: int) -> Iterator[bytes]:
+    """Blanks, which JSON allows before a value, in a body without a length."""
+    for _ in range(0, size, 1 << 16):
+        yield b" " * (1 << 16)
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_huge_body_without_a_length_is_refused(path: str) -> None:
+    with ready() as client:
+        headers = {"content-type": "application/json"}
+        answer = client.post(path, content=chunks(MAX_BODY_BYTES + (1 << 16)), headers=headers)
+        assert "content-length" not in answer.request.headers
+        assert answer.status_code == 413 and TELLS[path](answer.json())
+        assert samples(client)['toxicity_requests_total{outcome="client_error"}'] == 1
+        assert post(client, "а").status_code == 200
+
+
+def test_endless_body_is_cut_off() -> None:
+    """The service reads twice what it would take and no more; 64 MiB never fit into the sockets' buffers."""
+    with ready() as client, socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        connection.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+        with pytest.raises(ConnectionError):
+            for _ in range(1024):
+                connection.sendall(chunk)
+        wait(lambda: samples(client)['toxicity_requests_total{outcome="client_error"}'] == 1)
+
+
+def test_small_body_without_a_length_is_answered(shared: httpx.Client) -> None:
+    body = json.dumps({"text": "спасибо"}).encode()
+    headers = {"content-type": "application/json"}
+    assert shared.post("/v1/classify", content=iter([body[:10], body[10:]]), headers=headers).status_code == 200
+
+
+def test_body_that_does_not_come_is_told_at_the_deadline() -> None:
+    with ready() as client, socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        head = f"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n{DEADLINE_HEADER}: 50\r\n\r\n"
+        connection.sendall(head.encode() + b"{")
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 408 "), "and the connection is closed, or the loop would not end"
+        assert samples(client)['toxicity_requests_total{outcome="deadline"}'] == 1
+
+
+def test_body_that_breaks_off_is_a_client_that_left() -> None:
+    with ready() as client:
+        with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+            connection.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
+            wait(lambda: samples(client)["toxicity_requests_in_flight"] == 1)
+        wait(lambda: samples(client)['toxicity_requests_total{outcome="cancelled"}'] == 1)
+
+
+def test_all_are_refused_while_all_places_are_taken() -> None:
+    """None of them waits for the held ones, which are released after that."""
+    with full(WordEngine()) as client:
+        answers: list[int] = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(post(client, "а").status_code)) for _ in range(20)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == [429] * 20

@@ -1,0 +1,181 @@
+"""The page's data comes from the stages' folders and from nowhere else; the page shows it in a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from toxicity_api.stage_config import ServingConfig
+from unit.serving.stage_folders import LOAD, png, stage_folders, write
+from unit.serving.word_engine import TOXIC_WORD, UNANSWERED_WORD, ready, wait
+
+TOKEN = "page-token"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> ServingConfig:
+    return stage_folders(tmp_path_factory.mktemp("artifacts"))
+
+
+@pytest.fixture(scope="module")
+def client(config: ServingConfig) -> Iterator[httpx.Client]:
+    with ready(config=config) as client:
+        yield client
+
+
+def test_report_has_what_the_stages_left(client: httpx.Client) -> None:
+    report = client.get("/v1/report").json()
+    assert report["data"]["rows"] == 14412 and report["train_samples"] == 11530
+    [bucket] = report["quality"]
+    assert (bucket["name"], bucket["rows"], bucket["f1"]) == ("1-100", 720, 0.893), "of the quantized model"
+    assert report["load_test"]["buckets"][0]["actualRps"] == 9.998
+    ids = [plot["id"] for plot in report["plots"]]
+    assert ids == ["eda-labels", "eda-labels_len", "evaluation-pr_curve", "loadtest-p95"]
+
+
+def test_plots_are_the_files_of_the_last_stage_that_has_them(client: httpx.Client) -> None:
+    for plot, content in (("eda-labels", png(10)), ("evaluation-pr_curve", png(20)), ("loadtest-p95", png(30))):
+        answer = client.get(f"/v1/plots/{plot}")
+        assert (answer.headers["content-type"], answer.content) == ("image/png", content)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "loadtest-rps",
+        "eda-secret",
+        "..%2f..%2fresult.json",
+        "%2e%2e%2ftrain-t1%2fresult.json",
+        "train-t1%2fresult.json",
+        "eda%2flabels.png",
+        "%00",
+        "eda-labels.png",
+    ],
+)
+def test_nothing_else_of_the_volume_can_be_had(client: httpx.Client, path: str) -> None:
+    assert client.get(f"/v1/plots/{path}").status_code == 404
+
+
+def test_link_out_of_the_volume_is_not_followed(tmp_path: Path) -> None:
+    config = stage_folders(tmp_path / "artifacts")
+    write(tmp_path / "secret.png", png(99))
+    (tmp_path / "artifacts" / "train-t1" / "eda" / "len_text_chars.png").symlink_to(tmp_path / "secret.png")
+    with ready(config=config) as client:
+        assert "eda-len_text_chars" not in client.get("/v1/report").text
+        assert client.get("/v1/plots/eda-len_text_chars").status_code == 404
+
+
+def test_newest_whole_load_test_counts(tmp_path: Path) -> None:
+    config = stage_folders(tmp_path)
+    older, torn = tmp_path / "loadtest-l1", tmp_path / "loadtest-l3.tmp-x"
+    for folder, run in ((older, "1"), (torn, "3")):
+        document = LOAD.model_copy(update={"run_id": run})
+        write(folder / "status.json", document.model_dump_json(by_alias=True).encode())
+    os.utime(older, (1, 1))
+    with ready(config=config) as client:
+        assert client.get("/v1/report").json()["load_test"]["runId"] == "2"
+
+
+def test_empty_volume_and_damaged_files_leave_the_report_empty(tmp_path: Path) -> None:
+    config = stage_folders(tmp_path)
+    for path in list(tmp_path.rglob("*.json")):
+        path.write_text('{"buckets": [7]}')
+    for path in list(tmp_path.rglob("*.png")):
+        path.unlink()
+    shutil.rmtree(tmp_path / "quantize-q1")
+    with ready(config=config) as client:
+        empty = {"data": None, "train_samples": None, "quality": [], "load_test": None, "plots": []}
+        assert client.get("/v1/report").json() == empty
+
+
+def test_page_asks_nobody_else_for_anything(client: httpx.Client) -> None:
+    answer = client.get("/")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "http://" not in answer.text and "https://" not in answer.text and "//" not in answer.text
+    policy = answer.headers["content-security-policy"]
+    assert (
+        policy.startswith("default-src 'none'; script-src 'sha256-")
+        and "unsafe-inline" not in policy.split(";")[1]
+    )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not program or not driver:
+        pytest.skip("chromium and chromedriver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,1000"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+def text_of(browser: webdriver.Chrome, id_: str) -> str:
+    return browser.find_element(By.ID, id_).text
+
+
+def classify(browser: webdriver.Chrome, text: str) -> None:
+    box = browser.find_element(By.ID, "text")
+    box.clear()
+    box.send_keys(text)
+    box.send_keys(Keys.CONTROL, Keys.ENTER)
+
+
+def test_browser_shows_card_tables_and_plots(browser: webdriver.Chrome, client: httpx.Client) -> None:
+    browser.get(str(client.base_url))
+    wait(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".plots img")) == 4)
+    pictures = "return [...document.querySelectorAll('.plots img')].map(i => i.naturalWidth)"
+    wait(lambda: bool(browser.execute_script(pictures) == [40] * 4))
+    assert text_of(browser, "name") == "ru-toxicity" and text_of(browser, "state") == "ready"
+    assert "gemma" in text_of(browser, "model") and "0.896 (95 %: 0.876–0.915)" in text_of(browser, "metrics")
+    assert "14412" in text_of(browser, "data") and "0.893" in text_of(browser, "quality")
+    assert "10.00" in text_of(browser, "load") and "0.181" in text_of(browser, "load")
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []  # type: ignore[no-untyped-call]
+
+
+def test_browser_shows_the_score_against_the_threshold(browser: webdriver.Chrome, client: httpx.Client) -> None:
+    browser.get(str(client.base_url))
+    classify(browser, f"ты {TOXIC_WORD}")
+    wait(lambda: text_of(browser, "verdict") == "Toxic: 0.818")
+    width = browser.execute_script(
+        "return [fill, limit].map(part => part.getBoundingClientRect().left +"
+        " (part === fill ? fill.getBoundingClientRect().width : 1.5))"
+    )
+    left, whole = browser.execute_script(
+        "const r = fill.parentElement.getBoundingClientRect(); return [r.left, r.width]"
+    )
+    assert [(edge - left) / whole for edge in width] == pytest.approx([0.818, 0.5], abs=0.01)
+    classify(browser, "спасибо")
+    wait(lambda: text_of(browser, "verdict") == "Not toxic: 0.182")
+    classify(browser, "а" * 500)
+    wait(lambda: "4 windows" in text_of(browser, "flags"))
+
+
+def test_browser_says_what_went_wrong(browser: webdriver.Chrome, client: httpx.Client) -> None:
+    browser.get(str(client.base_url))
+    classify(browser, UNANSWERED_WORD)
+    wait(lambda: "label token" in text_of(browser, "trouble"))
+    assert not browser.find_element(By.ID, "answer").is_displayed()
+
+
+def test_browser_asks_for_the_token(browser: webdriver.Chrome, config: ServingConfig) -> None:
+    with ready(config=config, token=TOKEN) as client:
+        browser.get(str(client.base_url))
+        wait(lambda: browser.find_element(By.ID, "locked").is_displayed())
+        browser.find_element(By.ID, "token").send_keys(TOKEN, Keys.ENTER)
+        wait(lambda: text_of(browser, "name") == "ru-toxicity")
+        assert not browser.find_element(By.ID, "locked").is_displayed()
+        classify(browser, TOXIC_WORD)
+        wait(lambda: text_of(browser, "verdict").startswith("Toxic"))
