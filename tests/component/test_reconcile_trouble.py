@@ -249,3 +249,16 @@ def test_condition_says_when_the_autoscaler_does_not_get_its_metric() -> None:
         settle(cluster)
         assert conditions(cluster)["Scalable"] == (status_word, reason)
     assert conditions(cluster)["Ready"][0] == "True"
+
+
+def test_gate_that_is_moved_above_the_model_stops_what_runs_for_it() -> None:
+    model = a_model()
+    cluster = drive(model, 1)
+    (running,) = [name for name in cluster.names_of("Job") if "-quantize-" in name]
+    cluster.change_spec(model.with_spec("qualityGate.minF1", 0.99).spec)
+    settle(cluster)
+    assert conditions(cluster)["QualityAccepted"] == ("False", "BelowMinimumF1")
+    assert running not in cluster.names_of("Job")
+    cluster.change_spec(model.spec)
+    settle(cluster)
+    assert running in cluster.names_of("Job")

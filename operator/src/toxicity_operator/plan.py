@@ -52,8 +52,14 @@ def _is_due(body: Manifest, observed: Observed) -> bool:
 
 
 def _obsolete(situation: Situation) -> list[Target]:
-    """Jobs that still run for an earlier spec, and an autoscaler nobody asks for. Finished Jobs have their TTL."""
-    wanted = situation.chain.job_names()
+    """Jobs that run for nothing (an earlier spec, a refused model), and an autoscaler nobody asks for.
+
+    Finished Jobs have their TTL.
+    """
+    chain = situation.chain
+    wanted = chain.job_names()
+    if situation.verdict.accepted is False:
+        wanted -= {stage.job_name for stage in (chain.quantize, chain.evaluate) if stage}
     running = [job.name for job in situation.observed.jobs if job.outcome == "Running" and job.name not in wanted]
     targets = [Target("batch/v1", "Job", name) for name in running]
     scaler = names.serving_name(situation.model.name)
