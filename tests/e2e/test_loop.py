@@ -81,7 +81,9 @@ def test_buckets_sum_to_the_requests_that_the_server_counted(finished: Finished)
     assert load_test is not None
     assert [bucket.name for bucket in load_test.buckets] == ["1-200", "201-400", "401-600"]
     assert all(bucket.requests > 0 and bucket.failures == 0 for bucket in load_test.buckets)
-    measured = sum(bucket.requests for bucket in load_test.buckets)
+    assert load_test.mixed is not None and load_test.mixed.failures == 0
+    measured = sum(bucket.requests for bucket in (*load_test.buckets, load_test.mixed))
+    assert measured == load_test.requests
     assert measured + load_test.warmup_requests == finished.counted
 
 

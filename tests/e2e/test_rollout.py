@@ -125,7 +125,7 @@ def test_accepted_version_of_the_other_backend_replaces_it_and_fails_no_request(
     assert status.serving is not None
     assert status.serving.model_fingerprint == status.quantization.fingerprint
     assert status.serving.failed_fingerprint is None
-    assert not pod_uids(cluster, finished) & pods
+    wait_until("the old pods are gone", lambda: not pod_uids(cluster, finished) & pods, ROLL_OUT_SECONDS)
     answered = traffic.since(before)
     assert answered.sent > 20 and answered.failed == 0, answered
 

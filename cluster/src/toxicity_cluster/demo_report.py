@@ -17,7 +17,8 @@ def bucket_table(load_test: LoadTestStatus) -> list[str]:
     failures = sum(bucket.failures for bucket in load_test.buckets)
     total = f"{'all':<12}{requests:>9}{failures:>9}{_number(load_test.actual_rps, 8, 2)}"
     total += f"{'':>9}{_number(load_test.p95_seconds, 9, 3)}"
-    return [header, *(_bucket_line(bucket) for bucket in load_test.buckets), total]
+    mixed = [_bucket_line(load_test.mixed)] if load_test.mixed else []
+    return [header, *(_bucket_line(bucket) for bucket in load_test.buckets), total, *mixed]
 
 
 def _bucket_line(bucket: BucketResult) -> str:
@@ -72,7 +73,20 @@ def load_lines(load_test: LoadTestStatus) -> list[str]:
     replicas = f"{load_test.replicas_at_start} replica(s) at start, {load_test.replicas_at_end} at end"
     longest = load_test.max_length_at_requested_rps
     held = "no bucket" if longest is None else f"texts up to {longest} characters"
-    return [f"{offered}; {replicas}", *bucket_table(load_test), f"reached in time for: {held}"]
+    lines = [f"{offered}; {replicas}", *bucket_table(load_test), f"reached in time for: {held}"]
+    return [*lines, *_conclusion_lines(load_test)]
+
+
+def _conclusion_lines(load_test: LoadTestStatus) -> list[str]:
+    """What a capacity planner takes from the run."""
+    found = load_test.conclusions
+    if found is None:
+        return []
+    return [
+        f"one replica carries {found.mixed_rps_per_replica:.2f} requests/s of the data set's lengths"
+        f" ({found.basis})",
+        f"replicas for the wanted rate: {found.replicas_needed}",
+    ]
 
 
 def step_table(steps: Sequence[tuple[str, float]]) -> list[str]:

@@ -27,6 +27,13 @@ LOAD_TEST = LoadTestStatus.model_validate(
         "actualRps": 4.99,
         "p95Seconds": 0.2,
         "maxLengthAtRequestedRps": 100,
+        "mixed": {"name": "mixed", "requests": 50, "failures": 0, "actualRps": 5.0, "p95Seconds": 0.3},
+        "conclusions": {
+            "mixedRpsPerReplica": 5.25,
+            "basis": "throughput",
+            "shareBeyondMaxLength": 0.0,
+            "replicasNeeded": 2,
+        },
         "replicasAtStart": 1,
         "replicasAtEnd": 2,
     }
@@ -39,7 +46,14 @@ def test_bucket_table_sums_and_marks_what_is_unset() -> None:
         "1-100             100        0    9.98    0.100    0.200        -",
         "1001-1100          20       20    0.00        -        -        -",
         "all               120       20    4.99             0.200",
+        "mixed              50        0    5.00        -    0.300        -",
     ]
+
+
+def test_conclusions_are_told() -> None:
+    one, two = load_lines(LOAD_TEST)[-2:]
+    assert "5.25 requests/s" in one and "throughput" in one
+    assert two.endswith(": 2")
 
 
 def test_lines_fit_eighty_columns() -> None:
