@@ -27,6 +27,7 @@ from toxicity_operator.manifests.serving import build_deployment, build_service
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.model import Model, read_model
 from toxicity_operator.permissions import RULES
+from toxicity_operator.pinning import Bounds
 
 pytestmark = pytest.mark.api
 
@@ -109,7 +110,7 @@ def children(model: Model) -> list[Manifest]:
         build_loadtest_job(model, chain.loadtest, chain.train.fingerprint, SETTINGS.images.loadtest),
         build_deployment(model, chain, evaluated, SETTINGS.images.serving),
         build_service(model),
-        build_autoscaler(model),
+        build_autoscaler(model, Bounds(1, 2)),
         *build_loadtest_access(model),
     ]
     return [seal(body) for body in found if body is not None]
