@@ -87,13 +87,21 @@ def conclude(
         mixed_rps_per_replica=round(per_replica, 4),
         basis=_weakest([basis for (_, basis), share in zip(capacities, shares, strict=True) if share > 0]),
         share_beyond_max_length=round(share_beyond, 4),
-        replicas_needed=math.ceil((spec.slo.rps or spec.requested_rps) / per_replica - 1e-9),
+        replicas_needed=_replicas_needed(per_replica, mixed_result, spec, serving.replicas),
         in_flight_target=None if mean_seconds is None else round(HEADROOM * per_replica * mean_seconds, 2),
         cpu_percent_target=_cpu_percent(serving),
         predicted_rps=predicted,
         measured_rps=measured,
         prediction_error=None if not predicted or measured is None else round(measured / predicted - 1, 4),
     )
+
+
+def _replicas_needed(per_replica: float, mixed: BucketResult, spec: LoadTestSpec, replicas: int) -> int:
+    """For the SLO's RPS by the capacity of one; never more than have just carried it within the objective."""
+    wanted = spec.slo.rps or spec.requested_rps
+    needed = math.ceil(wanted / per_replica - 1e-9)
+    carried = mixed.max_rps_within_slo is None and holds(mixed, spec.slo, wanted)
+    return min(needed, max(1, replicas)) if carried else needed
 
 
 def _weakest(bases: Sequence[Basis]) -> Basis:

@@ -81,6 +81,13 @@ def test_slo_rps_decides_how_many_replicas_are_needed() -> None:
     assert concluded([4.0], [1.0], searched(4.0), spec=spec).replicas_needed == 2
 
 
+def test_replicas_that_carried_the_mix_within_the_objective_are_enough_whatever_the_buckets_say() -> None:
+    within = concluded([9.0], [1.0], a_result(9.99, 0.3, 0.3))
+    assert (within.mixed_rps_per_replica, within.replicas_needed) == (9.0, 1)
+    late = concluded([9.0], [1.0], a_result(9.99, 3.0, 3.0))
+    assert late.replicas_needed == 2
+
+
 def test_no_conclusion_when_a_bucket_of_the_data_set_carried_nothing() -> None:
     args = ((searched(4.0), None), LoadTestSpec(), Serving(1), 0.0, None)
     assert conclude([searched(4.0), searched(0.0)], [0.9, 0.1], *args) is None
