@@ -110,6 +110,7 @@ class Schedule:
         self._line = Line(self.api.api_client.rest_client.pool_manager, self._on_write, self._meanwhile)
         connection.rest_client.pool_manager = self._line
         self._cluster = KubernetesCluster(connection)
+        self._heard = 0
         self._apply_spec()
         self.restart()
 
@@ -226,10 +227,16 @@ class Schedule:
         self.writes.append(write)
         if write.path.endswith("/status"):
             assert "loadTest" not in write.body["status"], "the load test's part of the status was written"
-        elif write.method == "PATCH" and write.body["kind"] == "Deployment":
-            self._check_deployment(write.body)
-        elif write.method == "PATCH" and write.body["kind"] == "Job" and write.created:
-            self._check_new_job(write.body)
+        elif write.method == "PATCH" and self._is_of_the_present(write.body):
+            if write.body["kind"] == "Deployment":
+                self._check_deployment(write.body)
+            elif write.body["kind"] == "Job" and write.created:
+                self._check_new_job(write.body)
+
+    def _is_of_the_present(self, body: Mapping[str, Any]) -> bool:
+        """Whether the resource that is there owns it; what is made late for one that is gone is garbage at once."""
+        uid = (self.api.get(KIND, NAME) or {}).get("metadata", {}).get("uid")
+        return uid in {owner["uid"] for owner in body["metadata"].get("ownerReferences", [])}
 
     def _check_deployment(self, body: Mapping[str, Any]) -> None:
         self._check_order(body["metadata"]["annotations"][names.SERVING_FINGERPRINT])
@@ -257,12 +264,10 @@ class Schedule:
         assert not missing, f"begun before its predecessors {missing} were done"
 
     def _check_obsolete(self) -> None:
-        """No Job of an earlier spec runs on; one of a resource that is gone is the garbage collector's business."""
+        """No Job of an earlier spec runs on."""
         wanted = build_chain(SPECS[self.spec].build(), SETTINGS).job_names()
-        uid = (self.api.get(KIND, NAME) or {})["metadata"]["uid"]
         unfinished = [job for job in self.api.list("Job") if not is_finished(job)]
-        own = [job for job in unfinished if uid in {owner["uid"] for owner in job["metadata"]["ownerReferences"]}]
-        running = {job["metadata"]["name"] for job in own}
+        running = {job["metadata"]["name"] for job in unfinished if self._is_of_the_present(job)}
         assert running <= wanted, f"Jobs of an earlier spec run on: {running - wanted}"
 
     def recorded(self) -> set[str]:
@@ -282,7 +287,9 @@ class Schedule:
     def round(self) -> bool:
         """The watches catch up, the operator passes if there is news, everybody does his part. Whether anything was."""
         before, news = len(self.writes), self.hear()
-        if news or not self.writes:
+        # a pass that wrote the status is told of it by the watch of the resource, although the mirrors know already
+        if news or before > self._heard or not self.writes:
+            self._heard = before
             self.reconcile()
             self._check_obsolete()
         return self.act() or news or len(self.writes) > before
