@@ -99,9 +99,15 @@ def base_model_fingerprint(spec: ToxicityModelSpec) -> str:
     return fingerprint(source_content(spec.base_model))
 
 
-def _job_stage(model: Model, component: str, spec: Document, inputs: Mapping[str, object]) -> JobStage:
+def _job_stage(
+    model: Model,
+    component: str,
+    spec: Document,
+    inputs: Mapping[str, object],
+    without: Set[str] = WITHOUT_INFLUENCE,
+) -> JobStage:
     placement = content(spec, type(spec).model_fields.keys() - WITHOUT_INFLUENCE)
-    return _stage(model, component, {**inputs, "spec": content(spec, WITHOUT_INFLUENCE)}, placement)
+    return _stage(model, component, {**inputs, "spec": content(spec, without)}, placement)
 
 
 def _stage(model: Model, component: str, inputs: Mapping[str, object], placement: object) -> JobStage:
@@ -117,14 +123,6 @@ def _evaluate_stage(model: Model, upstream: str, image: str) -> JobStage:
     inputs = {"image": image, "upstream": upstream, "spec": content(serving, others - SCORING)}
     placed = content(serving, others - WITHOUT_INFLUENCE - {"gpus"}) | content(model.spec.evaluation)
     return _stage(model, names.EVALUATE, inputs, placed)
-
-
-def _loadtest_stage(model: Model, upstream: str, image: str, slot: str) -> JobStage:
-    load = model.spec.load_test
-    inputs: dict[str, object] = {"image": image, "upstream": upstream}
-    inputs |= {"slot": slot} if slot else {}
-    placed = content(load, type(load).model_fields.keys() - WITHOUT_INFLUENCE)
-    return _stage(model, names.LOADTEST, {**inputs, "spec": content(load, WITHOUT_INFLUENCE | TIMING)}, placed)
 
 
 def build_chain(model: Model, settings: OperatorSettings, slot: str = NO_SLOT) -> Chain:
@@ -153,5 +151,6 @@ def build_chain(model: Model, settings: OperatorSettings, slot: str = NO_SLOT) -
     )
     loadtest = None
     if spec.load_test.enabled:
-        loadtest = _loadtest_stage(model, serving, images.loadtest, slot)
+        inputs = {"image": images.loadtest, "upstream": serving} | ({"slot": slot} if slot else {})
+        loadtest = _job_stage(model, names.LOADTEST, spec.load_test, inputs, WITHOUT_INFLUENCE | TIMING)
     return Chain(train, quantize, evaluate, serving, loadtest, slot)

@@ -17,11 +17,6 @@ NO_SLOT = ""
 """Of the run that the spec itself asks for, before the first moment of the schedule."""
 
 
-def check_schedule(cron: str) -> None:
-    """Raises InvalidSpec, which names the field, when the cron fields mean nothing."""
-    _walk(cron, datetime(2000, 1, 1, tzinfo=UTC), backwards=False)
-
-
 def due_slot(cron: str | None, since: str, now: str, known: str, is_running: bool) -> str:
     """The slot whose run is due or under way.
 
@@ -38,13 +33,13 @@ def due_slot(cron: str | None, since: str, now: str, known: str, is_running: boo
 def _latest(cron: str, since: datetime, now: datetime) -> str | None:
     """The last moment of the schedule after `since` and not after `now`; None when there is none."""
     # the walk backwards begins with the moment before its start
-    slot = next(_walk(cron, now.replace(microsecond=0) + timedelta(seconds=1), backwards=True), None)
+    slot = next(_backwards(cron, now.replace(microsecond=0) + timedelta(seconds=1)), None)
     return None if slot is None or slot <= since else slot.isoformat().replace("+00:00", "Z")
 
 
-def _walk(cron: str, start: datetime, *, backwards: bool) -> CronSim:
+def _backwards(cron: str, start: datetime) -> CronSim:
     try:
-        return CronSim(cron, start, reverse=backwards)
+        return CronSim(cron, start, reverse=True)
     except CronSimError as error:
         message = f"spec.loadTest.schedule: {cron!r} is no cron schedule of five fields: {error}"
         raise InvalidSpec(message) from error

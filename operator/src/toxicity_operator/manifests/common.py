@@ -7,12 +7,14 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from toxicity_api.base import Document
 from toxicity_api.spec import PodFields
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE
 from toxicity_operator import names
+from toxicity_operator.chain import JobStage
 from toxicity_operator.model import Model
 
 Manifest = dict[str, Any]
@@ -112,6 +114,11 @@ def placement(pod: PodFields) -> Manifest:
     if pod.tolerations:
         fields["tolerations"] = [toleration.to_wire() for toleration in pod.tolerations]
     return fields
+
+
+def stage_folder(stage: JobStage) -> Path:
+    """Where a stage leaves what it made, inside a pod."""
+    return Path(ARTIFACTS, f"{stage.component}-{stage.fingerprint}")
 
 
 def artifacts_volume(model: Model, *, read_only: bool) -> tuple[Manifest, Manifest]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from toxicity_api.base import Document
 from toxicity_api.spec import ServingSpec
 from toxicity_api.stage_config import EngineConfig
 from toxicity_operator.chain import JobStage
-from toxicity_operator.manifests.common import ARTIFACTS, stage_env
+from toxicity_operator.manifests.common import stage_env, stage_folder
 from toxicity_operator.model import Model
 
 CPU_ENGINE_ENV = {
@@ -24,7 +22,7 @@ def engine_config(model: Model, stage: JobStage) -> EngineConfig:
     return EngineConfig(
         model=model.name,
         fingerprint=stage.fingerprint,
-        model_dir=Path(ARTIFACTS, f"{stage.component}-{stage.fingerprint}", "model"),
+        model_dir=stage_folder(stage) / "model",
         prompt_template=model.spec.training.prompt_template,
         labels=model.spec.training.labels,
         max_model_len=serving.max_model_len,

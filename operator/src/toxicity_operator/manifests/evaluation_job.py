@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from toxicity_api.stage_config import EvaluationConfig
 from toxicity_operator.chain import Chain
-from toxicity_operator.manifests.common import (
-    ARTIFACTS,
-    Manifest,
-    artifacts_volume,
-    container,
-    env,
-    placement,
-    resources,
-    scratch_volumes,
-)
+from toxicity_operator.manifests.common import Manifest, env, stage_folder
 from toxicity_operator.manifests.engine import engine_config, engine_env
-from toxicity_operator.manifests.job import build_job
+from toxicity_operator.manifests.job import build_job, stage_pod
 from toxicity_operator.model import Model
 
 
@@ -29,23 +18,10 @@ def build_evaluation_job(model: Model, chain: Chain, image: str) -> Manifest:
         fingerprint=stage.fingerprint,
         served=engine_config(model, chain.model_stage),
         original=engine_config(model, chain.train) if chain.quantize else None,
-        splits_dir=Path(ARTIFACTS, f"{chain.train.component}-{chain.train.fingerprint}", "splits"),
+        splits_dir=stage_folder(chain.train) / "splits",
         seed=model.spec.training.seed,
     )
-    volume, mount = artifacts_volume(model, read_only=False)
-    volumes, mounts = scratch_volumes()
-    main = container(
-        stage.component,
-        image,
-        command=["python", "-m", "toxicity_evaluation"],
-        env=env(engine_env(config, serving)),
-        resources=resources(serving),
-        volumeMounts=[mount, *mounts],
-    )
+    pod = stage_pod(model, stage, image, "toxicity_evaluation", env(engine_env(config, serving)), serving)
     return build_job(
-        model,
-        stage,
-        {"containers": [main], "volumes": [volume, *volumes], **placement(serving)},
-        backoff_limit=spec.backoff_limit,
-        deadline_seconds=spec.active_deadline_seconds,
+        model, stage, pod, backoff_limit=spec.backoff_limit, deadline_seconds=spec.active_deadline_seconds
     )

@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from toxicity_api.results import EXIT_INVALID_INPUT
+from toxicity_api.spec import PodFields
 from toxicity_operator import names
 from toxicity_operator.chain import JobStage
-from toxicity_operator.manifests.common import Manifest, manifest, pod_template
+from toxicity_operator.manifests.common import (
+    DEFAULT_REQUESTS,
+    Manifest,
+    artifacts_volume,
+    container,
+    manifest,
+    placement,
+    pod_template,
+    resources,
+    scratch_volumes,
+)
 from toxicity_operator.model import Model
 
 TTL_SECONDS = 86400
+
+
+def stage_pod(
+    model: Model,
+    stage: JobStage,
+    image: str,
+    module: str,
+    variables: Sequence[Manifest],
+    fields: PodFields,
+    default_requests: Mapping[str, str] = DEFAULT_REQUESTS,
+    *,
+    more_volumes: Sequence[Manifest] = (),
+    more_mounts: Sequence[Manifest] = (),
+) -> Manifest:
+    """The pod of a stage: one container that runs `module` on the model's volume, with room of its own in /tmp."""
+    volume, mount = artifacts_volume(model, read_only=False)
+    volumes, mounts = scratch_volumes()
+    main = container(
+        stage.component,
+        image,
+        command=["python", "-m", module],
+        env=list(variables),
+        resources=resources(fields, default_requests),
+        volumeMounts=[mount, *more_mounts, *mounts],
+    )
+    return {"containers": [main], "volumes": [volume, *more_volumes, *volumes], **placement(fields)}
 
 
 def build_job(

@@ -14,16 +14,11 @@ from toxicity_operator.chain import JobStage
 from toxicity_operator.manifests.common import (
     ARTIFACTS,
     Manifest,
-    artifacts_volume,
-    container,
     env,
     manifest,
-    placement,
-    resources,
-    scratch_volumes,
     stage_env,
 )
-from toxicity_operator.manifests.job import build_job
+from toxicity_operator.manifests.job import build_job, stage_pod
 from toxicity_operator.manifests.serving import api_token_env
 from toxicity_operator.model import Model
 
@@ -48,22 +43,11 @@ def build_loadtest_job(
         master_port=MASTER_PORT,
         load_test=load,
     )
-    volume, mount = artifacts_volume(model, read_only=False)
-    volumes, mounts = scratch_volumes()
-    main = container(
-        stage.component,
-        image,
-        command=["python", "-m", "toxicity_loadtest"],
-        env=[*env(stage_env(config, load)), *api_token_env(model)],
-        resources=resources(load, DEFAULT_REQUESTS),
-        volumeMounts=[mount, *mounts],
-    )
+    variables = [*env(stage_env(config, load)), *api_token_env(model)]
     pod = {
         "serviceAccountName": names.loadtest_account_name(model.name),
         "automountServiceAccountToken": True,
-        "containers": [main],
-        "volumes": [volume, *volumes],
-        **placement(load),
+        **stage_pod(model, stage, image, "toxicity_loadtest", variables, load, DEFAULT_REQUESTS),
     }
     if load.workers > 1:
         pod["subdomain"] = names.loadtest_service_name(model.name)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from toxicity_api.results import Metrics
 from toxicity_api.stage_config import ServingConfig
 from toxicity_api.status import EvaluationStatus
 from toxicity_operator import names
 from toxicity_operator.chain import Chain
 from toxicity_operator.manifests.common import (
-    ARTIFACTS,
     Manifest,
     artifacts_volume,
     container,
@@ -20,6 +17,7 @@ from toxicity_operator.manifests.common import (
     pod_template,
     resources,
     scratch_volumes,
+    stage_folder,
 )
 from toxicity_operator.manifests.engine import engine_config, engine_env
 from toxicity_operator.manifests.sources import base_model_name
@@ -94,11 +92,7 @@ def _serving_config(model: Model, chain: Chain, evaluation: EvaluationStatus) ->
         metrics=_metrics(evaluation),
         base_model=base_model_name(model.spec.base_model),
         queue_limit=serving.queue_limit,
-        report_dirs=[
-            Path(ARTIFACTS, f"{stage.component}-{stage.fingerprint}")
-            for stage in (chain.train, chain.quantize, chain.evaluate)
-            if stage
-        ],
+        report_dirs=[stage_folder(stage) for stage in (chain.train, chain.quantize, chain.evaluate) if stage],
         port=PORT,
     )
 

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_operator.chain import JobStage
-from toxicity_operator.manifests.common import (
-    Manifest,
-    artifacts_volume,
-    container,
-    env,
-    placement,
-    resources,
-    scratch_volumes,
-    stage_env,
-)
-from toxicity_operator.manifests.job import build_job
+from toxicity_operator.manifests.common import Manifest, artifacts_volume, env, stage_env
+from toxicity_operator.manifests.job import build_job, stage_pod
 from toxicity_operator.manifests.sources import base_model_source, dataset_source, tools_container
 from toxicity_operator.model import Model
 
@@ -22,7 +13,7 @@ from toxicity_operator.model import Model
 def build_training_job(model: Model, stage: JobStage, image: str) -> Manifest:
     """The Job that trains and merges the adapter."""
     spec, training = model.spec, model.spec.training
-    volume, mount = artifacts_volume(model, read_only=False)
+    _, mount = artifacts_volume(model, read_only=False)
     dataset = dataset_source(spec, mount, image)
     base = base_model_source(spec, mount, image)
     config = TrainingConfig(
@@ -35,25 +26,22 @@ def build_training_job(model: Model, stage: JobStage, image: str) -> Manifest:
         base_model_path=base.path,
         training=training,
     )
-    volumes, mounts = scratch_volumes()
+    pod = stage_pod(
+        model,
+        stage,
+        image,
+        "toxicity_training",
+        env(stage_env(config, training)),
+        training,
+        more_volumes=[*dataset.volumes, *base.volumes],
+        more_mounts=[*dataset.mounts, *base.mounts],
+    )
     init = dataset.init_containers + base.init_containers
     if dataset.needs_tools or base.needs_tools:
         init = [tools_container(image), *init]
-        volumes.append({"name": "tools", "emptyDir": {}})
-    main = container(
-        stage.component,
-        image,
-        command=["python", "-m", "toxicity_training"],
-        env=env(stage_env(config, training)),
-        resources=resources(training),
-        volumeMounts=[mount, *dataset.mounts, *base.mounts, *mounts],
-    )
-    pod: Manifest = {
-        **({"initContainers": init} if init else {}),
-        "containers": [main],
-        "volumes": [volume, *dataset.volumes, *base.volumes, *volumes],
-        **placement(training),
-    }
+        pod["volumes"].append({"name": "tools", "emptyDir": {}})
+    if init:
+        pod["initContainers"] = init
     return build_job(
         model,
         stage,
