@@ -54,11 +54,23 @@ def main() -> int:
         for name, overrides in {"off": {}, "on": {"enable_prefix_caching": True}}.items()
     }
     plain = apart(serving_phases.measure_transformers, config, chosen, options.rounds, dtype)
+    exact = apart(serving_phases.measure_direct, config, chosen, 1, {"dtype": "float32"})
+    exact_plain = apart(serving_phases.measure_transformers, config, chosen, 1, "float32")
     print(f"\n{len(chosen)} texts, {options.rounds} rounds, {os.cpu_count()} cores, {dtype}, {config.model_dir}\n")
     print(speeds(service, direct, plain))
     print(latencies(service))
-    print(agreement(service.batches.scores, plain[1].scores, options.threshold, "API", "Transformers one by one"))
-    print(agreement(plain[32].scores, plain[1].scores, options.threshold, "Transformers in batches", "one by one"))
+    print(
+        agreements(
+            {
+                f"our API, Transformers one by one, both {dtype}": (service.batches.scores, plain[1].scores),
+                f"Transformers in batches, one by one, both {dtype}": (plain[32].scores, plain[1].scores),
+                "vLLM directly, Transformers one by one, both float32": (exact.scores, exact_plain[1].scores),
+                f"our API {dtype}, Transformers float32": (service.batches.scores, exact_plain[1].scores),
+                f"Transformers {dtype}, float32": (plain[1].scores, exact_plain[1].scores),
+            },
+            options.threshold,
+        )
+    )
     print(sameness(service.lone))
     print(measure_checksums(config.model_dir))
     return 0
@@ -148,14 +160,19 @@ def latencies(service: Service) -> str:
     return table(["characters", "requests", "p50, s", "p95, s"], rows)
 
 
-def agreement(ours: Sequence[float], theirs: Sequence[float], threshold: float, one: str, other: str) -> str:
-    pairs = list(zip(ours, theirs, strict=True))
-    differences = [abs(a - b) for a, b in pairs]
-    same = sum((a >= threshold) == (b >= threshold) for a, b in pairs) / len(pairs)
-    return (
-        f"{one} against {other}, {len(pairs)} texts: largest difference {max(differences):.2e}, mean"
-        f" {statistics.fmean(differences):.2e}, same decision {100 * same:.2f} %\n"
-    )
+def agreements(pairs: dict[str, tuple[Sequence[float], Sequence[float]]], threshold: float) -> str:
+    rows = [[name, *agreement(ours, theirs, threshold)] for name, (ours, theirs) in pairs.items()]
+    heads = ["scores of", "largest difference", "99 of 100", "mean", "within 0.01", "same decision"]
+    return table(heads, rows)
+
+
+def agreement(ours: Sequence[float], theirs: Sequence[float], threshold: float) -> list[str]:
+    differences = sorted(abs(a - b) for a, b in zip(ours, theirs, strict=True))
+    count = len(differences)
+    within = sum(difference <= 0.01 for difference in differences) / count
+    same = sum((a >= threshold) == (b >= threshold) for a, b in zip(ours, theirs, strict=True)) / count
+    figures = [differences[-1], differences[int(0.99 * (count - 1))], statistics.fmean(differences)]
+    return [*(f"{figure:.1e}" for figure in figures), f"{100 * within:.1f} %", f"{100 * same:.1f} %"]
 
 
 def sameness(lone: Sequence[Lone]) -> str:

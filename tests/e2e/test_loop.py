@@ -10,10 +10,12 @@ import pytest
 from loop import NAME, Finished
 from scenario import children, get_model, jobs, pods_of
 from toxicity_api.conditions import ConditionType
-from toxicity_cluster.demo_install import OPERATOR_NAMESPACE, SAMPLE_DATASET, Installation
+from toxicity_cluster.commands import run
+from toxicity_cluster.demo_install import CHART, OPERATOR_NAMESPACE, RELEASE, SAMPLE_DATASET, Installation
 from toxicity_cluster.demo_kubectl import Manifest, wait_until
 from toxicity_cluster.demo_probe import classify, fetch
 from toxicity_cluster.demo_watch import is_done, status_of
+from toxicity_cluster.errors import CommandFailed
 
 pytestmark = pytest.mark.e2e
 
@@ -101,6 +103,24 @@ def test_service_puts_clear_texts_on_the_right_sides(cluster: Installation, fini
     )
     assert toxic.toxic and not harmless.toxic, (toxic, harmless)
     assert toxic.score > harmless.score
+
+
+def test_helm_test_classifies_a_text_and_fails_where_nobody_answers(
+    cluster: Installation, finished: Finished
+) -> None:
+    serving = status_of(finished.model).serving
+    assert serving is not None
+    helm_test(cluster, serving.url)
+    with pytest.raises(CommandFailed):
+        helm_test(cluster, f"{serving.url}/nowhere")
+
+
+def helm_test(cluster: Installation, url: str) -> None:
+    """What NOTES tell a user to run. Raises CommandFailed when the chart's test fails."""
+    place = ["-n", OPERATOR_NAMESPACE, "--kubeconfig", str(cluster.kubectl.kubeconfig)]
+    values = ["--reuse-values", "--set", f"helmTest.url={url}"]
+    run([str(cluster.helm), "upgrade", RELEASE, str(CHART), *place, *values, "--wait", "--timeout", "2m"])
+    run([str(cluster.helm), "test", RELEASE, *place, "--timeout", "2m"])
 
 
 def test_autoscaler_reads_the_metric(cluster: Installation, finished: Finished) -> None:

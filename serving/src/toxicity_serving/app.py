@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
 
 from toxicity_api.stage_config import ServingConfig
 from toxicity_serving import openai_routes, page_routes, perspective_routes, probe_routes, routes
@@ -61,7 +62,10 @@ def create_app(
         await asyncio.wait([task])
         await engine.stop()
 
-    app = FastAPI(title="Toxicity classifier", description=f"Serves {config.model}.", lifespan=lifespan)
+    # offline: FastAPI's own page takes its script from a CDN, which pods seldom reach
+    app = FastAPIOffline(
+        title="Toxicity classifier", description=f"Serves {config.model}.", lifespan=lifespan, redoc_url=None
+    )
     app.state.service = service
     _add_routes(app, documents_token=token is not None)
     answer = answer_by(ENVELOPES)

@@ -37,7 +37,10 @@ def set_vllm_environment(environment: MutableMapping[str, str], gpus: int) -> No
     if not gpus:
         # nobind: the pod's CPU limit decides, not a core list; no dynamo: the image carries no compiler.
         defaults |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": _cpus()}
-        # read by the worker process only: an allocator and an OpenMP whose threads sleep soon after work
+        # the worker then runs in the engine's process. vLLM gives it one of its own on a CPU to set its OpenMP up,
+        # which is done below already; without it a third of the start is saved, vLLM's third import
+        defaults |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+        # read by the engine's process only: an allocator and an OpenMP whose threads sleep soon after work
         preloaded = [
             str(library) for library in (Path(sys.prefix, "lib", "libiomp5.so"), TCMALLOC) if library.exists()
         ]

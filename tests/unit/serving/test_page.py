@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,6 +143,19 @@ def test_browser_shows_card_tables_and_plots(browser: webdriver.Chrome, client: 
     assert "gemma" in text_of(browser, "model") and "0.896 (95 %: 0.876–0.915)" in text_of(browser, "metrics")
     assert "14412" in text_of(browser, "data") and "0.893" in text_of(browser, "quality")
     assert "10.00" in text_of(browser, "load") and "0.181" in text_of(browser, "load")
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []  # type: ignore[no-untyped-call]
+
+
+def test_the_documentation_of_the_api_needs_no_network_either(
+    browser: webdriver.Chrome, client: httpx.Client
+) -> None:
+    assert "//" not in re.sub(r"<!--.*?-->", "", client.get("/docs").text.replace(str(client.base_url), ""))
+    browser.get(f"{client.base_url}/docs")
+    wait(
+        lambda: (
+            "/v1/classify" in [line.text for line in browser.find_elements(By.CLASS_NAME, "opblock-summary-path")]
+        )
+    )
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []  # type: ignore[no-untyped-call]
 
 
