@@ -42,7 +42,7 @@ check: .venv/ready ## formatting, lint, types, layers, generated files
 	$(PYTHON) -m toxicity_api.crd --check $(CRD_COPIES)
 
 unit: .venv/ready ## tests that need no cluster
-	.venv/bin/pytest tests -m "not api and not e2e and not engine and not gpu and not interruption"
+	.venv/bin/pytest tests -m "not api and not e2e and not engine and not gpu and not interruption and not keda"
 
 test-training: packages .venv/ready ## tests with torch on a tiny model, with the training image's packages
 	$(TRAINING) python -m pytest tests/engines -m "engine and not gpu"
@@ -63,6 +63,10 @@ test-interruption: packages binaries ## the operator under every interruption, i
 
 test-e2e: packages .venv/ready ## tests of the whole loop on a cluster
 	.venv/bin/pytest tests -m e2e -v
+
+test-keda: packages .venv/ready ## replicas that follow requests in flight: builds Prometheus and KEDA, then a quarter of an hour on the embedded cluster
+	$(PYTHON) -m toxicity_cluster build --keda
+	.venv/bin/pytest tests -m keda -v
 
 quality: packages .venv/ready ## the CPU's default configuration beside TF-IDF, on all rows of DATASET (an hour)
 	$(call experiments,quality)

@@ -133,11 +133,53 @@ def stage_result(component: str, fingerprint: str) -> StageResult | None:
 
 
 def start_pod(api: Api, job: Raw) -> dict[str, Any]:
-    """The Job controller makes the Job's pod and the kubelet runs it; the pod that is there is left as it is."""
-    name = f"{job['metadata']['name']}-0"
-    found = api.get("Pod", name)
-    if found is not None:
-        return found
+    """The Job controller makes the Job's pod and the kubelet runs it, unless it asks for the GPU and that is taken.
+
+    A pod that has been started is left as it is; that of a Job of the same name before goes as garbage.
+    """
+    name, component = f"{job['metadata']['name']}-0", label(job, names.COMPONENT_LABEL)
+    pod = api.get("Pod", name)
+    if pod is not None and not is_owned_by(pod, job):
+        api.delete("Pod", name)
+        pod = None
+    pod = pod or _make_pod(api, job, name)
+    if pod.get("status", {}).get("phase", "Pending") != "Pending":
+        return pod
+    if asks_for_gpu(job) and not _schedule(api, name):
+        return pod
+    return _set_container(api, name, component, "Running", {"running": {"startedAt": timestamp()}})
+
+
+def _schedule(api: Api, pod: str) -> bool:
+    """The scheduler tells whether the one GPU is free of pods that serve."""
+    taken = any(item["status"].get("replicas", 0) > 0 for item in serving_by_gpu(api))
+    scheduled = {"type": "PodScheduled", "status": "False" if taken else "True"}
+    if taken:
+        scheduled |= {"reason": "Unschedulable", "message": f"1 Insufficient {names.GPU_RESOURCE}."}
+    api.merge("Pod", pod, {"status": {"phase": "Pending", "conditions": [scheduled]}}, "/status")
+    return not taken
+
+
+def asks_for_gpu(item: Raw) -> bool:
+    """Whether the pods of a Job or Deployment ask for a GPU."""
+    containers = item["spec"]["template"]["spec"]["containers"]
+    return any(names.GPU_RESOURCE in container.get("resources", {}).get("limits", {}) for container in containers)
+
+
+def serving_by_gpu(api: Api) -> list[dict[str, Any]]:
+    """The Deployments whose pods ask for a GPU and whose controller has looked at them."""
+    return [item for item in api.list("Deployment") if asks_for_gpu(item) and "status" in item]
+
+
+def is_gpu_with_a_job(api: Api) -> bool:
+    """Whether the pod of a stage runs on the GPU."""
+    running = {
+        pod["metadata"]["name"] for pod in api.list("Pod") if pod.get("status", {}).get("phase") == "Running"
+    }
+    return any(f"{job['metadata']['name']}-0" in running for job in api.list("Job") if asks_for_gpu(job))
+
+
+def _make_pod(api: Api, job: Raw, name: str) -> dict[str, Any]:
     component = label(job, names.COMPONENT_LABEL)
     owner = {
         "apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"],
@@ -146,15 +188,20 @@ def start_pod(api: Api, job: Raw) -> dict[str, Any]:
     metadata = {"name": name, "labels": job["metadata"]["labels"], "ownerReferences": [owner]}
     container = {"name": component, "image": "none", "terminationMessagePolicy": "FallbackToLogsOnError"}
     spec = {"containers": [container], "restartPolicy": "Never", "automountServiceAccountToken": False}
-    api.create("Pod", {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-    return _set_container(api, name, component, "Running", {"running": {"startedAt": timestamp()}})
+    return api.create("Pod", {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 
 
-def finish_job(api: Api, job: Raw) -> None:
-    """The Job's pod ends well with its result document, the load test's figures are written, the Job completes."""
+def finish_job(api: Api, job: Raw) -> bool:
+    """The Job's pod ends well with its result document, the load test's figures are written, the Job completes.
+
+    False when its pod cannot even be scheduled.
+    """
     name, component = job["metadata"]["name"], label(job, names.COMPONENT_LABEL)
     fingerprint = label(job, names.FINGERPRINT_LABEL)
-    pod = start_pod(api, job)["metadata"]["name"]
+    started = start_pod(api, job)
+    if started.get("status", {}).get("phase", "Pending") == "Pending":
+        return False
+    pod = started["metadata"]["name"]
     if component == names.LOADTEST:
         publish(api, label(job, names.MODEL_LABEL), fingerprint)
     result = stage_result(component, fingerprint)
@@ -168,6 +215,7 @@ def finish_job(api: Api, job: Raw) -> None:
     ]
     status = {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": conditions}
     api.merge("Job", name, {"status": status}, "/status")
+    return True
 
 
 def publish(api: Api, model: str, fingerprint: str) -> None:
@@ -184,20 +232,39 @@ def publish(api: Api, model: str, fingerprint: str) -> None:
     api.apply(KIND, model, body, LOADTEST_MANAGER, "/status")
 
 
-def roll_out(api: Api, deployment: Raw, *, ready: int = 1) -> None:
-    """The Deployment controller has caught up with the newest template; `ready` of its pods are ready."""
-    replicas = max(1, deployment["spec"].get("replicas", 1))
+def roll_out(api: Api, deployment: Raw, *, ready: int = 1) -> int:
+    """The Deployment controller has caught up with the newest template; so many of its pods are ready.
+
+    That is `ready`, but none where it wants none or where they wait for a GPU.
+    """
+    replicas = deployment["spec"].get("replicas", 1)
+    if replicas == 0 or (asks_for_gpu(deployment) and is_gpu_with_a_job(api)):
+        ready = 0
     status = {
         "observedGeneration": deployment["metadata"]["generation"], "replicas": replicas,
         "updatedReplicas": replicas, "readyReplicas": ready, "availableReplicas": ready,
     }  # fmt: skip
     api.merge("Deployment", deployment["metadata"]["name"], {"status": status}, "/status")
+    return ready
 
 
 def is_rolled_out(deployment: Raw) -> bool:
     status = deployment.get("status", {})
     seen = status.get("observedGeneration") == deployment["metadata"]["generation"]
-    return bool(seen and status.get("readyReplicas", 0) > 0)
+    return bool(seen and (status.get("readyReplicas", 0) > 0 or deployment["spec"]["replicas"] == 0))
+
+
+def scale(api: Api, autoscaler: Raw, replicas: int | None = None) -> bool:
+    """The autoscaler sets so many replicas, by default the fewest, as for want of load. Whether that changed any.
+
+    One with no replicas it leaves alone.
+    """
+    name = autoscaler["spec"]["scaleTargetRef"]["name"]
+    deployment, wanted = api.get("Deployment", name), replicas or autoscaler["spec"]["minReplicas"]
+    if deployment is None or deployment["spec"]["replicas"] in (0, wanted):
+        return False
+    api.merge("Deployment", name, {"spec": {"replicas": wanted}}, fieldManager="autoscaler")
+    return True
 
 
 def collect_garbage(api: Api, kinds: Iterable[str] = GROUPS) -> list[str]:

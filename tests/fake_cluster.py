@@ -34,6 +34,8 @@ class FakeCluster:
         self.logs: dict[str, list[str]] = {}
         self.log_failure: ClusterError | None = None
         self.looks = 0
+        self.held: list[int] = []
+        self.kinds_without_crd: set[str] = set()
 
     # the Cluster protocol
 
@@ -47,9 +49,14 @@ class FakeCluster:
         ]
         return copy.deepcopy(sorted(found, key=lambda item: item["kind"] == "Pod"))
 
+    def missing_kinds(self) -> frozenset[str]:
+        return frozenset(self.kinds_without_crd)
+
     def apply(self, body: Raw) -> None:
         self._count_write()
         kind, name = body["kind"], body["metadata"]["name"]
+        if kind in self.kinds_without_crd:
+            raise ClusterError("the server could not find the requested resource", 404)
         old = self.objects.get((kind, name))
         if old is None:
             self.ever_created.append((kind, name))
@@ -67,6 +74,16 @@ class FakeCluster:
         self.objects[kind, name] = new
         if kind == "Deployment":
             self._keep_revision(new)
+
+    def hold(self, body: Raw) -> None:
+        self._count_write()
+        found = self.objects["Deployment", body["metadata"]["name"]]
+        assert found["metadata"]["uid"] == body["metadata"]["uid"]
+        assert found["spec"]["replicas"] == body["spec"]["replicas"]
+        self.held.append(found["spec"]["replicas"])
+
+    def overwrite(self, body: Raw) -> None:
+        raise AssertionError("nothing is refused here but what overwriting cannot cure")
 
     def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
         self._count_write()
@@ -127,6 +144,20 @@ class FakeCluster:
         name = self._running_pod(job) or self._add_pod(job, {"running": {"startedAt": NOW}})
         self.logs[name] = list(log)
         return name
+
+    def leave_pod_pending(self, component: str, words: str) -> None:
+        """The scheduler finds no place for the pod of the Job, for the reason in `words`."""
+        pod = self.objects["Pod", self._add_pod(self.job(component), {"waiting": {}})]
+        unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
+        pod["status"]["conditions"] = [unscheduled]
+
+    def schedule_pods(self) -> None:
+        """There is a place for the pods that wait, and they run."""
+        for kind, name in self.objects:
+            pod = self.objects[kind, name]
+            if kind == "Pod" and pod["status"].pop("conditions", None):
+                pod["status"]["containerStatuses"][0]["state"] = {"running": {"startedAt": NOW}}
+                self.logs[name] = []
 
     def kill_pod(self, component: str) -> None:
         """The Job's running pod fails, and no other has been made yet."""

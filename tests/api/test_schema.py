@@ -45,6 +45,13 @@ def test_sample_is_accepted_and_means_the_same_to_the_operator(sample: str, crea
         ("dataset.split.test", 0.5, ["spec.dataset.split.test"]),
         ("dataset.image.path", "relative", ["spec.dataset.image.path"]),
         ("serving.autoscaling", {"minReplicas": 3, "maxReplicas": 2}, ["spec.serving.autoscaling", "minReplicas"]),
+        ("serving.autoscaling", {"metric": "inFlight"}, ["spec.serving.autoscaling", "needs prometheusAddress"]),
+        (
+            "serving.autoscaling",
+            {"metric": "inFlight", "prometheusAddress": "prometheus:9090"},
+            ["spec.serving.autoscaling.prometheusAddress"],
+        ),
+        ("serving.autoscaling.metric", "rps", ["spec.serving.autoscaling.metric", "inFlight"]),
         ("serving", {"replicas": 1, "autoscaling": {}}, ["spec.serving", "exclude each other"]),
         ("dataset.configMap", {"name": "a", "key": "b"}, ["spec.dataset", "exactly one source"]),
         ("dataset.image", None, ["spec.dataset", "exactly one source"]),

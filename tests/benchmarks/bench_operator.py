@@ -50,19 +50,22 @@ IMAGES = {f"IMAGE_{part.upper()}": f"{part}-image:1" for part in Images.__datacl
 
 @dataclass(frozen=True)
 class Figures:
-    """One row of the table. Latencies and times in seconds, memory in MiB."""
+    """One row of the table. Latencies and times in seconds, memory in MiB, CPU time in seconds per resource."""
 
     resources: int
     settled_per_second: float
     latency_p50: float
     latency_p95: float
     memory_mib: float
+    peak_mib: float
     idle_cpu_percent: float
     idle_writes: float
     idle_requests: float
     recovery_seconds: float
     requests_per_resource: float
-    cpu_per_resource: float
+    operator_cpu: float
+    server_cpu: float
+    benchmark_cpu: float
 
 
 class Operator:
@@ -74,8 +77,8 @@ class Operator:
         self._process: psutil.Popen | None = None
 
     def start(self) -> None:
-        (port,) = free_ports(1)
-        environment = {**os.environ, **IMAGES, "KUBECONFIG": str(self._kubeconfig), "LIVENESS_PORT": str(port)}
+        ports = dict(zip(("LIVENESS_PORT", "METRICS_PORT"), map(str, free_ports(2)), strict=True))
+        environment = {**os.environ, **IMAGES, **ports, "KUBECONFIG": str(self._kubeconfig)}
         with self._log.open("ab") as log:
             self._process = psutil.Popen(
                 [sys.executable, "-m", "toxicity_operator"],
@@ -99,16 +102,20 @@ class Operator:
 
 @dataclass
 class Controllers:
-    """Finishes every Job and rolls out every Deployment as soon as it is seen, in a few threads."""
+    """Finishes every Job and rolls out every Deployment as soon as it is seen, in a few threads.
+
+    `ready` has the resources that are Ready; they are watched too, since lists of them would cost the API server much.
+    """
 
     server: ApiServer
     work: queue.Queue[dict[str, Any] | None] = field(default_factory=queue.Queue)
     failures: list[RequestFailed] = field(default_factory=list)
+    ready: set[tuple[str, str]] = field(default_factory=set)
 
     @contextmanager
     def playing(self) -> Iterator[None]:
         api_client = self.server.connect()
-        for kind in ("Job", "Deployment"):
+        for kind in ("Job", "Deployment", KIND):
             threading.Thread(target=self._watch, args=(kind,), daemon=True).start()
         actors = [threading.Thread(target=self._act, args=(api_client,)) for _ in range(ACTORS)]
         for actor in actors:
@@ -129,9 +136,16 @@ class Controllers:
         answer = api_client.rest_client.pool_manager.request("GET", url, preload_content=False, timeout=None)
         for line in lines_until_broken(answer):
             event = json.loads(line)
+            if kind == KIND:
+                self._note(event["object"])
             # a Job is finished once, when it appears: its changes are what was done to it here
-            if event["type"] == "ADDED" or (event["type"] == "MODIFIED" and kind == "Deployment"):
+            elif event["type"] == "ADDED" or (event["type"] == "MODIFIED" and kind == "Deployment"):
                 self.work.put({**event["object"], "kind": kind})
+
+    def _note(self, model: dict[str, Any]) -> None:
+        key = (model["metadata"]["namespace"], model["metadata"]["name"])
+        is_ready = model.get("status", {}).get("stage") == "Ready"
+        (self.ready.add if is_ready else self.ready.discard)(key)
 
     def _act(self, api_client: client.ApiClient) -> None:
         while (item := self.work.get()) is not None:
@@ -160,6 +174,8 @@ class Bench:
         self._namespaces = [f"models-{index}" for index in range(NAMESPACES)]
         self._operator = Operator(server)
         self._controllers = Controllers(server)
+        # before the operator starts, the API server and its etcd are all that runs
+        self._servers = psutil.Process().children()
 
     def run(self) -> Figures:
         core = client.CoreV1Api(self._api_client)
@@ -175,39 +191,50 @@ class Bench:
 
     def _measure(self) -> Figures:
         self._wait_for_operator()
-        counted, cpu_before, began = len(self._audit()), self._cpu_seconds(), time.monotonic()
+        counted, before, began = len(self._audit()), self._cpu_seconds(), time.monotonic()
         with ThreadPoolExecutor(ACTORS) as pool:
             list(pool.map(self._create, range(self._count)))
-        wait_until("every resource to be Ready", self._all_ready, SETTLE_SECONDS, 1.0)
+        self._wait_until_ready(self._count + 1, SETTLE_SECONDS)
         settled = self._count / (time.monotonic() - began)
+        spent = [(now - then) / self._count for now, then in zip(self._cpu_seconds(), before, strict=True)]
         self._wait_for_quiet()
         requests = (len(self._audit()) - counted) / self._count
-        cpu_each = (self._cpu_seconds() - cpu_before) / self._count
         writes, asked, cpu = self._idle()
         latencies = self._latencies()
-        memory = self._operator.process.memory_info().rss / 2**20
+        memory, peak = self._memory_mib()
         return Figures(
             resources=self._count,
             settled_per_second=settled,
             latency_p50=statistics.median(latencies),
             latency_p95=statistics.quantiles(latencies, n=20)[-1],
             memory_mib=memory,
+            peak_mib=peak,
             idle_cpu_percent=cpu,
             idle_writes=writes,
             idle_requests=asked,
             recovery_seconds=self._recovery(),
             requests_per_resource=requests,
-            cpu_per_resource=cpu_each,
+            operator_cpu=spent[0],
+            server_cpu=spent[1],
+            benchmark_cpu=spent[2],
         )
 
-    def _cpu_seconds(self) -> float:
-        """CPU time of the operator's process so far."""
-        return float(sum(self._operator.process.cpu_times()[:2]))
+    def _cpu_seconds(self) -> tuple[float, float, float]:
+        """CPU time so far of the operator, of the API server with its etcd, and of the benchmark itself."""
+        servers = sum(map(_cpu_seconds_of, self._servers))
+        return _cpu_seconds_of(self._operator.process), servers, _cpu_seconds_of(psutil.Process())
+
+    def _memory_mib(self) -> tuple[float, float]:
+        """What is resident of the operator now, and the most that was."""
+        status = Path(f"/proc/{self._operator.process.pid}/status").read_text()
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        now, most = (int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+        return now, most
 
     def _wait_for_operator(self) -> None:
         """One resource through all stages, so that nothing that happens once is counted."""
         self._create(self._count)
-        wait_until("the operator to settle a first resource", self._all_ready, 120, 0.2)
+        self._wait_until_ready(1, 120)
         self._wait_for_quiet()
 
     def _api(self, index: int) -> Api:
@@ -220,11 +247,13 @@ class Bench:
         self._api(index).create(KIND, raw)
         return time.monotonic()
 
-    def _all_ready(self) -> bool:
-        if self._controllers.failures:
-            raise self._controllers.failures[0]
-        models = [item for index in range(NAMESPACES) for item in self._api(index).list(KIND)]
-        return all(item.get("status", {}).get("stage") == "Ready" for item in models)
+    def _wait_until_ready(self, count: int, seconds: float) -> None:
+        def all_ready() -> bool:
+            if self._controllers.failures:
+                raise self._controllers.failures[0]
+            return len(self._controllers.ready) == count
+
+        wait_until(f"{count} resources to be Ready", all_ready, seconds, 0.1)
 
     def _audit(self) -> list[str]:
         """Verbs of every request of the operator so far."""
@@ -242,11 +271,11 @@ class Bench:
 
     def _idle(self) -> tuple[float, float, float]:
         """Writes and requests per minute, and CPU in percent of a core, while nothing changes."""
-        before, cpu, began = self._audit(), self._cpu_seconds(), time.monotonic()
+        before, (cpu, *_), began = self._audit(), self._cpu_seconds(), time.monotonic()
         time.sleep(self._quiet)
         minutes = (time.monotonic() - began) / 60
         new = self._audit()[len(before) :]
-        spent = self._cpu_seconds() - cpu
+        spent = self._cpu_seconds()[0] - cpu
         return sum(verb in WRITES for verb in new) / minutes, len(new) / minutes, spent / minutes / 60 * 100
 
     def _latencies(self) -> list[float]:
@@ -284,14 +313,21 @@ class Bench:
         return time.monotonic() - began
 
 
+def _cpu_seconds_of(process: psutil.Process) -> float:
+    return float(sum(process.cpu_times()[:2]))
+
+
 TITLES = {
     "resources": ("resources", "{:.0f}"),
     "settled_per_second": ("settled per second", "{:.1f}"),
     "requests_per_resource": ("requests each", "{:.0f}"),
-    "cpu_per_resource": ("CPU s each", "{:.3f}"),
+    "operator_cpu": ("CPU s each: operator", "{:.3f}"),
+    "server_cpu": ("API server and etcd", "{:.3f}"),
+    "benchmark_cpu": ("benchmark", "{:.3f}"),
     "latency_p50": ("apply to Job p50, s", "{:.2f}"),
     "latency_p95": ("p95, s", "{:.2f}"),
     "memory_mib": ("resident, MiB", "{:.0f}"),
+    "peak_mib": ("at most", "{:.0f}"),
     "idle_writes": ("idle: writes/min", "{:.0f}"),
     "idle_requests": ("requests/min", "{:.0f}"),
     "idle_cpu_percent": ("CPU, % of a core", "{:.1f}"),

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from api_server import ApiServer, running_api_server
+from api_server import ApiServer, apply_crd, keda_stand_in, running_api_server
 from rendering import EVERYTHING, Documents, Render, render_chart
 from toxicity_cluster.build import build_programs
 from toxicity_cluster.progress import Progress
@@ -29,8 +29,9 @@ def render(helm: str) -> Render:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """A real API server with the CRD; tests with it are marked `api`, and each has namespaces of its own."""
+    """A real API server with the CRD and KEDA's; tests with it are marked `api`, each has its own namespaces."""
     with running_api_server(tmp_path_factory.mktemp("server")) as found:
+        apply_crd(found.connect(), keda_stand_in())
         yield found
 
 

@@ -19,7 +19,7 @@ from toxicity_operator.chain import build_chain
 from toxicity_operator.cluster import CHILD_KINDS, MODEL_API, KubernetesCluster
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.events import Event
-from toxicity_operator.manifests.autoscaler import build_autoscaler
+from toxicity_operator.manifests.autoscaler import SCALERS, build_autoscaler
 from toxicity_operator.manifests.common import Manifest, seal
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
@@ -35,6 +35,7 @@ Grant = tuple[str, str, str]
 """API group, resource and verb."""
 
 NAME = "ru-toxicity"
+RBAC = "rbac.authorization.k8s.io/v1"
 KNOWN_SECONDS = 30
 FORBIDDEN = 403
 HANDED_ON = "is attempting to grant RBAC permissions not currently held"
@@ -42,6 +43,11 @@ HANDED_ON = "is attempting to grant RBAC permissions not currently held"
 
 OWNED = "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on"
 """Said of a child by the admission plugin OwnerReferencesPermissionEnforcement."""
+
+BY_CPU = a_model().with_spec("serving.autoscaling", {"maxReplicas": 2})
+BY_REQUESTS = a_model().with_spec(
+    "serving.autoscaling", {"metric": "inFlight", "prometheusAddress": "http://prometheus:9090"}
+)
 
 GRANTS: list[Grant] = sorted(
     {(g, r, v) for rule in RULES for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
@@ -62,7 +68,7 @@ class Attempt:
         )
         administrator.set_default_header("Impersonate-User", user)
         self._cluster = KubernetesCluster(administrator)
-        raw = a_model().with_spec("serving.autoscaling", {"maxReplicas": 2}).raw() | {"metadata": {"name": NAME}}
+        raw = BY_CPU.raw() | {"metadata": {"name": NAME}}
         self._model = read_model(Api(server.connect(), namespace).create(KIND, raw))
 
     def refusals(self) -> list[str]:
@@ -93,7 +99,16 @@ class Attempt:
         yield partial(cluster.read_log_end, namespace, "no-such-pod", names.TRAIN, 1)
         job, scaler = build_chain(model, SETTINGS).train.job_name, names.serving_name(NAME)
         yield partial(cluster.delete, "batch/v1", "Job", namespace, job)
-        yield partial(cluster.delete, "autoscaling/v2", "HorizontalPodAutoscaler", namespace, scaler)
+        access = names.loadtest_account_name(NAME)
+        for api_version, kind in (
+            ("v1", "Service"),
+            ("v1", "ServiceAccount"),
+            (RBAC, "Role"),
+            (RBAC, "RoleBinding"),
+        ):
+            yield partial(cluster.delete, api_version, kind, namespace, access)
+        for api_version, kind in SCALERS.values():
+            yield partial(cluster.delete, api_version, kind, namespace, scaler)
 
     def _watch(self, api_version: str, kind: str) -> None:
         with self._cluster.watch_kind(api_version, kind, self._model.namespace, 0):
@@ -111,6 +126,7 @@ def children(model: Model) -> list[Manifest]:
         build_deployment(model, chain, evaluated, SETTINGS.images.serving),
         build_service(model),
         build_autoscaler(model, Bounds(1, 2)),
+        build_autoscaler(Model(model.identity, BY_REQUESTS.build().spec, model.status), Bounds(1, 2)),
         *build_loadtest_access(model),
     ]
     return [seal(body) for body in found if body is not None]

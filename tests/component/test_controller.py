@@ -11,6 +11,7 @@ from fake_cluster import FakeCluster
 from pipeline import drive, status
 from toxicity_api.progress import progress_line
 from toxicity_operator.controller import Controller
+from toxicity_operator.errors import ClusterError
 from toxicity_operator.settings import OperatorSettings
 
 KEY = ("default", "ru-toxicity")
@@ -77,6 +78,35 @@ def test_resync_tries_again_after_a_failure_nobody_expected() -> None:
             while not cluster.names_of("Job"):
                 await asyncio.sleep(0.005)
         assert controller.is_alive()
+        controller.stop()
+
+    asyncio.run(scenario())
+
+
+class RefusingCluster(FakeCluster):
+    """Its API server is away at first."""
+
+    away = True
+
+    def apply(self, body: Any) -> None:
+        if self.away:
+            self.away = False
+            raise ClusterError("no answer", 0)
+        super().apply(body)
+
+
+def test_pass_that_failed_is_followed_by_another_soon() -> None:
+    cluster = RefusingCluster(a_model().raw())
+    settings = OperatorSettings(SETTINGS.images, resync_seconds=1000)
+
+    async def scenario() -> None:
+        controller = Controller(cluster, settings)
+        controller.start()
+        await controller.trigger(KEY)
+        assert not cluster.names_of("Job")
+        async with asyncio.timeout(10):
+            while not cluster.names_of("Job"):
+                await asyncio.sleep(0.05)
         controller.stop()
 
     asyncio.run(scenario())

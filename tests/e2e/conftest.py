@@ -61,6 +61,13 @@ def namespace(cluster: Installation, request: pytest.FixtureRequest) -> Iterator
         yield name
 
 
+@pytest.fixture(scope="module")
+def module_namespace(cluster: Installation, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of this module alone."""
+    with new_namespace(cluster.kubectl, request.node) as name:
+        yield name
+
+
 @pytest.fixture(scope="session")
 def finished(cluster: Installation, request: pytest.FixtureRequest) -> Iterator[Finished]:
     """The one model that several modules share, in a namespace of its own: test_loop looks at it first."""

@@ -60,12 +60,15 @@ class MemoryApi:
         return http_answer(status, answer)
 
     def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any, media: str) -> tuple[int, Raw]:
+        if "/namespaces/" not in path:
+            return 200, {"kind": "APIResourceList"}  # every kind is served
         collection, name, subresource = split_path(path)
         if not name:
             return (200, self._list(collection, query)) if method == "GET" else self._create(collection, body)
         stored = self._objects.get((collection, name))
         if method == "PATCH" and media.startswith("application/apply-patch"):
-            return self._apply(collection, name, subresource, body, query["fieldManager"])
+            forced = query.get("force") in ("true", "True")
+            return self._apply(collection, name, subresource, body, query["fieldManager"], forced)
         if stored is None:
             return 404, failure(f"{name} not found", "NotFound")
         if method == "GET":
@@ -95,12 +98,16 @@ class MemoryApi:
         _, answer = self._store(collection, name, live, None, manager=("person", ""))
         return 201, answer
 
-    def _apply(self, collection: str, name: str, subresource: str, body: Raw, manager: str) -> tuple[int, Raw]:
+    def _apply(
+        self, collection: str, name: str, subresource: str, body: Raw, manager: str, forced: bool
+    ) -> tuple[int, Raw]:
         stored = self._objects.get((collection, name))
         wanted = {"status": body["status"]} if subresource else applied_part(body)
         if stored is None:
             if subresource:
                 return 404, failure(f"{name} not found", "NotFound")
+            if body["metadata"].get("uid"):
+                return 409, failure("uid mismatch: no existing object was found", "Conflict")
             stored_or_new = Stored(
                 {key: body[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": name}}
             )
@@ -112,9 +119,15 @@ class MemoryApi:
         now = set(leaves(wanted))
         others = [paths for who, paths in stored_or_new.owned.items() if who != (manager, subresource)]
         live = copy.deepcopy(stored_or_new.live)
+        shared = now & set[Path]().union(*others)
+        disputed = shared and shared & changed_leaves(live, overlaid(live, wanted))
+        if disputed and not forced:
+            return 409, failure(f"conflicts with others about {disputed}", "Conflict")
         for path in sorted(before - now, key=len):
             if not any(path in paths for paths in others):
                 remove(live, path)
+        for paths in others:
+            paths -= disputed
         stored_or_new.owned[manager, subresource] = now
         put(live, wanted)
         status, answer = self._store(collection, name, live, stored_or_new, manager=None, is_new=stored is None)
@@ -227,7 +240,7 @@ def leaves(body: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def put(live: Raw, wanted: Raw) -> None:
-    """Sets the values of `wanted` in `live`, merging maps and keyed lists."""
+    """Sets the values of `wanted` in `live`, merging maps and keyed lists; those are then in the order of `wanted`."""
     for name, value in wanted.items():
         there = live.get(name)
         key = list_key(name, value) if isinstance(value, list) else None
@@ -240,8 +253,17 @@ def put(live: Raw, wanted: Raw) -> None:
                     there.append(copy.deepcopy(item))
                 else:
                     put(old, item)
+            order = [item[key] for item in value]
+            there.sort(key=lambda entry: order.index(entry[key]) if entry.get(key) in order else len(order))
         else:
             live[name] = copy.deepcopy(value)
+
+
+def overlaid(live: Raw, wanted: Raw) -> Raw:
+    """A copy of `live` with the values of `wanted`."""
+    found = copy.deepcopy(live)
+    put(found, wanted)
+    return found
 
 
 def put_missing(live: Raw, defaults: Raw) -> None:
@@ -303,6 +325,14 @@ def invalid(plural: str, old: Raw, new: Raw) -> str | None:
     """What the API server would refuse in a change."""
     if plural in IMMUTABLE and old.get("spec") != new.get("spec"):
         return "spec: field is immutable"
+    port_names = [port.get("name") for port in new.get("spec", {}).get("ports", [])]
+    if plural == "services" and len(port_names) != len(set(port_names)):
+        return "spec.ports: Duplicate value"
+    strategy = new.get("spec", {}).get("strategy", {})
+    if plural == "deployments" and strategy.get("type") == "Recreate" and strategy.get("rollingUpdate"):
+        return "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"
+    if plural == "rolebindings" and old.get("roleRef") != new.get("roleRef"):
+        return "roleRef: cannot change roleRef"
     if sum(bool(owner.get("controller")) for owner in new["metadata"].get("ownerReferences", [])) > 1:
         return "metadata.ownerReferences: Only one reference can have Controller set to true"
     return None

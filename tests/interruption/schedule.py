@@ -25,6 +25,7 @@ from actors import (
     label,
     publish,
     roll_out,
+    scale,
     start_pod,
     timestamp,
 )
@@ -36,6 +37,7 @@ from toxicity_operator.cache import CachedCluster
 from toxicity_operator.chain import Chain, JobStage, build_chain
 from toxicity_operator.cluster import CHILD_KINDS, KubernetesCluster
 from toxicity_operator.errors import ClusterError
+from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
 from toxicity_operator.model import read_status
 from toxicity_operator.reconcile import reconcile
 from toxicity_operator.status import own_part
@@ -44,10 +46,19 @@ NAME = "ru-toxicity"
 ROUNDS = 40
 TIMES = frozenset({"startedAt", "finishedAt", "lastTransitionTime", "observedGeneration"})
 AUTOSCALING = {"minReplicas": 1, "maxReplicas": 2}
+IN_FLIGHT = {"metric": "inFlight", "prometheusAddress": "http://prometheus:9090", **AUTOSCALING}
+
+ONE_GPU = (
+    a_model().with_spec("training.gpus", 1).with_spec("serving.gpus", 1).with_spec("serving.strategy", "Recreate")
+)
 
 SPECS: Mapping[str, ModelBuilder] = {
     "plain": a_model(),
     "autoscaled": a_model().with_spec("serving.autoscaling", AUTOSCALING),
+    "autoscaled by requests": a_model().with_spec("serving.autoscaling", IN_FLIGHT),
+    "autoscaled, threshold": a_model()
+    .with_spec("serving.autoscaling", AUTOSCALING)
+    .with_spec("serving.threshold", 0.75),
     "learning rate": a_model().with_spec("training.learningRate", 1e-4),
     "load profile": a_model().with_spec("loadTest.users", 8),
     "threshold": a_model().with_spec("serving.threshold", 0.25),
@@ -55,6 +66,10 @@ SPECS: Mapping[str, ModelBuilder] = {
     "gate": a_model().with_spec("qualityGate.minF1", 0.99),
     "not quantized": a_model().with_spec("quantization.method", "none"),
     "no load test": a_model().with_spec("loadTest.enabled", False),
+    "gpu": ONE_GPU,
+    "gpu, learning rate": ONE_GPU.with_spec("training.learningRate", 1e-4),
+    "gpu, autoscaled": ONE_GPU.with_spec("training.epochs", 2.0).with_spec("serving.autoscaling", AUTOSCALING),
+    "gpu, autoscaled by requests": ONE_GPU.with_spec("serving.autoscaling", IN_FLIGHT),
 }
 """What a person may change the spec to at any time."""
 
@@ -104,6 +119,7 @@ class Schedule:
     spec: str = "plain"
     writes: list[Write] = field(default_factory=list)
     done: set[tuple[str, str]] = field(default_factory=set)
+    handed_over: bool = False
 
     def __post_init__(self) -> None:
         connection = client.ApiClient(self.api.api_client.configuration)
@@ -142,7 +158,7 @@ class Schedule:
     def tell_twice(self, kind: str) -> None:
         """Events of a kind's objects arrive, and again; those of deletions are still under way."""
         api_version = next(version for version, of, _ in CHILD_KINDS if of == kind)
-        items, _ = self._cluster.list_kind(api_version, kind, self.api.namespace)
+        items = list(self._cluster.list_kind(api_version, kind, self.api.namespace)[0])
         for item in (*items, *items):
             self._cache.observe(item)
 
@@ -163,10 +179,9 @@ class Schedule:
         for job in self.api.list("Job"):
             if is_finished(job) or component not in (None, label(job, names.COMPONENT_LABEL)):
                 continue
-            if end:
-                finish_job(self.api, job)
+            if end and finish_job(self.api, job):
                 self.done.add((label(job, names.COMPONENT_LABEL), label(job, names.FINGERPRINT_LABEL)))
-            else:
+            elif not end:
                 start_pod(self.api, job)
 
     def _meanwhile(self) -> None:
@@ -184,9 +199,13 @@ class Schedule:
     def roll_out(self, ready: int = 1) -> None:
         """The Deployment controller catches up."""
         for deployment in self.api.list("Deployment"):
-            roll_out(self.api, deployment, ready=ready)
-            if ready:
+            if roll_out(self.api, deployment, ready=ready):
                 self.done.add((names.SERVE, deployment["metadata"]["annotations"][names.SERVING_FINGERPRINT]))
+
+    def scale(self, replicas: int | None = None) -> bool:
+        """The autoscaler sets so many replicas; its fewest when there is no load. Whether it changed any."""
+        scalers = [item for item in self.api.list(HPA) if self._is_of_the_present(item)]
+        return any([scale(self.api, item, replicas) for item in scalers])
 
     def expire(self) -> None:
         """Finished Jobs whose end is in the status are removed with their pods, as after their TTL."""
@@ -230,6 +249,8 @@ class Schedule:
         elif write.method == "PATCH" and self._is_of_the_present(write.body):
             if write.body["kind"] == "Deployment":
                 self._check_deployment(write.body)
+            elif write.body["kind"] in (HPA, SCALED_OBJECT):
+                self._check_autoscaler(write.body)
             elif write.body["kind"] == "Job" and write.created:
                 self._check_new_job(write.body)
 
@@ -240,12 +261,20 @@ class Schedule:
 
     def _check_deployment(self, body: Mapping[str, Any]) -> None:
         self._check_order(body["metadata"]["annotations"][names.SERVING_FINGERPRINT])
-        autoscaled = [item for item in self.api.list("HorizontalPodAutoscaler") if item]
-        if self.spec == "autoscaled" and autoscaled:
+        autoscaled = [*self.api.list(HPA), *self.api.list(SCALED_OBJECT)]
+        came_back, self.handed_over = self.handed_over, names.HANDED_TO in body["metadata"]["annotations"]
+        if self.handed_over:
+            assert body["spec"]["replicas"] == 0, "pods serve on the GPU that was handed over"
+        elif "autoscaled" in self.spec and autoscaled and not came_back:
             model = self.api.get(KIND, NAME)
             generation = (model or {}).get("status", {}).get("observedGeneration")
             if model is not None and generation == model["metadata"]["generation"]:
                 assert "replicas" not in body["spec"], "the autoscaler's replicas were written"
+
+    def _check_autoscaler(self, body: Mapping[str, Any]) -> None:
+        (other,) = {HPA, SCALED_OBJECT} - {body["kind"]}
+        there = [item["metadata"]["name"] for item in self.api.list(other) if self._is_of_the_present(item)]
+        assert not there, f"two autoscalers of one Deployment: {body['kind']} beside {other} {there}"
 
     def _check_new_job(self, body: Mapping[str, Any]) -> None:
         component, fingerprint = label(body, names.COMPONENT_LABEL), label(body, names.FINGERPRINT_LABEL)
@@ -301,7 +330,7 @@ class Schedule:
         self.run_jobs()
         if behind:
             self.roll_out()
-        return bool(unfinished or behind or self.collect_garbage())
+        return bool(self.scale() or unfinished or behind or self.collect_garbage())
 
     def hear(self) -> bool:
         """Every watch catches up. Whether there was news."""
@@ -346,7 +375,9 @@ class Schedule:
 
 EDITS: Mapping[str, dict[str, Any]] = {
     "Deployment": {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}},
-    "Service": {"spec": {"ports": [{"name": "http", "port": 80, "targetPort": 9999, "protocol": "TCP"}]}},
+    # with ours beside it, two ports of one name: which the API server refuses
+    "Service": {"spec": {"ports": [{"name": "http", "port": 8080, "targetPort": 9999, "protocol": "TCP"}]}},
     "Role": {"rules": []},
-    "HorizontalPodAutoscaler": {"spec": {"maxReplicas": 7}},
+    HPA: {"spec": {"maxReplicas": 7}},
+    SCALED_OBJECT: {"spec": {"maxReplicaCount": 7}},
 }

@@ -20,15 +20,13 @@ from interruption.faults import KINDS, Fault
 from interruption.schedule import EDITS, SPECS, Schedule
 from toxicity_operator import names
 from toxicity_operator.cluster import CHILD_KINDS
+from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
 
 pytestmark = pytest.mark.interruption
 
 SCHEDULES = 2000
 STEPS = 30
-LEFT_BEHIND = {"ServiceAccount", "Role", "RoleBinding"}
-"""What a load test leaves when the spec asks for none any more; it goes with the resource."""
-
-LOST = ("Job", "Deployment", "Service", "HorizontalPodAutoscaler", "Role", "RoleBinding", "ServiceAccount", "Pod")
+LOST = ("Job", "Deployment", "Service", HPA, SCALED_OBJECT, "Role", "RoleBinding", "ServiceAccount", "Pod")
 
 faults = st.builds(Fault, st.integers(0, 14), st.sampled_from(KINDS), st.booleans())
 child_kinds = st.sampled_from([kind for _, kind, _ in CHILD_KINDS])
@@ -101,6 +99,10 @@ class Interruptions(RuleBasedStateMachine):
     def roll_out(self, ready: int) -> None:
         self.schedule.roll_out(ready)
 
+    @rule(replicas=st.integers(1, 2))
+    def scale(self, replicas: int) -> None:
+        self.schedule.scale(replicas)
+
     @rule()
     def expire(self) -> None:
         self.schedule.expire()
@@ -136,9 +138,7 @@ class Interruptions(RuleBasedStateMachine):
             assert found["status"]["stage"] == "QualityRefused"
             return
         assert found["status"] == outcome["status"]
-        extra = {child.partition("/")[0] for child in made.keys() - children.keys()}
-        assert extra <= LEFT_BEHIND
-        assert {child: made.get(child) for child in children} == children
+        assert made == children
 
 
 TestInterruptions = Interruptions.TestCase
@@ -171,5 +171,6 @@ def test_load_test_that_ends_in_the_middle_of_a_pass_has_its_figures(index: int,
 def test_undisturbed_runs_end_as_their_spec_asks() -> None:
     stages = {spec: undisturbed(spec)[0]["status"]["stage"] for spec in SPECS}
     assert stages == dict.fromkeys(SPECS, "Ready") | {"gate": "QualityRefused"}
-    children = {child.partition("/")[0] for child in undisturbed("autoscaled")[1]}
-    assert children == {kind for _, kind, _ in CHILD_KINDS} - {"Job", "Pod", "ReplicaSet"}
+    kinds = {kind for _, kind, _ in CHILD_KINDS} - {"Job", "Pod", "ReplicaSet"}
+    for spec, other in (("autoscaled", SCALED_OBJECT), ("autoscaled by requests", HPA)):
+        assert {child.partition("/")[0] for child in undisturbed(spec)[1]} == kinds - {other}

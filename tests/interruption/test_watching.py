@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from kubernetes import client
 
 from actors import Api, start_pod
-from api_server import ApiServer
+from api_server import ApiServer, apply_crd, keda_stand_in
 from builders import NOW, SETTINGS, a_model
 from interruption.backends import on_server
 from toxicity_api.base import KIND
@@ -17,6 +18,10 @@ from toxicity_operator import names
 from toxicity_operator.cache import CachedCluster, Key
 from toxicity_operator.cluster import KubernetesCluster, WatchEvent
 from toxicity_operator.errors import ClusterError
+from toxicity_operator.manifests.autoscaler import SCALED_OBJECT, build_autoscaler
+from toxicity_operator.manifests.common import Manifest, seal
+from toxicity_operator.model import read_model
+from toxicity_operator.pinning import Bounds
 from toxicity_operator.reconcile import reconcile
 from toxicity_operator.watching import Watching
 
@@ -88,3 +93,56 @@ def test_pass_on_mirrors_sees_its_own_writes(server: ApiServer) -> None:
     assert (again.wrote_status, again.failure) == (False, None)
     (job,) = [item for item in cache.list_children(api.namespace, NAME) if item["kind"] == "Job"]
     assert job["metadata"]["labels"][names.COMPONENT_LABEL] == names.TRAIN
+
+
+def test_kind_of_others_may_be_missing_and_come_later(server: ApiServer, wait_for: WaitFor) -> None:
+    api, cluster = begun(server)
+    definitions = client.ApiextensionsV1Api(server.connect())
+    definitions.delete_custom_resource_definition(keda_stand_in()["metadata"]["name"])
+    wait_for("KEDA to be gone", lambda: SCALED_OBJECT in cluster.missing_kinds(), 60)
+    cache, told = CachedCluster(cluster), set[Key]()
+    watching = Watching(KubernetesCluster(server.connect()), cache, (api.namespace,), retry_seconds=1)
+    try:
+        watching.fill()
+        watching.start(told.add)
+        assert reconcile(cache, SETTINGS, api.namespace, NAME, NOW).failure is None
+        assert cache.missing_kinds() == {SCALED_OBJECT}
+        assert "Job" in kinds(cache, api)
+        told.clear()
+        apply_crd(server.connect(), keda_stand_in())
+        wait_for("the kind to be known", lambda: not cache.missing_kinds(), 60)
+        wait_for("the resource to be told of", lambda: (api.namespace, NAME) in told, 30)
+        cache.apply(seal(a_scaled_object(api)))
+        assert SCALED_OBJECT in kinds(cache, api)
+        api.delete(SCALED_OBJECT, names.serving_name(NAME))
+        wait_for("the watch to tell of it", lambda: SCALED_OBJECT not in kinds(cache, api), 30)
+        definitions.delete_custom_resource_definition(keda_stand_in()["metadata"]["name"])
+        wait_for("the kind to be missed", lambda: cache.missing_kinds() == {SCALED_OBJECT}, 60)
+        assert watching.is_alive()
+    finally:
+        watching.stop()
+        apply_crd(server.connect(), keda_stand_in())
+
+
+def a_scaled_object(api: Api) -> Manifest:
+    """The autoscaler of the resource, had it asked for one."""
+    made = api.get(KIND, NAME)
+    assert made is not None
+    scaling = {"metric": "inFlight", "prometheusAddress": "http://prometheus:9090"}
+    builder = a_model().with_spec("serving.autoscaling", scaling)
+    body = build_autoscaler(read_model(made | {"spec": builder.spec}), Bounds(1, 2))
+    assert body is not None
+    return body
+
+
+def test_list_that_comes_in_pages_is_whole(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    api, cluster = begun(server)
+    (job,) = api.list("Job")
+    label = {names.MODEL_LABEL: NAME}
+    template = {"spec": {"containers": [{"name": "a", "image": "none"}], "restartPolicy": "Never"}}
+    for name in ("twin", "triplet"):
+        api.create("Job", {"metadata": {"name": name, "labels": label}, "spec": {"template": template}})
+    monkeypatch.setattr("toxicity_operator.cluster.PAGE_SIZE", 2)
+    items, version = cluster.list_kind("batch/v1", "Job", api.namespace)
+    assert {item["metadata"]["name"] for item in items} == {job["metadata"]["name"], "twin", "triplet"}
+    assert version >= int(job["metadata"]["resourceVersion"])

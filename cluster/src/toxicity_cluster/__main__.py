@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from toxicity_cluster import build, containerd, demo, environments, images, lifecycle
+from toxicity_cluster import build, containerd, demo, environments, images, lifecycle, prune
 from toxicity_cluster.errors import ClusterError
 from toxicity_cluster.packages import check_machine
 from toxicity_cluster.progress import Progress
@@ -26,13 +26,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="toxicity_cluster", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("build", help="build the cluster's programs into the cache")
-    commands.add_parser("up", help="start the cluster, or repair it, and wait until it is usable")
+    with_keda = argparse.ArgumentParser(add_help=False)
+    with_keda.add_argument(
+        "--keda", action="store_true", help="with Prometheus and KEDA, which is not the default"
+    )
+    commands.add_parser("build", help="build the cluster's programs into the cache", parents=[with_keda])
+    start = "start the cluster, or repair it, and wait until it is usable"
+    commands.add_parser("up", help=start, parents=[with_keda])
     commands.add_parser("down", help="remove the cluster; the cache stays")
     commands.add_parser("status", help="say what is wrong; exits with 1 when something is")
     images.add_arguments(commands.add_parser("images", help="build the container images"))
     load = commands.add_parser("load", help="bring images into the node")
     load.add_argument("image", nargs="+", help="the name of a built image, or an OCI archive")
+    commands.add_parser("prune", help="remove from the cache what this checkout does not use")
     commands.add_parser("base-model", help="copy the base model out of its image and print where it is")
     environments.add_arguments(commands.add_parser("environment", help="run a command with an image's packages"))
     demo.add_arguments(commands.add_parser("demo", help="from nothing to a Ready ToxicityModel"))
@@ -42,10 +48,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> int:
     match options.command:
         case "build":
+            prune.make_room(settings, progress)
             check_machine(settings)
-            build.build_programs(settings, progress)
+            optional = build.OPTIONAL_PROGRAMS if options.keda else ()
+            build.build_programs(settings, progress, (*build.PROGRAMS, *optional))
         case "up":
-            lifecycle.up(settings, progress)
+            lifecycle.up(settings, progress, with_keda=options.keda)
         case "down":
             lifecycle.down(settings, progress)
         case "status":
@@ -56,6 +64,8 @@ def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> 
                     containerd.load(settings, image)
         case "images":
             return images.main(options, settings, progress)
+        case "prune":
+            prune.prune(settings, progress)
         case "base-model":
             print(environments.ensure_base_model(settings, progress))
         case "environment":

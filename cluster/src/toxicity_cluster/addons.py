@@ -24,8 +24,12 @@ READ = ("get", "list", "watch")
 
 def apply_addons(settings: Settings) -> None:
     """Server-side apply every object; what is right already is left alone."""
-    manifests = build_addons((settings.pki / "ca.crt").read_bytes())
-    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+    apply_objects(settings, build_addons((settings.pki / "ca.crt").read_bytes()))
+
+
+def apply_objects(settings: Settings, manifests: Sequence[Manifest]) -> None:
+    """Server-side apply; what is right already is left alone."""
+    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
     options = ("--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}")
     kubectl("apply", *options, "-f", "-", input=document, settings=settings)
 
@@ -37,31 +41,22 @@ def build_addons(authority: bytes) -> list[Manifest]:
 
 def build_dns() -> list[Manifest]:
     rules = [
-        _rule([""], ["services", "namespaces", "pods"], READ),
-        _rule(["discovery.k8s.io"], ["endpointslices"], READ),
+        rule([""], ["services", "namespaces", "pods"], READ),
+        rule(["discovery.k8s.io"], ["endpointslices"], READ),
     ]
     ports = [("dns", "UDP", 53, 53), ("dns-tcp", "TCP", 53, 53)]
-    return [*_cluster_role("coredns", rules), *_service("kube-dns", ports, cluster_ip=DNS_ADDRESS)]
+    return [*cluster_role("coredns", rules), *node_service("kube-dns", ports, cluster_ip=DNS_ADDRESS)]
 
 
 def build_metrics(authority: bytes) -> list[Manifest]:
     rules = [
-        _rule([""], ["nodes/metrics"], ("get",)),
-        _rule([""], ["pods", "nodes"], READ),
+        rule([""], ["nodes/metrics"], ("get",)),
+        rule([""], ["pods", "nodes"], READ),
     ]
-    subject = _user("metrics-server")
-    service = {"name": "metrics-server", "namespace": NAMESPACE, "port": 443}
-    readers = _rule(["metrics.k8s.io"], ["pods", "nodes"], READ)
+    readers = rule(["metrics.k8s.io"], ["pods", "nodes"], READ)
     return [
-        *_cluster_role("metrics-server", rules),
-        _binding("ClusterRoleBinding", "toxicity:metrics-server-authentication", "system:auth-delegator", subject),
-        _binding(
-            "RoleBinding",
-            "toxicity:metrics-server-authentication",
-            "extension-apiserver-authentication-reader",
-            subject,
-            kind_of_role="Role",
-        ),
+        *cluster_role("metrics-server", rules),
+        *authentication("metrics-server"),
         {
             **_rbac("ClusterRole", "toxicity:metrics-reader"),
             "metadata": {
@@ -70,31 +65,19 @@ def build_metrics(authority: bytes) -> list[Manifest]:
             },
             "rules": [readers],
         },
-        *_service("metrics-server", [("https", "TCP", 443, METRICS_SERVER_PORT)]),
-        {
-            "apiVersion": "apiregistration.k8s.io/v1",
-            "kind": "APIService",
-            "metadata": {"name": "v1beta1.metrics.k8s.io"},
-            "spec": {
-                "group": "metrics.k8s.io",
-                "version": "v1beta1",
-                "service": service,
-                "caBundle": base64.b64encode(authority).decode(),
-                "groupPriorityMinimum": 100,
-                "versionPriority": 100,
-            },
-        },
+        *node_service("metrics-server", [("https", "TCP", 443, METRICS_SERVER_PORT)]),
+        api_service("metrics.k8s.io", "metrics-server", authority),
     ]
 
 
 def build_storage() -> list[Manifest]:
     rules = [
-        _rule([""], ["nodes", "persistentvolumeclaims", "configmaps", "pods/log"], READ),
-        _rule([""], ["pods", "persistentvolumes"], (*READ, "create", "delete", "patch", "update")),
-        _rule([""], ["endpoints"], (*READ, "create", "patch", "update")),
-        _rule(["coordination.k8s.io"], ["leases"], (*READ, "create", "patch", "update")),
-        _rule(["", "events.k8s.io"], ["events"], ("create", "patch")),
-        _rule(["storage.k8s.io"], ["storageclasses"], READ),
+        rule([""], ["nodes", "persistentvolumeclaims", "configmaps", "pods/log"], READ),
+        rule([""], ["pods", "persistentvolumes"], (*READ, "create", "delete", "patch", "update")),
+        rule([""], ["endpoints"], (*READ, "create", "patch", "update")),
+        rule(["coordination.k8s.io"], ["leases"], (*READ, "create", "patch", "update")),
+        rule(["", "events.k8s.io"], ["events"], ("create", "patch")),
+        rule(["storage.k8s.io"], ["storageclasses"], READ),
     ]
     storage_class: Manifest = {
         "apiVersion": "storage.k8s.io/v1",
@@ -107,10 +90,37 @@ def build_storage() -> list[Manifest]:
         "volumeBindingMode": "WaitForFirstConsumer",
         "reclaimPolicy": "Delete",
     }
-    return [*_cluster_role("local-path", rules), storage_class]
+    return [*cluster_role("local-path", rules), storage_class]
 
 
-def _service(
+def authentication(component: str) -> list[Manifest]:
+    """What a component that serves an API needs to ask the API server who its callers are and what they may."""
+    name, subject = f"toxicity:{component}-authentication", user(component)
+    reader = "extension-apiserver-authentication-reader"
+    return [
+        binding("ClusterRoleBinding", name, "system:auth-delegator", subject),
+        binding("RoleBinding", name, reader, subject, kind_of_role="Role"),
+    ]
+
+
+def api_service(group: str, service: str, authority: bytes) -> Manifest:
+    """The API group of version v1beta1, served behind a Service whose certificate `authority` (PEM) has signed."""
+    return {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": f"v1beta1.{group}"},
+        "spec": {
+            "group": group,
+            "version": "v1beta1",
+            "service": {"name": service, "namespace": NAMESPACE, "port": 443},
+            "caBundle": base64.b64encode(authority).decode(),
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+        },
+    }
+
+
+def node_service(
     name: str, ports: Sequence[tuple[str, str, int, int]], cluster_ip: str | None = None
 ) -> list[Manifest]:
     """A selector-less Service and the EndpointSlice behind it; ports are (name, protocol, port, node port)."""
@@ -148,16 +158,17 @@ def _service(
     ]
 
 
-def _cluster_role(component: str, rules: Sequence[Manifest]) -> list[Manifest]:
+def cluster_role(component: str, rules: Sequence[Manifest]) -> list[Manifest]:
     """A ClusterRole for a component and its binding to the user that the component's certificate names."""
     name = f"toxicity:{component}"
     role = {**_rbac("ClusterRole", name), "rules": list(rules)}
-    return [role, _binding("ClusterRoleBinding", name, name, _user(component))]
+    return [role, binding("ClusterRoleBinding", name, name, user(component))]
 
 
-def _binding(
+def binding(
     kind: str, name: str, role: str, subject: Mapping[str, str], kind_of_role: str = "ClusterRole"
 ) -> Manifest:
+    """A RoleBinding in NAMESPACE or a ClusterRoleBinding."""
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind_of_role, "name": role}
     return {**_rbac(kind, name), "roleRef": reference, "subjects": [dict(subject)]}
 
@@ -167,9 +178,11 @@ def _rbac(kind: str, name: str) -> Manifest:
     return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata}
 
 
-def _user(component: str) -> dict[str, str]:
+def user(component: str) -> dict[str, str]:
+    """The subject of a binding: the user that the component's certificate names."""
     return {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user_name(component)}
 
 
-def _rule(groups: Sequence[str], resources: Sequence[str], verbs: Sequence[str]) -> Manifest:
+def rule(groups: Sequence[str], resources: Sequence[str], verbs: Sequence[str]) -> Manifest:
+    """One rule of a role."""
     return {"apiGroups": list(groups), "resources": list(resources), "verbs": list(verbs)}

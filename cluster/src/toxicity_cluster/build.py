@@ -25,18 +25,26 @@ KUBERNETES_STAMP = (
 
 @dataclass(frozen=True)
 class Program:
-    """One binary: the module folder below cluster/, the package in it, and the names it answers to."""
+    """One binary: its package, the names it answers to, and the module's folder below cluster/ (its own name)."""
 
     name: str
     package: str = "."
     stamp: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     minutes: str = "1 min"
+    module: str = ""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """The module's folder below cluster/."""
+        return self.module or self.name
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """What follows `go build`, except the output."""
-        return ("-trimpath", "-ldflags", " ".join(("-s", "-w", *self.stamp)), self.package)
+        tags = (f"-tags={','.join(self.tags)}",) if self.tags else ()
+        return ("-trimpath", *tags, "-ldflags", " ".join(("-s", "-w", *self.stamp)), self.package)
 
 
 PROGRAMS = (
@@ -72,6 +80,21 @@ PROGRAMS = (
 )
 
 
+KEDA_MODULE = "github.com/kedacore/keda/v2"
+OPTIONAL_PROGRAMS = (
+    Program(
+        "prometheus",
+        "github.com/prometheus/prometheus/cmd/prometheus",
+        minutes="3 min",
+        # of the clouds' service discoveries, which are most of its code, none is needed
+        tags=("remove_all_sd", "enable_kubernetes_sd"),
+    ),
+    Program("keda-operator", f"{KEDA_MODULE}/cmd/operator", minutes="6 min", module="keda"),
+    Program("keda-adapter", f"{KEDA_MODULE}/cmd/adapter", minutes="2 min", module="keda"),
+)
+"""What autoscaling by requests in flight takes; built and started only when it is asked for."""
+
+
 def program_key(module: Path, go_version: str, arguments: Sequence[str]) -> str:
     """Twelve hex digits over the module's files, the toolchain and the flags: what the binary is made of."""
     digest = hashlib.sha256("\0".join((go_version, *arguments)).encode())
@@ -83,26 +106,28 @@ def program_key(module: Path, go_version: str, arguments: Sequence[str]) -> str:
 
 
 def program_folder(settings: Settings, program: Program, go_version: str) -> Path:
-    key = program_key(settings.sources / program.name, go_version, program.arguments)
+    key = program_key(settings.sources / program.folder, go_version, program.arguments)
     return settings.cache / "bin" / f"{program.name}-{key}"
 
 
-def build_programs(settings: Settings, progress: Progress) -> dict[str, Path]:
+def build_programs(
+    settings: Settings, progress: Progress, programs: Sequence[Program] = PROGRAMS
+) -> dict[str, Path]:
     """Build what the cache lacks; returns the path of every program and alias by its name."""
     go_version = toolchain_version()
-    for program in PROGRAMS:
+    for program in programs:
         folder = program_folder(settings, program, go_version)
         if not (folder / program.name).exists():
             with progress.step(f"building {program.name} (about {program.minutes} from an empty cache)"):
                 _build(settings, program, folder)
-    return find_programs(settings)
+    return find_programs(settings, programs)
 
 
-def find_programs(settings: Settings) -> dict[str, Path]:
+def find_programs(settings: Settings, programs: Sequence[Program] = PROGRAMS) -> dict[str, Path]:
     """Every program and alias by its name; ClusterError when one is not built."""
     go_version = toolchain_version()
     found: dict[str, Path] = {}
-    for program in PROGRAMS:
+    for program in programs:
         folder = program_folder(settings, program, go_version)
         if not (folder / program.name).exists():
             raise ClusterError(f"{program.name} is not built: run `python -m toxicity_cluster build`.")
@@ -117,7 +142,7 @@ def _build(settings: Settings, program: Program, folder: Path) -> None:
     partial.mkdir(parents=True)
     run(
         [ensure_go(settings), "build", "-o", str(partial / program.name), *program.arguments],
-        folder=settings.sources / program.name,
+        folder=settings.sources / program.folder,
         environment=go_environment(settings),
     )
     for alias in program.aliases:

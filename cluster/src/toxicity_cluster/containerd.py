@@ -35,6 +35,12 @@ def list_images(settings: Settings) -> set[str]:
     return {name for name in ctr(settings, "images", "ls", "-q").splitlines() if not name.startswith("sha256:")}
 
 
+def used_images(settings: Settings) -> set[str]:
+    """The names of the images that a container was made from."""
+    rows = (line.split() for line in ctr(settings, "containers", "ls").splitlines()[1:])
+    return {row[1] for row in rows if len(row) > 1}
+
+
 def load(settings: Settings, image: str) -> bool:
     """Bring an image into the node: the path of an OCI archive, or the name of an image in our buildah store.
 

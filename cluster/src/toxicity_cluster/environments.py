@@ -40,30 +40,39 @@ def torch_arguments(torch: TorchSource) -> list[str]:
 
 
 def environment_key(locks: Sequence[Path]) -> str:
-    """Twelve hex digits over the locks, the interpreter and the packages of the tests."""
-    digest = hashlib.sha256(repr((sys.version, sys.prefix, TORCH_VERSION, TEST_PACKAGES)).encode())
+    """Twelve hex digits over the locks, the interpreter and the packages of the tests: alike in every checkout."""
+    digest = hashlib.sha256(repr((sys.version, sys.base_prefix, TORCH_VERSION, TEST_PACKAGES)).encode())
     for lock in locks:
         digest.update(lock.read_bytes())
     return digest.hexdigest()[:12]
 
 
+def environment_folder(settings: Settings, part: str) -> Path:
+    """Where the environment of the image `part` lies, made or not."""
+    return settings.cache / "environments" / f"{part}-{environment_key(_locks(settings, part))}"
+
+
 def ensure_environment(settings: Settings, progress: Progress, part: str, environment: Mapping[str, str]) -> Path:
     """The folder of the virtual environment with the packages of the image `part`; made when it is missing."""
-    images = settings.sources.parent / "images"
-    locks = [images / name / "requirements.txt" for name in ("torch", part)]
-    folder = settings.cache / "environments" / f"{part}-{environment_key(locks)}"
+    folder = environment_folder(settings, part)
     if (folder / READY).exists():
         return folder
     with progress.step(f"installing the packages of the {part} image on this host (about 1 min)"):
         shutil.rmtree(folder, ignore_errors=True)
-        _install(settings, folder, locks, choose_torch(environment))
+        _install(settings, folder, _locks(settings, part), choose_torch(environment))
         (folder / READY).touch()
     return folder
 
 
+def _locks(settings: Settings, part: str) -> list[Path]:
+    images = settings.sources.parent / "images"
+    return [images / name / "requirements.txt" for name in ("torch", part)]
+
+
 def _install(settings: Settings, folder: Path, locks: Sequence[Path], torch: TorchSource) -> None:
     uv = str(Path(sys.executable).with_name("uv"))
-    variables = {"UV_CACHE_DIR": str(settings.cache / "uv"), "UV_SYSTEM_CERTS": "1", "UV_LINK_MODE": "copy"}
+    # hard links: an environment lies on its cache's disk, and gigabytes need not lie there twice
+    variables = {"UV_CACHE_DIR": str(settings.cache / "uv"), "UV_SYSTEM_CERTS": "1", "UV_LINK_MODE": "hardlink"}
     install = [uv, "pip", "install", "--python", str(folder / "bin" / "python")]
     commands = [
         [uv, "venv", "--python", sys.executable, str(folder)],

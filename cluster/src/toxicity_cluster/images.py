@@ -68,7 +68,7 @@ def build_images(
     ):
         source = _snapshot(root, select_parts(names), Path(scratch) / "source")
         data = dataset or root / SAMPLE_DATASET
-        present = _list_references(settings, engine)
+        present = list_references(settings, engine)
         torch = CPU_INDEX
         recipes = plan_recipes(source, names, data, torch, engine)
         if any(recipe.part.name == "torch" and recipe.reference not in present for recipe in recipes):
@@ -162,7 +162,8 @@ def _build(
     shutil.rmtree(context)
 
 
-def _list_references(settings: Settings, engine: str) -> set[str]:
+def list_references(settings: Settings, engine: str) -> set[str]:
+    """Every image in the engine's store, as `name:tag`."""
     command = ["docker"] if engine == "docker" else buildah(settings)
     field = "{{.Repository}}" if engine == "docker" else "{{.Name}}"
     return set(run([*command, "images", "--format", field + ":{{.Tag}}"]).split())

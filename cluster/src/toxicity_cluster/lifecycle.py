@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from toxicity_cluster import components, containerd, ready
+from toxicity_cluster import components, containerd, keda, ready
 from toxicity_cluster.addons import apply_addons
 from toxicity_cluster.build import build_programs
 from toxicity_cluster.cgroups import ensure_cgroups
@@ -19,12 +19,15 @@ from toxicity_cluster.packages import check_machine
 from toxicity_cluster.pki import ensure_pki
 from toxicity_cluster.processes import ensure_running, is_running
 from toxicity_cluster.progress import Progress
+from toxicity_cluster.prune import make_room
 from toxicity_cluster.settings import NETWORK_NAMESPACE, Settings
 from toxicity_cluster.teardown import tear_down
 
 
-def up(settings: Settings, progress: Progress) -> None:
+def up(settings: Settings, progress: Progress, *, with_keda: bool = False) -> None:
     """Bring the cluster up, building what the cache lacks; returns when it is usable.
+
+    Prometheus and KEDA come with it when they are asked for, or belong to the cluster that is there.
 
     What runs is left running, what is missing is started; a cluster that cannot be repaired is replaced by a
     fresh one. Raises Refusal when the machine lacks something, ClusterError when a fresh cluster fails.
@@ -32,6 +35,7 @@ def up(settings: Settings, progress: Progress) -> None:
     if settings.given_kubeconfig:
         progress.say(f"using the cluster of KUBECONFIG={settings.given_kubeconfig}: nothing is started")
         return
+    make_room(settings, progress)
     check_machine(settings)
     programs = build_programs(settings, progress)
     with exclusive(settings):
@@ -45,6 +49,8 @@ def up(settings: Settings, progress: Progress) -> None:
             progress.say(f"the cluster that was there cannot be repaired, so it is replaced: {error}")
             tear_down(settings, progress)
             _start(settings, programs, progress)
+        if with_keda or keda.is_installed(settings):
+            keda.ensure(settings, progress)
     progress.say(f"the cluster is usable: export KUBECONFIG={settings.kubeconfig}")
 
 

@@ -76,6 +76,9 @@ IDENTITIES = (
     Identity("coredns", user_name("coredns")),
     Identity("metrics-server", user_name("metrics-server")),
     Identity("local-path", user_name("local-path")),
+    Identity("prometheus", user_name("prometheus")),
+    Identity("keda", user_name("keda")),
+    Identity("keda-server", "keda", server_names=("keda-metrics.kube-system.svc", "127.0.0.1", NODE_ADDRESS)),
 )
 CLIENTS = (
     "admin",
@@ -86,6 +89,8 @@ CLIENTS = (
     "coredns",
     "metrics-server",
     "local-path",
+    "prometheus",
+    "keda",
 )
 
 

@@ -43,10 +43,13 @@ class Reason(StrEnum):
     REPLICAS_READY = "ReplicasReady"
     ROLLING_OUT = "RollingOut"
     NO_READY_REPLICAS = "NoReadyReplicas"
+    WAITING_FOR_GPU = "WaitingForGPU"
+    GPU_HANDED_OVER = "GPUHandedOver"
     ROLLED_BACK = "RolledBack"
     ROLL_OUT_FAILED = "RollOutFailed"
     METRIC_AVAILABLE = "MetricAvailable"
     METRIC_MISSING = "MetricMissing"
+    KEDA_MISSING = "KedaMissing"
     ALL_STAGES_DONE = "AllStagesDone"
 
 
@@ -67,8 +70,3 @@ def set_condition(conditions: Sequence[Condition], new: Condition) -> list[Condi
     if old is not None and old.status == new.status:
         new = new.model_copy(update={"last_transition_time": old.last_transition_time})
     return [*(c for c in conditions if c.type != new.type), new]
-
-
-def is_true(conditions: Sequence[Condition], kind: ConditionType) -> bool:
-    """Whether the condition of this type is there and True."""
-    return any(c.type == kind and c.status == "True" for c in conditions)

@@ -140,8 +140,3 @@ def toxic_score(toxic_logit: float, non_toxic_logit: float) -> float:
     if not math.isfinite(difference):
         raise LogitsNotFiniteError(f"label logits are not finite: {toxic_logit}, {non_toxic_logit}")
     return 1.0 / (1.0 + math.exp(difference)) if difference < 700 else 0.0
-
-
-def toxic_scores(pairs: Sequence[tuple[float, float]]) -> list[float]:
-    """`toxic_score` of each (toxic, non-toxic) pair."""
-    return [toxic_score(*pair) for pair in pairs]

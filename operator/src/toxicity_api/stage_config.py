@@ -87,7 +87,9 @@ class EvaluationConfig(Document):
     fingerprint: str
     artifacts: Path = Path("/artifacts")
     served: EngineConfig = Field(description="the weights that are to be served")
-    original: EngineConfig | None = Field(description="the merged weights before quantization; None without it")
+    original: EngineConfig | None = Field(
+        None, description="the merged weights before quantization; None without it"
+    )
     splits_dir: Path = Field(description="the training stage's splits")
     seed: int = Field(description="seed of the bootstrap")
 

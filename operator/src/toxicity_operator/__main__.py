@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
+from functools import partial
 
 from toxicity_operator.settings import OperatorSettings
 
@@ -37,16 +39,18 @@ def _run(settings: OperatorSettings) -> None:
     from toxicity_operator.cache import CachedCluster
     from toxicity_operator.cluster import KubernetesCluster, connect
     from toxicity_operator.controller import Controller
+    from toxicity_operator.starting import patiently
     from toxicity_operator.watching import Watching
 
     cluster = KubernetesCluster(connect())
-    cluster.require_api()
+    patiently(partial(cluster.require_api, settings.namespaces))
     cache = CachedCluster(cluster)
     watching = Watching(KubernetesCluster(connect()), cache, settings.namespaces)
-    watching.fill()
+    patiently(watching.fill)
     controller = Controller(cache, settings)
     controller.metrics.serve(settings.metrics_port)
     logger.info("operator_starts", extra={"namespaces": settings.namespaces or "all"})
+    gc.freeze()  # the modules stay: the collector need not go through them again and again
     kopf.run(
         standalone=True,
         clusterwide=not settings.namespaces,

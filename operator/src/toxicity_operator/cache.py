@@ -7,10 +7,11 @@
   before it wrote, and a watch that is behind does not undo it.
 - *A write from a late view does no harm.* Names are derived from fingerprints and applies are idempotent: a Job that
   is not seen yet is applied onto itself.
-- *The resource is never older than its children.* It is asked for, after them, whenever one of them changed since the
-  last look: the load test's figures are there when its Job's end is seen, and what was deleted is not made anew.
+- *The resource is never older than its children where they depend on it.* It is asked for, after them, when one was
+  deleted or a load test's Job ended since the last look: what was deleted is not made anew, and the load test's
+  figures are there when its end is seen. All else in a resource is the operator's own writing, or an event of its own.
 - *A stage's end is told with its pods.* The result document is in a pod, and the watch of pods may be behind that of
-  Jobs: when a Job is first seen as finished, its pods are listed past the mirror, once.
+  Jobs: when a Job is first seen as finished and no pod of it has ended well, its pods are listed past the mirror, once.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ Key = tuple[str, str]
 Place = tuple[str, str, str]
 """Kind, namespace and name of a child."""
 
-COMPRESSION = 1
+COMPRESSION, WINDOW_BITS, COMPRESSOR_MEMORY = 1, 13, 6
+"""For objects of a few KiB: the compressor's own buffers would be a hundred times the object, at every event."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,11 @@ class Entry:
     @classmethod
     def of(cls, key: Key, item: Raw) -> Entry:
         slim = {**item, "metadata": {k: v for k, v in item["metadata"].items() if k != "managedFields"}}
-        return cls(key, _version(item), zlib.compress(json.dumps(slim).encode(), COMPRESSION))
+        compressor = zlib.compressobj(COMPRESSION, zlib.DEFLATED, WINDOW_BITS, COMPRESSOR_MEMORY)
+        return cls(key, _version(item), compressor.compress(json.dumps(slim).encode()) + compressor.flush())
 
     def unpack(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(zlib.decompress(self.packed))
+        found: dict[str, Any] = json.loads(zlib.decompress(self.packed, WINDOW_BITS))
         return found
 
 
@@ -70,7 +73,7 @@ class Mirror:
         """Takes what a watch tells of an object, which has its `kind`. The resources changed; none by old news."""
         with self._lock:
             self._tell(item["kind"], item["metadata"]["namespace"], _version(item))
-            return self._drop(_place(item), _version(item)) if gone else self._put(item)
+            return self._drop(_place(item), _version(item)) if gone else self._take(item)
 
     def wrote(self, item: Raw) -> None:
         """Takes the answer to the operator's own write, unless a watch has told of something later already.
@@ -81,16 +84,16 @@ class Mirror:
             kind, namespace = item["kind"], item["metadata"]["namespace"]
             told = max(self._told.get((kind, scope), 0) for scope in (namespace, None))
             if _version(item) > told:
-                self._put(item)
+                self._take(item)
 
     def replace(self, kind: str, namespace: str | None, items: Iterable[Raw], version: int) -> set[Key]:
         """Takes the list of all objects of a kind, in a namespace or (None) everywhere. The resources changed."""
-        listed = list(items)
-        there = {_place(item) for item in listed}
+        # packed one by one, since the list may come page by page
+        listed = {_place(item): Entry.of(_key(item), item) for item in items}
         with self._lock:
             self._tell(kind, namespace, version)
-            changed = {key for item in listed for key in self._put(item)}
-            lost = [p for p in self._entries if p[0] == kind and namespace in (None, p[1]) and p not in there]
+            changed = {key for place, entry in listed.items() for key in self._put(place, entry)}
+            lost = [p for p in self._entries if p[0] == kind and namespace in (None, p[1]) and p not in listed]
             return changed.union(*(self._drop(place, version) for place in lost))
 
     def children(self, key: Key) -> list[dict[str, Any]]:
@@ -103,11 +106,16 @@ class Mirror:
     def _tell(self, kind: str, namespace: str | None, version: int) -> None:
         self._told[kind, namespace] = max(self._told.get((kind, namespace), 0), version)
 
-    def _put(self, item: Raw) -> set[Key]:
-        place, old = _place(item), self._entries.get(_place(item))
+    def _take(self, item: Raw) -> set[Key]:
+        old = self._entries.get(_place(item))
         if old is not None and old.version >= _version(item):
+            return set()  # before it is packed: mostly the echo of the operator's own writing
+        return self._put(_place(item), Entry.of(_key(item), item))
+
+    def _put(self, place: Place, new: Entry) -> set[Key]:
+        old = self._entries.get(place)
+        if old is not None and old.version >= new.version:
             return set()
-        new = Entry.of(_key(item), item)
         changed = self._drop(place, new.version) | {new.key}
         self._entries[place] = new
         self._places.setdefault(new.key, set()).add(place)
@@ -126,7 +134,7 @@ class Mirror:
 
 
 class CachedCluster:
-    """The Cluster of `reconcile` on mirrors: children from memory, the resource too unless a child changed."""
+    """The Cluster of `reconcile` on mirrors: children from memory, and mostly the resource too."""
 
     def __init__(self, cluster: KubernetesCluster) -> None:
         self._cluster = cluster
@@ -135,20 +143,29 @@ class CachedCluster:
         self._models: dict[Key, Entry] = {}
         self._changed: set[Key] = set()
         self._ended: dict[Key, frozenset[str]] = {}
+        self._missing: set[str] = set()
 
     # what the watches tell; each returns the resources that need a look
 
     def start_with(self, kind: str, namespace: str | None, items: Iterable[Raw], version: int) -> None:
         """Takes the first list of a kind. The resources are listed after it, so none is older than its children."""
+        self._tell_missing(kind, False)
         self._mirror.replace(kind, namespace, items, version)
 
     def replace(self, kind: str, namespace: str | None, items: Iterable[Raw], version: int) -> set[Key]:
         """Takes a later list of all objects of a kind, in a namespace or (None) everywhere."""
-        return self._mark(self._mirror.replace(kind, namespace, items, version))
+        return self._mark(self._mirror.replace(kind, namespace, items, version)) | self._tell_missing(kind, False)
+
+    def miss(self, kind: str) -> set[Key]:
+        """Takes that the cluster does not serve a kind. Every resource when that is news, else none."""
+        return self._tell_missing(kind, True)
 
     def observe(self, item: Raw, *, gone: bool = False) -> set[Key]:
         """Takes an event of a child."""
-        return self._mark(self._mirror.observe(item, gone=gone))
+        if _ends_load_test(item):
+            self._mark({_key(item)})  # first: a pass that sees the end asks for the figures
+        changed = self._mirror.observe(item, gone=gone)
+        return self._mark(changed) if gone else changed
 
     def observe_model(self, item: Raw, *, gone: bool = False) -> set[Key]:
         """Takes an event of a resource; none by the echo of the operator's own writing."""
@@ -160,7 +177,7 @@ class CachedCluster:
     # the Cluster protocol
 
     def get_model(self, namespace: str, name: str) -> Raw | None:
-        """The resource as remembered; asked for when a child changed since the last time."""
+        """The resource as remembered; asked for when what happened to a child since the last time calls for it."""
         key = (namespace, name)
         with self._lock:
             entry = None if key in self._changed else self._models.get(key)
@@ -179,14 +196,14 @@ class CachedCluster:
         return found
 
     def list_children(self, namespace: str, name: str) -> list[Raw]:
-        """The mirror's view; with the pods as they are now when a Job is first seen as finished."""
+        """The mirror's view; with the pods as they are now when a Job is first seen as finished before any of them."""
         key = (namespace, name)
         children: list[Raw] = list(self._mirror.children(key))
         with self._lock:
             entry, known = self._models.get(key), self._ended.get(key, frozenset())
         recorded = _recorded_jobs(entry.unpack()) if entry else frozenset()
         ended = frozenset(item["metadata"]["uid"] for item in children if _has_ended(item, recorded))
-        if not ended <= known:
+        if not ended <= known | _succeeded(children):
             pods = self._cluster.list_pods(namespace, name)
             for pod in pods:
                 self._mirror.wrote(pod)
@@ -195,10 +212,18 @@ class CachedCluster:
             self._ended[key] = ended
         return children
 
+    def missing_kinds(self) -> frozenset[str]:
+        with self._lock:
+            return frozenset(self._missing)
+
     def apply(self, body: Raw) -> Raw:
-        answer = {**self._cluster.apply(body), "kind": body["kind"]}
-        self._mirror.wrote(answer)
-        return answer
+        return self._wrote(body, self._cluster.apply(body))
+
+    def hold(self, body: Raw) -> Raw:
+        return self._wrote(body, self._cluster.hold(body))
+
+    def overwrite(self, body: Raw) -> Raw:
+        return self._wrote(body, self._cluster.overwrite(body))
 
     def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
         self._cluster.delete(api_version, kind, namespace, name)
@@ -206,7 +231,11 @@ class CachedCluster:
     def apply_status(self, identity: Identity, status: Raw) -> Raw:
         """Writes, and remembers the answer unless others have written too: their change is still to be looked at."""
         key = (identity.namespace, identity.name)
-        answer = self._cluster.apply_status(identity, status)
+        try:
+            answer = self._cluster.apply_status(identity, status)
+        except ClusterError:
+            self._mark({key})  # it may have been written all the same
+            raise
         with self._lock:
             entry = self._models.get(key)
         if entry is not None and _others_part(entry.unpack()) == _others_part(answer):
@@ -220,6 +249,20 @@ class CachedCluster:
 
     def read_log_end(self, namespace: str, pod: str, container: str, lines: int) -> list[str]:
         return self._cluster.read_log_end(namespace, pod, container, lines)
+
+    def _wrote(self, body: Raw, answer: Raw) -> Raw:
+        written = {**answer, "kind": body["kind"]}
+        if _ends_load_test(written):
+            self._mark({_key(written)})
+        self._mirror.wrote(written)
+        return written
+
+    def _tell_missing(self, kind: str, missing: bool) -> set[Key]:
+        with self._lock:
+            if missing == (kind in self._missing):
+                return set()
+            (self._missing.add if missing else self._missing.discard)(kind)
+            return set(self._models)
 
     def _mark(self, keys: set[Key]) -> set[Key]:
         with self._lock:
@@ -260,6 +303,22 @@ def _has_ended(item: Raw, recorded: frozenset[str]) -> bool:
     if item["kind"] != "Job" or item["metadata"]["name"] in recorded:
         return False
     return finished_condition(item.get("status", {})) is not None
+
+
+def _ends_load_test(item: Raw) -> bool:
+    return _label(item, names.COMPONENT_LABEL) == names.LOADTEST and _has_ended(item, frozenset())
+
+
+def _succeeded(items: Iterable[Raw]) -> frozenset[str]:
+    """The uids of the owners of pods that ended well: such a pod has said all that it will."""
+    ended = [
+        item for item in items if item["kind"] == "Pod" and item.get("status", {}).get("phase") == "Succeeded"
+    ]
+    return frozenset(owner["uid"] for pod in ended for owner in pod["metadata"].get("ownerReferences", []))
+
+
+def _label(item: Raw, key: str) -> str:
+    return str(item["metadata"].get("labels", {}).get(key, ""))
 
 
 def _recorded_jobs(model: Raw) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -29,11 +29,13 @@ LOG_LIMIT_BYTES = 65536
 """Room for the lines that are asked for: what is beyond the limit is cut off at the end, where the news is."""
 
 POOL_SIZE = 32
-PAGE_SIZE = 500
+PAGE_SIZE = 100
+"""Of a list, which is packed away page by page: as dictionaries objects take ten times the room."""
+
 WATCH_SECONDS = 120
 """After which a watch begins anew; one whose connection died in silence is noticed soon after."""
 
-APPLY = "application/apply-patch+yaml"
+APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 MODEL_API = f"{API_GROUP}/{API_VERSION}"
 EVENT_MESSAGE_LIMIT = 1000
 
@@ -41,6 +43,7 @@ CHILD_KINDS: tuple[tuple[str, str, str], ...] = (
     ("batch/v1", "Job", "jobs"),
     ("apps/v1", "Deployment", "deployments"),
     ("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    ("keda.sh/v1alpha1", "ScaledObject", "scaledobjects"),
     ("v1", "Service", "services"),
     ("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
     ("v1", "ServiceAccount", "serviceaccounts"),
@@ -50,6 +53,11 @@ CHILD_KINDS: tuple[tuple[str, str, str], ...] = (
     ("v1", "Pod", "pods"),
 )
 """Pods last: a Job that is seen as finished then has its pods seen at least as late."""
+
+OPTIONAL_KINDS = frozenset({"ScaledObject"})
+"""Kinds of others, that a cluster may serve or not, and may begin to serve at any time."""
+
+NOT_FOUND = 404
 
 PLURALS = {(api, kind): plural for api, kind, plural in (*CHILD_KINDS, (MODEL_API, KIND, PLURAL))}
 
@@ -82,15 +90,19 @@ class KubernetesCluster:
         # the raw requests of the dynamic client suffice; its discovery would ask for every API group
         self._client = DynamicClient(api_client, discoverer=lambda *_: None)
 
-    def require_api(self) -> None:
-        """Raises ClusterError when the API server does not serve the ToxicityModel kind."""
-        self._request("get", f"/apis/{MODEL_API}")
+    def require_api(self, namespaces: Sequence[str]) -> None:
+        """Raises ClusterError when the API server does not serve the ToxicityModel kind, or not yet.
+
+        It is listed, since a CRD is known for a while before its objects can be asked for.
+        """
+        for namespace in namespaces or (None,):
+            self._request("get", _path(MODEL_API, KIND, namespace), limit=1)
 
     def get_model(self, namespace: str, name: str) -> Raw | None:
         try:
             return self._request("get", _path(MODEL_API, KIND, namespace, name))
         except ClusterError as error:
-            if error.status == 404:
+            if error.status == NOT_FOUND:
                 return None
             raise
 
@@ -98,9 +110,19 @@ class KubernetesCluster:
         selector = f"{names.MODEL_LABEL}={name}"
         children: list[Raw] = []
         for api_version, kind, _ in CHILD_KINDS:
-            answer = self._request("get", _path(api_version, kind, namespace), label_selector=selector)
+            try:
+                answer = self._request("get", _path(api_version, kind, namespace), label_selector=selector)
+            except ClusterError as error:
+                if is_missing(kind, error):
+                    continue
+                raise
             children += [{**item, "apiVersion": api_version, "kind": kind} for item in answer["items"]]
         return children
+
+    def missing_kinds(self) -> frozenset[str]:
+        return frozenset(
+            kind for version, kind, _ in CHILD_KINDS if kind in OPTIONAL_KINDS and not self._serves(version)
+        )
 
     def list_pods(self, namespace: str, name: str) -> list[Raw]:
         """The pods of a resource."""
@@ -108,16 +130,24 @@ class KubernetesCluster:
         answer = self._request("get", _path("v1", "Pod", namespace), label_selector=selector)
         return [{**item, "apiVersion": "v1", "kind": "Pod"} for item in answer["items"]]
 
-    def list_kind(self, api_version: str, kind: str, namespace: str | None) -> tuple[list[Raw], int]:
-        """Every child of a kind, in a namespace or (None) in all, and the resourceVersion to watch from."""
-        found: list[Raw] = []
+    def list_kind(self, api_version: str, kind: str, namespace: str | None) -> tuple[Iterator[Raw], int]:
+        """Every child of a kind, in a namespace or (None) in all, and the resourceVersion to watch from.
+
+        The objects come page by page: asking for the next one may raise ClusterError.
+        """
+        path = _path(api_version, kind, namespace)
         options: dict[str, Any] = {"label_selector": names.MODEL_LABEL, "limit": PAGE_SIZE}
-        while True:
-            page = self._request("get", _path(api_version, kind, namespace), **options)
-            found += [{**item, "apiVersion": api_version, "kind": kind} for item in page["items"]]
-            options["_continue"] = page["metadata"].get("continue")
-            if not options["_continue"]:
-                return found, int(page["metadata"]["resourceVersion"])
+        first = self._request("get", path, **options)
+
+        def items(page: Raw) -> Iterator[Raw]:
+            while True:
+                yield from ({**item, "apiVersion": api_version, "kind": kind} for item in page["items"])
+                following = page["metadata"].get("continue")
+                if not following:
+                    return
+                page = self._request("get", path, **options, _continue=following)
+
+        return items(first), int(first["metadata"]["resourceVersion"])
 
     @contextmanager
     def watch_kind(
@@ -137,16 +167,22 @@ class KubernetesCluster:
             answer.close()
 
     def apply(self, body: Raw) -> Raw:
-        metadata = body["metadata"]
-        path = _path(body["apiVersion"], body["kind"], metadata["namespace"], metadata["name"])
-        return self._apply(path, body)
+        return self._apply(_path_of(body), body)
+
+    def hold(self, body: Raw) -> Raw:
+        options = {"field_manager": names.REPLICAS_MANAGER, "content_type": APPLY}
+        return self._request("patch", _path_of(body), body, **options)
+
+    def overwrite(self, body: Raw) -> Raw:
+        options = {"field_manager": names.FIELD_MANAGER, "content_type": MERGE}
+        return self._request("patch", _path_of(body), body, **options)
 
     def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
         path = _path(api_version, kind, namespace, name)
         try:
             self._request("delete", path, propagation_policy="Background")
         except ClusterError as error:
-            if error.status != 404:
+            if error.status != NOT_FOUND:
                 raise
 
     def apply_status(self, identity: Identity, status: Raw) -> Raw:
@@ -169,13 +205,22 @@ class KubernetesCluster:
             "lastTimestamp": now,
             "count": 1,
         }
-        self._request("post", f"/api/v1/namespaces/{identity.namespace}/events", body)
+        self._send("post", f"/api/v1/namespaces/{identity.namespace}/events", body)
 
     def read_log_end(self, namespace: str, pod: str, container: str, lines: int) -> list[str]:
         query = [("container", container), ("tailLines", lines), ("limitBytes", LOG_LIMIT_BYTES)]
         path = _path("v1", "Pod", namespace, pod) + "/log"
         log = self._send("get", path, query_params=query, _request_timeout=LOG_TIMEOUT_SECONDS)
         return log.decode(errors="replace").splitlines()
+
+    def _serves(self, api_version: str) -> bool:
+        try:
+            self._request("get", f"/apis/{api_version}")
+        except ClusterError as error:
+            if error.status == NOT_FOUND:
+                return False
+            raise
+        return True
 
     def _apply(self, path: str, body: Raw) -> Raw:
         options = {"field_manager": names.FIELD_MANAGER, "force_conflicts": True, "content_type": APPLY}
@@ -204,6 +249,11 @@ class KubernetesCluster:
             raise ClusterError(f"{method} {path}: {error}", 0) from error
 
 
+def is_missing(kind: str, error: ClusterError) -> bool:
+    """Whether the failed request for all objects of a kind says that this cluster does not have the kind."""
+    return kind in OPTIONAL_KINDS and error.status == NOT_FOUND
+
+
 def _watch_events(answer: Any, path: str, kind: Mapping[str, str]) -> Iterator[WatchEvent]:
     """The events of a watch's answer, one a line. Raises ClusterError when the watch breaks."""
     try:
@@ -217,6 +267,11 @@ def _watch_events(answer: Any, path: str, kind: Mapping[str, str]) -> Iterator[W
             yield WatchEvent(event["type"], item)
     except (HTTPError, ValueError) as error:
         raise ClusterError(f"watch {path}: {error}", 0) from error
+
+
+def _path_of(body: Raw) -> str:
+    metadata = body["metadata"]
+    return _path(body["apiVersion"], body["kind"], metadata["namespace"], metadata["name"])
 
 
 def _path(api_version: str, kind: str, namespace: str | None, name: str | None = None) -> str:

@@ -3,7 +3,7 @@
 A resource whose training runs is looked at more often, since its progress makes no event.
 
 Passes run in threads, since the client blocks. Triggers that come during a pass make one more after it, which will see
-everything that they are about. What failed is tried again at the next resync.
+everything that they are about. What failed is tried again soon, and then ever later (`retries.py`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
 from toxicity_operator.errors import ClusterError, is_transient
 from toxicity_operator.metrics import Metrics
 from toxicity_operator.reconcile import Cluster, Outcome, reconcile
+from toxicity_operator.retries import Retries
 from toxicity_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ Key = tuple[str, str]
 """Namespace and name of a resource."""
 
 RESYNC_WIDTH = 2
+PASSES_AT_ONCE = 8
+"""A pass mostly waits for the API server; whatever the number of cores, one of them at most works on passes."""
 
 
 class Controller:
@@ -39,7 +43,9 @@ class Controller:
         self._running: set[Key] = set()
         self._training: set[Key] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pool = ThreadPoolExecutor(PASSES_AT_ONCE, "pass")
         self._loops: list[asyncio.Task[None]] = []
+        self._retries = Retries(self.notify)
 
     def start(self) -> None:
         """Begins the resync in the running event loop."""
@@ -59,6 +65,7 @@ class Controller:
         """Ends the resync; passes that run are finished."""
         for loop in self._loops:
             loop.cancel()
+        self._retries.stop()
 
     def notify(self, key: Key) -> None:
         """Triggers without waiting; only in the event loop."""
@@ -77,12 +84,16 @@ class Controller:
         try:
             while key in self._due:
                 self._due.discard(key)
-                self._note(key, await asyncio.to_thread(self.metrics.observe, key, self._pass))
+                self._note(key, await self._in_thread(key))
         finally:
             self._running.discard(key)
             self._due.discard(key)
             self.metrics.waiting.take(key)
             self.metrics.know(len(self._known))
+
+    async def _in_thread(self, key: Key) -> Outcome:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self.metrics.observe, key, self._pass)
 
     def _notified(self, key: Key, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -93,6 +104,7 @@ class Controller:
     def _note(self, key: Key, outcome: Outcome) -> None:
         for keys, belongs in ((self._known, not outcome.gone), (self._training, outcome.trains)):
             (keys.add if belongs else keys.discard)(key)
+        self._retries.note(key, failed=outcome.failure is not None and not outcome.gone)
 
     def _pass(self, key: Key) -> Outcome:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-ATOMIC_LISTS = frozenset({"rules", "subjects", "tolerations", "metrics"})
+ATOMIC_LISTS = frozenset({"rules", "subjects", "tolerations", "metrics", "triggers"})
 """Lists of objects that belong to one manager as a whole: an entry more is a change."""
 
 QUANTITIES = frozenset({"requests", "limits"})

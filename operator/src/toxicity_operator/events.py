@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from toxicity_api.conditions import Condition, ConditionType
+from toxicity_api.conditions import Condition, ConditionType, Reason
 from toxicity_api.status import ServingStatus, StageRecord, ToxicityModelStatus
 
 
@@ -69,6 +69,8 @@ def _of_condition(condition: Condition, *, first: bool) -> list[Event]:
     if condition.type == ConditionType.QUALITY_ACCEPTED and condition.status != "Unknown":
         word = "QualityAccepted" if good else "QualityRefused"
         return [Event("Normal" if good else "Warning", word, condition.message)]
+    if condition.reason == Reason.GPU_HANDED_OVER:
+        return [Event("Normal", condition.reason, condition.message)]
     if condition.type == ConditionType.READY and not (first and not good):
         return [Event("Normal" if good else "Warning", "Ready" if good else "NotReady", condition.message)]
     return []

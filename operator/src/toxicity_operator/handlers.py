@@ -14,16 +14,12 @@ from typing import Any
 import kopf
 
 from toxicity_api.base import API_GROUP, API_VERSION, PLURAL
+from toxicity_operator.framework import configure_kopf
 
 
 @kopf.on.startup()
 async def configure(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
-    settings.posting.enabled = False
-    settings.scanning.disabled = True
-    settings.watching.server_timeout = 120
-    settings.watching.client_timeout = 150
-    settings.watching.connect_timeout = 10
-    settings.networking.request_timeout = 30
+    configure_kopf(settings)
     memo.controller.start()
     memo.watching.start(partial(asyncio.get_running_loop().call_soon_threadsafe, memo.controller.notify))
 
@@ -51,4 +47,4 @@ async def is_watching(memo: kopf.Memo, **_: Any) -> bool:
 @kopf.on.event(API_GROUP, API_VERSION, PLURAL)
 async def on_model(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> None:
     for key in memo.cache.observe_model(event["object"], gone=event["type"] == "DELETED"):
-        await memo.controller.trigger(key)
+        memo.controller.notify(key)

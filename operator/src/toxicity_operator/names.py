@@ -6,6 +6,9 @@ from toxicity_api.base import API_GROUP
 
 FIELD_MANAGER = "toxicity-operator"
 
+REPLICAS_MANAGER = f"{FIELD_MANAGER}-replicas"
+"""Field manager that holds a number of replicas which the operator gives up, until an autoscaler sets its own."""
+
 MODEL_LABEL = f"{API_GROUP}/model"
 COMPONENT_LABEL = f"{API_GROUP}/component"
 FINGERPRINT_LABEL = f"{API_GROUP}/fingerprint"
@@ -24,6 +27,11 @@ FAILED_FINGERPRINT = f"{API_GROUP}/failed-fingerprint"
 
 FAILED_MESSAGE = f"{API_GROUP}/failed-message"
 """Annotation of a restored Deployment: why that version was given up."""
+
+HANDED_TO = f"{API_GROUP}/gpu-handed-to"
+"""Annotation of a Deployment that was scaled to 0: the stage Job that has its GPU."""
+
+GPU_RESOURCE = "nvidia.com/gpu"
 
 TEMPLATE_HASH_LABEL = "pod-template-hash"
 """Label that the Deployment controller adds to each revision's pods."""

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from toxicity_api.conditions import Reason
 from toxicity_api.results import StageResult
 from toxicity_operator import names
-from toxicity_operator.trouble import MESSAGE_LIMIT, pod_trouble, refused_source
+from toxicity_operator.scaling import AutoscalerState, read_autoscalers
+from toxicity_operator.trouble import MESSAGE_LIMIT, lacks_gpu, pod_trouble, refused_source
 
 Raw = Mapping[str, Any]
 JobOutcome = Literal["Running", "Succeeded", "Failed"]
@@ -23,7 +24,10 @@ GRANDCHILDREN = ("Pod", "ReplicaSet")
 
 @dataclass(frozen=True)
 class JobState:
-    """A stage Job and what its newest telling pod said. `running_pod`: the one whose stage container runs, or ""."""
+    """A stage Job and what its newest telling pod said. `running_pod`: the one whose stage container runs, or "".
+
+    `lacks_gpu`: a pod of it waits, since no node has as many GPUs free as it asks for.
+    """
 
     name: str
     component: str
@@ -36,6 +40,7 @@ class JobState:
     result: StageResult | None
     running_pod: str
     image_id: str = ""
+    lacks_gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class DeploymentState:
     """The serving Deployment. `rolled_out`: no pod of an earlier template is left.
 
     `failure` says why its roll-out was given up, or ""; `failed_fingerprint` and `failed_message` are what the
-    operator noted on it of an earlier version when it restored this one.
+    operator noted on it of an earlier version when it restored this one. `gpus` are those of one
+    pod; `handed_to` is the stage Job that has them while there are no pods, or "".
     """
 
     serving_fingerprint: str
@@ -56,14 +62,10 @@ class DeploymentState:
     failure: str = ""
     failed_fingerprint: str = ""
     failed_message: str = ""
-
-
-@dataclass(frozen=True)
-class AutoscalerState:
-    """The HorizontalPodAutoscaler: `active` is None until it has said whether it gets its metric, and why not."""
-
-    active: bool | None
-    message: str
+    wanted_replicas: int = 1
+    gpus: int = 0
+    lacks_gpu: bool = False
+    handed_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,14 @@ class Observed:
     objects: Mapping[tuple[str, str], Raw]
     jobs: tuple[JobState, ...]
     deployment: DeploymentState | None
-    autoscaler: AutoscalerState | None = None
+    autoscalers: Mapping[str, AutoscalerState] = field(default_factory=dict)
+    """By kind; more than one only while the spec's metric is exchanged."""
+
     templates: Mapping[str, Raw] = field(default_factory=dict)
     """Pod templates of the Deployment's revisions by serving fingerprint."""
+
+    missing_kinds: frozenset[str] = frozenset()
+    """Kinds that the cluster does not serve."""
 
     def has(self, kind: str, name: str) -> bool:
         """Whether the child exists."""
@@ -86,7 +93,7 @@ class Observed:
         return {job.name: job for job in self.jobs}
 
 
-def from_objects(objects: Iterable[Raw]) -> Observed:
+def from_objects(objects: Iterable[Raw], missing_kinds: frozenset[str] = frozenset()) -> Observed:
     """The view of raw objects (Jobs, the Deployment, their pods and revisions, the rest), each with its `kind`."""
     everything = list(objects)
     pods = [item for item in everything if item["kind"] == "Pod"]
@@ -97,10 +104,9 @@ def from_objects(objects: Iterable[Raw]) -> Observed:
         objects={(item["kind"], item["metadata"]["name"]): item for item in children},
         jobs=jobs,
         deployment=_deployment_state(deployments[0], pods) if deployments else None,
-        autoscaler=next(
-            (_autoscaler_state(item) for item in children if item["kind"] == "HorizontalPodAutoscaler"), None
-        ),
+        autoscalers=read_autoscalers(children),
         templates=_templates(everything, deployments[0]) if deployments else {},
+        missing_kinds=missing_kinds,
     )
 
 
@@ -143,6 +149,7 @@ def _job_state(job: Raw, pods: list[Raw]) -> JobState:
         result=result,
         running_pod=_running_pod(own, component) if outcome == "Running" else "",
         image_id=_image_id(own, component),
+        lacks_gpu=any(map(lacks_gpu, own)),
     )
 
 
@@ -214,7 +221,7 @@ def _camel(reason: str) -> str:
 
 
 def _deployment_state(deployment: Raw, pods: list[Raw]) -> DeploymentState:
-    metadata, status = deployment["metadata"], deployment.get("status", {})
+    metadata, spec, status = deployment["metadata"], deployment.get("spec", {}), deployment.get("status", {})
     annotations = metadata.get("annotations", {})
     replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
     seen = status.get("observedGeneration", 0) >= metadata.get("generation", 1)
@@ -231,14 +238,15 @@ def _deployment_state(deployment: Raw, pods: list[Raw]) -> DeploymentState:
         failure=_stalled(status, trouble) if seen else "",
         failed_fingerprint=annotations.get(names.FAILED_FINGERPRINT, ""),
         failed_message=annotations.get(names.FAILED_MESSAGE, ""),
+        wanted_replicas=spec.get("replicas", 1),
+        gpus=sum(map(_gpus, spec.get("template", {}).get("spec", {}).get("containers", []))),
+        lacks_gpu=any(map(lacks_gpu, serving)),
+        handed_to=annotations.get(names.HANDED_TO, ""),
     )
 
 
-def _autoscaler_state(autoscaler: Raw) -> AutoscalerState:
-    for condition in autoscaler.get("status", {}).get("conditions", []):
-        if condition["type"] == "ScalingActive":
-            return AutoscalerState(condition["status"] == "True", str(condition.get("message", "")))
-    return AutoscalerState(None, "")
+def _gpus(container: Raw) -> int:
+    return int(container.get("resources", {}).get("limits", {}).get(names.GPU_RESOURCE, 0))
 
 
 def _of_version(pods: list[Raw], annotations: Raw) -> list[Raw]:

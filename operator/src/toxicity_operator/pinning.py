@@ -1,6 +1,8 @@
 """How many replicas the autoscaler may choose between: the spec's bounds, or one number while a load test runs.
 
 A load test that is scaled under its feet measures two services, so `loadTest.pinReplicas` holds the autoscaler still.
+It does so by its bounds, which KEDA hands on to the HorizontalPodAutoscaler that it makes: KEDA's own pause would take
+that away, and with it the word on whether the metric is there.
 The pin is not stored anywhere: it follows from there being a load test that is due or runs, so it is released whatever
 becomes of the test, at the next look of the operator. Pure.
 """
@@ -15,7 +17,7 @@ from toxicity_api.spec.serving import Autoscaling
 
 @dataclass(frozen=True)
 class Bounds:
-    """minReplicas and maxReplicas of a HorizontalPodAutoscaler."""
+    """The fewest and the most replicas an autoscaler may choose."""
 
     lowest: int
     highest: int

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from toxicity_operator import names
 from toxicity_operator.drift import first_drift
+from toxicity_operator.manifests.autoscaler import SCALERS
 from toxicity_operator.manifests.common import Manifest, seal
+from toxicity_operator.manifests.loadtest_job import build_loadtest_service
 from toxicity_operator.observed import Observed
+from toxicity_operator.repair import WRITE_ONCE
 from toxicity_operator.stages import Situation, walk
-
-WRITE_ONCE = frozenset({"Job", "PersistentVolumeClaim"})
-"""Kinds whose content cannot be changed: a changed Job is another Job, and the volume is made once."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Plan:
-    """Deletes come before applies; `waiting_for` tells people what is not there yet."""
+    """What is held comes first, then deletes, then applies; `waiting_for` tells people what is not there yet.
 
+    `hold` are numbers of replicas which the applies give up, for whoever asks for them next.
+    """
+
+    hold: tuple[Manifest, ...] = ()
     apply: tuple[Manifest, ...] = ()
     delete: tuple[Target, ...] = ()
     waiting_for: str | None = None
@@ -39,7 +43,28 @@ def plan(situation: Situation) -> Plan:
     step = walk(situation)
     sealed = (seal(body) for body in step.wanted)
     due = tuple(body for body in sealed if _is_due(body, situation.observed))
-    return Plan(due, tuple(_obsolete(situation)), step.waiting_for)
+    held = tuple(filter(None, (_held_replicas(body, situation.observed) for body in due)))
+    return Plan(held, due, tuple(_obsolete(situation)), step.waiting_for)
+
+
+def _held_replicas(body: Manifest, observed: Observed) -> Manifest | None:
+    """The live number of replicas of a Deployment that is to be applied without one, for the autoscaler to begin with.
+
+    The API server would set a field that its last manager gives up to its default, one replica.
+    """
+    live = observed.objects.get((body["kind"], body["metadata"]["name"]))
+    if body["kind"] != "Deployment" or "replicas" in body["spec"] or live is None:
+        return None
+    replicas = live["spec"].get("replicas", 0)
+    if replicas == 0:
+        return None  # no autoscaler looks at it then
+    metadata = {key: live["metadata"][key] for key in ("name", "namespace", "uid")}
+    return {
+        "apiVersion": body["apiVersion"],
+        "kind": body["kind"],
+        "metadata": metadata,
+        "spec": {"replicas": replicas},
+    }
 
 
 def _is_due(body: Manifest, observed: Observed) -> bool:
@@ -52,7 +77,7 @@ def _is_due(body: Manifest, observed: Observed) -> bool:
 
 
 def _obsolete(situation: Situation) -> list[Target]:
-    """Jobs that run for nothing (an earlier spec, a refused model), and an autoscaler nobody asks for.
+    """Jobs that run for nothing (an earlier spec, a refused model), and what else nobody asks for.
 
     Finished Jobs have their TTL.
     """
@@ -62,8 +87,32 @@ def _obsolete(situation: Situation) -> list[Target]:
         wanted -= {stage.job_name for stage in (chain.quantize, chain.evaluate) if stage}
     running = [job.name for job in situation.observed.jobs if job.outcome == "Running" and job.name not in wanted]
     targets = [Target("batch/v1", "Job", name) for name in running]
-    scaler = names.serving_name(situation.model.name)
-    is_wanted = situation.model.spec.serving.autoscaling is not None
-    if not is_wanted and situation.observed.has("HorizontalPodAutoscaler", scaler):
-        targets.append(Target("autoscaling/v2", "HorizontalPodAutoscaler", scaler))
-    return targets
+    return targets + _obsolete_autoscalers(situation) + _obsolete_access(situation)
+
+
+def _obsolete_access(situation: Situation) -> list[Target]:
+    """What a load test left that the spec has no more: the binding first, since it names the others."""
+    model, chain = situation.model, situation.chain
+    account, service = names.loadtest_account_name(model.name), names.loadtest_service_name(model.name)
+    group = "rbac.authorization.k8s.io/v1"
+    access = [Target(group, "RoleBinding", account), Target(group, "Role", account)]
+    access.append(Target("v1", "ServiceAccount", account))
+    unwanted = access if chain.loadtest is None else []
+    if chain.loadtest is None or build_loadtest_service(model) is None:
+        unwanted = [*unwanted, Target("v1", "Service", service)]
+    return [target for target in unwanted if situation.observed.has(target.kind, target.name)]
+
+
+def _obsolete_autoscalers(situation: Situation) -> list[Target]:
+    """Those by another metric than the spec's: two of them would undo each other's replicas.
+
+    And KEDA's while the GPU is handed over: it would scale from 0 to its minimum at once.
+    """
+    scaling, name = situation.model.spec.serving.autoscaling, names.serving_name(situation.model.name)
+    if situation.handed_to is not None:
+        scaling = None if scaling and scaling.metric == "inFlight" else scaling
+    return [
+        Target(api_version, kind, name)
+        for metric, (api_version, kind) in SCALERS.items()
+        if (scaling is None or scaling.metric != metric) and situation.observed.has(kind, name)
+    ]

@@ -15,10 +15,13 @@ from toxicity_api.status import ToxicityModelStatus
 from toxicity_operator.chain import Chain, build_chain
 from toxicity_operator.errors import ClusterError, InvalidSpec
 from toxicity_operator.events import Event, derive_events
+from toxicity_operator.manifests.common import Manifest
 from toxicity_operator.model import Identity, Model, read_identity, read_model, read_status
-from toxicity_operator.observed import GRANDCHILDREN, JobState, from_objects
+from toxicity_operator.observed import GRANDCHILDREN, JobState, Observed, from_objects
 from toxicity_operator.plan import Plan, plan
 from toxicity_operator.records import read_records
+from toxicity_operator.repair import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
+from toxicity_operator.scaling import is_made_by_keda
 from toxicity_operator.schedule import NO_SLOT, due_slot
 from toxicity_operator.settings import OperatorSettings
 from toxicity_operator.stages import Situation
@@ -40,8 +43,17 @@ class Cluster(Protocol):
     def list_children(self, namespace: str, name: str) -> list[Raw]:
         """Every object with the model's label, each with its `kind`; pods last, so that they are the newest."""
 
+    def missing_kinds(self) -> frozenset[str]:
+        """Kinds of children that the API server does not serve: those of others, who have not installed them."""
+
     def apply(self, body: Raw) -> object:
         """Server-side apply with the operator's field manager, forced."""
+
+    def hold(self, body: Raw) -> object:
+        """Server-side apply of an existing object with the field manager that holds replicas, not forced."""
+
+    def overwrite(self, body: Raw) -> object:
+        """JSON merge patch with the operator's field manager."""
 
     def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
         """Deletes with its dependents in the background; gone already is fine."""
@@ -81,7 +93,7 @@ def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name
         status = derive_invalid(identity, read_status(raw), str(error), now)
         return _write_status(cluster, identity, raw, status)
     situation = _situation(cluster, model, chain, _own(objects, identity), settings)
-    failure, changed = _execute(cluster, plan(situation), identity)
+    failure, changed = _execute(cluster, plan(situation), identity, situation.observed)
     if changed:
         seen = _own(cluster.list_children(namespace, name), identity)
         # read again, and last: the figures of a load test that ended meanwhile are in the resource
@@ -109,8 +121,10 @@ def _own(objects: Iterable[Raw], identity: Identity) -> list[Raw]:
 
     def is_own(item: Raw) -> bool:
         owners = item["metadata"].get("ownerReferences", [])
-        if item["kind"] in GRANDCHILDREN or (item["kind"] == "PersistentVolumeClaim" and not owners):
-            return True  # the second: artifacts that storage.reclaim has kept, for whoever bears the name
+        if item["kind"] in GRANDCHILDREN or is_made_by_keda(item):
+            return True
+        if item["kind"] == "PersistentVolumeClaim" and not owners:
+            return True  # artifacts that storage.reclaim has kept, for whoever bears the name
         return any(owner["uid"] == identity.uid for owner in owners)
 
     return [item for item in objects if is_own(item)]
@@ -119,7 +133,7 @@ def _own(objects: Iterable[Raw], identity: Identity) -> list[Raw]:
 def _situation(
     cluster: Cluster, model: Model, chain: Chain, objects: list[Raw], settings: OperatorSettings
 ) -> Situation:
-    observed = from_objects(objects)
+    observed = from_objects(objects, cluster.missing_kinds())
     progress = _progress(cluster, model.namespace, observed.jobs_by_name.get(chain.train.job_name))
     return Situation(model, chain, read_records(model, chain, observed, progress), observed, settings)
 
@@ -135,21 +149,42 @@ def _progress(cluster: Cluster, namespace: str, job: JobState | None) -> Progres
         return None
 
 
-def _execute(cluster: Cluster, todo: Plan, identity: Identity) -> tuple[ClusterError | None, bool]:
+def _execute(
+    cluster: Cluster, todo: Plan, identity: Identity, observed: Observed
+) -> tuple[ClusterError | None, bool]:
     """Carries the plan out up to the first failure, which is returned: the status must be written all the same."""
     changed = False
     try:
+        for body in todo.hold:
+            cluster.hold(body)
         for target in todo.delete:
             cluster.delete(target.api_version, target.kind, identity.namespace, target.name)
             logger.info("deleted", extra={"kind": target.kind, "child": target.name})
             changed = True
         for body in todo.apply:
-            cluster.apply(body)
+            _apply(cluster, body, observed)
             logger.info("applied", extra={"kind": body["kind"], "child": body["metadata"]["name"]})
             changed = True
     except ClusterError as error:
         return error, changed
     return None, changed
+
+
+def _apply(cluster: Cluster, body: Manifest, observed: Observed) -> None:
+    """Applies a child; where an edit by hand stands in the way, what was edited is overwritten first."""
+    kind, name = body["kind"], body["metadata"]["name"]
+    live = observed.objects.get((kind, name))
+    try:
+        cluster.apply(body)
+    except ClusterError as error:
+        if error.status != INVALID or live is None or kind in WRITE_ONCE:
+            raise
+        logger.warning("overwritten", extra={"kind": kind, "child": name, "problem": str(error)})
+        if kind in MADE_ANEW:
+            cluster.delete(body["apiVersion"], kind, body["metadata"]["namespace"], name)
+        else:
+            cluster.overwrite(overwriting(body, live))
+        cluster.apply(body)
 
 
 def _write_status(cluster: Cluster, identity: Identity, raw: Raw, status: ToxicityModelStatus) -> Outcome:

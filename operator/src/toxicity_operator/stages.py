@@ -10,14 +10,23 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from toxicity_api.status import EvaluationStatus, StageRecord
-from toxicity_operator.chain import Chain, quantization_image, stage_images
+from toxicity_operator import names
+from toxicity_operator.chain import Chain, JobStage, quantization_image, stage_images
+from toxicity_operator.handover import handed_to, stage_in_turn
 from toxicity_operator.manifests.autoscaler import build_autoscaler
 from toxicity_operator.manifests.common import Manifest
 from toxicity_operator.manifests.evaluation_job import build_evaluation_job
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job, build_loadtest_service
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
-from toxicity_operator.manifests.serving import build_deployment, build_restored_deployment, build_service
+from toxicity_operator.manifests.serving import (
+    build_deployment,
+    build_earlier_deployment,
+    build_parked_deployment,
+    build_restored_deployment,
+    build_service,
+    kept_notes,
+)
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
 from toxicity_operator.model import Model
@@ -58,6 +67,12 @@ class Situation:
     def failed_version(self) -> Failure | None:
         """That what the spec asks for has failed to become ready."""
         return failed_version(self.chain.serving_fingerprint, self.model.status.serving, self.observed.deployment)
+
+    @cached_property
+    def handed_to(self) -> JobStage | None:
+        """The stage that has the GPUs of the pods that serve, or gets them by what is decided now."""
+        spec = self.model.spec
+        return handed_to(spec, stage_in_turn(spec, self.chain, self.records, self.verdict), self.observed)
 
     @property
     def serves_current(self) -> bool:
@@ -123,13 +138,39 @@ def _serve(situation: Situation) -> Step:
     model, evaluated = situation.model, situation.records.evaluated
     if evaluated is None or not situation.verdict.accepted:
         return Step(waiting_for=situation.verdict.message)
-    autoscaler = build_autoscaler(model, _bounds(situation))
-    wanted = [
-        _version(situation, evaluated),
-        build_service(model),
-        *([autoscaler] if autoscaler else []),
-    ]
+    wanted = [_version(situation, evaluated), build_service(model), *_autoscaler(situation)]
     return Step(wanted, waiting_for=None if situation.serves_current else "ready replicas")
+
+
+def _standby(situation: Situation) -> list[Manifest]:
+    """What serves while a stage before serving is in turn or has failed: it makes room for a stage, or comes back."""
+    model, observed = situation.model, situation.observed
+    live = observed.objects.get(("Deployment", names.serving_name(model.name)))
+    if live is None or observed.deployment is None:
+        return []
+    if situation.handed_to is not None:
+        return [build_parked_deployment(model, dict(live), situation.handed_to.job_name)]
+    if not observed.deployment.handed_to:
+        return []
+    template = observed.templates.get(situation.good_version or "", live["spec"]["template"])
+    notes, replicas = kept_notes(dict(live)), _first_replicas(situation)
+    # the autoscaler first: after the Deployment nothing would tell that it is still to be made
+    return [*_autoscaler(situation), build_earlier_deployment(model, dict(template), notes, replicas)]
+
+
+def _first_replicas(situation: Situation) -> int | None:
+    """With how many replicas an autoscaled Deployment comes back that has none: at 0 no autoscaler would look at it."""
+    scaling, deployment = situation.model.spec.serving.autoscaling, situation.observed.deployment
+    if scaling is None or deployment is None or not deployment.handed_to:
+        return None
+    return max(1, scaling.min_replicas)
+
+
+def _autoscaler(situation: Situation) -> list[Manifest]:
+    autoscaler = build_autoscaler(situation.model, _bounds(situation))
+    if autoscaler is None or autoscaler["kind"] in situation.observed.missing_kinds:
+        return []
+    return [autoscaler]
 
 
 def _bounds(situation: Situation) -> Bounds | None:
@@ -145,9 +186,10 @@ def _bounds(situation: Situation) -> Bounds | None:
 def _version(situation: Situation, evaluated: EvaluationStatus) -> Manifest:
     """The Deployment of what the spec asks for, or of the last good version where that one has failed."""
     failure, good = situation.failed_version, situation.observed.templates.get(situation.good_version or "")
+    model, replicas = situation.model, _first_replicas(situation)
     if failure and good:
-        return build_restored_deployment(situation.model, dict(good), failure.fingerprint, failure.message)
-    return build_deployment(situation.model, situation.chain, evaluated, situation.images.serving)
+        return build_restored_deployment(model, dict(good), failure.fingerprint, failure.message, replicas)
+    return build_deployment(model, situation.chain, evaluated, situation.images.serving, replicas)
 
 
 def _loadtest(situation: Situation) -> Step:
@@ -168,11 +210,15 @@ STAGES: tuple[Callable[[Situation], Step], ...] = (_storage, _train, _quantize, 
 
 
 def walk(situation: Situation) -> Step:
-    """All that the stages want, up to and with the first one that the rest must wait for."""
+    """All that the stages want, up to and with the first one that the rest must wait for, and what serves meanwhile."""
     wanted: list[Manifest] = []
+    waiting_for = None
     for stage in STAGES:
         step = stage(situation)
         wanted += step.wanted
-        if step.waiting_for:
-            return Step(wanted, step.waiting_for)
-    return Step(wanted)
+        waiting_for = step.waiting_for
+        if waiting_for:
+            break
+    if not any(body["kind"] == "Deployment" for body in wanted):
+        wanted += _standby(situation)
+    return Step(wanted, waiting_for)

@@ -11,6 +11,7 @@ from toxicity_api.conditions import Condition, ConditionType, Reason, set_condit
 from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.progress import progress_text
 from toxicity_api.results import EngineFigures
+from toxicity_api.spec.serving import Autoscaling
 from toxicity_api.status import (
     EvaluationStatus,
     ServingStatus,
@@ -19,14 +20,23 @@ from toxicity_api.status import (
     TrainingStatus,
 )
 from toxicity_operator import names
+from toxicity_operator.handover import advice
 from toxicity_operator.lineage import derive_lineage
-from toxicity_operator.model import Identity
+from toxicity_operator.manifests.autoscaler import SCALERS, in_flight_query
+from toxicity_operator.model import Identity, Model
+from toxicity_operator.observed import DeploymentState
 from toxicity_operator.rollout import Failure
 from toxicity_operator.stages import Situation
 
 UNKNOWN = "Unknown"
 SLOWER = 0.95
 """Share of the unquantized weights' speed below which quantization is said to be slower."""
+
+
+NO_KEDA = (
+    "the cluster has no KEDA (no ScaledObject of keda.sh/v1alpha1), so nothing scales by requests in flight: install"
+    " KEDA, or set serving.autoscaling.metric: cpu"
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +55,9 @@ def derive_status(situation: Situation, now: str, failure: str | None = None) ->
     if failure:
         ready = Finding("False", Reason.APPLY_FAILED, failure)
     findings = {
-        ConditionType.TRAINED: _of_job(records.training, "training"),
+        ConditionType.TRAINED: _trained(situation),
         ConditionType.QUANTIZED: _quantized(situation),
-        ConditionType.EVALUATED: _evaluated(records.evaluation),
+        ConditionType.EVALUATED: _evaluated(situation),
         ConditionType.QUALITY_ACCEPTED: _quality(situation),
         ConditionType.AVAILABLE: _available(situation),
         ConditionType.SCALABLE: _scalable(situation),
@@ -112,6 +122,20 @@ def _of_job(record: StageRecord | None, word: str) -> Finding:
     return Finding("True", Reason.SUCCEEDED, f"Job {record.job_name} succeeded")
 
 
+def _of_stage(situation: Situation, record: StageRecord | None, word: str) -> Finding:
+    """Of a stage that may ask for GPUs: with what to do where none is free."""
+    finding = _of_job(record, word)
+    job = situation.observed.jobs_by_name.get(record.job_name) if record else None
+    if finding.reason != Reason.RUNNING or job is None or not job.lacks_gpu:
+        return finding
+    hint = advice(situation.model.spec, situation.observed)
+    return Finding(UNKNOWN, Reason.WAITING_FOR_GPU, finding.message + hint)
+
+
+def _trained(situation: Situation) -> Finding:
+    return _of_stage(situation, situation.records.training, "training")
+
+
 def _running(record: StageRecord) -> str:
     """What a running stage waits for; else how far it is, if it says so."""
     if record.message:
@@ -124,11 +148,12 @@ def _running(record: StageRecord) -> str:
 def _quantized(situation: Situation) -> Finding:
     if situation.chain.quantize is None:
         return Finding("False", Reason.SKIPPED, "spec.quantization.method is none")
-    return _of_job(situation.records.quantization, "quantization")
+    return _of_stage(situation, situation.records.quantization, "quantization")
 
 
-def _evaluated(record: EvaluationStatus | None) -> Finding:
-    finding = _of_job(record, "evaluation")
+def _evaluated(situation: Situation) -> Finding:
+    record = situation.records.evaluation
+    finding = _of_stage(situation, record, "evaluation")
     if record is None or finding.status != "True" or record.f1 is None or record.figures is None:
         return finding
     return Finding("True", Reason.SUCCEEDED, _measured(record, record.figures))
@@ -161,23 +186,41 @@ def _available(situation: Situation) -> Finding:
         return Finding("False", Reason.WAITING, "nothing is deployed yet")
     count = f"{deployment.ready_replicas} of {deployment.replicas} replicas ready"
     trouble = f"; {deployment.trouble}" if deployment.trouble else ""
+    if deployment.lacks_gpu:
+        trouble += advice(situation.model.spec, situation.observed)
     if deployment.ready_replicas > 0:
         return Finding("True", Reason.REPLICAS_READY, count + trouble)
+    if deployment.handed_to:
+        return Finding(
+            "False", Reason.GPU_HANDED_OVER, f"no pod serves while Job {deployment.handed_to} has the GPU"
+        )
     return Finding("False", Reason.NO_READY_REPLICAS, count + trouble)
 
 
 def _scalable(situation: Situation) -> Finding:
     """Whether the autoscaler gets the metric that it scales by; without it nothing scales, and nothing else says so."""
-    scaling, state = situation.model.spec.serving.autoscaling, situation.observed.autoscaler
+    scaling, observed = situation.model.spec.serving.autoscaling, situation.observed
     if scaling is None:
         return Finding("False", Reason.SKIPPED, "spec.serving.autoscaling is not set")
+    kind = SCALERS[scaling.metric][1]
+    if kind in observed.missing_kinds:
+        return Finding("False", Reason.KEDA_MISSING, NO_KEDA)
+    if observed.deployment is not None and observed.deployment.handed_to:
+        return Finding(UNKNOWN, Reason.WAITING, "nothing is scaled while no pod serves")
+    state = observed.autoscalers.get(kind)
     if state is None or state.active is None:
         return Finding(UNKNOWN, Reason.WAITING, f"the autoscaler has not looked for {scaling.metric} yet")
     if state.active:
         return Finding("True", Reason.METRIC_AVAILABLE, f"the autoscaler gets {scaling.metric}")
-    return Finding(
-        "False", Reason.METRIC_MISSING, f"the autoscaler does not get {scaling.metric}: {state.message}"
-    )
+    advice = _where_to_look(situation.model, scaling)
+    text = f"the autoscaler does not get {scaling.metric}: {state.message}{advice}"
+    return Finding("False", Reason.METRIC_MISSING, text)
+
+
+def _where_to_look(model: Model, scaling: Autoscaling) -> str:
+    if scaling.metric == "cpu":
+        return ""
+    return f"; ask the Prometheus at {scaling.prometheus_address} for {in_flight_query(model)}"
 
 
 def _load_tested(situation: Situation) -> Finding:
@@ -238,6 +281,9 @@ def _ready(situation: Situation) -> tuple[Finding, str]:
     if situation.failed_version is not None and not situation.serves_current:
         return _given_up(situation, situation.failed_version)
     if not situation.serves_current:
+        deployment = situation.observed.deployment
+        if deployment is not None and deployment.lacks_gpu:
+            return Finding("False", Reason.WAITING_FOR_GPU, available.message), "Deploying"
         unavailable = available.reason == Reason.NO_READY_REPLICAS and bool(_trouble(situation))
         reason = Reason.NO_READY_REPLICAS if unavailable else Reason.ROLLING_OUT
         return Finding("False", reason, available.message), "Unavailable" if unavailable else "Deploying"
@@ -267,20 +313,28 @@ def _given_up(situation: Situation, failure: Failure) -> tuple[Finding, str]:
 
 def _blocked(situation: Situation) -> tuple[Finding, str] | None:
     """What comes before serving and is not done, as Ready says it and in one word; None when all is done."""
-    steps = [(_of_job(situation.records.training, "training"), "Training", "TrainingFailed")]
+    steps = [(_trained(situation), "Training", "TrainingFailed")]
     refused = (_quality(situation), "QualityUndecided", "QualityRefused")
     if situation.verdict.accepted is False:
         steps.append(refused)
     if situation.chain.quantize:
         steps.append((_quantized(situation), "Quantizing", "QuantizationFailed"))
-    steps += [(_evaluated(situation.records.evaluation), "Evaluating", "EvaluationFailed"), refused]
-    kept = situation.observed.deployment is not None and situation.observed.deployment.ready_replicas > 0
-    note = "; the version before keeps serving" if kept else ""
+    steps += [(_evaluated(situation), "Evaluating", "EvaluationFailed"), refused]
+    note = _meanwhile(situation.observed.deployment)
     for finding, running, failed in steps:
         if finding.status != "True":
             word = failed if finding.status == "False" else running
             return Finding("False", finding.reason, finding.message + note), word
     return None
+
+
+def _meanwhile(deployment: DeploymentState | None) -> str:
+    """What becomes of the version before while the next one is not ready."""
+    if deployment is None:
+        return ""
+    if deployment.ready_replicas > 0:
+        return "; the version before keeps serving"
+    return "; the version before has made room for it and does not serve" if deployment.handed_to else ""
 
 
 def _trouble(situation: Situation) -> str:

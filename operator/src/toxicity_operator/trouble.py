@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from toxicity_api.results import EXIT_INVALID_INPUT
+from toxicity_operator import names
 
 Raw = Mapping[str, Any]
 MESSAGE_LIMIT = 800
@@ -36,9 +37,20 @@ def pod_trouble(pod: Raw) -> str:
             words = _state_words(container, limits.get(container["name"], ""))
             if words:
                 return f"{kind} {container['name']} of pod {name} {words}"
-    for condition in status.get("conditions", []):
+    words = _unschedulable(pod)
+    return f"pod {name} cannot be scheduled: {words}"[:MESSAGE_LIMIT] if words else ""
+
+
+def lacks_gpu(pod: Raw) -> bool:
+    """Whether the pod cannot be scheduled because no node has as many GPUs free as it asks for."""
+    return f"Insufficient {names.GPU_RESOURCE}" in _unschedulable(pod)
+
+
+def _unschedulable(pod: Raw) -> str:
+    """What the scheduler says of a pod that fits nowhere; empty when it says nothing."""
+    for condition in pod.get("status", {}).get("conditions", []):
         if condition.get("reason") == "Unschedulable" and condition["status"] == "False":
-            return f"pod {name} cannot be scheduled: {condition.get('message', '')}"[:MESSAGE_LIMIT]
+            return str(condition.get("message", ""))
     return ""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from toxicity_cluster.build import PROGRAMS, find_programs, program_folder, program_key
+from toxicity_cluster.build import OPTIONAL_PROGRAMS, PROGRAMS, find_programs, program_folder, program_key
 from toxicity_cluster.errors import ClusterError
 from toxicity_cluster.settings import Settings
 from toxicity_cluster.toolchain import parse_go_version
@@ -46,16 +46,37 @@ def test_program_key_ignores_files_that_go_does_not_read(module: Path) -> None:
 
 def test_every_program_has_a_module_with_pinned_sums() -> None:
     sources = Settings.from_environment({}).sources
-    for program in PROGRAMS:
-        assert (sources / program.name / "go.mod").is_file(), program.name
+    for program in (*PROGRAMS, *OPTIONAL_PROGRAMS):
+        assert (sources / program.folder / "go.mod").is_file(), program.name
         if program.name != "pause":  # the standard library only
-            assert (sources / program.name / "go.sum").is_file(), program.name
+            assert (sources / program.folder / "go.sum").is_file(), program.name
+
+
+def test_programs_of_one_module_have_folders_of_their_own() -> None:
+    settings = Settings.from_environment({})
+    programs = (*PROGRAMS, *OPTIONAL_PROGRAMS)
+    folders = {program_folder(settings, program, "go1.26.6") for program in programs}
+    assert len(folders) == len(programs)
 
 
 def test_find_programs_names_the_missing_one_when_the_cache_is_empty(tmp_path: Path) -> None:
     settings = Settings(tmp_path, tmp_path, Settings.from_environment({}).sources)
     with pytest.raises(ClusterError, match="kubernetes is not built: run"):
         find_programs(settings)
+
+
+def test_programs_that_are_not_asked_for_need_not_be_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toxicity_cluster.build.toolchain_version", lambda: "go1.26.6")
+    settings = Settings(tmp_path, tmp_path, Settings.from_environment({}).sources)
+    for program in PROGRAMS:
+        folder = program_folder(settings, program, "go1.26.6")
+        folder.mkdir(parents=True)
+        (folder / program.name).touch()
+    assert not {program.name for program in OPTIONAL_PROGRAMS} & set(find_programs(settings))
+    with pytest.raises(ClusterError, match="prometheus is not built"):
+        find_programs(settings, OPTIONAL_PROGRAMS)
 
 
 def test_find_programs_returns_aliases_when_all_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

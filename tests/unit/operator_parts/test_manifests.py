@@ -81,6 +81,12 @@ def a_distributed_model() -> ModelBuilder:
     return a_model().with_spec("loadTest.workers", 3).with_spec("serving.apiTokenSecretName", "token")
 
 
+def scaled_by_requests(**fields: Any) -> ModelBuilder:
+    """A model whose replicas follow the requests in flight."""
+    scaling = {"metric": "inFlight", "prometheusAddress": "http://prometheus.monitoring.svc:9090"}
+    return a_model().with_spec("serving.autoscaling", scaling | {"minReplicas": 2, "maxReplicas": 4} | fields)
+
+
 def deployment(builder: ModelBuilder) -> Any:
     model = builder.build()
     figures = metrics().model_dump() | {"f1": 0.88, "threshold": 0.375}
@@ -115,6 +121,13 @@ CASES: dict[str, Callable[[], Any]] = {
     "deployment-gpu": lambda: deployment(a_gpu_model()),
     "service": lambda: build_service(a_model().build()),
     "autoscaler": lambda: build_autoscaler(a_gpu_model().build(), Bounds(2, 4)),
+    "autoscaler-patient": lambda: build_autoscaler(
+        a_gpu_model().with_spec("serving.autoscaling.scaleDownStabilizationSeconds", 60).build(), Bounds(2, 4)
+    ),
+    "scaled-object": lambda: build_autoscaler(scaled_by_requests().build(), Bounds(2, 4)),
+    "scaled-object-patient": lambda: build_autoscaler(
+        scaled_by_requests(target=4, scaleDownStabilizationSeconds=0).build(), Bounds(3, 3)
+    ),
     "loadtest-job": lambda: loadtest(a_model()),
     "loadtest-job-distributed": lambda: loadtest(a_distributed_model()),
     "loadtest-service": lambda: build_loadtest_service(a_distributed_model().build()),
@@ -235,6 +248,13 @@ def test_evaluated_engine_is_the_one_that_serves() -> None:
     assert dict(stage.served).items() <= dict(serving).items()
     assert stage.original is not None
     assert stage.original.model_dir.parent.name == stage.splits_dir.parent.name
+
+
+def test_evaluation_without_quantization_has_nothing_to_compare_with() -> None:
+    (container,) = PODS["evaluation-job-unquantized"]()["spec"]["template"]["spec"]["containers"]
+    stage = parse_stage_config(EvaluationConfig, {item["name"]: item["value"] for item in container["env"]})
+    assert stage.original is None
+    assert stage.served.model_dir.parent.name == stage.splits_dir.parent.name
 
 
 def test_served_folder_is_the_one_the_quantization_writes() -> None:

@@ -122,6 +122,21 @@ def test_running_job_says_what_it_waits_for(status: dict[str, Any], words: str) 
     assert job.outcome == "Running" and words in job.message
 
 
+@pytest.mark.parametrize(
+    ("words", "lacks"),
+    [
+        ("0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: no victims found.", True),
+        ("0/2 nodes are available: 1 Insufficient cpu, 2 Insufficient nvidia.com/gpu.", True),
+        ("0/1 nodes are available: 1 Insufficient cpu.", False),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint {nvidia.com/gpu: }.", False),
+    ],
+)
+def test_job_lacks_a_gpu_when_the_scheduler_says_so(words: str, lacks: bool) -> None:
+    waits = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
+    assert read(a_job(), a_pod(1, conditions=[waits])).lacks_gpu is lacks
+    assert not read(a_job(), a_pod(1, conditions=[waits | {"status": "True", "reason": ""}])).lacks_gpu
+
+
 def test_starting_pod_is_no_trouble() -> None:
     waiting = [{"name": "train", "state": {"waiting": {"reason": "ContainerCreating"}}}]
     assert read(a_job(), a_pod(1, containerStatuses=waiting)).message == ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from toxicity_api.base import Document
 from toxicity_api.spec.fields import Score, cel
@@ -13,19 +14,65 @@ from toxicity_api.spec.pods import PodFields
 LongTexts = Literal["window", "truncate"]
 
 
+METRIC_TARGETS: Mapping[str, int] = {"cpu": 80, "inFlight": 16}
+"""What `target` means when it is not set."""
+
+PROMETHEUS_NEEDED = (
+    "metric inFlight needs prometheusAddress: set it to the URL of the Prometheus that scrapes the serving pods, or"
+    " set metric to cpu"
+)
+
+
 class Autoscaling(Document):
     model_config = {
         "json_schema_extra": {
             "x-kubernetes-validations": [
-                cel("self.minReplicas <= self.maxReplicas", "minReplicas must not be above maxReplicas")
+                cel("self.minReplicas <= self.maxReplicas", "minReplicas must not be above maxReplicas"),
+                cel(
+                    "!has(self.metric) || self.metric != 'inFlight' || has(self.prometheusAddress)",
+                    PROMETHEUS_NEEDED,
+                ),
             ]
         }
     }
 
-    min_replicas: int = Field(1, ge=1, description="minReplicas the HorizontalPodAutoscaler keeps.")
-    max_replicas: int = Field(2, ge=1, description="maxReplicas the HorizontalPodAutoscaler may start.")
-    metric: Literal["cpu"] = Field("cpu", description="metric that is held at the target.")
-    target: int = Field(80, ge=1, description="target: average CPU use in per cent of the pod's request.")
+    min_replicas: int = Field(1, ge=1, description="minReplicas the autoscaler keeps.")
+    max_replicas: int = Field(2, ge=1, description="maxReplicas the autoscaler may start.")
+    metric: Literal["cpu", "inFlight"] = Field(
+        "cpu",
+        description="metric that is held at the target: the pods' use of CPU, by a HorizontalPodAutoscaler; or their"
+        " requests in flight, by KEDA, which must be installed, from the figures of a Prometheus.",
+    )
+    target: int | None = Field(
+        None,
+        ge=1,
+        description="target per replica: average CPU use in per cent of the pod's request, or requests in flight."
+        " Unset means 80 for cpu and 16 for inFlight.",
+    )
+    prometheus_address: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+\S*$",
+        description="prometheusAddress: URL of the Prometheus that scrapes the serving pods, as KEDA reaches it."
+        " Needed with inFlight.",
+    )
+    scale_down_stabilization_seconds: int | None = Field(
+        None,
+        ge=0,
+        le=3600,
+        description="scaleDownStabilizationSeconds for which fewer replicas must suffice before some are stopped."
+        " Unset means the cluster's default, 300 unless it was changed.",
+    )
+
+    @model_validator(mode="after")
+    def _has_its_metric(self) -> Self:
+        if self.metric == "inFlight" and self.prometheus_address is None:
+            raise ValueError(PROMETHEUS_NEEDED)
+        return self
+
+    @property
+    def wanted_value(self) -> int:
+        """The target, also where the spec leaves it open."""
+        return METRIC_TARGETS[self.metric] if self.target is None else self.target
 
 
 class ServingSpec(PodFields):
@@ -65,7 +112,7 @@ class ServingSpec(PodFields):
     kv_cache_dtype: Literal["auto", "fp8"] = Field("auto", description="kvCacheDtype of the engine.")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="gpuMemoryUtilization of the engine.")
     autoscaling: Autoscaling | None = Field(
-        None, description="autoscaling by a HorizontalPodAutoscaler, which then owns the replicas."
+        None, description="autoscaling by a HorizontalPodAutoscaler, or by KEDA, which then owns the replicas."
     )
     replicas: int | None = Field(None, ge=0, description="replicas without autoscaling. Unset means 1.")
     progress_deadline_seconds: int = Field(

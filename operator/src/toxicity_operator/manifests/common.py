@@ -21,7 +21,6 @@ Manifest = dict[str, Any]
 
 ARTIFACTS = "/artifacts"
 USER_ID = 10001
-GPU_RESOURCE = "nvidia.com/gpu"
 DEFAULT_REQUESTS = {"cpu": "1", "memory": "2Gi"}
 
 
@@ -98,7 +97,7 @@ def thread_count(pod: PodFields) -> int | None:
 
 def resources(pod: PodFields, default_requests: Mapping[str, str] = DEFAULT_REQUESTS) -> Manifest:
     """Requests and limits of a stage's container: as in the spec, the GPUs, a request for the rest."""
-    gpus = {GPU_RESOURCE: pod.gpus} if pod.gpus else {}
+    gpus = {names.GPU_RESOURCE: pod.gpus} if pod.gpus else {}
     limits = {**pod.resources.limits, **gpus}
     implied = {key: value for key, value in default_requests.items() if key not in limits}
     requests = {**implied, **pod.resources.requests, **gpus}

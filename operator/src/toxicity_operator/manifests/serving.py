@@ -29,30 +29,59 @@ GRACE_SECONDS = 60
 TOKEN_VARIABLE, TOKEN_KEY = "API_TOKEN", "token"
 
 
-def build_deployment(model: Model, chain: Chain, evaluation: EvaluationStatus, image: str) -> Manifest:
-    """The Deployment that serves the chain's model. Under autoscaling it leaves `replicas` to the autoscaler."""
+def build_deployment(
+    model: Model, chain: Chain, evaluation: EvaluationStatus, image: str, replicas: int | None = None
+) -> Manifest:
+    """The Deployment that serves the chain's model.
+
+    Under autoscaling it leaves `replicas` to the autoscaler, unless a number to begin with is given.
+    """
     annotations = {
         names.SERVING_FINGERPRINT: chain.serving_fingerprint,
         names.MODEL_FINGERPRINT: chain.model_stage.fingerprint,
     }
     template = pod_template(model, names.SERVE, _pod_spec(model, chain, evaluation, image))
     template["metadata"]["annotations"] = annotations
-    return _deployment(model, template, annotations)
+    return _deployment(model, template, annotations, replicas)
 
 
-def build_restored_deployment(model: Model, template: Manifest, failed: str, message: str) -> Manifest:
+def build_restored_deployment(
+    model: Model, template: Manifest, failed: str, message: str, replicas: int | None = None
+) -> Manifest:
     """The Deployment with the pod `template` of an earlier version in place of `failed`, given up for `message`.
 
     The annotations tell a later pass of the failed version, also where the status was not written.
     """
+    notes = {names.FAILED_FINGERPRINT: failed, names.FAILED_MESSAGE: message}
+    return build_earlier_deployment(model, template, notes, replicas)
+
+
+def build_parked_deployment(model: Model, live: Manifest, job: str) -> Manifest:
+    """The `live` Deployment without pods while the stage Job has their GPUs; otherwise as it is."""
+    return build_earlier_deployment(model, live["spec"]["template"], kept_notes(live) | {names.HANDED_TO: job}, 0)
+
+
+def build_earlier_deployment(
+    model: Model, template: Manifest, notes: dict[str, str], replicas: int | None = None
+) -> Manifest:
+    """The Deployment with the pod `template` of an earlier version, and `notes` among its annotations."""
     labels = {k: v for k, v in template["metadata"]["labels"].items() if k != names.TEMPLATE_HASH_LABEL}
     annotations = template["metadata"]["annotations"]
     metadata = {"labels": labels, "annotations": annotations}
-    notes = {names.FAILED_FINGERPRINT: failed, names.FAILED_MESSAGE: message}
-    return _deployment(model, {"metadata": metadata, "spec": template["spec"]}, annotations | notes)
+    return _deployment(model, {"metadata": metadata, "spec": template["spec"]}, annotations | notes, replicas)
 
 
-def _deployment(model: Model, template: Manifest, annotations: dict[str, str]) -> Manifest:
+def kept_notes(live: Manifest) -> dict[str, str]:
+    """What a live Deployment's annotations tell of a version that was given up."""
+    annotations = live["metadata"].get("annotations", {})
+    return {
+        key: annotations[key] for key in (names.FAILED_FINGERPRINT, names.FAILED_MESSAGE) if key in annotations
+    }
+
+
+def _deployment(
+    model: Model, template: Manifest, annotations: dict[str, str], replicas: int | None = None
+) -> Manifest:
     serving, name = model.spec.serving, names.serving_name(model.name)
     spec: Manifest = {
         "selector": {"matchLabels": names.selector_labels(model.name, names.SERVE)},
@@ -60,8 +89,10 @@ def _deployment(model: Model, template: Manifest, annotations: dict[str, str]) -
         "progressDeadlineSeconds": serving.progress_deadline_seconds,
         "template": template,
     }
-    if serving.autoscaling is None:
-        spec["replicas"] = 1 if serving.replicas is None else serving.replicas
+    if replicas is None and serving.autoscaling is None:
+        replicas = 1 if serving.replicas is None else serving.replicas
+    if replicas is not None:
+        spec["replicas"] = replicas
     deployment = manifest("apps/v1", "Deployment", model, name, names.SERVE, spec=spec)
     deployment["metadata"]["annotations"] = annotations
     return deployment

@@ -1,0 +1,83 @@
+"""Pruning: what this checkout uses stays, whatever its age; what it does not use goes; nothing else is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from toxicity_cluster import prune
+from toxicity_cluster.build import OPTIONAL_PROGRAMS, PROGRAMS, program_folder
+from toxicity_cluster.environments import PARTS, environment_folder
+from toxicity_cluster.progress import Progress
+from toxicity_cluster.settings import Settings
+from toxicity_cluster.toolchain import toolchain_version
+
+SOURCES = Path(__file__).resolve().parents[3] / "cluster"
+OLD = (
+    "environments/serving-0123456789ab",
+    "environments/toxicity-base-model-0123456789ab",
+    "bin/helm-0123456789ab",
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(cache=tmp_path / "cache", state=tmp_path / "state", sources=SOURCES)
+
+
+def fill(settings: Settings) -> tuple[set[Path], set[Path]]:
+    """The folders of this checkout with some of another one and of experiments: those to keep, those to lose."""
+    version = toolchain_version()
+    kept = {environment_folder(settings, part) for part in PARTS}
+    kept |= {program_folder(settings, program, version) for program in (*PROGRAMS, *OPTIONAL_PROGRAMS)}
+    kept |= {settings.cache / "runs" / "quality"}
+    kept |= {
+        settings.cache / "environments" / reference.rpartition("/")[2].replace(":", "-")
+        for reference in prune.current_references(settings)
+        if "base-model" in reference
+    }
+    lost = {settings.cache / name for name in OLD}
+    for folder in kept | lost:
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("x")
+    return kept, lost
+
+
+def free(monkeypatch: pytest.MonkeyPatch, *answers: int) -> None:
+    found = iter(answers)
+    monkeypatch.setattr(prune, "free_bytes", lambda _: next(found))
+
+
+def test_what_this_checkout_uses_stays_and_what_others_left_goes(settings: Settings) -> None:
+    kept, lost = fill(settings)
+    (settings.cache / "gobuild").mkdir()
+    prune.prune(settings, Progress())
+    assert [folder for folder in kept if not (folder / "file").exists()] == []
+    assert [folder for folder in lost if folder.exists()] == []
+    assert not (settings.cache / "gobuild").exists()
+
+
+def test_with_room_enough_nothing_is_removed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, lost = fill(settings)
+    free(monkeypatch, prune.MIN_FREE_DISK_BYTES)
+    prune.make_room(settings, Progress())
+    assert [folder for folder in kept | lost if not folder.exists()] == []
+
+
+def test_making_room_stops_as_soon_as_there_is_enough(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(settings)
+    free(monkeypatch, 0, 0, prune.MIN_FREE_DISK_BYTES, prune.MIN_FREE_DISK_BYTES)
+    prune.make_room(settings, Progress())
+    assert [(settings.cache / name).exists() for name in OLD] == [False, False, True]
+
+
+def test_only_images_of_this_project_are_ever_unused() -> None:
+    ours, current = "localhost/toxicity-serving:old", "localhost/toxicity-serving:new"
+    others = ["docker.io/library/python:3.11", "localhost/toxic:1", "localhost/other:old"]
+    assert prune.unused_images([ours, current, *others], {current}) == [ours]
+
+
+def test_a_cache_that_does_not_exist_yet_has_nothing_to_remove(settings: Settings) -> None:
+    prune.prune(settings, Progress())
+    assert not settings.cache.exists()
