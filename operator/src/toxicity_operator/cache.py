@@ -41,7 +41,7 @@ COMPRESSION, WINDOW_BITS, COMPRESSOR_MEMORY = 1, 13, 6
 """For objects of a few KiB: the compressor's own buffers would be a hundred times the object, at every event."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """An object and the resource that it belongs to. As compressed JSON: a tenth of what dictionaries take."""
 
