@@ -63,6 +63,7 @@ def prepare_cluster(
         with step("starting the cluster"):
             up(settings, progress)
         with step("loading the images"):
+            make_room(settings, progress)  # once more: what the node does not need it only tells while it runs
             load_images(settings, progress, images)
     kubectl = Kubectl(program("kubectl", settings), settings.kubeconfig)
     return Installation(kubectl, program("helm", settings), images)
