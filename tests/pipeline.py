@@ -61,8 +61,13 @@ STEPS: list[Callable[[FakeCluster], None]] = [
 def drive(model: ModelBuilder, steps: int = len(STEPS)) -> FakeCluster:
     """A cluster in which the first `steps` stages are done."""
     cluster = FakeCluster(model.raw())
+    take_steps(cluster, steps)
+    return cluster
+
+
+def take_steps(cluster: FakeCluster, steps: int = len(STEPS)) -> None:
+    """Settles the cluster, and again after each of the first `steps` stages is done."""
     settle(cluster)
     for step in STEPS[:steps]:
         step(cluster)
         settle(cluster)
-    return cluster

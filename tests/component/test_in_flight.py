@@ -8,7 +8,7 @@ import pytest
 
 from builders import a_model
 from fake_cluster import FakeCluster
-from pipeline import conditions, drive, message, settle, status
+from pipeline import conditions, drive, message, settle, status, take_steps
 from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
 
 SERVE, MADE_BY_KEDA = "ru-toxicity-serve", "keda-hpa-ru-toxicity-serve"
@@ -88,17 +88,7 @@ def test_autoscaler_that_keda_made_is_left_alone() -> None:
 def test_without_keda_everything_else_is_done_and_a_condition_names_the_remedy() -> None:
     cluster = FakeCluster(BY_REQUESTS.raw())
     cluster.kinds_without_crd = {SCALED_OBJECT}
-    settle(cluster)
-    for step in (
-        cluster.finish_training,
-        cluster.finish_quantization,
-        cluster.finish_evaluation,
-        cluster.roll_out,
-    ):
-        step()
-        settle(cluster)
-    cluster.finish_load_test()
-    settle(cluster)
+    take_steps(cluster)
     assert status(cluster)["stage"] == "Ready"
     assert conditions(cluster)["Scalable"] == ("False", "KedaMissing")
     told = message(cluster, "Scalable")

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from toxicity_cluster import build, containerd, demo, environments, images, lifecycle, prune
 from toxicity_cluster.errors import ClusterError
-from toxicity_cluster.packages import check_machine
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
 
@@ -48,8 +47,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> int:
     match options.command:
         case "build":
-            prune.make_room(settings, progress)
-            check_machine(settings)
+            prune.ensure_machine(settings, progress)
             optional = build.OPTIONAL_PROGRAMS if options.keda else ()
             build.build_programs(settings, progress, (*build.PROGRAMS, *optional))
         case "up":

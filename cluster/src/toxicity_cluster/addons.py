@@ -58,7 +58,7 @@ def build_metrics(authority: bytes) -> list[Manifest]:
         *cluster_role("metrics-server", rules),
         *authentication("metrics-server"),
         {
-            **_rbac("ClusterRole", "toxicity:metrics-reader"),
+            **rbac("ClusterRole", "toxicity:metrics-reader"),
             "metadata": {
                 "name": "toxicity:metrics-reader",
                 "labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"},
@@ -161,7 +161,7 @@ def node_service(
 def cluster_role(component: str, rules: Sequence[Manifest]) -> list[Manifest]:
     """A ClusterRole for a component and its binding to the user that the component's certificate names."""
     name = f"toxicity:{component}"
-    role = {**_rbac("ClusterRole", name), "rules": list(rules)}
+    role = {**rbac("ClusterRole", name), "rules": list(rules)}
     return [role, binding("ClusterRoleBinding", name, name, user(component))]
 
 
@@ -170,10 +170,11 @@ def binding(
 ) -> Manifest:
     """A RoleBinding in NAMESPACE or a ClusterRoleBinding."""
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind_of_role, "name": role}
-    return {**_rbac(kind, name), "roleRef": reference, "subjects": [dict(subject)]}
+    return {**rbac(kind, name), "roleRef": reference, "subjects": [dict(subject)]}
 
 
-def _rbac(kind: str, name: str) -> Manifest:
+def rbac(kind: str, name: str) -> Manifest:
+    """The head of an object of that API group; a RoleBinding is in NAMESPACE."""
     metadata = {"name": name, **({"namespace": NAMESPACE} if kind == "RoleBinding" else {})}
     return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata}
 

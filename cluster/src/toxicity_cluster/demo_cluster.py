@@ -15,9 +15,8 @@ from toxicity_cluster.errors import Refusal
 from toxicity_cluster.images import build_images
 from toxicity_cluster.kubectl import program
 from toxicity_cluster.lifecycle import up
-from toxicity_cluster.packages import check_machine
 from toxicity_cluster.progress import Progress
-from toxicity_cluster.prune import make_room
+from toxicity_cluster.prune import ensure_machine, make_room
 from toxicity_cluster.settings import Settings
 
 Step = Callable[[str], AbstractContextManager[None]]
@@ -48,8 +47,7 @@ def prepare_cluster(
         )
     if not registry:
         with step("checking the machine"):
-            make_room(settings, progress)
-            check_machine(settings)
+            ensure_machine(settings, progress)
         with step("building the cluster's programs"):
             build_programs(settings, progress)
     with step("building the images"):

@@ -106,10 +106,15 @@ def run_in_environment(folder: Path, root: Path, command: Sequence[str], environ
     return subprocess.run(list(command), env=variables, check=False).returncode
 
 
+def base_model_folder(settings: Settings, reference: str) -> Path:
+    """Where the copy of the base model of that image lies, made or not."""
+    return settings.cache / "environments" / reference.rpartition("/")[2].replace(":", "-")
+
+
 def ensure_base_model(settings: Settings, progress: Progress) -> Path:
     """The base model's folder on this host, copied out of its image (which is built when missing)."""
     reference = build_images(settings, progress, ["base-model"])["base-model"]
-    folder = settings.cache / "environments" / reference.rpartition("/")[2].replace(":", "-")
+    folder = base_model_folder(settings, reference)
     if folder.exists():
         return folder
     with progress.step("copying the base model out of its image"):

@@ -26,15 +26,15 @@ from toxicity_cluster.addons import (
     binding,
     cluster_role,
     node_service,
+    rbac,
     rule,
 )
 from toxicity_cluster.build import KEDA_MODULE, OPTIONAL_PROGRAMS, build_programs
 from toxicity_cluster.commands import run
-from toxicity_cluster.errors import CommandFailed
 from toxicity_cluster.kubectl import kubectl
 from toxicity_cluster.processes import ProcessSpec, ensure_running, recorded_names, stop
 from toxicity_cluster.progress import Progress
-from toxicity_cluster.ready import Check, wait_until
+from toxicity_cluster.ready import PROBE_SECONDS, Check, asked, get, wait_until
 from toxicity_cluster.settings import NODE_ADDRESS, Settings
 from toxicity_cluster.toolchain import ensure_go, go_environment
 
@@ -45,7 +45,7 @@ SCRAPE_SECONDS = 5
 EXTERNAL_METRICS = "external.metrics.k8s.io"
 ADAPTER_SERVICE = "keda-metrics"
 PROCESSES = ("keda-adapter", "keda-operator", "prometheus")
-STOP_SECONDS, ANSWER_SECONDS = 10.0, 10.0
+STOP_SECONDS = 10.0
 
 
 def is_installed(settings: Settings) -> bool:
@@ -99,12 +99,7 @@ def build_objects(authority: bytes) -> list[Manifest]:
         *cluster_role("prometheus", [pods]),
         *cluster_role("keda", keda_rules()),
         *authentication("keda"),
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": reader},
-            "rules": [figures],
-        },
+        {**rbac("ClusterRole", reader), "rules": [figures]},
         binding("ClusterRoleBinding", reader, reader, autoscaler),
         *node_service(ADAPTER_SERVICE, [("https", "TCP", 443, ADAPTER_PORT)]),
         api_service(EXTERNAL_METRICS, ADAPTER_SERVICE, authority),
@@ -219,7 +214,7 @@ def _environment(settings: Settings) -> tuple[str, ...]:
 def check_prometheus(settings: Settings) -> str | None:
     """Asked from the host, to which the node's address is routed."""
     try:
-        with urlopen(f"{PROMETHEUS_URL}/-/ready", timeout=ANSWER_SECONDS) as answer:
+        with urlopen(f"{PROMETHEUS_URL}/-/ready", timeout=PROBE_SECONDS) as answer:
             return None if answer.status == HTTPStatus.OK else f"Prometheus answers {answer.status}"
     except OSError as error:
         return f"Prometheus does not answer at {PROMETHEUS_URL} ({error})"
@@ -227,12 +222,8 @@ def check_prometheus(settings: Settings) -> str | None:
 
 def check_external_metrics(settings: Settings) -> str | None:
     """The metrics API must be there before an autoscaler asks it."""
-    try:
-        path = f"/apis/{EXTERNAL_METRICS}/v1beta1"
-        kubectl("get", "--raw", path, settings=settings, timeout_seconds=ANSWER_SECONDS)
-    except CommandFailed as error:
-        return f"KEDA's metrics API does not answer ({str(error).rpartition('exited with')[2].strip()[-200:]})"
-    return None
+    path = f"/apis/{EXTERNAL_METRICS}/v1beta1"
+    return asked(settings, "KEDA's metrics API does not answer", lambda: bool(get(settings, "--raw", path)))
 
 
 PROMETHEUS = Check("Prometheus", "prometheus", 60.0, check_prometheus)

@@ -15,11 +15,10 @@ from toxicity_cluster.configuration import write_configuration
 from toxicity_cluster.errors import ClusterError, Refusal
 from toxicity_cluster.network import ensure_network, processes_in_namespace
 from toxicity_cluster.node_image import node_image_name, write_node_image
-from toxicity_cluster.packages import check_machine
 from toxicity_cluster.pki import ensure_pki
 from toxicity_cluster.processes import ensure_running, is_running
 from toxicity_cluster.progress import Progress
-from toxicity_cluster.prune import make_room
+from toxicity_cluster.prune import ensure_machine
 from toxicity_cluster.settings import NETWORK_NAMESPACE, Settings
 from toxicity_cluster.teardown import tear_down
 
@@ -35,8 +34,7 @@ def up(settings: Settings, progress: Progress, *, with_keda: bool = False) -> No
     if settings.given_kubeconfig:
         progress.say(f"using the cluster of KUBECONFIG={settings.given_kubeconfig}: nothing is started")
         return
-    make_room(settings, progress)
-    check_machine(settings)
+    ensure_machine(settings, progress)
     programs = build_programs(settings, progress)
     with exclusive(settings):
         refuse_foreign_cluster(settings)

@@ -16,11 +16,11 @@ from pathlib import Path
 from toxicity_cluster import containerd
 from toxicity_cluster.build import OPTIONAL_PROGRAMS, PROGRAMS, program_folder
 from toxicity_cluster.commands import run
-from toxicity_cluster.environments import PARTS, environment_folder
+from toxicity_cluster.environments import PARTS, base_model_folder, environment_folder
 from toxicity_cluster.images import SAMPLE_DATASET, list_references, plan_recipes
 from toxicity_cluster.images_base import CPU_INDEX
 from toxicity_cluster.images_parts import NAME_PREFIX
-from toxicity_cluster.packages import GIB, MIN_FREE_DISK_BYTES, free_bytes
+from toxicity_cluster.packages import GIB, MIN_FREE_DISK_BYTES, check_machine, free_bytes
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
 from toxicity_cluster.toolchain import toolchain_version
@@ -32,6 +32,12 @@ class Step:
 
     name: str
     remove: Callable[[Settings], int]
+
+
+def ensure_machine(settings: Settings, progress: Progress) -> None:
+    """Makes room where there is too little, then raises Refusal for the first thing that this machine lacks."""
+    make_room(settings, progress)
+    check_machine(settings)
 
 
 def make_room(settings: Settings, progress: Progress) -> None:
@@ -67,9 +73,8 @@ def current_references(settings: Settings) -> set[str]:
 def unused_environments(settings: Settings) -> list[Path]:
     """Virtual environments of other locks and copies of other base models."""
     current = {environment_folder(settings, part) for part in PARTS}
-    names = {reference.rpartition("/")[2].replace(":", "-") for reference in current_references(settings)}
-    folders = _folders(settings.cache / "environments")
-    return [folder for folder in folders if folder not in current and folder.name not in names]
+    current |= {base_model_folder(settings, reference) for reference in current_references(settings)}
+    return [folder for folder in _folders(settings.cache / "environments") if folder not in current]
 
 
 def unused_programs(settings: Settings) -> list[Path]:

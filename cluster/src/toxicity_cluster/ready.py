@@ -36,33 +36,33 @@ def check_containerd(settings: Settings) -> str | None:
 
 
 def check_api(settings: Settings) -> str | None:
-    return _asked(settings, "the API server is not ready", lambda: _get(settings, "--raw", "/readyz") == "ok")
+    return asked(settings, "the API server is not ready", lambda: get(settings, "--raw", "/readyz") == "ok")
 
 
 def check_node(settings: Settings) -> str | None:
     def is_ready() -> bool:
-        node = json.loads(_get(settings, "node", NODE_NAME, "-o", "json"))
+        node = json.loads(get(settings, "node", NODE_NAME, "-o", "json"))
         conditions = {item["type"]: item["status"] for item in node["status"].get("conditions", [])}
         return conditions.get("Ready") == "True"
 
-    return _asked(settings, f"the node {NODE_NAME} is not Ready", is_ready)
+    return asked(settings, f"the node {NODE_NAME} is not Ready", is_ready)
 
 
 def check_service_account(settings: Settings) -> str | None:
     """Pods are refused until the controller manager has made the namespace's default account."""
-    return _asked(
+    return asked(
         settings,
         "the default ServiceAccount is not there yet",
-        lambda: bool(_get(settings, "serviceaccount", "default", "-n", "default", "-o", "name")),
+        lambda: bool(get(settings, "serviceaccount", "default", "-n", "default", "-o", "name")),
     )
 
 
 def check_system_namespace(settings: Settings) -> str | None:
     """The API server makes it shortly after it is ready; the add-ons' objects live there."""
-    return _asked(
+    return asked(
         settings,
         f"the namespace {NAMESPACE} is not there yet",
-        lambda: bool(_get(settings, "namespace", NAMESPACE, "-o", "name")),
+        lambda: bool(get(settings, "namespace", NAMESPACE, "-o", "name")),
     )
 
 
@@ -70,7 +70,7 @@ def check_permissions(settings: Settings) -> str | None:
     """metrics-server exits when it may not read this at its start, and new role bindings take a moment to count."""
     question = ("auth", "can-i", "get", "configmaps/extension-apiserver-authentication", "-n", NAMESPACE)
     user = f"--as={user_name('metrics-server')}"
-    return _asked(
+    return asked(
         settings,
         "metrics-server has not got its permissions yet",
         lambda: kubectl(*question, user, settings=settings, timeout_seconds=PROBE_SECONDS).strip() == "yes",
@@ -89,10 +89,10 @@ def check_dns(settings: Settings) -> str | None:
 def check_storage(settings: Settings) -> str | None:
     if not is_running(settings, "local-path"):
         return "the volume provisioner does not run"
-    return _asked(
+    return asked(
         settings,
         f"the StorageClass {STORAGE_CLASS} is missing",
-        lambda: bool(_get(settings, "storageclass", STORAGE_CLASS, "-o", "name")),
+        lambda: bool(get(settings, "storageclass", STORAGE_CLASS, "-o", "name")),
     )
 
 
@@ -100,9 +100,9 @@ def check_metrics(settings: Settings) -> str | None:
     """The API must be there *and* know the node: an HPA that starts before that sees no metrics."""
 
     def knows_the_node() -> bool:
-        return bool(json.loads(_get(settings, "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"))["items"])
+        return bool(json.loads(get(settings, "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"))["items"])
 
-    return _asked(settings, "the metrics API has no figures of the node yet", knows_the_node)
+    return asked(settings, "the metrics API has no figures of the node yet", knows_the_node)
 
 
 CONTAINERD = Check("containerd", "containerd", 60.0, check_containerd)
@@ -153,11 +153,12 @@ def ask_dns(name: str, server: str, timeout_seconds: float) -> bool:
     return reply[:2] == question[:2] and reply[3] & 0x0F == 0 and int.from_bytes(reply[6:8], "big") > 0
 
 
-def _get(settings: Settings, *arguments: str) -> str:
+def get(settings: Settings, *arguments: str) -> str:
+    """What `kubectl get` answers. Raises CommandFailed, also when it takes too long."""
     return kubectl("get", *arguments, settings=settings, timeout_seconds=PROBE_SECONDS)
 
 
-def _asked(settings: Settings, missing: str, question: Callable[[], bool]) -> str | None:
+def asked(settings: Settings, missing: str, question: Callable[[], bool]) -> str | None:
     """Turn a yes/no question to the API into a probe's answer; a refused request means no, and says why."""
     try:
         return None if question() else missing

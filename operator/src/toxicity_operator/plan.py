@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from toxicity_operator import names
 from toxicity_operator.drift import first_drift
 from toxicity_operator.manifests.autoscaler import SCALERS
-from toxicity_operator.manifests.common import Manifest, seal
+from toxicity_operator.manifests.common import Manifest, of_existing, seal
 from toxicity_operator.manifests.loadtest_job import build_loadtest_service
 from toxicity_operator.observed import Observed
 from toxicity_operator.repair import WRITE_ONCE
@@ -58,13 +58,7 @@ def _held_replicas(body: Manifest, observed: Observed) -> Manifest | None:
     replicas = live["spec"].get("replicas", 0)
     if replicas == 0:
         return None  # no autoscaler looks at it then
-    metadata = {key: live["metadata"][key] for key in ("name", "namespace", "uid")}
-    return {
-        "apiVersion": body["apiVersion"],
-        "kind": body["kind"],
-        "metadata": metadata,
-        "spec": {"replicas": replicas},
-    }
+    return {**of_existing(body, live), "spec": {"replicas": replicas}}
 
 
 def _is_due(body: Manifest, observed: Observed) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from toxicity_operator.manifests.common import Manifest
+from toxicity_operator.manifests.common import Manifest, of_existing
 
 Raw = Mapping[str, Any]
 
@@ -29,9 +29,7 @@ INVALID = 422
 def overwriting(body: Manifest, live: Raw) -> Manifest:
     """A JSON merge patch of the `live` object: what `body` sets, with its lists as they are there and not longer."""
     fields = {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "metadata")}
-    metadata = {key: live["metadata"][key] for key in ("name", "namespace", "uid")}
-    head = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata}
-    return {**head, **{key: _patch(key, value, live.get(key)) for key, value in fields.items()}}
+    return {**of_existing(body, live), **{key: _patch(key, value, live.get(key)) for key, value in fields.items()}}
 
 
 def _patch(key: str, wanted: Any, live: Any) -> Any:

@@ -65,27 +65,28 @@ def test_find_programs_names_the_missing_one_when_the_cache_is_empty(tmp_path: P
         find_programs(settings)
 
 
-def test_programs_that_are_not_asked_for_need_not_be_built(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def all_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A cache in which every program is that is built unasked."""
     monkeypatch.setattr("toxicity_cluster.build.toolchain_version", lambda: "go1.26.6")
     settings = Settings(tmp_path, tmp_path, Settings.from_environment({}).sources)
     for program in PROGRAMS:
         folder = program_folder(settings, program, "go1.26.6")
         folder.mkdir(parents=True)
         (folder / program.name).touch()
+    return settings
+
+
+def test_programs_that_are_not_asked_for_need_not_be_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = all_built(tmp_path, monkeypatch)
     assert not {program.name for program in OPTIONAL_PROGRAMS} & set(find_programs(settings))
     with pytest.raises(ClusterError, match="prometheus is not built"):
         find_programs(settings, OPTIONAL_PROGRAMS)
 
 
 def test_find_programs_returns_aliases_when_all_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toxicity_cluster.build.toolchain_version", lambda: "go1.26.6")
-    settings = Settings(tmp_path, tmp_path, Settings.from_environment({}).sources)
-    for program in PROGRAMS:
-        folder = program_folder(settings, program, "go1.26.6")
-        folder.mkdir(parents=True)
-        (folder / program.name).touch()
+    settings = all_built(tmp_path, monkeypatch)
     found = find_programs(settings)
     assert found["kubectl"].parent == found["kubernetes"].parent
     assert {"kubelet", "etcd", "helm", "coredns", "metrics-server", "local-path", "pause"} <= set(found)

@@ -8,7 +8,7 @@ import pytest
 
 from toxicity_cluster import prune
 from toxicity_cluster.build import OPTIONAL_PROGRAMS, PROGRAMS, program_folder
-from toxicity_cluster.environments import PARTS, environment_folder
+from toxicity_cluster.environments import PARTS, base_model_folder, environment_folder
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
 from toxicity_cluster.toolchain import toolchain_version
@@ -33,7 +33,7 @@ def fill(settings: Settings) -> tuple[set[Path], set[Path]]:
     kept |= {program_folder(settings, program, version) for program in (*PROGRAMS, *OPTIONAL_PROGRAMS)}
     kept |= {settings.cache / "runs" / "quality"}
     kept |= {
-        settings.cache / "environments" / reference.rpartition("/")[2].replace(":", "-")
+        base_model_folder(settings, reference)
         for reference in prune.current_references(settings)
         if "base-model" in reference
     }

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from api_server import free_ports
 from builders import NOW, SETTINGS, a_model
 from fake_cluster import FakeCluster
-from pipeline import drive, run
+from pipeline import STEPS, drive, run
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.metrics import ERROR_KINDS, FAILURES, OUTCOMES, Metrics, error_kind
 from toxicity_operator.reconcile import Outcome, reconcile
@@ -227,16 +227,9 @@ def test_stages_that_succeed_are_no_failures() -> None:
             pass
 
     settle()
-    for step in (
-        cluster.finish_training,
-        cluster.finish_quantization,
-        cluster.finish_evaluation,
-        cluster.roll_out,
-    ):
-        step()
+    for step in STEPS:
+        step(cluster)
         settle()
-    cluster.finish_load_test()
-    settle()
     page = samples(metrics)
     assert page["reconciles_total{changed}"] >= 5
     failures = [value for name, value in page.items() if name.startswith(("stage_failures_total", "errors_total"))]

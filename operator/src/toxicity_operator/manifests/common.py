@@ -35,6 +35,12 @@ def manifest(api_version: str, kind: str, model: Model, name: str, component: st
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **fields}
 
 
+def of_existing(body: Manifest, live: Mapping[str, Any]) -> Manifest:
+    """What names the very `live` object that `body` is about, for a write of some fields: never that of another one."""
+    metadata = {key: live["metadata"][key] for key in ("name", "namespace", "uid")}
+    return {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata}
+
+
 def content_hash(body: Mapping[str, Any]) -> str:
     """Hash of a manifest without its applied-hash annotation."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
