@@ -54,6 +54,12 @@ test-quantization: packages .venv/ready ## tests with each AWQ backend on a tiny
 test-evaluation: packages .venv/ready ## tests with vLLM on a tiny model, with the serving image's packages
 	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluating -m "engine and not gpu"
 
+test-gpu: packages .venv/ready ## tests that need an NVIDIA GPU, with the packages of each image
+	$(TRAINING) python -m pytest tests/engines -m gpu
+	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantizing -m gpu
+	$(PYTHON) -m toxicity_cluster environment quantization-autoawq -- python -m pytest tests/quantizing -m gpu
+	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluating -m gpu
+
 test-api: packages .venv/ready ## tests against a real kube-apiserver
 	$(PYTHON) -m toxicity_cluster up
 	.venv/bin/pytest tests -m api
@@ -77,6 +83,9 @@ experiments: packages .venv/ready ## the original service's five steps on the CP
 
 bench-training: packages .venv/ready ## samples per second: ways to make batches, and the two engines
 	$(TRAINING) python tests/benchmarks/bench_training.py --dataset $(COMMENTS) --base-model $(BASE_MODEL)
+
+bench-gpu-training: packages .venv/ready ## GPU memory and speed of training in the shape of Gemma 2 2B, as a table
+	$(TRAINING) python -m benchmarks.bench_gpu_training --dataset $(COMMENTS) --tokenizer $(BASE_MODEL)
 
 bench-quantization: packages .venv/ready ## 4 bit by backend and group size on what `make quality` trained: quality, size, speed by length
 	$(PYTHON) tests/benchmarks/bench_quantization.py --trained $(firstword $(wildcard $(RUNS)/quality/train-*/)) \

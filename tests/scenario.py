@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from toxicity_api.conditions import ConditionType
 from toxicity_cluster.demo_install import Installation, load_sample
-from toxicity_cluster.demo_kubectl import Kubectl, Manifest
+from toxicity_cluster.demo_kubectl import Kubectl, Manifest, wait_until
 
 CHILD_KINDS = (
     "jobs,deployments,services,horizontalpodautoscalers,persistentvolumeclaims,"
@@ -111,6 +113,26 @@ def condition(model: Manifest, kind: str) -> dict[str, Any]:
     found = [c for c in model.get("status", {}).get("conditions", []) if c["type"] == kind]
     current = [c for c in found if c["observedGeneration"] == model["metadata"]["generation"]]
     return current[0] if current else {}
+
+
+def patch_spec(kubectl: Kubectl, name: str, namespace: str, change: Mapping[str, Any]) -> None:
+    """Merges `change` into the resource's spec."""
+    document = json.dumps({"spec": change})
+    kubectl.run("patch", "toxicitymodel", name, "-n", namespace, "--type=merge", "-p", document)
+
+
+def wait_for_condition(
+    cluster: Installation, name: str, namespace: str, wanted: tuple[ConditionType, str, str], seconds: float
+) -> Manifest:
+    """The resource once a condition has the `wanted` type, status and reason for the present spec."""
+    kind, status, reason = wanted
+
+    def reached() -> Manifest | None:
+        model = get_model(cluster, name, namespace)
+        found = condition(model, kind)
+        return model if (found.get("status"), found.get("reason")) == (status, reason) else None
+
+    return wait_until(f"{kind} is {status} {reason}", reached, seconds)
 
 
 def get_model(cluster: Installation, name: str, namespace: str) -> Manifest:

@@ -59,8 +59,8 @@ class Timed(VllmEngine):
         self.figures: list[dict[str, Any]] = []
 
     async def stop(self) -> None:
-        if self._llm is not None:
-            classifier = Classifier(self._timed_config, self, self._llm.get_tokenizer())
+        if self._runner is not None:
+            classifier = Classifier(self._timed_config, self, self._runner.tokenizer)
             for bucket, texts in self._buckets:
                 self.figures.append({"name": bucket.name, **await offer(classifier, texts)})
         await super().stop()

@@ -26,9 +26,10 @@ from benchmarks import serving_phases
 from benchmarks.serving_phases import BATCH, Lone, Service, Speed
 from toxicity_api.checksums import verify_checksums, write_checksums
 from toxicity_api.spec import TrainingSpec
-from toxicity_api.stage_config import ServingConfig
+from toxicity_api.stage_config import COMPILED_FILE, CompiledCode, ServingConfig
+from toxicity_serving.compiled import CACHE_VARIABLE, pack
 from toxicity_serving.vllm_engine import set_vllm_environment
-from toxicity_serving.weights import prepare_weights, read_machine
+from toxicity_serving.weights import default_scratch, prepare_weights, read_machine
 
 LENGTHS = (50, 100, 200, 400, 600, 800, 1000)
 SEED = 42
@@ -43,21 +44,35 @@ def main() -> int:
     chosen = texts[: options.texts]
     lengths = {length: texts_of(texts, length, options.lone) for length in LENGTHS}
     config = configuration(options)
-    dtype = prepare_weights(
-        config.model_dir, Path(tempfile.gettempdir()) / "weights", read_machine(options.gpus)
-    ).plan.dtype
+    dtype = prepare_weights(config.model_dir, default_scratch(), read_machine(options.gpus)).plan.dtype
+    folder = Path(tempfile.mkdtemp(prefix="bench-serving-"))
+    os.environ[CACHE_VARIABLE] = str(folder / "first")
+    starts = {
+        "eager": apart(serving_phases.measure_start, config.model_copy(update={"enforce_eager": True})),
+        "compiles by itself": apart(serving_phases.measure_start, config),
+    }
+    digest = pack(folder / "first", folder / COMPILED_FILE)
+    assert digest is not None
+    compiled = config.model_copy(update={"compiled": CompiledCode(path=folder / COMPILED_FILE, sha256=digest)})
+    os.environ[CACHE_VARIABLE] = str(folder / "second")
     service = apart(
-        serving_phases.measure_service, config, chosen, lengths, chosen[: options.same], options.rounds
+        serving_phases.measure_service, compiled, chosen, lengths, chosen[: options.same], options.rounds
     )
+    starts["takes over what was compiled"] = service.batches.load_seconds
+    ways: dict[str, dict[str, object]] = {"compiled": {}, "eager": {"enforce_eager": True}}
     direct = {
         name: apart(serving_phases.measure_direct, config, chosen, options.rounds, overrides)
-        for name, overrides in {"off": {}, "on": {"enable_prefix_caching": True}}.items()
+        for name, overrides in ways.items()
     }
     plain = apart(serving_phases.measure_transformers, config, chosen, options.rounds, dtype)
-    exact = apart(serving_phases.measure_direct, config, chosen, 1, {"dtype": "float32"})
+    float32 = {"dtype": "float32", "enforce_eager": True}
+    exact = apart(serving_phases.measure_direct, config, chosen, 1, float32)
     exact_plain = apart(serving_phases.measure_transformers, config, chosen, 1, "float32")
-    print(f"\n{len(chosen)} texts, {options.rounds} rounds, {os.cpu_count()} cores, {dtype}, {config.model_dir}\n")
+    print(
+        f"\n{len(chosen)} texts, {options.rounds} rounds, {machine(options.gpus)}, {dtype}, {config.model_dir}\n"
+    )
     print(speeds(service, direct, plain))
+    print(table(["start of the service", "ready after, s"], [[name, f"{s:.1f}"] for name, s in starts.items()]))
     print(latencies(service))
     print(
         agreements(
@@ -73,6 +88,7 @@ def main() -> int:
     )
     print(sameness(service.lone))
     print(measure_checksums(config.model_dir))
+    shutil.rmtree(folder)
     return 0
 
 
@@ -103,6 +119,15 @@ def configuration(options: argparse.Namespace) -> ServingConfig:
     )
 
 
+def machine(gpus: int) -> str:
+    """What computes: the cores, and the name of the GPU where one is given."""
+    if not gpus:
+        return f"{os.cpu_count()} cores"
+    import torch
+
+    return f"{os.cpu_count()} cores, {torch.cuda.get_device_name()}"
+
+
 def apart(phase: Callable[..., T], *arguments: object) -> T:
     """What `phase` returns from a fresh process, so that threads and memory of the last one are gone."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -131,12 +156,12 @@ def speeds(service: Service, direct: dict[str, Speed], plain: dict[int, Speed]) 
     ways = {
         f"our API, {BATCH} texts a request": service.batches,
         "our API, one text a request": service.singles,
-        "vLLM directly": direct["off"],
-        "vLLM directly, prefix caching": direct["on"],
+        "vLLM directly": direct["compiled"],
+        "vLLM directly, eager": direct["eager"],
         "Transformers, one by one": plain[1],
         "Transformers, batches of 32 by length": plain[32],
     }
-    base, one = statistics.median(direct["off"].rates), statistics.median(plain[1].rates)
+    base, one = statistics.median(direct["compiled"].rates), statistics.median(plain[1].rates)
     rows = [
         [
             name,

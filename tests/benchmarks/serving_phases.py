@@ -8,11 +8,9 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, EngineConfig, ServingConfig
@@ -79,6 +77,12 @@ def _is_ready(httpx: Any, url: str) -> bool:
         return bool(httpx.get(f"{url}/readyz", trust_env=False).status_code == 200)
     except httpx.ConnectError:
         return False
+
+
+def measure_start(config: ServingConfig) -> float:
+    """Seconds from the process's start to its readiness."""
+    with served(config) as (_, load_seconds):
+        return load_seconds
 
 
 def measure_service(
@@ -150,45 +154,36 @@ async def _rounds(run: Callable[[], Awaitable[list[float]]], rounds: int, load_s
 
 
 def measure_direct(config: EngineConfig, texts: Sequence[str], rounds: int, overrides: dict[str, Any]) -> Speed:
-    """vLLM's own AsyncLLM on the same weights with ready token ids, all given at once: the most there is to get."""
-    return asyncio.run(_ask_engine(config, texts, rounds, overrides))
-
-
-async def _ask_engine(config: EngineConfig, texts: Sequence[str], rounds: int, overrides: dict[str, Any]) -> Speed:
-    from vllm import SamplingParams
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
+    """vLLM's own LLM on the same weights with ready token ids, all given at once: the most there is to get."""
+    from vllm import LLM, SamplingParams
 
     from toxicity_api.prompting import build_prompt, label_tokens, toxic_score
+    from toxicity_serving.compiled import accept_inductor_code
     from toxicity_serving.vllm_engine import engine_arguments
-    from toxicity_serving.weights import prepare_weights, read_machine
+    from toxicity_serving.weights import default_scratch, prepare_weights, read_machine
 
     began = time.perf_counter()
-    scratch = Path(tempfile.gettempdir()) / "weights"
-    prepared = prepare_weights(config.model_dir, scratch, read_machine(config.gpus))
-    engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**(engine_arguments(config, prepared) | overrides)))
+    accept_inductor_code()
+    prepared = prepare_weights(config.model_dir, default_scratch(), read_machine(config.gpus))
+    llm = LLM(**(engine_arguments(config, prepared) | overrides))
     load_seconds = time.perf_counter() - began
-    tokenizer = engine.get_tokenizer()
+    tokenizer = llm.get_tokenizer()
     labels = label_tokens(tokenizer, config.labels)
     most = config.max_model_len - 1
-    prompts = [build_prompt(tokenizer, config.prompt_template, text, most).ids for text in texts]
-    wanted = SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=[labels.toxic, labels.non_toxic])
-
-    async def one(name: str, ids: list[int]) -> float:
-        outputs = [output async for output in engine.generate({"prompt_token_ids": ids}, wanted, name)]
-        found = outputs[-1].outputs[0].logprobs[0]
-        return toxic_score(found[labels.toxic].logprob, found[labels.non_toxic].logprob)
-
-    async def run() -> list[float]:
-        # what a round left in the cache would make the next one look fast: its texts are the same
-        await engine.reset_prefix_cache()
+    prompts = [
+        {"prompt_token_ids": build_prompt(tokenizer, config.prompt_template, text, most).ids} for text in texts
+    ]
+    wanted = SamplingParams(
+        max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=[labels.toxic, labels.non_toxic]
+    )
+    rates, scores = [], list[float]()
+    for _ in range(rounds + 1):
         began = time.perf_counter()
-        return await asyncio.gather(*(one(f"{began}-{at}", ids) for at, ids in enumerate(prompts)))
-
-    try:
-        return await _rounds(run, rounds, load_seconds)
-    finally:
-        engine.shutdown()
+        outputs = llm.generate(prompts, wanted, use_tqdm=False)
+        rates.append(len(texts) / (time.perf_counter() - began))
+        found = [output.outputs[0].logprobs[0] for output in outputs]
+        scores = [toxic_score(one[labels.toxic].logprob, one[labels.non_toxic].logprob) for one in found]
+    return Speed(rates[1:], scores, load_seconds)  # the first was to warm
 
 
 def measure_transformers(config: EngineConfig, texts: Sequence[str], rounds: int, dtype: str) -> dict[int, Speed]:
@@ -201,6 +196,7 @@ def measure_transformers(config: EngineConfig, texts: Sequence[str], rounds: int
     began = time.perf_counter()
     tokenizer = AutoTokenizer.from_pretrained(config.model_dir)
     model = AutoModelForCausalLM.from_pretrained(config.model_dir, dtype=getattr(torch, dtype))
+    model.to("cuda" if config.gpus else "cpu")
     load_seconds = time.perf_counter() - began
 
     def run(size: int, some: Sequence[str]) -> list[float]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from scenario import condition, config_map, get_model, jobs, pods_of, small_model
+from scenario import condition, config_map, get_model, jobs, patch_spec, pods_of, small_model
 from toxicity_cluster.demo_install import Installation
 from toxicity_cluster.demo_kubectl import Manifest, wait_until
 
@@ -45,8 +43,7 @@ def test_bad_data_fails_training_once(
     assert_tried_once(cluster, namespace)
 
     # the operator looks again, because the spec has a new generation, and finds nothing to do
-    patch = json.dumps({"spec": {"loadTest": {"runId": "again"}}})
-    kubectl.run("patch", "toxicitymodel", NAME, "-n", namespace, "--type=merge", "-p", patch)
+    patch_spec(kubectl, NAME, namespace, {"loadTest": {"runId": "again"}})
     model = wait_until("Trained is False for the new generation", verdict, deadline_seconds=60)
     assert condition(model, "Trained")["reason"] == reason
     assert_tried_once(cluster, namespace)

@@ -6,13 +6,12 @@ replica can start beside the first.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from scenario import condition, config_map_of, get_model, serving_pods, small_model
+from scenario import condition, config_map_of, get_model, patch_spec, serving_pods, small_model
 from toxicity_api.conditions import ConditionType
 from toxicity_cluster import keda
 from toxicity_cluster.demo_install import OPERATOR_NAMESPACE, SAMPLE_DATASET, Installation
@@ -181,8 +180,7 @@ def test_condition_tells_when_the_figures_are_gone_and_when_they_are_back(
 
 def test_cpu_takes_keda_s_autoscaler_away(cluster: Installation, model: Manifest) -> None:
     namespace = model["metadata"]["namespace"]
-    patch = json.dumps({"spec": {"serving": {"autoscaling": {"metric": "cpu", "target": 80}}}})
-    cluster.kubectl.run("patch", "toxicitymodel", NAME, "-n", namespace, "--type=merge", "-p", patch)
+    patch_spec(cluster.kubectl, NAME, namespace, {"serving": {"autoscaling": {"metric": "cpu", "target": 80}}})
 
     def only_ours() -> bool:
         names = [item["metadata"]["name"] for item in cluster.kubectl.list("hpa,scaledobjects", namespace)]

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from loop import NAME, Finished
-from scenario import children, get_model, jobs, pods_of
+from scenario import children, get_model, jobs, patch_spec, pods_of, serving_pods
 from toxicity_api.conditions import ConditionType
 from toxicity_cluster.commands import run
 from toxicity_cluster.demo_install import CHART, OPERATOR_NAMESPACE, RELEASE, SAMPLE_DATASET, Installation
@@ -78,6 +78,15 @@ def test_served_threshold_is_the_one_chosen_in_the_serving_engine(
     assert card["threshold"] == status.evaluation.threshold
 
 
+def test_the_pod_took_over_what_the_evaluation_compiled(cluster: Installation, finished: Finished) -> None:
+    evaluation = status_of(finished.model).evaluation
+    assert evaluation is not None and evaluation.compiled_sha256 is not None
+    (pod,) = serving_pods(cluster.kubectl, finished.model)
+    log = cluster.kubectl.run("logs", pod["metadata"]["name"], "-n", finished.namespace)
+    assert "compiled_code_taken" in log
+    assert "Compiling model again" not in log
+
+
 def test_buckets_sum_to_the_requests_that_the_server_counted(finished: Finished) -> None:
     load_test = status_of(finished.model).load_test
     assert load_test is not None
@@ -139,8 +148,7 @@ def test_changed_run_id_makes_one_load_test_job_and_nothing_else(
     cluster: Installation, finished: Finished
 ) -> None:
     kubectl = cluster.kubectl
-    patch = json.dumps({"spec": {"loadTest": {"runId": "again"}}})
-    kubectl.run("patch", "toxicitymodel", NAME, "-n", finished.namespace, "--type=merge", "-p", patch)
+    patch_spec(kubectl, NAME, finished.namespace, {"loadTest": {"runId": "again"}})
 
     def measured_again() -> Manifest | None:
         model = get_model(cluster, NAME, finished.namespace)

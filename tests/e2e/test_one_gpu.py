@@ -11,14 +11,13 @@ import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import builders
 from e2e.stand_in import UNLUCKY_SEED
 from loop import kill_operator
-from scenario import condition, get_model, jobs, pods_of, serving_pods
+from scenario import condition, get_model, jobs, patch_spec, pods_of, serving_pods, wait_for_condition
 from toxicity_api.conditions import ConditionType
 from toxicity_cluster.commands import run
 from toxicity_cluster.containerd import buildah, load
@@ -97,20 +96,8 @@ def model_with_one_gpu(image: str) -> Manifest:
     return model | {"metadata": {"name": NAME}}
 
 
-def patch_spec(kubectl: Kubectl, namespace: str, change: dict[str, Any]) -> None:
-    document = json.dumps({"spec": change})
-    kubectl.run("patch", "toxicitymodel", NAME, "-n", namespace, "--type=merge", "-p", document)
-
-
 def wait_for(cluster: Installation, namespace: str, kind: ConditionType, status: str, reason: str) -> Manifest:
-    """The resource once its condition says so for the present spec."""
-
-    def reached() -> Manifest | None:
-        model = get_model(cluster, NAME, namespace)
-        found = condition(model, kind)
-        return model if (found.get("status"), found.get("reason")) == (status, reason) else None
-
-    return wait_until(f"{kind} is {status} {reason}", reached, SECONDS)
+    return wait_for_condition(cluster, NAME, namespace, (kind, status, reason), SECONDS)
 
 
 def uids(kubectl: Kubectl, model: Manifest) -> set[str]:
@@ -146,9 +133,8 @@ def test_without_recreate_the_next_training_waits_and_says_why(
     cluster: Installation, gpu: None, module_namespace: str
 ) -> None:
     before = uids(cluster.kubectl, get_model(cluster, NAME, module_namespace))
-    patch_spec(
-        cluster.kubectl, module_namespace, {"training": {"epochs": 2}, "serving": {"strategy": "RollingUpdate"}}
-    )
+    change = {"training": {"epochs": 2}, "serving": {"strategy": "RollingUpdate"}}
+    patch_spec(cluster.kubectl, NAME, module_namespace, change)
     model = wait_for(cluster, module_namespace, ConditionType.TRAINED, "Unknown", "WaitingForGPU")
     message = condition(model, ConditionType.TRAINED)["message"]
     assert f"Insufficient {GPU_RESOURCE}" in message and "serving.strategy: Recreate" in message
@@ -161,7 +147,7 @@ def test_with_recreate_the_service_makes_room_and_comes_back_new_though_the_oper
 ) -> None:
     kubectl = cluster.kubectl
     before = uids(kubectl, get_model(cluster, NAME, module_namespace))
-    patch_spec(kubectl, module_namespace, {"serving": {"strategy": "Recreate"}})
+    patch_spec(kubectl, NAME, module_namespace, {"serving": {"strategy": "Recreate"}})
     wait_for(cluster, module_namespace, ConditionType.AVAILABLE, "False", "GPUHandedOver")
     kill_operator(kubectl)
     model = wait_for(cluster, module_namespace, ConditionType.READY, "True", "AllStagesDone")
@@ -186,7 +172,7 @@ def test_version_before_serves_again_when_the_training_fails(
     kubectl = cluster.kubectl
     model = get_model(cluster, NAME, module_namespace)
     before, pods = status_of(model).serving, uids(kubectl, model)
-    patch_spec(kubectl, module_namespace, {"training": {"seed": UNLUCKY_SEED}})
+    patch_spec(kubectl, NAME, module_namespace, {"training": {"seed": UNLUCKY_SEED}})
     wait_for(cluster, module_namespace, ConditionType.TRAINED, "False", "EmptyText")
     model = wait_for(cluster, module_namespace, ConditionType.AVAILABLE, "True", "ReplicasReady")
     after = status_of(model).serving

@@ -3,23 +3,21 @@ quantization backend; then the end of the resource."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from loop import NAME, Finished
-from scenario import condition, get_model, serving_pods
+from scenario import condition, patch_spec, serving_pods, wait_for_condition
 from toxicity_api.conditions import ConditionType
 from toxicity_cluster.demo_install import Installation
-from toxicity_cluster.demo_kubectl import Manifest, wait_until
+from toxicity_cluster.demo_kubectl import wait_until
 from toxicity_cluster.demo_watch import status_of
 from traffic import Traffic, constant_traffic
 
 pytestmark = pytest.mark.e2e
 
-STAGES_SECONDS = 15 * 60
+STAGES_SECONDS = 20 * 60
 ROLL_OUT_SECONDS = 10 * 60
 PROGRESS_DEADLINE_SECONDS = 60
 
@@ -27,29 +25,11 @@ PROGRESS_DEADLINE_SECONDS = 60
 @pytest.fixture(scope="module")
 def traffic(cluster: Installation, finished: Finished) -> Iterator[Traffic]:
     """Requests to the model from now to the end of the module, its load test switched off."""
-    patch_spec(cluster, finished, {"loadTest": {"enabled": False}})
+    patch_spec(cluster.kubectl, NAME, finished.namespace, {"loadTest": {"enabled": False}})
     serving = status_of(finished.model).serving
     assert serving is not None
     with constant_traffic(cluster.kubectl, finished.namespace, cluster.images["loadtest"], serving.url) as running:
         yield running
-
-
-def patch_spec(cluster: Installation, finished: Finished, change: dict[str, Any]) -> None:
-    document = json.dumps({"spec": change})
-    cluster.kubectl.run("patch", "toxicitymodel", NAME, "-n", finished.namespace, "--type=merge", "-p", document)
-
-
-def wait_for_condition(
-    cluster: Installation, finished: Finished, kind: ConditionType, status: str, reason: str, seconds: float
-) -> Manifest:
-    """The resource once its condition says so for the present spec."""
-
-    def reached() -> Manifest | None:
-        model = get_model(cluster, NAME, finished.namespace)
-        found = condition(model, kind)
-        return model if (found.get("status"), found.get("reason")) == (status, reason) else None
-
-    return wait_until(f"{kind} is {status} {reason}", reached, seconds)
 
 
 def pod_uids(cluster: Installation, finished: Finished) -> set[str]:
@@ -61,10 +41,9 @@ def test_rejected_version_is_never_served_and_fails_no_request(
 ) -> None:
     before, pods = traffic.answered(), pod_uids(cluster, finished)
     untaught = {"learningRate": 1e-9, "maxSamples": 120, "maxEvaluationSamples": 30}
-    patch_spec(cluster, finished, {"training": untaught, "qualityGate": {"minF1": 0.97}})
-    model = wait_for_condition(
-        cluster, finished, ConditionType.QUALITY_ACCEPTED, "False", "BelowMinimumF1", STAGES_SECONDS
-    )
+    patch_spec(cluster.kubectl, NAME, finished.namespace, {"training": untaught, "qualityGate": {"minF1": 0.97}})
+    rejected = ConditionType.QUALITY_ACCEPTED, "False", "BelowMinimumF1"
+    model = wait_for_condition(cluster, NAME, finished.namespace, rejected, STAGES_SECONDS)
     training = status_of(model).training
     assert training is not None and training.f1_high is not None and training.f1_high < 0.97
     assert f"{training.f1:.4f}" in condition(model, ConditionType.QUALITY_ACCEPTED)["message"]
@@ -81,8 +60,9 @@ def test_broken_version_gives_way_to_the_last_good_one_and_fails_no_request(
     before, pods = traffic.answered(), pod_uids(cluster, finished)
     original = finished.model["spec"]
     patch_spec(
-        cluster,
-        finished,
+        cluster.kubectl,
+        NAME,
+        finished.namespace,
         {
             "training": {"learningRate": original["training"]["learningRate"], "maxSamples": 300},
             "qualityGate": {"minF1": original["qualityGate"]["minF1"]},
@@ -92,7 +72,8 @@ def test_broken_version_gives_way_to_the_last_good_one_and_fails_no_request(
             },
         },
     )
-    model = wait_for_condition(cluster, finished, ConditionType.READY, "False", "RolledBack", ROLL_OUT_SECONDS)
+    rolled_back = ConditionType.READY, "False", "RolledBack"
+    model = wait_for_condition(cluster, NAME, finished.namespace, rolled_back, ROLL_OUT_SECONDS)
     serving = status_of(model).serving
     assert serving is not None and serving.failed_fingerprint is not None
     assert serving.good_fingerprint != serving.failed_fingerprint
@@ -111,14 +92,16 @@ def test_accepted_version_of_the_other_backend_replaces_it_and_fails_no_request(
     before, pods = traffic.answered(), pod_uids(cluster, finished)
     serving = finished.model["spec"]["serving"]
     patch_spec(
-        cluster,
-        finished,
+        cluster.kubectl,
+        NAME,
+        finished.namespace,
         {
             "quantization": {"backend": "autoawq"},
             "serving": {"progressDeadlineSeconds": 600, "resources": serving["resources"]},
         },
     )
-    model = wait_for_condition(cluster, finished, ConditionType.READY, "True", "AllStagesDone", STAGES_SECONDS)
+    done = ConditionType.READY, "True", "AllStagesDone"
+    model = wait_for_condition(cluster, NAME, finished.namespace, done, STAGES_SECONDS)
     status = status_of(model)
     assert status.quantization is not None and status.quantization.backend == "autoawq"
     assert status.evaluation is not None and status.evaluation.drop is not None

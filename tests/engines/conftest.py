@@ -1,6 +1,6 @@
 """What the tests with torch share: a tiny Gemma 3 with a tokenizer of letters, and data that it can learn.
 
-They run with the packages of the training image: `make test-training`.
+They run with the packages of the training image: `make test-training`, and `make test-gpu` for those on a GPU.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gpu_device import granted
 from tiny import forget_accelerator, make_examples, write_base_model
 from toxicity_api.spec import Labels, Lora, Split, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
@@ -26,13 +27,20 @@ def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_spec() -> Callable[..., TrainingSpec]:
+def gpus(request: pytest.FixtureRequest) -> int:
+    """How many GPUs the training gets."""
+    return granted(request)
+
+
+@pytest.fixture
+def make_spec(gpus: int) -> Callable[..., TrainingSpec]:
     """A training spec for the tiny model; keyword arguments replace its fields."""
 
     def make(**fields: Any) -> TrainingSpec:
         lora = Lora(r=4, alpha=8, dropout=fields.pop("dropout", 0.0))
         defaults: dict[str, Any] = {
-            "gpus": 0,
+            "gpus": gpus,
+            "load4bit": False,
             "lora": lora,
             "labels": Labels(toxic="да", non_toxic="нет нет"),
             "learning_rate": 2e-2,

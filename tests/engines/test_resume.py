@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from stage_process import final_losses, past_step, run_until, run_whole
 from toxicity_api.progress import read_progress
 from toxicity_api.spec import TrainingSpec
-from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
+from toxicity_api.stage_config import TrainingConfig
 from toxicity_training.artifacts import read_result
 from toxicity_training.checkpoints import checkpoint_folder, checkpoints_folder, last_checkpoint, mark_complete
 
@@ -25,47 +22,6 @@ MOMENTS = {"trainer": (1, 3, 5, 7, 9), "loop": (2, 4, 6, 8, 10)}
 ROWS = 400
 
 
-def start(config: TrainingConfig, log: Path) -> subprocess.Popen[str]:
-    """The stage in a process group of its own, as a container runs it."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "toxicity_training", "--termination-log", str(log)],
-        env={**os.environ, STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
-    assert process.stdout is not None
-    yield from process.stdout
-
-
-def run_until(config: TrainingConfig, log: Path, is_moment: Callable[[str], bool]) -> list[str]:
-    """The log up to the line that is the moment, at which the process is killed; the whole log without one."""
-    seen: list[str] = []
-    with start(config, log) as process:
-        for line in lines_of(process):
-            seen.append(line.rstrip())
-            if is_moment(line):
-                os.killpg(process.pid, signal.SIGKILL)
-                break
-    return seen
-
-
-def past_step(step: int) -> Callable[[str], bool]:
-    def is_moment(line: str) -> bool:
-        progress = read_progress([line])
-        return progress is not None and progress.step >= step
-
-    return is_moment
-
-
-def final_losses(config: TrainingConfig) -> str:
-    return (config.output_dir / "losses.csv").read_text()
-
-
 @pytest.mark.parametrize("name", ["trainer", "loop"])
 def test_kills_change_nothing(
     make_config: Callable[..., TrainingConfig], make_spec: Callable[..., TrainingSpec], tmp_path: Path, name: str
@@ -73,7 +29,7 @@ def test_kills_change_nothing(
     spec = make_spec(engine=name, dropout=0.1, epochs=2, checkpoint_steps=2)
     config = make_config(spec, rows=ROWS)
     undisturbed = config.model_copy(update={"artifacts": tmp_path / "undisturbed"})
-    log = run_until(undisturbed, tmp_path / "log", lambda line: False)
+    log = run_whole(undisturbed, tmp_path / "log")
     steps = max(progress.steps for line in log if (progress := read_progress([line])))
 
     for number, moment in enumerate(MOMENTS[name]):
@@ -81,7 +37,7 @@ def test_kills_change_nothing(
         assert read_result(config.output_dir) is None, seen[-1]
         assert not config.output_dir.exists()
         assert (number == 0) == ("training: goes on from" not in "\n".join(seen))
-    seen = run_until(config, tmp_path / "log", lambda line: False)
+    seen = run_whole(config, tmp_path / "log")
 
     result = read_result(config.output_dir)
     assert result is not None, seen[-5:]
@@ -99,7 +55,7 @@ def test_killed_outside_the_steps(
     config = make_config(make_spec(checkpoint_steps=1))
     assert moment in run_until(config, tmp_path / "log", lambda line: moment in line)[-1]
     assert not config.output_dir.exists()
-    run_until(config, tmp_path / "log", lambda line: False)
+    run_whole(config, tmp_path / "log")
     result = read_result(config.output_dir)
     assert result is not None
     assert result.outcome == "succeeded"

@@ -5,62 +5,24 @@ They run with the packages of the serving image: `make test-evaluation`.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import socket
-import subprocess
-import sys
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
+from serving_process import DEADLINE, Served, running, wait
 from tiny import PLAIN, write_base_model
 from toxicity_api.checksums import write_checksums
 from toxicity_api.results import EXIT_FAILED
-from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, ServingConfig
 
 pytestmark = pytest.mark.engine
 
-START_SECONDS = 240
-DEADLINE = "x-envoy-expected-rq-timeout-ms"
 FLOOD = {"texts": [" ".join(PLAIN * 600)] * 64}
 """The largest batch of the longest texts, each in 32 windows: work for a while, even for a tiny model."""
-
-
-@dataclass
-class Served:
-    process: subprocess.Popen[str]
-    client: httpx.Client
-    log: Path
-
-    def is_ready(self) -> bool:
-        assert self.process.poll() is None, f"the service ended while it started: {self.log.read_text()[-2000:]}"
-        with contextlib.suppress(httpx.ConnectError):
-            return self.client.get("/readyz").status_code == 200
-        return False
-
-    def classify(self, text: str, seconds: float = 60) -> httpx.Response:
-        headers = {DEADLINE: str(int(1000 * seconds))}
-        return self.client.post("/v1/classify", json={"texts": [text]}, headers=headers)
-
-    def metric(self, name: str) -> float:
-        """The value of a metric without labels."""
-        lines = self.client.get("/metrics").text.splitlines()
-        return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
-
-
-def wait(is_so: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, f"not so after {seconds} s"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -69,47 +31,6 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_base_model(folder, hidden_size=64, intermediate_size=128, head_dim=64)
     write_checksums(folder)
     return folder
-
-
-@contextlib.contextmanager
-def running(model_dir: Path, folder: Path) -> Iterator[Served]:
-    """The service as its container runs it, once it is ready."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    config = ServingConfig.model_validate(
-        {
-            "model": "tiny",
-            "fingerprint": "f1",
-            "modelDir": str(model_dir),
-            "promptTemplate": "текст: {text}\nответ:",
-            "labels": {"toxic": "да", "nonToxic": "нет"},
-            "maxModelLen": 256,
-            "maxNumSeqs": 8,
-            "threshold": 0.5,
-            "port": port,
-        }
-    )
-    variables = os.environ | {STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True, exclude_none=True)}
-    log = folder / "serving.log"
-    with (
-        log.open("w") as output,
-        subprocess.Popen(
-            [sys.executable, "-m", "toxicity_serving"],
-            env=variables | {"HOME": str(folder)},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, trust_env=False) as client,
-    ):
-        found = Served(process, client, log)
-        try:
-            wait(found.is_ready, START_SECONDS)
-            yield found
-        finally:
-            for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:
-                child.kill()
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -159,20 +80,24 @@ def test_work_of_a_client_that_left_leaves_the_engine(served: Served, flood_seco
     assert served.metric("toxicity_queue_depth") == 0
 
 
-def test_an_engine_that_is_killed_ends_the_process_and_nobody_gets_a_made_up_score(
+def test_an_engine_that_dies_ends_the_process_and_nobody_gets_a_made_up_score(
     model_dir: Path, tmp_path: Path
 ) -> None:
-    with running(model_dir, tmp_path) as served, ThreadPoolExecutor() as pool:
-        asked = pool.submit(served.client.post, "/v1/classify", json=FLOOD)
+    """A tokenizer with words that the weights know nothing of: the engine's lookup of such a token fails."""
+    from tokenizers import Tokenizer
+
+    broken = Path(shutil.copytree(model_dir, tmp_path / "model"))
+    tokenizer = Tokenizer.from_file(str(broken / "tokenizer.json"))
+    tokenizer.add_tokens([f"слово{number}" for number in range(200)])
+    tokenizer.save(str(broken / "tokenizer.json"))
+    write_checksums(broken)
+    poisoned = {"texts": [*FLOOD["texts"][:32], "слово199", *FLOOD["texts"][:31]]}
+    with running(broken, tmp_path, enforceEager=True) as served, ThreadPoolExecutor() as pool:
+        asked = pool.submit(served.client.post, "/v1/classify", json=poisoned)
         wait(lambda: served.metric("toxicity_requests_in_flight") == 1, 10)
-        engines = [
-            child
-            for child in psutil.Process(served.process.pid).children()
-            if "resource_tracker" not in " ".join(child.cmdline())
-        ]
-        assert engines, "vLLM's engine is a process of its own"
-        for engine in engines:
-            engine.send_signal(signal.SIGKILL)
+        assert served.classify("чай").status_code == 503, (
+            "it waits behind the other, and the engine dies meanwhile"
+        )
         assert asked.result(timeout=60).status_code == 503
         assert served.process.wait(timeout=60) == EXIT_FAILED
-        assert "died" in served.log.read_text()
+        assert "vLLM's engine died" in served.log.read_text()

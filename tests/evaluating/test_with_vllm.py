@@ -6,25 +6,26 @@ They run with the packages of the serving image: `make test-evaluation`.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from plain_scores import HARMLESS, TEMPLATE, TOXIC, log_odds, transformers_scores
+from serving_process import running
 from tiny import make_examples, write_base_model
 from toxicity_api.results import EXIT_INVALID_INPUT, StageResult
 from toxicity_api.spec import Split
-from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, EngineConfig, EvaluationConfig
+from toxicity_api.stage_config import COMPILED_FILE, STAGE_CONFIG_VARIABLE, EngineConfig, EvaluationConfig
 from toxicity_training.artifacts import read_result
 from toxicity_training.data import read_split, split_examples, write_splits
 
 pytestmark = pytest.mark.engine
 
-TEMPLATE, TOXIC, HARMLESS = "текст: {text}\nответ:", "да", "нет"
 ROWS = 120
 STAGE_SECONDS = 300
 
@@ -39,7 +40,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def engine_config(artifacts: Path, stage: str) -> EngineConfig:
+def engine_config(artifacts: Path, stage: str, eager: bool = True) -> EngineConfig:
     return EngineConfig.model_validate(
         {
             "model": "tiny",
@@ -49,21 +50,24 @@ def engine_config(artifacts: Path, stage: str) -> EngineConfig:
             "labels": {"toxic": TOXIC, "nonToxic": HARMLESS},
             "maxModelLen": 256,
             "maxNumSeqs": 8,
+            "enforceEager": eager,
         }
     )
 
 
-def run_stage(artifacts: Path, fingerprint: str, *, compare: bool = True) -> tuple[int, StageResult]:
+def run_stage(
+    artifacts: Path, fingerprint: str, *, compare: bool = True, eager: bool = True
+) -> tuple[int, StageResult]:
     """The exit code of the stage's own process and the result document that it left for the kubelet.
 
-    Without `compare` only the weights to be served are asked, which takes half the time.
+    Without `compare` only the weights to be served are asked, which takes half the time; `eager` saves half a minute.
     """
     config = EvaluationConfig(
         model="tiny",
         fingerprint=fingerprint,
         artifacts=artifacts,
-        served=engine_config(artifacts, "quantize-q1"),
-        original=engine_config(artifacts, "train-t1") if compare else None,
+        served=engine_config(artifacts, "quantize-q1", eager),
+        original=engine_config(artifacts, "train-t1", eager) if compare else None,
         splits_dir=artifacts / "splits",
         seed=1,
     )
@@ -82,29 +86,6 @@ def run_stage(artifacts: Path, fingerprint: str, *, compare: bool = True) -> tup
     return done.returncode, StageResult.model_validate_json(log.read_bytes())
 
 
-def transformers_scores(folder: Path, texts: list[str]) -> list[float]:
-    """p(toxic) of each text by Transformers, one prompt at a time."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from toxicity_api.prompting import build_prompt, toxic_score
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    labels = [tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in (TOXIC, HARMLESS)]
-    scores = []
-    for text in texts:
-        ids = build_prompt(tokenizer, TEMPLATE, text, 255).ids
-        with torch.inference_mode():
-            toxic, harmless = model(torch.tensor([ids])).logits[0, -1, labels].tolist()
-        scores.append(toxic_score(toxic, harmless))
-    return scores
-
-
-def log_odds(score: float) -> float:
-    return math.log(score / (1 - score))
-
-
 def test_stage_scores_as_transformers_does_and_equal_weights_cost_nothing(artifacts: Path) -> None:
     code, result = run_stage(artifacts, "same")
     assert (code, result.outcome) == (0, "succeeded")
@@ -117,7 +98,7 @@ def test_stage_scores_as_transformers_does_and_equal_weights_cost_nothing(artifa
     lines = (artifacts / "evaluate-same" / "scores.csv").read_text(encoding="utf-8").splitlines()[1:]
     scores = [float(line.split(",")[1]) for line in lines]
     texts = [example.text for example in read_split(artifacts / "splits", "test")]
-    # as log-odds: a random model's scores lie near an end of their scale; vLLM computes in bf16, the other in fp32
+    # vLLM computes in bf16, the other in fp32
     expected = [log_odds(score) for score in transformers_scores(artifacts / "quantize-q1" / "model", texts)]
     found = [log_odds(score) for score in scores]
     assert max(abs(one - other) for one, other in zip(found, expected, strict=True)) < 0.15
@@ -163,3 +144,20 @@ def test_missing_weights_are_told_and_may_be_tried_again(artifacts: Path) -> Non
         aside.rename(config)
     assert (code, result.outcome, result.reason) == (1, "failed", "EvaluationCrashed")
     assert "config.json" in result.message
+
+
+def test_what_was_compiled_is_taken_over_and_scores_the_same(artifacts: Path, tmp_path: Path) -> None:
+    """Served with the evaluation's file, nothing is compiled: vLLM would leave more behind."""
+    code, result = run_stage(artifacts, "compiled", compare=False, eager=False)
+    assert code == 0 and result.evaluation is not None and result.evaluation.compiled_sha256 is not None
+    rows = [example.text for example in read_split(artifacts / "splits", "test")]
+    lines = (artifacts / "evaluate-compiled" / "scores.csv").read_text(encoding="utf-8").splitlines()[1:]
+    file = artifacts / "evaluate-compiled" / COMPILED_FILE
+    with tarfile.open(file) as archive:
+        left = {member.name.removeprefix("./") for member in archive if member.isfile()}
+    compiled = {"path": str(file), "sha256": result.evaluation.compiled_sha256}
+    with running(artifacts / "quantize-q1" / "model", tmp_path, compiled=compiled) as served:
+        assert served.scores(rows) == [float(line.split(",")[1]) for line in lines]
+        cache = tmp_path / "vllm"
+        assert {str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file()} == left
+        assert "compiled_code_taken" in served.log.read_text()

@@ -1,6 +1,7 @@
 """What the tests of quantization share: a tiny Gemma 3, published as a training stage would have left it.
 
-They run once with the packages of each backend's image, on the backend that is there: `make test-quantization`.
+They run once with the packages of each backend's image, on the backend that is there: `make test-quantization`, and
+`make test-gpu` for those on a GPU.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from gpu_device import granted
 from tiny import make_examples, write_base_model
 from toxicity_api.results import Metrics, StageResult, TrainingResult
 from toxicity_api.spec import Labels, QuantizationSpec, Split, TrainingSpec
@@ -76,13 +78,19 @@ def as_trained(folder: Path) -> None:
 
 
 @pytest.fixture
-def make_config(tmp_path: Path, merged_model: Path, backend: str) -> Callable[..., QuantizationConfig]:
+def gpus(request: pytest.FixtureRequest) -> int:
+    """How many GPUs the quantization gets."""
+    return granted(request)
+
+
+@pytest.fixture
+def make_config(tmp_path: Path, merged_model: Path, backend: str, gpus: int) -> Callable[..., QuantizationConfig]:
     """The configuration of a stage after a training that succeeded; keyword arguments are fields of the spec."""
 
     def make(fingerprint: str = "def", seed: int = 42, **fields: Any) -> QuantizationConfig:
         defaults = {
             "backend": backend,
-            "gpus": 0,
+            "gpus": gpus,
             "group_size": 32,
             "calibration_samples": 12,
             "calibration_length": 32,

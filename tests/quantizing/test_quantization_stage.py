@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from toxicity_api.results import TERMINATION_MESSAGE_LIMIT, QuantizationResult
+from gpu_device import on_cpu_and_gpu
+from toxicity_api.results import TERMINATION_MESSAGE_LIMIT, QuantizationResult, StageResult
 from toxicity_api.spec import TrainingSpec
-from toxicity_api.stage_config import QuantizationConfig
+from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, QuantizationConfig
+from toxicity_quantization import stage
+from toxicity_quantization.__main__ import main
 from toxicity_quantization.backends import BACKENDS
 from toxicity_quantization.packing import Packing, restore, stated_sizes
 from toxicity_quantization.stage import resolved, run, training_result
@@ -34,8 +38,8 @@ def quantized(config: QuantizationConfig) -> QuantizationResult:
     return result.quantization
 
 
-def scores(backend: str, folder: Path, texts: list[str], spec: TrainingSpec) -> list[float]:
-    model, tokenizer = BACKENDS[backend].load(folder, gpus=0)
+def scores(backend: str, folder: Path, texts: list[str], spec: TrainingSpec, gpus: int) -> list[float]:
+    model, tokenizer = BACKENDS[backend].load(folder, gpus=gpus)
     return score_texts(
         model,
         tokenizer,
@@ -47,6 +51,7 @@ def scores(backend: str, folder: Path, texts: list[str], spec: TrainingSpec) -> 
     )
 
 
+@on_cpu_and_gpu
 def test_the_published_folder_is_whole(make_config: MakeConfig) -> None:
     config = make_config()
     figures = quantized(config)
@@ -65,6 +70,7 @@ def test_the_published_folder_is_whole(make_config: MakeConfig) -> None:
     assert all(float(row["bytes"]) < 0.4 * float(row["original_bytes"]) for row in rows)
 
 
+@on_cpu_and_gpu
 def test_the_checkpoint_is_described_as_the_merged_model_is(make_config: MakeConfig, packing: Packing) -> None:
     config = make_config()
     run(config)
@@ -80,13 +86,14 @@ def test_the_checkpoint_is_described_as_the_merged_model_is(make_config: MakeCon
     assert dtypes <= {"BF16", "I32", "I64"}
 
 
+@on_cpu_and_gpu
 def test_the_quantized_model_answers_as_the_merged_one(make_config: MakeConfig) -> None:
     config = make_config()
     run(config)
     spec = resolved(config.training, training_result(config.input_dir))
     texts = [example.text for example in read_split(config.input_dir / "splits", "test")]
     before, after = (
-        scores(config.quantization.backend, folder / "model", texts, spec)
+        scores(config.quantization.backend, folder / "model", texts, spec, config.quantization.gpus)
         for folder in (config.input_dir, config.output_dir)
     )
     assert max(before) - min(before) > 0.05  # of texts that an untrained model tells apart at all
@@ -114,6 +121,7 @@ def theirs(backend: str, folder: Path, name: str) -> Array:
     return np.asarray(PackedQuantizationCompressor.decompress(parts, scheme)["weight"])
 
 
+@on_cpu_and_gpu
 def test_numbers_are_read_as_the_library_reads_them(make_config: MakeConfig, packing: Packing) -> None:
     config = make_config()
     run(config)
@@ -135,3 +143,20 @@ def test_calibration_says_how_many_texts_there_were(make_config: MakeConfig) -> 
     config = make_config(calibration_samples=1024)
     different = len(read_split(config.input_dir / "splits", "train"))
     assert quantized(config).calibration_samples == different < 1024
+
+
+def test_a_stage_without_gpus_shows_its_library_none(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str | None] = []
+    real = stage.run
+
+    def run_and_note(config: QuantizationConfig) -> StageResult:
+        shown.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return real(config)
+
+    monkeypatch.setattr(stage, "run", run_and_note)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv(STAGE_CONFIG_VARIABLE, make_config().model_dump_json(by_alias=True))
+    assert main(["--termination-log", str(tmp_path / "log")]) == 0
+    assert shown == [""]

@@ -18,7 +18,7 @@ from pathlib import Path
 from toxicity_cluster.commands import run
 from toxicity_cluster.containerd import buildah
 from toxicity_cluster.images import build_images
-from toxicity_cluster.images_base import TorchSource, choose_torch
+from toxicity_cluster.images_base import TorchSource, choose_torch, wants_cuda
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
 
@@ -47,25 +47,29 @@ def environment_key(locks: Sequence[Path]) -> str:
     return digest.hexdigest()[:12]
 
 
-def environment_folder(settings: Settings, part: str) -> Path:
+def environment_folder(settings: Settings, part: str, *, cuda: bool = False) -> Path:
     """Where the environment of the image `part` lies, made or not."""
-    return settings.cache / "environments" / f"{part}-{environment_key(_locks(settings, part))}"
+    name = f"{part}-cuda" if cuda else part
+    return settings.cache / "environments" / f"{name}-{environment_key(_locks(settings, part, cuda))}"
 
 
 def ensure_environment(settings: Settings, progress: Progress, part: str, environment: Mapping[str, str]) -> Path:
     """The folder of the virtual environment with the packages of the image `part`; made when it is missing."""
-    folder = environment_folder(settings, part)
+    cuda = wants_cuda(environment)
+    folder = environment_folder(settings, part, cuda=cuda)
     if (folder / READY).exists():
         return folder
     with progress.step(f"installing the packages of the {part} image on this host (about 1 min)"):
         shutil.rmtree(folder, ignore_errors=True)
-        _install(settings, folder, _locks(settings, part), choose_torch(environment))
+        _install(settings, folder, _locks(settings, part, cuda), choose_torch(environment))
         (folder / READY).touch()
     return folder
 
 
-def _locks(settings: Settings, part: str) -> list[Path]:
+def _locks(settings: Settings, part: str, cuda: bool) -> list[Path]:
     images = settings.sources.parent / "images"
+    if part == "serving" and cuda:  # vLLM brings the torch that it is made for
+        return [images / "serving" / "requirements-cuda.txt"]
     return [images / name / "requirements.txt" for name in ("torch", part)]
 
 
@@ -77,13 +81,17 @@ def _install(settings: Settings, folder: Path, locks: Sequence[Path], torch: Tor
     commands = [
         [uv, "venv", "--python", sys.executable, str(folder)],
         [*install, "--no-deps", *(word for lock in locks for word in ("--requirement", str(lock)))],
-        [*install, "--constraint", str(locks[0]), *torch_arguments(torch)],
+        *([] if _has_torch(locks) else [[*install, "--constraint", str(locks[0]), *torch_arguments(torch)]]),
         [*install, *TEST_PACKAGES],
     ]
     for command in commands:
         run(command, environment=variables)
     for packages in folder.glob("lib/python*/site-packages"):
         name_vllm(packages)
+
+
+def _has_torch(locks: Sequence[Path]) -> bool:
+    return any("\ntorch==" in lock.read_text() for lock in locks)
 
 
 def name_vllm(packages: Path) -> None:

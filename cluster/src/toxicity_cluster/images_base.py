@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -89,8 +90,17 @@ class TorchSource:
 CPU_INDEX = TorchSource(TORCH_CPU_INDEX, TORCH_CPU_INDEX)
 
 
+def wants_cuda(environment: Mapping[str, str]) -> bool:
+    """Whether TORCH_SOURCE asks for PyPI's CUDA build, whatever else there is."""
+    return environment.get("TORCH_SOURCE") == "pypi"
+
+
 def choose_torch(environment: Mapping[str, str]) -> TorchSource:
-    """The wheel in TORCH_WHEELS, else the public CPU index when it answers, else PyPI's CUDA build."""
+    """PyPI's CUDA build when it is asked for; else the wheel in TORCH_WHEELS, the public CPU index when it answers,
+    and PyPI's build when there is nothing else.
+    """
+    if wants_cuda(environment):
+        return TorchSource("pypi", "PyPI's CUDA build, which TORCH_SOURCE asks for")
     given = environment.get("TORCH_WHEELS")
     if given and any(Path(given).glob(TORCH_WHEEL)):
         return TorchSource("wheels", f"the wheel in {given}", Path(given).absolute())
@@ -127,6 +137,11 @@ def build_volumes(
     cache.mkdir(parents=True, exist_ok=True)
     volumes = [f"{cache}:/var/cache/uv:rw"]
     volumes += [f"{path}:{path}:ro" for path in (CERTIFICATES, PIP_CONFIGURATION) if path.exists()]
+    if shutil.which("apt-config"):
+        options = scratch / "apt.conf"
+        options.write_text(acquire_options(run(["apt-config", "dump"])))
+        volumes.append(f"{options}:/etc/apt/apt.conf.d/90-this-machine:ro")
+    volumes += [f"{path}:/etc/apt/sources.list.d/{path.name}:ro" for path in debian_sources(APT_FOLDER)]
     index = package_index(environment, PIP_CONFIGURATION)
     if index:
         configuration = scratch / "uv.toml"

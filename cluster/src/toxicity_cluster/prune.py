@@ -72,7 +72,7 @@ def current_references(settings: Settings) -> set[str]:
 
 def unused_environments(settings: Settings) -> list[Path]:
     """Virtual environments of other locks and copies of other base models."""
-    current = {environment_folder(settings, part) for part in PARTS}
+    current = {environment_folder(settings, part, cuda=cuda) for part in PARTS for cuda in (False, True)}
     current |= {base_model_folder(settings, reference) for reference in current_references(settings)}
     return [folder for folder in _folders(settings.cache / "environments") if folder not in current]
 

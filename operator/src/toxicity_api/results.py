@@ -113,6 +113,9 @@ class EvaluationResult(Document):
     original_metrics: Metrics | None = Field(None, description="originalMetrics before quantization.")
     original_figures: EngineFigures | None = Field(None, description="originalFigures before quantization.")
     drop: DropFigures | None = Field(None, description="drop that quantization cost; unset without it.")
+    compiled_sha256: str | None = Field(
+        None, description="compiledSha256 of what the engine compiled, left for serving."
+    )
     duration_seconds: float = Field(description="durationSeconds of the stage.")
 
 

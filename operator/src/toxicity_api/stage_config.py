@@ -13,6 +13,9 @@ from toxicity_api.spec import Labels, LoadTestSpec, LongTexts, QuantizationSpec,
 
 STAGE_CONFIG_VARIABLE = "STAGE_CONFIG"
 
+COMPILED_FILE = "compiled.tar"
+"""In the evaluation's folder: what the engine compiled for the weights that are to be served."""
+
 ConfigT = TypeVar("ConfigT", bound=Document)
 
 
@@ -54,6 +57,13 @@ class QuantizationConfig(Document):
         return self.artifacts / f"quantize-{self.fingerprint}"
 
 
+class CompiledCode(Document):
+    """What the engine compiled for a model, in a tar file. It is code, so its sha256 must come another way."""
+
+    path: Path
+    sha256: str
+
+
 class EngineConfig(Document):
     """How a model folder is loaded into the serving engine and asked; the same for evaluating and for serving."""
 
@@ -67,6 +77,7 @@ class EngineConfig(Document):
     max_num_seqs: int = 64
     kv_cache_dtype: str = "auto"
     gpu_memory_utilization: float = 0.9
+    enforce_eager: bool = False
     gpus: int = 0
 
 
@@ -75,6 +86,7 @@ class ServingConfig(EngineConfig):
     metrics: Metrics | None = None
     base_model: str = ""
     queue_limit: int = 256
+    compiled: CompiledCode | None = Field(None, description="what the evaluation compiled; None: compile here")
     artifacts: Path = Path("/artifacts")
     report_dirs: list[Path] = Field(
         default_factory=list, description="stage folders whose plots and tables the page shows; a later one wins"

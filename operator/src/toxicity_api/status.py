@@ -85,6 +85,9 @@ class EvaluationStatus(StageRecord, QualityFigures):
     original_f1: float | None = Field(None, description="originalF1 in the same engine before quantization.")
     original_macro_f1: float | None = Field(None, description="originalMacroF1, likewise.")
     drop: DropFigures | None = Field(None, description="drop that quantization cost, on the very same rows.")
+    compiled_sha256: str | None = Field(
+        None, description="compiledSha256 of what the engine compiled; the pods that serve take over nothing else."
+    )
     figures: EngineFigures | None = Field(None, description="figures: speed and size of these weights.")
     original_figures: EngineFigures | None = Field(
         None, description="originalFigures before quantization: speed and size."

@@ -27,7 +27,7 @@ REPLICATION = {
 TIMING = {"schedule", "pin_replicas"}
 """Fields of `loadTest` that decide when it runs and what stands still meanwhile; a slot that is due enters itself."""
 
-SCORING = {"max_model_len", "long_texts", "kv_cache_dtype"}
+SCORING = {"max_model_len", "long_texts", "kv_cache_dtype", "enforce_eager"}
 """Fields of `serving` that can change a score."""
 
 

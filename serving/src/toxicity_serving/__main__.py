@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import tempfile
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ def main() -> int:
 
     try:
         config = parse_stage_config(ServingConfig, dict(os.environ))
+        prepare_process(config.gpus)
         token = take_token(os.environ)
     except (KeyError, ValidationError) as error:
         report_failure(f"STAGE_CONFIG is missing or wrong: {error}", TERMINATION_LOG)
@@ -39,11 +40,21 @@ def main() -> int:
     except EmptyTokenError as error:
         report_failure(str(error), TERMINATION_LOG)
         return EXIT_INVALID_INPUT
-    from toxicity_serving.vllm_engine import VllmEngine, set_vllm_environment
+    from toxicity_serving.vllm_engine import VllmEngine
+    from toxicity_serving.weights import default_scratch
 
-    set_vllm_environment(os.environ, config.gpus)
-    engine = VllmEngine(config, Path(tempfile.gettempdir()) / "weights")
+    engine = VllmEngine(config, default_scratch(), config.compiled)
     return serve(config, engine, token, TERMINATION_LOG)
+
+
+def prepare_process(gpus: int) -> None:
+    """Sets vLLM's environment, and starts this process anew, once, when libraries must be there from the start."""
+    from toxicity_serving.vllm_engine import PRELOAD, set_vllm_environment
+
+    before = os.environ.get(PRELOAD)
+    set_vllm_environment(os.environ, gpus)
+    if os.environ.get(PRELOAD) != before:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 class EmptyTokenError(ValueError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -90,7 +91,18 @@ async def _start(service: Service, engine: Engine) -> None:
     service.move(State.STARTING, "the self-test is running")
     await run_selftest(classifier)
     service.started = Started(loaded, classifier)
+    _spare_garbage_collection()
     seconds = time.monotonic() - began
     service.metrics.start_seconds.set(seconds)
     if service.state is State.STARTING:
         service.move(State.READY, f"self-test passed {seconds:.1f} s after the start")
+
+
+def _spare_garbage_collection() -> None:
+    """Takes all that exists out of garbage collection: it is there until the end.
+
+    Otherwise each full collection walks the 700 000 objects of vLLM and torch, half a second in which nothing is
+    answered; it took a third to half of the CPU time of requests with one text.
+    """
+    gc.collect()
+    gc.freeze()

@@ -62,6 +62,11 @@ class PreparedWeights:
     plan: WeightsPlan
 
 
+def default_scratch() -> Path:
+    """Where unpacked weights go: the same path in all pods, for vLLM knows what it compiled by the weights' path."""
+    return Path(tempfile.gettempdir()) / "weights"
+
+
 def read_machine(gpus: int, cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:
     """This machine, with the flags of its first CPU."""
     lines = cpuinfo.read_text().splitlines()

@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from toxicity_cluster.environments import environment_key, name_vllm, run_in_environment, torch_arguments
+from toxicity_cluster.environments import (
+    environment_folder,
+    environment_key,
+    name_vllm,
+    run_in_environment,
+    torch_arguments,
+)
 from toxicity_cluster.images_base import CPU_INDEX, TorchSource
+from toxicity_cluster.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -31,6 +38,12 @@ def test_a_changed_lock_is_another_environment(tmp_path: Path) -> None:
     assert environment_key([lock]) == before
     lock.write_text("a==2\n")
     assert environment_key([lock]) != before
+
+
+@pytest.mark.parametrize("part", ["training", "serving"])
+def test_cuda_has_an_environment_of_its_own(part: str, tmp_path: Path) -> None:
+    settings = Settings(tmp_path, tmp_path, Path.cwd() / "cluster")
+    assert environment_folder(settings, part, cuda=True) != environment_folder(settings, part)
 
 
 def test_the_version_of_torch_is_the_images() -> None:

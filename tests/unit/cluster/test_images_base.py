@@ -64,6 +64,14 @@ def test_a_wheel_that_is_there_is_taken(tmp_path: Path) -> None:
     assert (source.argument, source.wheels, source.build) == ("wheels", tmp_path, "cpu")
 
 
+def test_cuda_is_taken_when_asked_for_though_a_wheel_is_there(tmp_path: Path) -> None:
+    (tmp_path / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
+
+    source = choose_torch({"TORCH_WHEELS": str(tmp_path), "TORCH_SOURCE": "pypi"})
+
+    assert (source.argument, source.wheels, source.build) == ("pypi", None, "cuda")
+
+
 def test_the_environments_index_comes_before_pips(tmp_path: Path) -> None:
     configuration = tmp_path / "pip.conf"
     configuration.write_text("[global]\nindex-url = https://pip.example/simple\n")
@@ -84,4 +92,5 @@ def test_a_build_mounts_cache_wheels_and_index(tmp_path: Path) -> None:
 
     assert volumes[0] == f"{tmp_path}/cache/uv:/var/cache/uv:rw"
     assert volumes[-2:] == [f"{tmp_path}/uv.toml:/etc/uv/uv.toml:ro", f"{tmp_path}/wheels:/wheels:ro"]
+    assert f"{tmp_path}/apt.conf:/etc/apt/apt.conf.d/90-this-machine:ro" in volumes
     assert 'url = "https://pip.example/simple"' in (tmp_path / "uv.toml").read_text()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from toxicity_api.prompting import LabelTokens
 from toxicity_api.results import EvaluationResult
 from toxicity_api.stage_config import EngineConfig, EvaluationConfig
-from toxicity_evaluation.stage import run
+from toxicity_evaluation.answers import Answers, Say, ask
+from toxicity_evaluation.stage import AskRows, run
 from toxicity_serving.engine import EngineError, LabelTokenMissing, Loaded
 from toxicity_training.artifacts import read_result
 from toxicity_training.data import Example, Splits, write_splits
@@ -90,15 +92,22 @@ def stage_config(artifacts: Path, *, quantized: bool = True) -> EvaluationConfig
     )
 
 
-def engines(**by_stage: TableEngine) -> Callable[[EngineConfig], TableEngine]:
-    return lambda config: by_stage[config.fingerprint.partition("-")[0]]
+def asking(**by_stage: TableEngine) -> AskRows:
+    """The stage's rows put to the engine of the folder's stage, here and now."""
+
+    def ask_engine(
+        config: EngineConfig, validation: Sequence[str], test: Sequence[str], say: Say, compiled: Path | None
+    ) -> Answers:
+        return asyncio.run(ask(config, by_stage[config.fingerprint.partition("-")[0]], validation, test, say))
+
+    return ask_engine
 
 
 GOOD = {"дурак": 0.9, "болван": 0.8}
 
 
 def evaluated(config: EvaluationConfig, **by_stage: TableEngine) -> EvaluationResult:
-    result = run(config, engines(**by_stage))
+    result = run(config, asking(**by_stage))
     assert result.evaluation is not None
     return result.evaluation
 
@@ -164,7 +173,7 @@ def test_broken_model_is_refused_and_its_engine_stopped(
 ) -> None:
     config = stage_config(tmp_path)
     with pytest.raises(ModelError, match=named) as refused:
-        run(config, engines(train=TableEngine(GOOD), quantize=engine))
+        run(config, asking(train=TableEngine(GOOD), quantize=engine))
     assert refused.value.reason == reason
     assert engine.stopped and not config.output_dir.exists()
 
@@ -172,5 +181,5 @@ def test_broken_model_is_refused_and_its_engine_stopped(
 def test_engine_that_does_not_start_is_no_bad_input(tmp_path: Path) -> None:
     broken = TableEngine(GOOD, broken="no memory")
     with pytest.raises(EngineError, match="no memory"):
-        run(stage_config(tmp_path), engines(train=TableEngine(GOOD), quantize=broken))
+        run(stage_config(tmp_path), asking(train=TableEngine(GOOD), quantize=broken))
     assert broken.stopped

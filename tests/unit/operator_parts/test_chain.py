@@ -42,6 +42,7 @@ ALL = ["train", "quantize", "evaluate", "serve", "loadtest"]
         ("images.quantization", "mine:1", ALL[1:]),
         ("serving.maxModelLen", 256, ALL[2:]),
         ("serving.kvCacheDtype", "fp8", ALL[2:]),
+        ("serving.enforceEager", True, ALL[2:]),
         ("serving.longTexts", "truncate", ALL[2:]),
         ("serving.queueLimit", 8, ALL[3:]),
         ("serving.resources.limits.cpu", 1, ALL[3:]),

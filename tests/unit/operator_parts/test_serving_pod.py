@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +49,33 @@ def test_queue_and_long_texts_reach_the_pod() -> None:
 def test_wrong_value_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(InvalidSpec, match=field):
         a_model().with_spec(f"serving.{field}", value).build()
+
+
+def test_pods_take_over_what_the_evaluation_compiled_by_the_hash_in_the_status() -> None:
+    model = a_model().build()
+    chain = build_chain(model, SETTINGS)
+    record = EvaluationStatus(
+        fingerprint="e", outcome="Succeeded", compiled_sha256="abc", **metrics().model_dump()
+    )
+    found = environment(build_deployment(model, chain, record, "serve-image:1"))[STAGE_CONFIG_VARIABLE]
+    compiled = ServingConfig.model_validate_json(found).compiled
+    assert compiled is not None and compiled.sha256 == "abc"
+    assert compiled.path == Path(f"/artifacts/evaluate-{chain.evaluate.fingerprint}/compiled.tar")
+
+
+def test_without_a_hash_in_the_status_pods_compile_by_themselves() -> None:
+    assert config(a_model()).compiled is None
+
+
+def test_eager_is_asked_of_evaluation_and_serving_alike() -> None:
+    builder = a_model().with_spec("serving.enforceEager", True)
+    model = builder.build()
+    job = build_evaluation_job(model, build_chain(model, SETTINGS), "serve-image:1")
+    evaluation = EvaluationConfig.model_validate_json(environment(job)[STAGE_CONFIG_VARIABLE])
+    assert evaluation.original is not None
+    assert [config(builder).enforce_eager, evaluation.served.enforce_eager, evaluation.original.enforce_eager] == [
+        True
+    ] * 3
 
 
 def test_reports_are_those_of_the_stages_in_their_order() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-from pathlib import Path
 
 from toxicity_api.results import StageResult
 from toxicity_api.stage_config import EvaluationConfig
@@ -26,14 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(config: EvaluationConfig) -> StageResult:
+    from toxicity_evaluation.answers import ask_apart
     from toxicity_evaluation.stage import run
-    from toxicity_serving.vllm_engine import VllmEngine, set_vllm_environment
+    from toxicity_serving.vllm_engine import set_vllm_environment
 
     set_vllm_environment(os.environ, config.served.gpus)
-    import vllm  # noqa: F401  here, so that its import is not counted as the first engine's load
-
-    with tempfile.TemporaryDirectory() as scratch:
-        return run(config, lambda engine: VllmEngine(engine, Path(scratch)))
+    return run(config, ask_apart)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,27 @@
-"""One model folder in the serving engine: what it says to each row, how fast, and in how much memory."""
+"""One model folder in the serving engine: what it says to each row, how fast, and in how much memory.
+
+`ask_apart` does it in a process of its own: an engine would leave something behind for the next one.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
 
 from toxicity_api.prompting import LabelTokenError, LabelTokens, label_tokens
 from toxicity_api.results import EngineFigures
 from toxicity_api.stage_config import EngineConfig
 from toxicity_serving.classify import Classifier
+from toxicity_serving.compiled import CACHE_VARIABLE, pack
 from toxicity_serving.engine import Engine, LabelTokenMissing
+from toxicity_serving.weights import default_scratch
 from toxicity_training.errors import ModelError
 
 Say = Callable[[str], None]
@@ -25,6 +36,7 @@ class Answers:
     labels: LabelTokens
     engine: str
     figures: EngineFigures
+    compiled_sha256: str | None = None
 
 
 async def ask(
@@ -61,6 +73,32 @@ async def ask(
     )
     labels = label_tokens(loaded.tokenizer, config.labels)
     return Answers(of_validation, of_test, labels, loaded.engine, figures)
+
+
+def ask_apart(
+    config: EngineConfig, validation: Sequence[str], test: Sequence[str], say: Say, compiled: Path | None
+) -> Answers:
+    """What vLLM answers in a process of its own; what it compiled goes into the file `compiled`, unless that is None.
+
+    Raises ModelError, EngineError, and BrokenProcessPool when the process dies.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_ask_here, config, validation, test, say, compiled).result()
+
+
+def _ask_here(
+    config: EngineConfig, validation: Sequence[str], test: Sequence[str], say: Say, compiled: Path | None
+) -> Answers:
+    from toxicity_serving.vllm_engine import VllmEngine
+
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ[CACHE_VARIABLE] = cache
+        import vllm  # noqa: F401  here, so that its import is not counted as load time
+
+        answers = asyncio.run(ask(config, VllmEngine(config, default_scratch()), validation, test, say))
+        if compiled is None or config.enforce_eager:
+            return answers
+        return replace(answers, compiled_sha256=pack(Path(cache), compiled))
 
 
 def engine_memory() -> int:

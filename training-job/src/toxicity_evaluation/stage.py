@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from toxicity_api.results import DropFigures, EvaluationResult, Metrics, StageResult
-from toxicity_api.stage_config import EngineConfig, EvaluationConfig
-from toxicity_evaluation.answers import Answers, ask
-from toxicity_serving.engine import Engine
+from toxicity_api.stage_config import COMPILED_FILE, EngineConfig, EvaluationConfig
+from toxicity_evaluation.answers import Answers, Say
 from toxicity_training.artifacts import open_work_folder, publish
 from toxicity_training.data import Example, read_split
 from toxicity_training.errors import ModelError
@@ -21,7 +19,8 @@ from toxicity_training.measure import describe_metrics, length_table
 
 SCORES_FILE = "scores.csv"
 
-EngineOf = Callable[[EngineConfig], Engine]
+AskRows = Callable[[EngineConfig, Sequence[str], Sequence[str], Say, Path | None], Answers]
+"""What `answers.ask_apart` does: configuration, validation, test, a log, and where compiled code goes."""
 
 
 def say(message: str) -> None:
@@ -29,12 +28,13 @@ def say(message: str) -> None:
     print(f"evaluation: {message}", flush=True)
 
 
-def run(config: EvaluationConfig, engine_of: EngineOf) -> StageResult:
+def run(config: EvaluationConfig, ask: AskRows) -> StageResult:
     """Evaluates and publishes the stage's folder. Raises InputError for input that no retry cures."""
     started = time.monotonic()
     validation, test = (read_split(config.splits_dir, name) for name in ("validation", "test"))
-    original = None if config.original is None else _ask(config.original, engine_of, validation, test)
-    served = _ask(config.served, engine_of, validation, test)
+    work = open_work_folder(config.output_dir)
+    original = None if config.original is None else _ask(config.original, ask, validation, test, None)
+    served = _ask(config.served, ask, validation, test, work / COMPILED_FILE)
     if original is not None:
         require_same_labels(original, served)
     result = evaluate(original, served, validation, test, config.seed)
@@ -44,7 +44,6 @@ def run(config: EvaluationConfig, engine_of: EngineOf) -> StageResult:
     labels, lengths = [e.toxic for e in test], [len(e.text) for e in test]
     for line in length_table(by_length(served.test, labels, lengths, result.metrics.threshold)):
         say(line)
-    work = open_work_folder(config.output_dir)
     write_scores(original, served, labels, work / SCORES_FILE)
     outcome = StageResult(stage="evaluate", fingerprint=config.fingerprint, outcome="succeeded", evaluation=result)
     publish(work, config.output_dir, outcome)
@@ -52,11 +51,15 @@ def run(config: EvaluationConfig, engine_of: EngineOf) -> StageResult:
 
 
 def _ask(
-    config: EngineConfig, engine_of: EngineOf, validation: Sequence[Example], test: Sequence[Example]
+    config: EngineConfig,
+    ask: AskRows,
+    validation: Sequence[Example],
+    test: Sequence[Example],
+    compiled: Path | None,
 ) -> Answers:
     say(f"{config.model_dir} is loaded into the serving engine, then asked {len(validation) + len(test)} rows")
     texts, held_out = ([example.text for example in rows] for rows in (validation, test))
-    return asyncio.run(ask(config, engine_of(config), texts, held_out, say))
+    return ask(config, texts, held_out, say, compiled)
 
 
 def evaluate(
@@ -85,6 +88,7 @@ def evaluate(
         original_metrics=before,
         original_figures=None if original is None else original.figures,
         drop=drop,
+        compiled_sha256=served.compiled_sha256,
         duration_seconds=0.0,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from toxicity_api.results import StageResult
@@ -23,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(config: QuantizationConfig) -> StageResult:
+    if config.quantization.gpus == 0:
+        # AutoAWQ takes a GPU wherever it sees one, for part of a model that is on the CPU; read when CUDA starts
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from toxicity_quantization.stage import run
 
     return run(config)

@@ -14,6 +14,10 @@ class InputError(ValueError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
+        """So that it comes out of a process as it was: pickle would give the constructor the message alone."""
+        return type(self), (self.reason, str(self))
+
 
 class DownloadError(RuntimeError):
     """A download that failed although nothing is known to be wrong with the input: another attempt may succeed."""

@@ -63,10 +63,10 @@ def _four_bit(spec: TrainingSpec) -> dict[str, Any]:
 
 def add_lora(model: Any, spec: TrainingSpec) -> Any:
     """`model` with a trainable adapter as the spec describes it. Raises ModelError for unknown target modules."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from peft import LoraConfig, get_peft_model
 
     if spec.loads_4bit:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=spec.gradient_checkpointing)
+        model = _prepare_4bit(model, spec)
     lora = spec.lora
     modules = lora.target_modules
     config = LoraConfig(
@@ -82,6 +82,21 @@ def add_lora(model: Any, spec: TrainingSpec) -> Any:
         return get_peft_model(model, config)
     except ValueError as error:
         raise ModelError("UnknownTargetModules", f"training.lora.targetModules: {error}") from error
+
+
+def _prepare_4bit(model: Any, spec: TrainingSpec) -> Any:
+    """`model` frozen, its norms in fp32, as PEFT does it, and its embedding in the numbers it was loaded in.
+
+    PEFT makes the embedding fp32 as well: for Gemma 2 2B that is as much again as all the 4-bit weights, and every
+    layer hands fp32 on to the next. QLoRA's own training puts it back too.
+    """
+    from peft import prepare_model_for_kbit_training
+
+    loaded = model.get_input_embeddings().weight.dtype
+    model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=spec.gradient_checkpointing)
+    for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
+        embedding.to(loaded)
+    return model
 
 
 def save_adapter(model: Any, folder: Path) -> None:

@@ -111,6 +111,11 @@ class ServingSpec(PodFields):
     )
     kv_cache_dtype: Literal["auto", "fp8"] = Field("auto", description="kvCacheDtype of the engine.")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="gpuMemoryUtilization of the engine.")
+    enforce_eager: bool = Field(
+        False,
+        description="enforceEager of the engine: nothing is compiled or captured as a CUDA graph. The evaluation saves"
+        " a minute, and every answer takes longer.",
+    )
     autoscaling: Autoscaling | None = Field(
         None, description="autoscaling by a HorizontalPodAutoscaler, or by KEDA, which then owns the replicas."
     )

@@ -12,7 +12,6 @@ from toxicity_operator.model import Model
 CPU_ENGINE_ENV = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "TORCHDYNAMO_DISABLE": "1",
 }
 
 
@@ -30,6 +29,7 @@ def engine_config(model: Model, stage: JobStage) -> EngineConfig:
         max_num_seqs=serving.max_num_seqs,
         kv_cache_dtype=serving.kv_cache_dtype,
         gpu_memory_utilization=serving.gpu_memory_utilization,
+        enforce_eager=serving.enforce_eager,
         gpus=serving.gpus,
     )
 

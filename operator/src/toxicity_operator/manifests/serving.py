@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from toxicity_api.results import Metrics
-from toxicity_api.stage_config import ServingConfig
+from toxicity_api.stage_config import COMPILED_FILE, CompiledCode, ServingConfig
 from toxicity_api.status import EvaluationStatus
 from toxicity_operator import names
 from toxicity_operator.chain import Chain
@@ -117,12 +117,16 @@ def _serving_config(model: Model, chain: Chain, evaluation: EvaluationStatus) ->
     """The engine as it was evaluated, with the threshold that was chosen there unless the spec names one."""
     serving = model.spec.serving
     threshold = evaluation.threshold if serving.threshold is None else serving.threshold
+    compiled = evaluation.compiled_sha256 and CompiledCode(
+        path=stage_folder(chain.evaluate) / COMPILED_FILE, sha256=evaluation.compiled_sha256
+    )
     return ServingConfig(
         **dict(engine_config(model, chain.model_stage)),
         threshold=0.5 if threshold is None else threshold,
         metrics=_metrics(evaluation),
         base_model=base_model_name(model.spec.base_model),
         queue_limit=serving.queue_limit,
+        compiled=compiled or None,
         report_dirs=[stage_folder(stage) for stage in (chain.train, chain.quantize, chain.evaluate) if stage],
         port=PORT,
     )

@@ -1,0 +1,31 @@
+"""How a test runs on the CPU and, marked `gpu`, once more on an NVIDIA GPU (`make test-gpu`).
+
+A test that `on_cpu_and_gpu` decorates takes the fixture `gpus`, which the folder's conftest makes by `granted`.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+on_cpu_and_gpu = pytest.mark.parametrize(
+    "gpus", [pytest.param(0, id="cpu"), pytest.param(1, id="gpu", marks=pytest.mark.gpu)], indirect=True
+)
+
+narrower_than_a_block = pytest.mark.filterwarnings("ignore:inner dimension .* is not aligned:UserWarning")
+"""bitsandbytes' CUDA kernel says so of layers as narrow as the tiny model's, and takes another way."""
+
+
+def granted(request: pytest.FixtureRequest) -> int:
+    """How many GPUs the test is to use: none unless it says so. Fails where there are fewer."""
+    gpus: int = getattr(request, "param", 0)
+    if gpus:
+        require_gpu()
+    return gpus
+
+
+def require_gpu() -> None:
+    """Fails the test on a machine where torch sees no GPU: it was asked for by name, so nothing is skipped."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.fail(f"torch {torch.__version__} sees no CUDA device, which tests marked gpu need")

@@ -1,0 +1,51 @@
+"""What was compiled goes from the evaluation to the pods whole, and nothing else goes with it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from toxicity_api.stage_config import CompiledCode
+from toxicity_serving.compiled import pack, unpack
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> CompiledCode:
+    cache = tmp_path / "cache"
+    (cache / "torch").mkdir(parents=True)
+    (cache / "torch" / "kernel.so").write_bytes(b"code")
+    digest = pack(cache, tmp_path / "compiled.tar")
+    assert digest is not None
+    return CompiledCode(path=tmp_path / "compiled.tar", sha256=digest)
+
+
+def test_files_arrive_as_they_were(code: CompiledCode, tmp_path: Path) -> None:
+    assert unpack(code, tmp_path / "pod" / "vllm")
+    assert (tmp_path / "pod" / "vllm" / "torch" / "kernel.so").read_bytes() == b"code"
+
+
+def test_nothing_compiled_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "cache" / "empty").mkdir(parents=True)
+    assert pack(tmp_path / "cache", tmp_path / "compiled.tar") is None
+    assert not (tmp_path / "compiled.tar").exists()
+
+
+def test_a_file_that_somebody_changed_is_not_even_unpacked(
+    code: CompiledCode, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    code.path.write_bytes(code.path.read_bytes().replace(b"code", b"evil"))
+    with caplog.at_level(logging.WARNING):
+        assert not unpack(code, tmp_path / "pod")
+    assert not (tmp_path / "pod").exists()
+    assert "compiled_code_refused" in caplog.text
+
+
+def test_a_file_that_is_gone_is_told_and_done_without(
+    code: CompiledCode, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    code.path.unlink()
+    with caplog.at_level(logging.WARNING):
+        assert not unpack(code, tmp_path / "pod")
+    assert "compiled_code_missing" in caplog.text
