@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 import tempfile
 import time
@@ -21,8 +20,9 @@ from toxicity_api.buckets import Bucket, length_buckets
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import EngineConfig
 from toxicity_evaluation.answers import ask
+from toxicity_serving.__main__ import prepare_process
 from toxicity_serving.classify import Classifier
-from toxicity_serving.vllm_engine import VllmEngine, set_vllm_environment
+from toxicity_serving.vllm_engine import VllmEngine
 from toxicity_training.data import read_split
 
 IN_FLIGHT = 16
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--splits", type=Path, required=True, help="a training stage's splits")
     parser.add_argument("folder", type=Path, help="a stage's model folder")
     options = parser.parse_args()
-    set_vllm_environment(os.environ, gpus=0)
+    prepare_process(gpus=0)
     import vllm  # noqa: F401  so that its import is not counted as load time
 
     print(json.dumps(asyncio.run(measure(options.folder, options.splits))), flush=True)

@@ -13,7 +13,7 @@ from toxicity_api.spec import Labels, LoadTestSpec, LongTexts, QuantizationSpec,
 
 STAGE_CONFIG_VARIABLE = "STAGE_CONFIG"
 
-COMPILED_FILE = "compiled.tar"
+COMPILED_FILE = "compiled.zip"
 """In the evaluation's folder: what the engine compiled for the weights that are to be served."""
 
 ConfigT = TypeVar("ConfigT", bound=Document)
@@ -58,7 +58,7 @@ class QuantizationConfig(Document):
 
 
 class CompiledCode(Document):
-    """What the engine compiled for a model, in a tar file. It is code, so its sha256 must come another way."""
+    """What the engine compiled for a model, in a zip file. It is code, so its sha256 must come another way."""
 
     path: Path
     sha256: str

@@ -12,10 +12,10 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 from toxicity_api.stage_config import CompiledCode
 
@@ -30,11 +30,13 @@ def default_cache() -> Path:
 
 
 def pack(cache: Path, target: Path) -> str | None:
-    """Writes all of vLLM's `cache` to the tar file `target`; its sha256 in hex, or None when there is nothing."""
-    if not any(path.is_file() for path in cache.rglob("*")):
+    """Writes all of vLLM's `cache` to the zip file `target`; its sha256 in hex, or None when there is nothing."""
+    files = sorted(path for path in cache.rglob("*") if path.is_file())
+    if not files:
         return None
-    with tarfile.open(target, "w") as archive:
-        archive.add(cache, arcname=".")
+    with ZipFile(target, "w", ZIP_DEFLATED) as archive:
+        for path in files:
+            archive.write(path, path.relative_to(cache))
     return hashlib.sha256(target.read_bytes()).hexdigest()
 
 
@@ -48,9 +50,8 @@ def unpack(code: CompiledCode, cache: Path) -> bool:
     if (digest := hashlib.sha256(found).hexdigest()) != code.sha256:
         logger.warning("compiled_code_refused path=%s sha256=%s expected=%s", code.path, digest, code.sha256)
         return False
-    cache.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=io.BytesIO(found)) as archive:
-        archive.extractall(cache, filter="data")
+    with ZipFile(io.BytesIO(found)) as archive:
+        archive.extractall(cache)
     logger.info("compiled_code_taken path=%s bytes=%d", code.path, len(found))
     return True
 

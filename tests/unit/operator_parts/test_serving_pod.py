@@ -60,7 +60,7 @@ def test_pods_take_over_what_the_evaluation_compiled_by_the_hash_in_the_status()
     found = environment(build_deployment(model, chain, record, "serve-image:1"))[STAGE_CONFIG_VARIABLE]
     compiled = ServingConfig.model_validate_json(found).compiled
     assert compiled is not None and compiled.sha256 == "abc"
-    assert compiled.path == Path(f"/artifacts/evaluate-{chain.evaluate.fingerprint}/compiled.tar")
+    assert compiled.path == Path(f"/artifacts/evaluate-{chain.evaluate.fingerprint}/compiled.zip")
 
 
 def test_without_a_hash_in_the_status_pods_compile_by_themselves() -> None:
