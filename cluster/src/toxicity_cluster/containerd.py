@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import tarfile
 import tempfile
@@ -56,11 +57,12 @@ def load(settings: Settings, image: str) -> bool:
     settings.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="load-", dir=settings.cache) as folder:
         layout = Path(folder)
-        known = link_blobs(settings.containerd_root / CONTENT, layout / "blobs" / "sha256")
+        content = settings.containerd_root / CONTENT
+        linked = link_blobs(content, layout / "blobs" / "sha256")
         # skopeo, because `buildah push` compresses for this transport whatever it is told.
         store = f"containers-storage:[overlay@{settings.containers}+{BUILDAH_RUNROOT}]{image}"
         run(["skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers", store, f"oci:{layout}:{image}"])
-        _import_layout(settings, layout, known)
+        _import_layout(settings, layout, linked & blobs_of(content))
     return True
 
 
@@ -73,13 +75,21 @@ def buildah(settings: Settings) -> list[str]:
 def link_blobs(content: Path, blobs: Path) -> set[str]:
     """Link the node's blobs into a new layout and return their names.
 
-    Copying then skips every layer that the node has, rather than packing and hashing gigabytes for nothing.
+    Copying then skips every layer that the node has, rather than packing and hashing gigabytes for nothing. The node
+    removes what no image of its needs any more at any moment, so a blob may be gone when it is its turn.
     """
     blobs.mkdir(parents=True)
-    known = [path for path in content.glob("*") if path.is_file()]
-    for path in known:
-        (blobs / path.name).hardlink_to(path)
-    return {path.name for path in known}
+    linked = set()
+    for name in blobs_of(content):
+        with contextlib.suppress(FileNotFoundError):
+            (blobs / name).hardlink_to(content / name)
+            linked.add(name)
+    return linked
+
+
+def blobs_of(content: Path) -> set[str]:
+    """Names of the blobs that the node has at this moment."""
+    return {path.name for path in content.glob("*") if path.is_file()}
 
 
 def layout_files(layout: Path, known: Collection[str]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from toxicity_cluster.cgroups import parse_hierarchies
@@ -60,3 +61,17 @@ def test_a_layout_sends_only_the_blobs_that_the_node_lacks(tmp_path: Path) -> No
     assert known == {"aa"}
     assert (layout / "blobs" / "sha256" / "aa").samefile(content / "aa")
     assert layout_files(layout, known) == [layout / "blobs" / "sha256" / "bb", layout / "index.json"]
+
+
+def test_blobs_that_the_node_removes_meanwhile_are_left_out(tmp_path: Path) -> None:
+    """containerd collects an obsolete image's blobs at any moment, here while they are being linked."""
+    content, blobs = tmp_path / "content", tmp_path / "blobs"
+    content.mkdir()
+    names = {f"{number:04}" for number in range(3000)}
+    for name in names:
+        (content / name).touch()
+    with ThreadPoolExecutor(1) as pool:
+        removal = pool.submit(lambda: [(content / name).unlink() for name in sorted(names, reverse=True)])
+        linked = link_blobs(content, blobs)
+        removal.result()
+    assert {path.name for path in blobs.iterdir()} == linked <= names
