@@ -38,8 +38,8 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-READ_AGAIN = {0: 1e-4, 1: 0.03}
-"""How far logits may be from those in fp32, relative, by the number of GPUs: on one, they are computed in bf16."""
+READ_IN_BF16 = 0.03
+"""How far logits may be from those in fp32, relative, where they are computed in bf16: on a GPU."""
 PROMPTS = [[1, *(Random(seed).randrange(3, 80) for _ in range(5 + seed))] for seed in range(12)]
 
 
@@ -85,7 +85,10 @@ def test_a_model_is_read_and_quantized_whatever_its_architecture(
     source, target = tmp_path / "source", tmp_path / "target"
     before = logits(write_model(source, architecture))
     model, _ = load(source, gpus=gpus)
-    assert relative(logits(model), before) < READ_AGAIN[gpus]
+    if gpus:
+        assert relative(logits(model), before) < READ_IN_BF16
+    else:
+        np.testing.assert_allclose(logits(model), before, atol=1e-4)
 
     quantize(model, PROMPTS, SPEC)
     save(model, target)

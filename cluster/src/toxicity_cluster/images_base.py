@@ -45,14 +45,19 @@ def rootfs_recipe() -> dict[str, str]:
 
 def write_rootfs(target: Path, scratch: Path) -> None:
     """Debian's minimal system with Python, as a tar, from the mirrors that this machine's apt uses."""
-    options = scratch / "apt.conf"
-    options.write_text(acquire_options(run(["apt-config", "dump"])))
+    options = _write_apt_options(scratch)
     argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", f"--aptopt={options}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
     # what mmdebstrap was told about this machine's mirrors has no place in an image
     argv.append('--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/apt/sources.list.d/*')
     argv.append(f'--customize-hook=echo "{PUBLIC_SOURCE}" > "$1"/etc/apt/sources.list')
     run([*argv, SUITE, str(target), *map(str, debian_sources(APT_FOLDER))], environment={"LC_ALL": "C.UTF-8"})
+
+
+def _write_apt_options(scratch: Path) -> Path:
+    options = scratch / "apt.conf"
+    options.write_text(acquire_options(run(["apt-config", "dump"])))
+    return options
 
 
 def acquire_options(dump: str) -> str:
@@ -138,9 +143,7 @@ def build_volumes(
     volumes = [f"{cache}:/var/cache/uv:rw"]
     volumes += [f"{path}:{path}:ro" for path in (CERTIFICATES, PIP_CONFIGURATION) if path.exists()]
     if shutil.which("apt-config"):
-        options = scratch / "apt.conf"
-        options.write_text(acquire_options(run(["apt-config", "dump"])))
-        volumes.append(f"{options}:/etc/apt/apt.conf.d/90-this-machine:ro")
+        volumes.append(f"{_write_apt_options(scratch)}:/etc/apt/apt.conf.d/90-this-machine:ro")
     volumes += [f"{path}:/etc/apt/sources.list.d/{path.name}:ro" for path in debian_sources(APT_FOLDER)]
     index = package_index(environment, PIP_CONFIGURATION)
     if index:
