@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -16,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from toxicity_api.stage_config import ServingConfig
 from unit.serving.stage_folders import LOAD, png, stage_folders, write
-from unit.serving.word_engine import TOXIC_WORD, UNANSWERED_WORD, ready, wait
+from unit.serving.word_engine import HELD_WORD, TOXIC_WORD, UNANSWERED_WORD, WordEngine, ready, wait
 
 TOKEN = "page-token"
 
@@ -134,6 +135,19 @@ def classify(browser: webdriver.Chrome, text: str) -> None:
     box.send_keys(Keys.CONTROL, Keys.ENTER)
 
 
+@contextlib.contextmanager
+def held(browser: webdriver.Chrome, prefix: str) -> Iterator[Callable[[], None]]:
+    """Pages opened meanwhile send requests to this path only after the yielded function was called."""
+    source = (
+        "{ const fetched = window.fetch, held = new Promise(release => window.releaseHeld = release);"
+        " window.fetch = async (path, options) => {"
+        f" if (path.startsWith('{prefix}')) await held; return fetched(path, options); }} }}"
+    )
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+    yield lambda: browser.execute_script("releaseHeld()")
+    browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
 def test_browser_shows_card_tables_and_plots(browser: webdriver.Chrome, client: httpx.Client) -> None:
     browser.get(str(client.base_url))
     wait(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".plots img")) == 4)
@@ -177,11 +191,49 @@ def test_browser_shows_the_score_against_the_threshold(browser: webdriver.Chrome
     wait(lambda: "4 windows" in text_of(browser, "flags"))
 
 
-def test_browser_says_what_went_wrong(browser: webdriver.Chrome, client: httpx.Client) -> None:
-    browser.get(str(client.base_url))
-    classify(browser, UNANSWERED_WORD)
-    wait(lambda: "label token" in text_of(browser, "trouble"))
+def test_what_went_wrong_with_a_text_stays_when_the_report_comes_later(
+    browser: webdriver.Chrome, client: httpx.Client
+) -> None:
+    with held(browser, "v1/report") as release:
+        browser.get(str(client.base_url))
+        classify(browser, UNANSWERED_WORD)
+        wait(lambda: "label token" in text_of(browser, "trouble"))
+        release()
+        wait(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".plots img[src]")) == 4)
+    assert "label token" in text_of(browser, "trouble")
     assert not browser.find_element(By.ID, "answer").is_displayed()
+    classify(browser, "спасибо")
+    wait(lambda: text_of(browser, "verdict") == "Not toxic: 0.182")
+    assert not browser.find_element(By.ID, "trouble").is_displayed()
+
+
+def test_the_newest_text_is_answered_when_an_older_one_takes_longer(
+    browser: webdriver.Chrome, config: ServingConfig
+) -> None:
+    engine = WordEngine()
+    with ready(engine, config=config) as client:
+        answered = engine.answered
+        browser.get(str(client.base_url))
+        classify(browser, f"{HELD_WORD} {TOXIC_WORD}")
+        wait(lambda: engine.active == 1)
+        assert not browser.find_element(By.ID, "send").is_enabled()
+        classify(browser, "спасибо")
+        wait(lambda: text_of(browser, "verdict") == "Not toxic: 0.182")
+        wait(lambda: engine.active == 0)
+        assert engine.answered == answered + 1, "the older request was given up, and the engine with it"
+        assert browser.find_element(By.ID, "send").is_enabled()
+        assert not browser.find_element(By.ID, "trouble").is_displayed()
+
+
+def test_a_plot_that_is_gone_is_told_in_its_place(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    with ready(config=stage_folders(tmp_path)) as client, held(browser, "v1/plots/eda-labels_len") as release:
+        browser.get(str(client.base_url))
+        wait(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".plots img")) == 2)
+        (tmp_path / "train-t1" / "eda" / "labels_len.png").unlink()
+        release()
+        wait(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".plots img[src]")) == 3)
+        captions = [figure.text for figure in browser.find_elements(By.CSS_SELECTOR, ".plots figure")]
+    assert ["no such plot" in caption for caption in captions] == [False, True, False, False]
 
 
 def test_browser_asks_for_the_token(browser: webdriver.Chrome, config: ServingConfig) -> None:
