@@ -11,6 +11,9 @@ on_cpu_and_gpu = pytest.mark.parametrize(
     "gpus", [pytest.param(0, id="cpu"), pytest.param(1, id="gpu", marks=pytest.mark.gpu)], indirect=True
 )
 
+needs_gpu = pytest.mark.parametrize("gpus", [pytest.param(1, id="gpu", marks=pytest.mark.gpu)], indirect=True)
+"""For tests that only a GPU can run; they may have the fixture through another one, such as a configuration's."""
+
 narrower_than_a_block = pytest.mark.filterwarnings("ignore:inner dimension .* is not aligned:UserWarning")
 """bitsandbytes' CUDA kernel says so of layers as narrow as the tiny model's, and takes another way."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from plain_scores import HARMLESS, TEMPLATE, TOXIC
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, ServingConfig
 
 START_SECONDS = 240
@@ -54,25 +55,26 @@ def wait(is_so: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.1)
 
 
+def engine_fields(model_dir: Path, **fields: object) -> dict[str, object]:
+    """The engine's part of a configuration for the tiny model in that folder, with these fields besides."""
+    return {
+        "model": "tiny",
+        "fingerprint": "f1",
+        "modelDir": str(model_dir),
+        "promptTemplate": TEMPLATE,
+        "labels": {"toxic": TOXIC, "nonToxic": HARMLESS},
+        "maxModelLen": 256,
+        "maxNumSeqs": 8,
+        **fields,
+    }
+
+
 @contextlib.contextmanager
 def running(model_dir: Path, folder: Path, **fields: object) -> Iterator[Served]:
     """The service with the configuration's `fields`, once it is ready; its scratch and its log lie in `folder`."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    config = ServingConfig.model_validate(
-        {
-            "model": "tiny",
-            "fingerprint": "f1",
-            "modelDir": str(model_dir),
-            "promptTemplate": "текст: {text}\nответ:",
-            "labels": {"toxic": "да", "nonToxic": "нет"},
-            "maxModelLen": 256,
-            "maxNumSeqs": 8,
-            "threshold": 0.5,
-            "port": port,
-            **fields,
-        }
-    )
+    config = ServingConfig.model_validate(engine_fields(model_dir, threshold=0.5, port=port, **fields))
     variables = os.environ | {STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True, exclude_none=True)}
     log = folder / "serving.log"
     with (

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gpu_device import require_gpu
+from gpu_device import needs_gpu
 from stage_process import loss_values, past_step, run_until, run_whole, start
 from tiny import forget_accelerator, make_examples
 from toxicity_api.results import EXIT_FAILED
@@ -27,7 +27,7 @@ from toxicity_training.batches import build_rows
 from toxicity_training.model import add_lora, load_model
 from toxicity_training.scoring import pad_id_of
 
-pytestmark = pytest.mark.gpu
+pytestmark = needs_gpu
 
 MakeSpec = Callable[..., TrainingSpec]
 MakeConfig = Callable[..., TrainingConfig]
@@ -36,12 +36,6 @@ FROM_FP32 = 0.1
 """How far a loss near 1 may be from the one in fp32, over some ten steps at a high learning rate."""
 FROM_BF16 = 3e-2
 """How far from another in bf16 on the same rows: kernels sum in an order of their own."""
-
-
-@pytest.fixture
-def gpus() -> int:
-    require_gpu()
-    return 1
 
 
 @ENGINES

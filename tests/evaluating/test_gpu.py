@@ -5,46 +5,24 @@ They run with the packages of the serving image built for CUDA: `make test-gpu`.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from evaluation_process import engine_config, evaluate
 from gpu_device import require_gpu
-from plain_scores import HARMLESS, TEMPLATE, TOXIC, log_odds, transformers_scores
+from plain_scores import log_odds, transformers_scores
 from serving_process import running
 from tiny import make_examples, write_base_model
 from toxicity_api.checksums import write_checksums
-from toxicity_api.results import StageResult
 from toxicity_api.spec import Split
-from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, EngineConfig, EvaluationConfig
 from toxicity_training.data import split_examples, write_splits
 
 pytestmark = [pytest.mark.engine, pytest.mark.gpu]
 
-STAGE_SECONDS, GPU = 400, "cuda"
-
-
+GPU = "cuda"
 ON_GPU = {"gpuMemoryUtilization": 0.1, "gpus": 1}
 """Small enough to share a GPU with other tests."""
-
-
-def engine_config(model_dir: Path, **fields: object) -> EngineConfig:
-    return EngineConfig.model_validate(
-        {
-            "model": "tiny",
-            "fingerprint": "f1",
-            "modelDir": str(model_dir),
-            "promptTemplate": TEMPLATE,
-            "labels": {"toxic": TOXIC, "nonToxic": HARMLESS},
-            "maxModelLen": 256,
-            "maxNumSeqs": 8,
-            **ON_GPU,
-            **fields,
-        }
-    )
 
 
 @pytest.fixture(scope="module")
@@ -87,24 +65,8 @@ def test_an_fp8_cache_changes_scores_a_little(model_dir: Path, tmp_path: Path) -
 def test_evaluation_loads_one_engine_after_the_other_with_an_fp8_cache(model_dir: Path, tmp_path: Path) -> None:
     splits = split_examples(make_examples(120), Split(validation=0.3, test=0.3))
     write_splits(splits, tmp_path / "splits")
-    config = EvaluationConfig(
-        model="tiny",
-        fingerprint="e1",
-        artifacts=tmp_path,
-        served=engine_config(model_dir, kvCacheDtype="fp8"),
-        original=engine_config(model_dir),
-        splits_dir=tmp_path / "splits",
-        seed=1,
-    )
-    log = tmp_path / "termination"
-    log.touch()
-    done = subprocess.run(
-        [sys.executable, "-m", "toxicity_evaluation", "--termination-log", str(log)],
-        env=os.environ | {STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True), "HOME": str(tmp_path)},
-        timeout=STAGE_SECONDS,
-        check=False,
-    )
-    result = StageResult.model_validate_json(log.read_bytes())
-    assert (done.returncode, result.outcome) == (0, "succeeded"), result.message
+    served = engine_config(model_dir, **ON_GPU, kvCacheDtype="fp8")
+    code, result = evaluate(tmp_path, "e1", served, engine_config(model_dir, **ON_GPU))
+    assert (code, result.outcome) == (0, "succeeded"), result.message
     assert result.evaluation is not None and result.evaluation.drop is not None
     assert result.evaluation.drop.agreement > 0.9

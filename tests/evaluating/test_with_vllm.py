@@ -6,28 +6,25 @@ They run with the packages of the serving image: `make test-evaluation`.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
-from plain_scores import HARMLESS, TEMPLATE, TOXIC, log_odds, transformers_scores
+from evaluation_process import engine_config, evaluate
+from plain_scores import TOXIC, log_odds, transformers_scores
 from serving_process import running
 from tiny import make_examples, write_base_model
 from toxicity_api.results import EXIT_INVALID_INPUT, StageResult
 from toxicity_api.spec import Split
-from toxicity_api.stage_config import COMPILED_FILE, STAGE_CONFIG_VARIABLE, EngineConfig, EvaluationConfig
+from toxicity_api.stage_config import COMPILED_FILE
 from toxicity_training.artifacts import read_result
 from toxicity_training.data import read_split, split_examples, write_splits
 
 pytestmark = pytest.mark.engine
 
 ROWS = 120
-STAGE_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
@@ -40,50 +37,17 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def engine_config(artifacts: Path, stage: str, eager: bool = True) -> EngineConfig:
-    return EngineConfig.model_validate(
-        {
-            "model": "tiny",
-            "fingerprint": stage,
-            "modelDir": str(artifacts / stage / "model"),
-            "promptTemplate": TEMPLATE,
-            "labels": {"toxic": TOXIC, "nonToxic": HARMLESS},
-            "maxModelLen": 256,
-            "maxNumSeqs": 8,
-            "enforceEager": eager,
-        }
-    )
-
-
 def run_stage(
     artifacts: Path, fingerprint: str, *, compare: bool = True, eager: bool = True
 ) -> tuple[int, StageResult]:
-    """The exit code of the stage's own process and the result document that it left for the kubelet.
+    """As `evaluate`: of the second folder's weights, beside the first's.
 
     Without `compare` only the weights to be served are asked, which takes half the time; `eager` saves half a minute.
     """
-    config = EvaluationConfig(
-        model="tiny",
-        fingerprint=fingerprint,
-        artifacts=artifacts,
-        served=engine_config(artifacts, "quantize-q1", eager),
-        original=engine_config(artifacts, "train-t1", eager) if compare else None,
-        splits_dir=artifacts / "splits",
-        seed=1,
+    original, served = (
+        engine_config(artifacts / stage / "model", enforceEager=eager) for stage in ("train-t1", "quantize-q1")
     )
-    log = artifacts / f"termination-{fingerprint}"
-    log.touch()
-    environment = os.environ | {
-        STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True),
-        "HOME": str(artifacts),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "toxicity_evaluation", "--termination-log", str(log)],
-        env=environment,
-        timeout=STAGE_SECONDS,
-        check=False,
-    )
-    return done.returncode, StageResult.model_validate_json(log.read_bytes())
+    return evaluate(artifacts, fingerprint, served, original if compare else None)
 
 
 def test_stage_scores_as_transformers_does_and_equal_weights_cost_nothing(artifacts: Path) -> None:

@@ -10,20 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from gpu_device import require_gpu
+from gpu_device import needs_gpu
 from toxicity_api.results import QuantizationResult
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, QuantizationConfig
 from toxicity_training.artifacts import read_result
 
-pytestmark = pytest.mark.gpu
+pytestmark = needs_gpu
 
 MakeConfig = Callable[..., QuantizationConfig]
-
-
-@pytest.fixture
-def gpus() -> int:
-    require_gpu()
-    return 1
 
 
 def figures_of_container(config: QuantizationConfig, log: Path) -> QuantizationResult:
