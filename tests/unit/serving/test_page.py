@@ -240,8 +240,15 @@ def test_browser_asks_for_the_token(browser: webdriver.Chrome, config: ServingCo
     with ready(config=config, token=TOKEN) as client:
         browser.get(str(client.base_url))
         wait(lambda: browser.find_element(By.ID, "locked").is_displayed())
+        classify(browser, TOXIC_WORD)
+        wait(lambda: "token is missing" in text_of(browser, "trouble"))
+        assert not browser.find_element(By.ID, "load-trouble").is_displayed(), "the box for the token says it"
+        browser.find_element(By.ID, "token").send_keys("another", Keys.ENTER)
+        wait(lambda: "token is missing or wrong" in text_of(browser, "load-trouble"))
+        browser.find_element(By.ID, "token").clear()
         browser.find_element(By.ID, "token").send_keys(TOKEN, Keys.ENTER)
         wait(lambda: text_of(browser, "name") == "ru-toxicity")
+        wait(lambda: not browser.find_element(By.ID, "load-trouble").is_displayed())
         assert not browser.find_element(By.ID, "locked").is_displayed()
         classify(browser, TOXIC_WORD)
         wait(lambda: text_of(browser, "verdict").startswith("Toxic"))
