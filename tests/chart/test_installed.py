@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,11 @@ def installed(helm: str, tmp_path: Path, watched: tuple[str, ...]) -> Iterator[A
 
 
 @contextmanager
-def running_operator(server: ApiServer, variables: dict[str, str]) -> Iterator[str]:
-    """`python -m toxicity_operator` with its ServiceAccount's rights and the chart's environment; its metrics' URL."""
+def running_operator(server: ApiServer, variables: dict[str, str]) -> Iterator[Callable[[str, str], str]]:
+    """`python -m toxicity_operator` with its ServiceAccount's rights and the chart's environment, in a pod of IPv6.
+
+    What is yielded reads a page: of the port that a variable names, at a path.
+    """
     token = client.CoreV1Api(server.connect()).create_namespaced_service_account_token(
         RELEASE, SYSTEM_NAMESPACE, {"spec": {"expirationSeconds": 3600}}
     )
@@ -74,13 +77,19 @@ def running_operator(server: ApiServer, variables: dict[str, str]) -> Iterator[s
     kubeconfig, log = server.state / "operator.kubeconfig", server.state / "operator.log"
     kubeconfig.write_text(json.dumps(document))
     ports = dict(zip(("LIVENESS_PORT", "METRICS_PORT"), map(str, free_ports(2)), strict=True))
-    given = {**os.environ, **variables, **ports, "KUBECONFIG": str(kubeconfig)}
+    given = {**os.environ, **variables, **ports, "POD_IP": "fd00::7", "KUBECONFIG": str(kubeconfig)}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "toxicity_operator"], env=given, stdout=output, stderr=output
         )
+
+    def read(port: str, path: str) -> str:
+        with urlopen(f"http://[::1]:{ports[port]}/{path}", timeout=10) as answer:
+            found: str = answer.read().decode()
+        return found
+
     try:
-        yield f"http://127.0.0.1:{ports['METRICS_PORT']}/metrics"
+        yield read
     finally:
         process.terminate()
         process.wait(60)
@@ -112,7 +121,7 @@ def test_installed_rights_suffice_from_the_data_to_the_load_test(
     raw = a_model().with_spec("serving.autoscaling", {"maxReplicas": 2}).raw() | {"metadata": {"name": NAME}}
     api.create(KIND, raw)
     documents = render("--set-json", f"watchNamespaces={json.dumps(watched)}")
-    with running_operator(installed, environment(operator_container(documents))) as metrics:
+    with running_operator(installed, environment(operator_container(documents))) as read:
         wait_until("the resource to be Ready", lambda: play(api), READY_SECONDS, 0.2)
         api.merge(KIND, NAME, {"spec": {"serving": {"autoscaling": None}}})
         scaler = names.serving_name(NAME)
@@ -122,8 +131,8 @@ def test_installed_rights_suffice_from_the_data_to_the_load_test(
             READY_SECONDS,
             0.2,
         )
-        with urlopen(metrics, timeout=10) as answer:
-            page = answer.read().decode()
+        page = read("METRICS_PORT", "metrics")
+        assert json.loads(read("LIVENESS_PORT", "healthz")) == {"resync": True, "watches": True}
     assert "toxicity_operator_resources 1.0" in page
     assert re.search(r'reconciles_total\{outcome="changed"\} [1-9]', page)
     requests = audited(installed)

@@ -55,7 +55,7 @@ def _run(settings: OperatorSettings) -> None:
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
-        liveness_endpoint=f"http://0.0.0.0:{settings.liveness_port}/healthz",
+        liveness_endpoint=f"http://{settings.liveness_host}:{settings.liveness_port}/healthz",
         memo=kopf.Memo(cache=cache, watching=watching, controller=controller),
     )
 

@@ -5,6 +5,7 @@ Their names are an interface: the chart's dashboard reads them. docs/operations.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -105,8 +106,12 @@ class Metrics:
         self._resources.set(resources)
 
     def serve(self, port: int) -> Callable[[], None]:
-        """Answers GET /metrics on all addresses in a thread; what is returned ends it. Raises OSError."""
-        server, _ = start_http_server(port, registry=self.registry)
+        """Answers GET /metrics on all addresses, of IPv4 and of IPv6, in a thread; what is returned ends it.
+
+        Raises OSError.
+        """
+        anywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
+        server, _ = start_http_server(port, anywhere, self.registry)
 
         def stop() -> None:
             server.shutdown()

@@ -27,13 +27,15 @@ class OperatorSettings:
     namespaces: tuple[str, ...] = ()
     resync_seconds: float = 30.0
     progress_seconds: float = 10.0
+    liveness_host: str = "0.0.0.0"
     liveness_port: int = 8080
     metrics_port: int = 8081
     log_level: LogLevel = "info"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> OperatorSettings:
-        """Reads IMAGE_*, WATCH_NAMESPACES, RESYNC_SECONDS, PROGRESS_SECONDS, LIVENESS_PORT, METRICS_PORT, LOG_LEVEL.
+        """Reads IMAGE_*, WATCH_NAMESPACES, RESYNC_SECONDS, PROGRESS_SECONDS, LIVENESS_PORT, METRICS_PORT, LOG_LEVEL,
+        POD_IP.
 
         Raises ValueError that names the variable when one is missing or makes no sense.
         """
@@ -49,6 +51,8 @@ class OperatorSettings:
             namespaces=tuple(filter(None, map(str.strip, environment.get("WATCH_NAMESPACES", "").split(",")))),
             resync_seconds=_positive(environment, "RESYNC_SECONDS", cls.resync_seconds),
             progress_seconds=_positive(environment, "PROGRESS_SECONDS", cls.progress_seconds),
+            # kopf listens on one family of addresses: that of the pod's first one, which the kubelet probes
+            liveness_host="[::]" if ":" in environment.get("POD_IP", "") else cls.liveness_host,
             liveness_port=int(_positive(environment, "LIVENESS_PORT", cls.liveness_port)),
             metrics_port=int(_positive(environment, "METRICS_PORT", cls.metrics_port)),
             log_level=cast(LogLevel, level),

@@ -81,9 +81,14 @@ def serve(
 ) -> int:
     """Serves until SIGTERM or failure, whose reason is left in `termination_log`; the exit code."""
     from toxicity_serving.app import create_app
-    from toxicity_serving.server import DRAIN_SECONDS, DrainingServer
+    from toxicity_serving.server import DRAIN_SECONDS, DrainingServer, listen
 
     failures: list[str] = []
+    try:
+        listener = listen(config.port)
+    except OSError as error:
+        report_failure(f"port: cannot listen on {config.port}: {os.strerror(error.errno or 0)}", termination_log)
+        return EXIT_FAILED
 
     def fail(reason: str) -> None:
         failures.append(reason)
@@ -91,8 +96,8 @@ def serve(
         server.should_exit = True
 
     app = create_app(config, engine, fail, token=token)
-    server = DrainingServer(app, config.port, DRAIN_SECONDS if drain_seconds is None else drain_seconds)
-    server.run()
+    server = DrainingServer(app, DRAIN_SECONDS if drain_seconds is None else drain_seconds)
+    server.run([listener])
     return EXIT_FAILED if failures else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import socket
 from types import FrameType
 
 import uvicorn
@@ -19,20 +20,19 @@ FINISH_SECONDS = 30
 """How long requests in flight may take after that."""
 
 
-class DrainingServer(uvicorn.Server):
-    """Stops in two steps; a second signal skips the first."""
+def listen(port: int) -> socket.socket:
+    """A listener on all addresses of the pod: clusters give it IPv4 ones, IPv6 ones or both. Raises OSError."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
 
-    def __init__(self, app: FastAPI, port: int, drain_seconds: float = DRAIN_SECONDS) -> None:
-        # 0.0.0.0: the pod's address
+
+class DrainingServer(uvicorn.Server):
+    """Stops in two steps; a second signal skips the first. `run` takes the listener."""
+
+    def __init__(self, app: FastAPI, drain_seconds: float = DRAIN_SECONDS) -> None:
         super().__init__(
-            uvicorn.Config(
-                app,
-                host="0.0.0.0",
-                port=port,
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=FINISH_SECONDS,
-            )
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=FINISH_SECONDS)
         )
         self._service: Service = app.state.service
         self._drain_seconds = drain_seconds

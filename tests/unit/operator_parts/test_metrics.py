@@ -32,12 +32,12 @@ class Clock:
         return self.now
 
 
-def samples(metrics: Metrics) -> dict[str, float]:
+def samples(metrics: Metrics, host: str = "127.0.0.1") -> dict[str, float]:
     """`name{label value}` of every sample on the page that the operator serves, with its value."""
     (port,) = free_ports(1)
     stop = metrics.serve(port)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:
             page = answer.read().decode()
     finally:
         stop()
@@ -49,6 +49,13 @@ def samples(metrics: Metrics) -> dict[str, float]:
                 sample.value
             )
     return found
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_the_page_is_served_to_pods_of_either_family(host: str) -> None:
+    metrics = Metrics()
+    metrics.know(7)
+    assert samples(metrics, host)["resources"] == 7
 
 
 def failing(error: Exception) -> Metrics:

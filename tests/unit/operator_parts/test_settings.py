@@ -26,6 +26,13 @@ def test_everything_set() -> None:
     assert settings.progress_seconds == 0.5
 
 
+@pytest.mark.parametrize(("address", "host"), [("10.42.0.7", "0.0.0.0"), ("fd00::7", "[::]"), ("", "0.0.0.0")])
+def test_liveness_is_answered_on_the_family_of_the_address_that_the_kubelet_probes(
+    address: str, host: str
+) -> None:
+    assert OperatorSettings.from_environment(IMAGES | {"POD_IP": address}).liveness_host == host
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

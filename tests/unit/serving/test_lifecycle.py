@@ -112,7 +112,7 @@ def test_unforeseen_error_ends_the_service_too() -> None:
 def test_first_signal_turns_unready_and_keeps_serving() -> None:
     async def after_signal() -> tuple[State, bool]:
         app = create_app(CONFIG, WordEngine())
-        server = DrainingServer(app, 0)
+        server = DrainingServer(app)
         app.state.service.move(State.READY, "")
         server.handle_exit(signal.SIGTERM, None)
         await asyncio.sleep(0)
@@ -124,7 +124,7 @@ def test_first_signal_turns_unready_and_keeps_serving() -> None:
 def test_second_signal_stops_at_once() -> None:
     async def after_two_signals() -> bool:
         app = create_app(CONFIG, WordEngine())
-        server = DrainingServer(app, 0)
+        server = DrainingServer(app)
         app.state.service.move(State.READY, "")
         server.handle_exit(signal.SIGTERM, None)
         server.handle_exit(signal.SIGTERM, None)

@@ -17,7 +17,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from unit.serving.word_engine import CONFIG, wait
+from toxicity_api.results import EXIT_FAILED
+from toxicity_serving.__main__ import serve
+from unit.serving.word_engine import CONFIG, WordEngine, wait
 from unit.serving.word_service import LONG_WORD
 
 TESTS = Path(__file__).parents[2]
@@ -131,6 +133,20 @@ def test_no_request_is_lost_when_the_process_is_asked_to_stop_under_load(served:
     assert [began for began in traffic.answered if asked < began < refusing], "it took work while it drained"
     assert ended and ended[0] > refusing, "what was in flight was finished after the drain"
     assert served.termination_log.read_text() == ""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_pods_of_either_address_family_reach_it(served: Served, host: str) -> None:
+    assert httpx.get(served.client.base_url.copy_with(host=host).join("/readyz")).status_code == 200
+
+
+def test_a_port_that_is_taken_ends_the_start_with_the_reason(tmp_path: Path) -> None:
+    log = tmp_path / "termination-log"
+    log.touch()
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert serve(CONFIG.model_copy(update={"port": port}), WordEngine(), None, log) == EXIT_FAILED
+    assert log.read_text() == f"port: cannot listen on {port}: Address already in use"
 
 
 def test_process_ends_with_the_reason_when_its_engine_dies(served: Served) -> None:
