@@ -12,6 +12,10 @@ PLAIN = ("книга", "погода", "чай", "дорога", "музыка")
 WORDS = (*INSULTS, *PLAIN, "да", "нет", "токсичный", "текст", "ответ", ":", " ", "\n")
 
 
+SPELLED, ALIKE = "чай <eos> чай<bos>", "чай ?x? чай?x?"
+"""A text with the names of control tokens, and one of as many unknown characters in their place."""
+
+
 def make_examples(rows: int, seed: int = 1) -> list[Example]:
     """Rows of three to twelve words; the toxic third holds an insult."""
     random = Random(seed)

@@ -22,6 +22,7 @@ from toxicity_api.stage_config import EngineConfig
 from toxicity_evaluation.answers import ask
 from toxicity_serving.__main__ import prepare_process
 from toxicity_serving.classify import Classifier
+from toxicity_serving.engine import Loaded
 from toxicity_serving.vllm_engine import VllmEngine
 from toxicity_training.data import read_split
 
@@ -58,9 +59,13 @@ class Timed(VllmEngine):
         self._timed_config, self._buckets = config, buckets
         self.figures: list[dict[str, Any]] = []
 
+    async def start(self) -> Loaded:
+        self._loaded = await super().start()
+        return self._loaded
+
     async def stop(self) -> None:
         if self._runner is not None:
-            classifier = Classifier(self._timed_config, self, self._runner.tokenizer)
+            classifier = Classifier(self._timed_config, self, self._loaded)
             for bucket, texts in self._buckets:
                 self.figures.append({"name": bucket.name, **await offer(classifier, texts)})
         await super().stop()

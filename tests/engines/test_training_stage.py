@@ -14,11 +14,13 @@ import pytest
 
 from gpu_device import narrower_than_a_block, on_cpu_and_gpu
 from stage_process import loss_values
+from tiny import ALIKE, SPELLED
 from toxicity_api.results import TERMINATION_MESSAGE_LIMIT
 from toxicity_api.spec import Labels, Lora, TrainingSpec
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
 from toxicity_training.artifacts import read_result
-from toxicity_training.data import read_split
+from toxicity_training.batches import build_rows
+from toxicity_training.data import Example, read_split
 from toxicity_training.errors import InputError
 from toxicity_training.stage import run
 
@@ -26,6 +28,16 @@ pytestmark = pytest.mark.engine
 
 MakeSpec = Callable[..., TrainingSpec]
 MakeConfig = Callable[..., TrainingConfig]
+
+
+def test_names_of_control_tokens_in_a_comment_are_trained_as_characters(
+    base_model: Path, make_spec: MakeSpec
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base_model)
+    spelled, alike = (build_rows(tokenizer, [Example(text, True)], make_spec()) for text in (SPELLED, ALIKE))
+    assert spelled == alike
 
 
 @on_cpu_and_gpu

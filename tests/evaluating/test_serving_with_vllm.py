@@ -5,22 +5,28 @@ They run with the packages of the serving image: `make test-evaluation`.
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
+from evaluation_process import STAGE_SECONDS, engine_config
 from serving_process import DEADLINE, Served, running, wait
-from tiny import PLAIN, write_base_model
+from tiny import ALIKE, PLAIN, SPELLED, write_base_model
 from toxicity_api.checksums import write_checksums
-from toxicity_api.results import EXIT_FAILED
+from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE
 
 pytestmark = pytest.mark.engine
 
+DYING_ENGINE = Path(__file__).parents[1] / "dying_engine.py"
+STRANGE_WORDS = 200
 FLOOD = {"texts": [" ".join(PLAIN * 600)] * 64}
 """The largest batch of the longest texts, each in 32 windows: work for a while, even for a tiny model."""
 
@@ -80,24 +86,49 @@ def test_work_of_a_client_that_left_leaves_the_engine(served: Served, flood_seco
     assert served.metric("toxicity_queue_depth") == 0
 
 
-def test_an_engine_that_dies_ends_the_process_and_nobody_gets_a_made_up_score(
-    model_dir: Path, tmp_path: Path
-) -> None:
-    """A tokenizer with words that the weights know nothing of: the engine's lookup of such a token fails."""
+def test_names_of_control_tokens_in_a_text_are_characters(served: Served) -> None:
+    spelled, alike = served.scores([SPELLED, ALIKE])
+    assert spelled == alike
+
+
+@pytest.fixture(scope="module")
+def strange_words(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with a tokenizer that knows a word and a control token more than the weights do."""
     from tokenizers import Tokenizer
 
-    broken = Path(shutil.copytree(model_dir, tmp_path / "model"))
-    tokenizer = Tokenizer.from_file(str(broken / "tokenizer.json"))
-    tokenizer.add_tokens([f"слово{number}" for number in range(200)])
-    tokenizer.save(str(broken / "tokenizer.json"))
-    write_checksums(broken)
-    poisoned = {"texts": [*FLOOD["texts"][:32], "слово199", *FLOOD["texts"][:31]]}
-    with running(broken, tmp_path, enforceEager=True) as served, ThreadPoolExecutor() as pool:
-        asked = pool.submit(served.client.post, "/v1/classify", json=poisoned)
-        wait(lambda: served.metric("toxicity_requests_in_flight") == 1, 10)
-        assert served.classify("чай").status_code == 503, (
-            "it waits behind the other, and the engine dies meanwhile"
-        )
-        assert asked.result(timeout=60).status_code == 503
-        assert served.process.wait(timeout=60) == EXIT_FAILED
-        assert "vLLM's engine died" in served.log.read_text()
+    folder = Path(shutil.copytree(model_dir, tmp_path_factory.mktemp("strange") / "model"))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens([f"слово{number}" for number in range(STRANGE_WORDS)])
+    tokenizer.add_special_tokens(["<picture>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_checksums(folder)
+    return folder
+
+
+def test_tokens_that_the_weights_do_not_know_do_not_reach_the_engine(strange_words: Path, tmp_path: Path) -> None:
+    """Gemma 3's own tokenizer has such a control token, <image_soft_token>: a lookup of it would end the engine."""
+    with running(strange_words, tmp_path, enforceEager=True) as served:
+        refused = served.client.post("/v1/classify", json={"texts": ["чай", f"чай слово{STRANGE_WORDS - 1}"]})
+        assert (refused.status_code, "text 1 has token" in refused.json()["message"]) == (422, True)
+        spelled, alike = served.scores(["чай <picture>", "чай ?x?"])
+        assert spelled == alike
+
+
+def test_an_engine_that_dies_says_so_to_all_who_wait_and_nobody_gets_a_made_up_score(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    """Below the API, which refuses such a token: what else may end the engine ends it in the same way."""
+    config = engine_config(model_dir, enforceEager=True)
+    done = subprocess.run(
+        [sys.executable, str(DYING_ENGINE), str(tmp_path)],
+        env=os.environ | {STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True), "HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        timeout=STAGE_SECONDS,
+        check=True,
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["before"] == "scores"
+    assert len(told["during"]) == 32
+    assert [
+        word for word in (*told["during"], told["after"], told["check"]) if "vLLM's engine died" not in word
+    ] == []

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from gpu_device import on_cpu_and_gpu
+from tiny import ALIKE, SPELLED
+from toxicity_api.prompting import build_prompt
 from toxicity_api.results import TERMINATION_MESSAGE_LIMIT, QuantizationResult, StageResult
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, QuantizationConfig
@@ -49,6 +51,14 @@ def scores(backend: str, folder: Path, texts: list[str], spec: TrainingSpec, gpu
         max_tokens=spec.max_input_tokens,
         batch_size=8,
     )
+
+
+def test_names_of_control_tokens_in_a_comment_are_characters(
+    make_config: MakeConfig, merged_model: Path, backend: str
+) -> None:
+    _, tokenizer = BACKENDS[backend].load(merged_model, gpus=0)
+    template = make_config().training.prompt_template
+    assert build_prompt(tokenizer, template, SPELLED, 99) == build_prompt(tokenizer, template, ALIKE, 99)
 
 
 @on_cpu_and_gpu

@@ -2,12 +2,16 @@
 
 The score is p(toxic) = softmax over the logits of the two labels' first tokens, one position after the prompt.
 Tokens are matched by id, since a Cyrillic token can decode to empty text.
+
+A text is text: where it spells a control token, such as <eos>, it gets the tokens of these characters. A template's own
+control tokens count. Otherwise a writer could end the prompt, and with it the insult: `какой же<bos>ты дебил`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,7 +31,16 @@ class Tokenizer(Protocol):
 
     bos_token_id: int | None
 
-    def __call__(self, text: str, *, add_special_tokens: bool) -> Any: ...
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, Any]:
+        """By id the AddedTokens, of which the `special` ones are control tokens and `content` their names."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+    def __call__(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool = False) -> Any:
+        """`input_ids`; with `split_special_tokens` names of control tokens are characters like others."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,8 +67,40 @@ class LogitsNotFiniteError(ValueError):
     """The model's answer is no number."""
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """A template around the text: ids and plain characters before it, plain characters and ids behind it."""
+
+    opening: list[int]
+    prefix: str
+    suffix: str
+    closing: list[int]
+
+
+@functools.lru_cache(maxsize=8)
+def _frame(tokenizer: Tokenizer, template: str) -> _Frame:
+    """Control tokens of the template, and what lies beyond them, are ids; BOS is the first, and there once."""
+    prefix, suffix = template.split(PLACEHOLDER, 1)
+    names = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    inner = max((prefix.rfind(name) + len(name) for name in names if name in prefix), default=0)
+    outer = min((suffix.find(name) for name in names if name in suffix), default=len(suffix))
+    opening = _ids(tokenizer, prefix[:inner])
+    if tokenizer.bos_token_id is not None and opening[:1] != [tokenizer.bos_token_id]:
+        opening = [tokenizer.bos_token_id, *opening]
+    return _Frame(
+        opening=opening,
+        prefix=prefix[inner:],
+        suffix=suffix[:outer],
+        closing=_ids(tokenizer, suffix[outer:]),
+    )
+
+
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
 def label_tokens(tokenizer: Tokenizer, labels: Labels) -> LabelTokens:
@@ -77,17 +122,22 @@ def build_prompt(tokenizer: Tokenizer, template: str, text: str, max_tokens: int
     Only the text is cut, so that the template's end (the question) survives. Raises ValueError when the
     template alone does not leave room for one token of text.
     """
-    prefix, suffix = template.split(PLACEHOLDER, 1)
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    whole = bos + _ids(tokenizer, prefix + text + suffix)
+    frame = _frame(tokenizer, template)
+    whole = [*frame.opening, *_plain_ids(tokenizer, frame.prefix + text + frame.suffix), *frame.closing]
     if len(whole) <= max_tokens:
         return Prompt(whole, truncated=False)
-    suffix_ids = _ids(tokenizer, suffix)
-    head = bos + _ids(tokenizer, prefix + text)
-    room = max_tokens - len(suffix_ids)
-    if room <= len(bos) + len(_ids(tokenizer, prefix)):
+    before, joint, after = _parts(tokenizer, frame, text)
+    room = max_tokens - len(after)
+    if room <= len(before):
         raise ValueError(f"the prompt template alone fills {max_tokens} tokens; raise the length or shorten it")
-    return Prompt(head[:room] + suffix_ids, truncated=True)
+    return Prompt(joint[:room] + after, truncated=True)
+
+
+def _parts(tokenizer: Tokenizer, frame: _Frame, text: str) -> tuple[list[int], list[int], list[int]]:
+    """Ids before the text, ids before it and of it together, ids behind it."""
+    before = frame.opening + _plain_ids(tokenizer, frame.prefix)
+    joint = frame.opening + _plain_ids(tokenizer, frame.prefix + text)
+    return before, joint, _plain_ids(tokenizer, frame.suffix) + frame.closing
 
 
 def build_windows(
@@ -107,11 +157,8 @@ def build_windows(
     first = build_prompt(tokenizer, template, text, max_tokens)
     if not first.truncated:
         return [first]
-    prefix, suffix = template.split(PLACEHOLDER, 1)
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    before, after = bos + _ids(tokenizer, prefix), _ids(tokenizer, suffix)
+    before, joint, after = _parts(tokenizer, _frame(tokenizer, template), text)
     # the prefix's end can be one token with the text's beginning: such a token belongs to the text here
-    joint = bos + _ids(tokenizer, prefix + text)
     body = joint[_shared_length(before, joint) :]
     size = max_tokens - len(before) - len(after)
     starts = window_starts(len(body), size, overlap)

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from toxicity_api.prompting import Prompt, Tokenizer, build_prompt, build_windows, label_tokens, toxic_score
+from toxicity_api.prompting import Prompt, build_prompt, build_windows, label_tokens, toxic_score
 from toxicity_api.spec import LongTexts
 from toxicity_api.stage_config import EngineConfig
-from toxicity_serving.engine import Engine, LabelTokenMissing
+from toxicity_serving.engine import Engine, LabelTokenMissing, Loaded
+
+
+class UnknownTokenError(ValueError):
+    """A text has a token that the tokenizer knows and the weights do not."""
 
 
 @dataclass(frozen=True)
@@ -25,35 +29,45 @@ class Score:
 class Classifier:
     """A started engine with its tokenizer and label tokens."""
 
-    def __init__(self, config: EngineConfig, engine: Engine, tokenizer: Tokenizer) -> None:
+    def __init__(self, config: EngineConfig, engine: Engine, loaded: Loaded) -> None:
         """Raises toxicity_api.prompting.LabelTokenError when the labels cannot be told apart."""
         self._engine = engine
-        self._tokenizer = tokenizer
+        self._tokenizer = loaded.tokenizer
+        self._vocabulary = loaded.vocabulary
         self._template = config.prompt_template
         self._max_prompt_tokens = config.max_model_len - 1  # one is generated
         self._long_texts = config.long_texts
-        self._labels = label_tokens(tokenizer, config.labels)
+        self._labels = label_tokens(loaded.tokenizer, config.labels)
         # one thread: a fast tokenizer must not be used by two at once ("Already borrowed")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
 
     async def scores(self, texts: Sequence[str]) -> list[Score]:
-        """One score per text, in order. Raises LabelTokenMissing, EngineError."""
+        """One score per text, in order. Raises UnknownTokenError, LabelTokenMissing, EngineError."""
         return await self.ask(await self.prompts(texts))
 
     async def prompts(self, texts: Sequence[str], long_texts: LongTexts | None = None) -> list[list[Prompt]]:
         """The prompts of each text, several where it is longer than the model's window and not to be cut.
 
-        `long_texts` None means the configuration's.
+        `long_texts` None means the configuration's. Raises UnknownTokenError.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._prompts, texts, long_texts or self._long_texts)
 
     def _prompts(self, texts: Sequence[str], long_texts: LongTexts) -> list[list[Prompt]]:
         if long_texts == "window":
-            return [
+            made = [
                 build_windows(self._tokenizer, self._template, text, self._max_prompt_tokens) for text in texts
             ]
-        return [[build_prompt(self._tokenizer, self._template, text, self._max_prompt_tokens)] for text in texts]
+        else:
+            made = [
+                [build_prompt(self._tokenizer, self._template, text, self._max_prompt_tokens)] for text in texts
+            ]
+        for position, prompts in enumerate(made):
+            if (highest := max(max(prompt.ids) for prompt in prompts)) >= self._vocabulary:
+                raise UnknownTokenError(
+                    f"text {position} has token {highest}, the model knows those below {self._vocabulary} only"
+                )
+        return made
 
     async def ask(self, texts: Sequence[Sequence[Prompt]]) -> list[Score]:
         """One score per text, given as its prompts. The first failure ends the others' work in the engine.

@@ -18,9 +18,13 @@ class LabelTokenMissing(RuntimeError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """What an engine has after its start; `verified` when the weights were found to be those of their checksums."""
+    """What an engine has after its start; `verified` when the weights were found to be those of their checksums.
+
+    The weights know the token ids below `vocabulary`; a tokenizer may have more, which would end the engine.
+    """
 
     tokenizer: Tokenizer
+    vocabulary: int
     engine: str
     weights: str
     dtype: str

@@ -18,7 +18,7 @@ from enum import StrEnum
 from toxicity_api.prompting import LabelTokenError
 from toxicity_api.stage_config import ServingConfig
 from toxicity_serving.admission import Admission
-from toxicity_serving.classify import Classifier
+from toxicity_serving.classify import Classifier, UnknownTokenError
 from toxicity_serving.engine import Engine, EngineError, LabelTokenMissing, Loaded
 from toxicity_serving.metrics import Metrics
 from toxicity_serving.selftest import SelfTestError, run_selftest
@@ -77,7 +77,7 @@ async def run_lifecycle(
                 await asyncio.wait_for(service.doubt.wait(), check_seconds)
             service.doubt.clear()
             await engine.check()
-    except (EngineError, LabelTokenMissing, LabelTokenError, SelfTestError) as error:
+    except (EngineError, LabelTokenMissing, LabelTokenError, SelfTestError, UnknownTokenError) as error:
         reason = f"{type(error).__name__}: {error}"
         logger.error("service_failed reason=%r", reason)
         service.move(State.FAILED, reason)
@@ -87,7 +87,7 @@ async def run_lifecycle(
 async def _start(service: Service, engine: Engine) -> None:
     began = time.monotonic()
     loaded = await engine.start()
-    classifier = Classifier(service.config, engine, loaded.tokenizer)
+    classifier = Classifier(service.config, engine, loaded)
     service.move(State.STARTING, "the self-test is running")
     await run_selftest(classifier)
     service.started = Started(loaded, classifier)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 
 from toxicity_api.spec import LongTexts
 from toxicity_serving.admission import OverloadedError
-from toxicity_serving.classify import Classifier, Score
+from toxicity_serving.classify import Classifier, Score, UnknownTokenError
 from toxicity_serving.engine import EngineError, LabelTokenMissing
 from toxicity_serving.lifecycle import Service, Started, State
 
@@ -43,12 +44,19 @@ def started(service: Service) -> Started:
 
 
 async def scores_of(service: Service, texts: list[str], long_texts: LongTexts | None = None) -> list[Score]:
-    """One score per text, in order; or an HTTPException. `long_texts` None means the model's own setting."""
+    """One score per text, in order. `long_texts` None means the model's own setting.
+
+    Raises HTTPException, and RequestValidationError for a text that the model cannot read.
+    """
     classifier = started(service).classifier
     try:
         return await _scores(service, classifier, texts, long_texts)
     except OverloadedError as error:
         raise HTTPException(429, f"{error}; retry later", RETRY) from error
+    except UnknownTokenError as error:
+        # as of a body that is wrong: each route's clients know a status and a shape for that
+        fault = {"loc": ("body",), "type": "unknown_token", "msg": str(error)}
+        raise RequestValidationError([fault]) from error
     except LabelTokenMissing as error:
         service.metrics.label_token_misses.inc()
         logger.error("label_token_missing error=%r texts=%s", str(error), fingerprints(texts))

@@ -119,6 +119,7 @@ class VllmEngine:
 
         return Loaded(
             self._runner.tokenizer,
+            self._runner.vocabulary,
             f"vllm {vllm.__version__}",
             prepared.plan.form,
             prepared.plan.dtype,

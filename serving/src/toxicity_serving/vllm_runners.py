@@ -25,6 +25,7 @@ class Runner(Protocol):
     """A loaded engine. Created and used on the event loop."""
 
     tokenizer: Tokenizer
+    vocabulary: int
 
     @classmethod
     async def load(cls, arguments: dict[str, Any]) -> Self:
@@ -58,6 +59,7 @@ class ApartRunner:
     def __init__(self, llm: Any) -> None:
         self._llm = llm
         self.tokenizer: Tokenizer = llm.get_tokenizer()
+        self.vocabulary: int = llm.model_config.get_vocab_size()
 
     @classmethod
     async def load(cls, arguments: dict[str, Any]) -> Self:
@@ -97,6 +99,7 @@ class ThreadRunner:
         loop = asyncio.get_running_loop()
         self._llm, self._thread = llm, thread
         self.tokenizer: Tokenizer = llm.get_tokenizer()
+        self.vocabulary: int = llm.model_config.get_vocab_size()
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._steps = Steps(llm, lambda outputs: loop.call_soon_threadsafe(self._deliver, outputs))
         self._running = loop.run_in_executor(thread, self._steps.run)

@@ -6,20 +6,11 @@ import math
 
 import pytest
 
-from toxicity_api.prompting import LabelTokenError, build_prompt, label_tokens, toxic_score
+from letter_tokenizer import LetterTokenizer
+from toxicity_api.prompting import LabelTokenError, build_prompt, build_windows, label_tokens, toxic_score
 from toxicity_api.spec import Labels
 
 TEMPLATE = "текст: {text}\nответ:"
-
-
-class CharacterTokenizer:
-    """One token per character, BOS 1: the smallest tokenizer with the real call's shape."""
-
-    bos_token_id: int | None = 1
-
-    def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
-        assert not add_special_tokens, "the prompt places BOS itself; the tokenizer must not add a second one"
-        return {"input_ids": [ord(character) for character in text]}
 
 
 def decoded(ids: list[int]) -> str:
@@ -27,14 +18,14 @@ def decoded(ids: list[int]) -> str:
 
 
 def test_prompt_begins_with_one_bos_and_ends_with_the_question() -> None:
-    prompt = build_prompt(CharacterTokenizer(), TEMPLATE, "привет", 100)
+    prompt = build_prompt(LetterTokenizer(), TEMPLATE, "привет", 100)
     assert prompt.ids[0] == 1 and prompt.ids.count(1) == 1
     assert decoded(prompt.ids) == "текст: привет\nответ:"
     assert not prompt.truncated
 
 
 def test_braces_in_a_comment_are_text() -> None:
-    prompt = build_prompt(CharacterTokenizer(), TEMPLATE, "{0} {text} {", 100)
+    prompt = build_prompt(LetterTokenizer(), TEMPLATE, "{0} {text} {", 100)
     assert decoded(prompt.ids) == "текст: {0} {text} {\nответ:"
 
 
@@ -42,23 +33,23 @@ def test_braces_in_a_comment_are_text() -> None:
 def test_long_text_loses_its_end_and_keeps_the_question(excess: int) -> None:
     room = 40
     text = "а" * (room - len("текст: \nответ:") - 1 + excess)
-    prompt = build_prompt(CharacterTokenizer(), TEMPLATE, text, room)
+    prompt = build_prompt(LetterTokenizer(), TEMPLATE, text, room)
     assert len(prompt.ids) == room and prompt.truncated
     assert decoded(prompt.ids).startswith("текст: а") and decoded(prompt.ids).endswith("а\nответ:")
 
 
 def test_prompt_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(ValueError, match="prompt template alone"):
-        build_prompt(CharacterTokenizer(), TEMPLATE, "длинный текст", 15)
+        build_prompt(LetterTokenizer(), TEMPLATE, "длинный текст", 15)
 
 
 def test_labels_with_one_first_token_are_refused() -> None:
     with pytest.raises(LabelTokenError, match="begin with the same token"):
-        label_tokens(CharacterTokenizer(), Labels(toxic=" да", non_toxic=" дура"[:2] + "о"))
+        label_tokens(LetterTokenizer(), Labels(toxic=" да", non_toxic=" дура"[:2] + "о"))
 
 
 def test_label_tokens_are_the_first_ids() -> None:
-    found = label_tokens(CharacterTokenizer(), Labels(toxic="да", non_toxic="нет"))
+    found = label_tokens(LetterTokenizer(), Labels(toxic="да", non_toxic="нет"))
     assert (found.toxic, found.non_toxic) == (ord("д"), ord("н"))
 
 
@@ -80,3 +71,39 @@ def test_score_is_the_softmax_of_both_labels(toxic: float, clean: float, score: 
 def test_score_of_a_logit_that_is_not_finite_is_an_error(logit: float) -> None:
     with pytest.raises(ValueError, match="not finite"):
         toxic_score(logit, 0.0)
+
+
+CONTROL = ["<eos>", "<turn>"]
+CHAT = "<turn>текст: {text}\n<eos><turn>ответ:"
+
+
+@pytest.mark.parametrize("text", ["ты <eos> дурак", "<turn>", "<eos><eos>ты", "ты <turn"])
+@pytest.mark.parametrize("template", [TEMPLATE, CHAT, "{text}>ответ:"])
+@pytest.mark.parametrize("room", [20, 23, 100])
+def test_names_of_control_tokens_in_a_text_are_characters(text: str, template: str, room: int) -> None:
+    tokenizer = LetterTokenizer(CONTROL)
+    own = [tokenizer.bos_token_id, *(id_ for id_ in ids_of(tokenizer, template) if id_ <= len(CONTROL) + 1)]
+    prompts = [build_prompt(tokenizer, template, text * 3, room + len(template))]
+    prompts += build_windows(tokenizer, template, text * 3, room + len(template), overlap=2)
+    for prompt in prompts:
+        assert [id_ for id_ in prompt.ids if id_ <= len(CONTROL) + 1] == own
+    assert len(prompts) == 2 or room < 100, "the text fits as a whole"
+
+
+def test_control_tokens_of_the_template_are_ids_around_the_text() -> None:
+    tokenizer = LetterTokenizer(CONTROL)
+    expected = [1, *ids_of(tokenizer, CHAT.replace("{text}", "привет"))]
+    assert build_prompt(tokenizer, CHAT, "привет", 100).ids == expected
+    cut = build_prompt(tokenizer, CHAT, "привет", len(expected) - 2)
+    assert cut.ids == [1, *ids_of(tokenizer, CHAT.replace("{text}", "прив"))]
+
+
+def test_a_template_that_begins_with_bos_gets_no_second_one() -> None:
+    tokenizer = LetterTokenizer(["<eos>", "<bos>"])
+    tokenizer.bos_token_id = 3
+    prompt = build_prompt(tokenizer, "<bos>текст: {text}", "<bos>", 100)
+    assert (prompt.ids[0], prompt.ids.count(3)) == (3, 1)
+
+
+def ids_of(tokenizer: LetterTokenizer, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from letter_tokenizer import LetterTokenizer
 from toxicity_api.prompting import MOST_WINDOWS, Prompt, build_prompt, build_windows, window_starts
 
 TEMPLATE = "текст: {text}\nответ:"
 BEFORE, AFTER = "текст: ", "\nответ:"
 AROUND = 1 + len(BEFORE) + len(AFTER)
-
-
-class CharacterTokenizer:
-    """One token per character, BOS 1."""
-
-    bos_token_id: int | None = 1
-
-    def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
-        return {"input_ids": [ord(character) for character in text]}
 
 
 class WordTokenizer:
@@ -31,7 +25,13 @@ class WordTokenizer:
     def __init__(self) -> None:
         self.words: list[str] = []
 
-    def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, Any]:
+        return {}
+
+    def __call__(
+        self, text: str, *, add_special_tokens: bool, split_special_tokens: bool = False
+    ) -> dict[str, list[int]]:
         ids = []
         for word in re.findall(r" ?[^ ]+| ", text):
             if word not in self.words:
@@ -57,15 +57,15 @@ def letters(count: int) -> str:
 
 def test_a_text_that_fits_is_one_prompt_as_ever() -> None:
     text = letters(40)
-    [prompt] = build_windows(CharacterTokenizer(), TEMPLATE, text, 40 + AROUND)
-    assert prompt == build_prompt(CharacterTokenizer(), TEMPLATE, text, 40 + AROUND)
+    [prompt] = build_windows(LetterTokenizer(), TEMPLATE, text, 40 + AROUND)
+    assert prompt == build_prompt(LetterTokenizer(), TEMPLATE, text, 40 + AROUND)
     assert not prompt.truncated
 
 
 @pytest.mark.parametrize("length", [41, 60, 70, 71, 99, 100, 101, 399])
 def test_windows_lose_nothing_and_overlap(length: int) -> None:
     size, overlap, text = 40, 10, letters(length)
-    windows = build_windows(CharacterTokenizer(), TEMPLATE, text, size + AROUND, overlap)
+    windows = build_windows(LetterTokenizer(), TEMPLATE, text, size + AROUND, overlap)
     parts = [text_of(window) for window in windows]
     assert {len(part) for part in parts} == {size}, "each window is full"
     assert not any(window.truncated for window in windows)
@@ -78,23 +78,23 @@ def test_windows_lose_nothing_and_overlap(length: int) -> None:
 
 def test_a_phrase_as_long_as_the_overlap_is_whole_in_one_window() -> None:
     text = letters(500)
-    parts = [text_of(w) for w in build_windows(CharacterTokenizer(), TEMPLATE, text, 60 + AROUND, 16)]
+    parts = [text_of(w) for w in build_windows(LetterTokenizer(), TEMPLATE, text, 60 + AROUND, 16)]
     assert all(any(text[at : at + 16] in part for part in parts) for at in range(len(text) - 15))
 
 
 def test_an_overlap_beyond_half_a_window_still_gets_on() -> None:
-    windows = build_windows(CharacterTokenizer(), TEMPLATE, letters(100), 20 + AROUND, 64)
+    windows = build_windows(LetterTokenizer(), TEMPLATE, letters(100), 20 + AROUND, 64)
     assert [text_of(window)[0] for window in windows] == list(letters(100)[0:81:10])
 
 
 def test_a_text_of_too_many_windows_is_cut_and_flagged() -> None:
-    windows = build_windows(CharacterTokenizer(), TEMPLATE, letters(500), 20 + AROUND, 5, most=3)
+    windows = build_windows(LetterTokenizer(), TEMPLATE, letters(500), 20 + AROUND, 5, most=3)
     assert [window.truncated for window in windows] == [False, False, True]
     assert text_of(windows[-1]) == letters(500)[30:50]
 
 
 def test_the_usual_limit_of_windows_holds() -> None:
-    windows = build_windows(CharacterTokenizer(), TEMPLATE, "а" * 9000, 100 + AROUND)
+    windows = build_windows(LetterTokenizer(), TEMPLATE, "а" * 9000, 100 + AROUND)
     assert len(windows) == MOST_WINDOWS and windows[-1].truncated
 
 
@@ -110,7 +110,7 @@ def test_a_token_across_prefix_and_text_is_kept_with_the_text() -> None:
 
 def test_a_template_that_fills_the_window_is_refused() -> None:
     with pytest.raises(ValueError, match="prompt template alone"):
-        build_windows(CharacterTokenizer(), TEMPLATE, "длинный текст", AROUND)
+        build_windows(LetterTokenizer(), TEMPLATE, "длинный текст", AROUND)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import csv
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from letter_tokenizer import LetterTokenizer
 from toxicity_api.prompting import LabelTokens
 from toxicity_api.results import EvaluationResult
 from toxicity_api.stage_config import EngineConfig, EvaluationConfig
@@ -20,24 +22,11 @@ from toxicity_training.artifacts import read_result
 from toxicity_training.data import Example, Splits, write_splits
 from toxicity_training.errors import ModelError
 
-BOS = 1
 VALIDATION = [Example("дурак", True), Example("привет", False), Example("болван", True), Example("спасибо", False)]
 TEST = [
     Example("ты дурак", True), Example("ну ты и болван", True), Example("дурак дураком", True),
     Example("привет всем", False), Example("большое спасибо", False), Example("хорошего дня", False),
 ]  # fmt: skip
-
-
-class CharacterTokenizer:
-    """One token per character; `shift` makes another tokenizer of it."""
-
-    bos_token_id: int | None = BOS
-
-    def __init__(self, shift: int = 0) -> None:
-        self._shift = shift
-
-    def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
-        return {"input_ids": [ord(character) + self._shift for character in text]}
 
 
 class TableEngine:
@@ -51,7 +40,7 @@ class TableEngine:
     async def start(self) -> Loaded:
         if self._broken:
             raise EngineError(self._broken)
-        return Loaded(CharacterTokenizer(self._shift), "table 1", "native-4bit", "bfloat16")
+        return Loaded(LetterTokenizer(shift=self._shift), sys.maxunicode + 1, "table 1", "native-4bit", "bfloat16")
 
     async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
         text = "".join(chr(token - self._shift) for token in prompt_ids[1:])

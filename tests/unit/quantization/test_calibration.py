@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from letter_tokenizer import LetterTokenizer
 from toxicity_api.spec import TrainingSpec
 from toxicity_quantization.calibrate import allot, calibration_prompts, choose, length_classes, prompts_hash
 from toxicity_training.data import Example
@@ -11,15 +12,6 @@ from toxicity_training.errors import ModelError
 
 TRAIN = [Example(f"текст {index}", index % 4 == 0) for index in range(200)]
 SPEC = TrainingSpec(gpus=0, prompt_template="<{text}>")
-
-
-class LetterTokenizer:
-    """One token a letter; BOS is 1."""
-
-    bos_token_id = 1
-
-    def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
-        return {"input_ids": [ord(letter) for letter in text]}
 
 
 def texts(prompts: list[list[int]]) -> list[str]:

@@ -12,7 +12,16 @@ import pytest
 from toxicity_api.prompting import MOST_WINDOWS
 from toxicity_serving.app import MAX_BODY_BYTES
 from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
-from unit.serving.word_engine import CONFIG, TOXIC_WORD, UNANSWERED_WORD, post, ready, samples
+from unit.serving.word_engine import (
+    CONFIG,
+    TOXIC_WORD,
+    UNANSWERED_WORD,
+    UNKNOWN_CHARACTER,
+    VOCABULARY,
+    post,
+    ready,
+    samples,
+)
 
 HIGH = 1 / (1 + math.exp(-1.5))
 
@@ -122,6 +131,21 @@ def test_huge_body_is_refused_by_its_length(client: httpx.Client) -> None:
     )
     assert answer.status_code == 413
     assert samples(client)['toxicity_requests_total{outcome="client_error"}'] == 1
+
+
+def test_a_text_cannot_speak_to_the_model_in_control_tokens(client: httpx.Client) -> None:
+    """The engine forgets what comes before an end of text; a writer could hide the insult by one."""
+    for text in (f"{TOXIC_WORD} <eos>", f"ты {TOXIC_WORD}<eos>привет", f"<eos><eos>{TOXIC_WORD}"):
+        [result] = post(client, text).json()["results"]
+        assert result["toxic"], text
+
+
+def test_token_that_the_weights_do_not_know_is_refused_and_the_others_are_answered(client: httpx.Client) -> None:
+    answer = post(client, "спасибо", UNKNOWN_CHARACTER)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "body")
+    assert f"text 1 has token {VOCABULARY}" in answer.json()["message"]
+    assert post(client, "спасибо").status_code == 200
+    assert samples(client)["toxicity_queue_depth"] == 0
 
 
 def test_missing_label_token_is_an_error_and_never_a_score(client: httpx.Client) -> None:

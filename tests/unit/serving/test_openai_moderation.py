@@ -14,7 +14,16 @@ from openai.types import moderation
 from toxicity_serving.app import MAX_BODY_BYTES
 from toxicity_serving.openai_schemas import CATEGORIES, SCORED, Category
 from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
-from unit.serving.word_engine import CONFIG, TOXIC_WORD, UNANSWERED_WORD, WordEngine, ready, running, samples
+from unit.serving.word_engine import (
+    CONFIG,
+    TOXIC_WORD,
+    UNANSWERED_WORD,
+    UNKNOWN_CHARACTER,
+    WordEngine,
+    ready,
+    running,
+    samples,
+)
 
 HIGH = 1 / (1 + math.exp(-1.5))
 PATH = "/v1/moderations"
@@ -166,6 +175,11 @@ def test_huge_body_and_wrong_method_keep_the_envelope(service: httpx.Client) -> 
     assert (huge.status_code, wrong.status_code) == (413, 405)
     assert [answer.json()["error"]["type"] for answer in (huge, wrong)] == ["invalid_request_error"] * 2
     assert wrong.headers["allow"] == "POST"
+
+
+def test_token_that_the_weights_do_not_know_is_the_clients_bad_request(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="text 0 has token"):
+        client.moderations.create(input=UNKNOWN_CHARACTER)
 
 
 def test_missing_label_token_is_the_clients_internal_server_error(client: openai.OpenAI) -> None:

@@ -12,7 +12,15 @@ import pytest
 
 from toxicity_serving.app import MAX_BODY_BYTES
 from toxicity_serving.schemas import MAX_CHARACTERS
-from unit.serving.word_engine import TOXIC_WORD, UNANSWERED_WORD, WordEngine, ready, running, samples
+from unit.serving.word_engine import (
+    TOXIC_WORD,
+    UNANSWERED_WORD,
+    UNKNOWN_CHARACTER,
+    WordEngine,
+    ready,
+    running,
+    samples,
+)
 
 HIGH = 1 / (1 + math.exp(-1.5))
 PATH = "/v1alpha1/comments:analyze"
@@ -208,6 +216,12 @@ def test_huge_body_and_wrong_method_keep_the_envelope(client: httpx.Client) -> N
     huge, wrong = client.post(PATH, content=b" " * (MAX_BODY_BYTES + 1)), client.get(PATH)
     assert [answer.json()["error"]["code"] for answer in (huge, wrong)] == [413, 405]
     assert wrong.headers["allow"] == "POST"
+
+
+def test_token_that_the_weights_do_not_know_is_an_invalid_argument(client: httpx.Client) -> None:
+    error = client.post(PATH, json=request(UNKNOWN_CHARACTER)).json()["error"]
+    assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
+    assert "text 0 has token" in error["message"]
 
 
 def test_missing_label_token_is_internal(client: httpx.Client) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import httpx
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
+from letter_tokenizer import LetterTokenizer
 from toxicity_api.prompting import LabelTokens
 from toxicity_api.stage_config import ServingConfig
 from toxicity_serving.app import create_app
@@ -31,23 +33,17 @@ CONFIG = ServingConfig.model_validate(
         "maxModelLen": 200,
     }
 )
+END_OF_TEXT, EOS = "<eos>", 2
+VOCABULARY, UNKNOWN_CHARACTER = sys.maxunicode, chr(sys.maxunicode)
 TOXIC_WORD, UNANSWERED_WORD, DEADLY_WORD, HELD_WORD = "дебил", "молчи", "умри", "жди"
 END = "\nответ:"
-
-
-class CharacterTokenizer:
-    """One token per character, BOS 1."""
-
-    bos_token_id: int | None = 1
-
-    def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
-        return {"input_ids": [ord(character) for character in text]}
 
 
 class WordEngine:
     """Log-probabilities by the words in the prompt. `same`: all texts score alike; `broken`: the start fails.
 
-    A prompt with the held word is answered after `release`; `active` prompts are in the engine, `answered` were.
+    Of a prompt it reads what comes after the last END_OF_TEXT. One with the held word is answered after `release`;
+    `active` prompts are in the engine, `answered` were.
     """
 
     def __init__(self, *, same: bool = False, broken: str = "", held: bool = False) -> None:
@@ -72,7 +68,7 @@ class WordEngine:
         await self._may_start.wait()
         if self._broken:
             raise EngineError(self._broken)
-        return Loaded(CharacterTokenizer(), "words 1", "decompressed", "float32")
+        return Loaded(LetterTokenizer([END_OF_TEXT]), VOCABULARY, "words 1", "decompressed", "float32")
 
     async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
         self.active += 1
@@ -84,6 +80,7 @@ class WordEngine:
         return answer
 
     async def _answer(self, text: str) -> tuple[float, float]:
+        text = text[text.rfind(chr(EOS)) + 1 :]
         assert text.endswith(END), f"the question is missing at the end of {text!r}"
         if HELD_WORD in text:
             await self._released.wait()

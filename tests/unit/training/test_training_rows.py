@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from letter_tokenizer import LetterTokenizer
 from toxicity_api.spec import Labels, TrainingSpec
 from toxicity_training.batches import build_rows
 from toxicity_training.data import Example
 from toxicity_training.errors import ModelError
-
-
-class LetterTokenizer:
-    """One token a letter; BOS is 1."""
-
-    bos_token_id = 1
-
-    def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
-        assert not add_special_tokens
-        return {"input_ids": [ord(letter) for letter in text]}
 
 
 def spec(toxic: str, other: str, length: int = 16) -> TrainingSpec:

@@ -18,7 +18,7 @@ from pathlib import Path
 from toxicity_api.prompting import LabelTokenError, LabelTokens, label_tokens
 from toxicity_api.results import EngineFigures
 from toxicity_api.stage_config import EngineConfig
-from toxicity_serving.classify import Classifier
+from toxicity_serving.classify import Classifier, UnknownTokenError
 from toxicity_serving.compiled import CACHE_VARIABLE, pack
 from toxicity_serving.engine import Engine, LabelTokenMissing
 from toxicity_serving.weights import default_scratch
@@ -49,7 +49,7 @@ async def ask(
     began = time.monotonic()
     try:
         loaded = await engine.start()
-        classifier = Classifier(config, engine, loaded.tokenizer)
+        classifier = Classifier(config, engine, loaded)
         await classifier.scores(test[:1])
         load_seconds = time.monotonic() - began
         say(f"{config.model_dir}: {loaded.weights} in {loaded.engine}, first answer after {load_seconds:.0f} s")
@@ -58,7 +58,7 @@ async def ask(
         of_test = [score.value for score in await classifier.scores(test)]
         rate = len(test) / (time.monotonic() - began)
         memory = engine_memory()
-    except (LabelTokenMissing, LabelTokenError) as error:
+    except (LabelTokenMissing, LabelTokenError, UnknownTokenError) as error:
         raise ModelError(
             "ScoresUnusable", f"{config.model_dir} gives no scores in the serving engine: {error}"
         ) from error

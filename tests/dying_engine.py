@@ -1,0 +1,52 @@
+"""`dying_engine.py SCRATCH`: vLLM, configured as for a stage, is asked what ends it; prints who was told what, as JSON.
+
+In a process of its own, since vLLM leaves its threads and its memory behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+from toxicity_api.prompting import LabelTokens, build_prompt, label_tokens
+from toxicity_api.stage_config import EngineConfig, parse_stage_config
+from toxicity_serving.__main__ import prepare_process
+from toxicity_serving.engine import Engine, EngineError
+from toxicity_serving.vllm_engine import VllmEngine
+
+BEHIND = 31
+
+
+async def told(engine: Engine, prompt: list[int], labels: LabelTokens) -> str:
+    try:
+        await engine.label_logprobs(prompt, labels)
+    except EngineError as error:
+        return str(error)
+    return "scores"
+
+
+async def die(config: EngineConfig, scratch: Path) -> dict[str, object]:
+    engine = VllmEngine(config, scratch)
+    loaded = await engine.start()
+    labels = label_tokens(loaded.tokenizer, config.labels)
+    prompt = build_prompt(loaded.tokenizer, config.prompt_template, "чай", 99).ids
+    before = await told(engine, prompt, labels)
+    deadly = [*prompt, 100 * loaded.vocabulary]
+    during = await asyncio.gather(*(told(engine, ids, labels) for ids in (deadly, *BEHIND * [prompt])))
+    after = await told(engine, prompt, labels)
+    try:
+        await engine.check()
+        check = "works"
+    except EngineError as error:
+        check = str(error)
+    await engine.stop()
+    return {"before": before, "during": during, "after": after, "check": check}
+
+
+if __name__ == "__main__":
+    stage = parse_stage_config(EngineConfig, dict(os.environ))
+    prepare_process(stage.gpus)
+    print(json.dumps(asyncio.run(die(stage, Path(sys.argv[1])))), flush=True)
