@@ -94,7 +94,7 @@ bench-quantization: packages .venv/ready ## 4 bit by backend and group size on w
 bench-loadtest: .venv/ready ## ceiling of the load generator, and wrk beside it (Debian package wrk)
 	$(PYTHON) tests/benchmarks/bench_loadtest.py
 
-bench-serving: packages .venv/ready ## texts per second and latency: our API, vLLM directly, Transformers (MODEL=folder of a stage)
+bench-serving: packages .venv/ready ## texts per second and latency: our API, vLLM directly, Transformers (MODEL=model folder of a training stage)
 	$(PYTHON) -m toxicity_cluster environment serving -- python -m benchmarks.bench_serving --model-dir $(MODEL) --dataset $(COMMENTS)
 
 bench-operator: packages binaries ## the operator's own cost with 10, 100 and 1 000 resources on a real API server, as a table

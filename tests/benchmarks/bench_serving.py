@@ -10,6 +10,7 @@ import argparse
 import csv
 import gzip
 import io
+import json
 import os
 import random
 import shutil
@@ -94,7 +95,7 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model-dir", type=Path, required=True, help="model folder of a stage")
+    parser.add_argument("--model-dir", type=Path, required=True, help="model folder of a training stage")
     parser.add_argument("--dataset", type=Path, required=True, help="CSV, also .gz, with genuine texts")
     parser.add_argument("--column", default="comment")
     parser.add_argument("--texts", type=int, default=500)
@@ -103,7 +104,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--same", type=int, default=10, help="texts tried alone and in batches")
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--gpus", type=int, default=0)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if "quantization_config" in json.loads((options.model_dir / "config.json").read_text(encoding="utf-8")):
+        # in float32, which shows what bf16 alone costs, there is no kernel for them
+        parser.error(f"--model-dir: {options.model_dir} has quantized weights; give the training stage's model")
+    return options
 
 
 def configuration(options: argparse.Namespace) -> ServingConfig:
