@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-on_cpu_and_gpu = pytest.mark.parametrize(
-    "gpus", [pytest.param(0, id="cpu"), pytest.param(1, id="gpu", marks=pytest.mark.gpu)], indirect=True
-)
+_ONE_GPU = pytest.param(1, id="gpu", marks=pytest.mark.gpu)
 
-needs_gpu = pytest.mark.parametrize("gpus", [pytest.param(1, id="gpu", marks=pytest.mark.gpu)], indirect=True)
+on_cpu_and_gpu = pytest.mark.parametrize("gpus", [pytest.param(0, id="cpu"), _ONE_GPU], indirect=True)
+
+needs_gpu = pytest.mark.parametrize("gpus", [_ONE_GPU], indirect=True)
 """For tests that only a GPU can run; they may have the fixture through another one, such as a configuration's."""
 
 narrower_than_a_block = pytest.mark.filterwarnings("ignore:inner dimension .* is not aligned:UserWarning")

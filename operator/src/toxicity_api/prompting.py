@@ -69,12 +69,26 @@ class LogitsNotFiniteError(ValueError):
 
 @dataclass(frozen=True)
 class _Frame:
-    """A template around the text: ids and plain characters before it, plain characters and ids behind it."""
+    """A template around the text: ids and plain characters before it, plain characters and ids behind it.
+
+    `before` and `after` are the ids of each side by itself.
+    """
 
     opening: list[int]
     prefix: str
     suffix: str
     closing: list[int]
+    before: list[int]
+    after: list[int]
+
+    def room(self, max_tokens: int) -> int:
+        """Ids that are left for a text. Raises ValueError when there is none."""
+        room = max_tokens - len(self.before) - len(self.after)
+        if room <= 0:
+            raise ValueError(
+                f"the prompt template alone fills {max_tokens} tokens; raise the length or shorten it"
+            )
+        return room
 
 
 @functools.lru_cache(maxsize=8)
@@ -87,12 +101,10 @@ def _frame(tokenizer: Tokenizer, template: str) -> _Frame:
     opening = _ids(tokenizer, prefix[:inner])
     if tokenizer.bos_token_id is not None and opening[:1] != [tokenizer.bos_token_id]:
         opening = [tokenizer.bos_token_id, *opening]
-    return _Frame(
-        opening=opening,
-        prefix=prefix[inner:],
-        suffix=suffix[:outer],
-        closing=_ids(tokenizer, suffix[outer:]),
-    )
+    closing = _ids(tokenizer, suffix[outer:])
+    prefix, suffix = prefix[inner:], suffix[:outer]
+    before = opening + _plain_ids(tokenizer, prefix)
+    return _Frame(opening, prefix, suffix, closing, before, _plain_ids(tokenizer, suffix) + closing)
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -123,21 +135,20 @@ def build_prompt(tokenizer: Tokenizer, template: str, text: str, max_tokens: int
     template alone does not leave room for one token of text.
     """
     frame = _frame(tokenizer, template)
-    whole = [*frame.opening, *_plain_ids(tokenizer, frame.prefix + text + frame.suffix), *frame.closing]
+    whole = _whole(tokenizer, frame, text)
     if len(whole) <= max_tokens:
         return Prompt(whole, truncated=False)
-    before, joint, after = _parts(tokenizer, frame, text)
-    room = max_tokens - len(after)
-    if room <= len(before):
-        raise ValueError(f"the prompt template alone fills {max_tokens} tokens; raise the length or shorten it")
-    return Prompt(joint[:room] + after, truncated=True)
+    kept = len(frame.before) + frame.room(max_tokens)
+    return Prompt(_head(tokenizer, frame, text)[:kept] + frame.after, truncated=True)
 
 
-def _parts(tokenizer: Tokenizer, frame: _Frame, text: str) -> tuple[list[int], list[int], list[int]]:
-    """Ids before the text, ids before it and of it together, ids behind it."""
-    before = frame.opening + _plain_ids(tokenizer, frame.prefix)
-    joint = frame.opening + _plain_ids(tokenizer, frame.prefix + text)
-    return before, joint, _plain_ids(tokenizer, frame.suffix) + frame.closing
+def _whole(tokenizer: Tokenizer, frame: _Frame, text: str) -> list[int]:
+    return [*frame.opening, *_plain_ids(tokenizer, frame.prefix + text + frame.suffix), *frame.closing]
+
+
+def _head(tokenizer: Tokenizer, frame: _Frame, text: str) -> list[int]:
+    """All up to the text's end."""
+    return frame.opening + _plain_ids(tokenizer, frame.prefix + text)
 
 
 def build_windows(
@@ -154,15 +165,18 @@ def build_windows(
     a window where that is less), the last two more, since the last window ends with the text. After `most` windows
     the rest is cut, and the last prompt is `truncated`. Raises ValueError as build_prompt does.
     """
-    first = build_prompt(tokenizer, template, text, max_tokens)
-    if not first.truncated:
-        return [first]
-    before, joint, after = _parts(tokenizer, _frame(tokenizer, template), text)
+    frame = _frame(tokenizer, template)
+    whole = _whole(tokenizer, frame, text)
+    if len(whole) <= max_tokens:
+        return [Prompt(whole, truncated=False)]
+    size = frame.room(max_tokens)
     # the prefix's end can be one token with the text's beginning: such a token belongs to the text here
-    body = joint[_shared_length(before, joint) :]
-    size = max_tokens - len(before) - len(after)
+    head = _head(tokenizer, frame, text)
+    body = head[_shared_length(frame.before, head) :]
     starts = window_starts(len(body), size, overlap)
-    windows = [Prompt(before + body[start : start + size] + after, truncated=False) for start in starts[:most]]
+    windows = [
+        Prompt(frame.before + body[start : start + size] + frame.after, truncated=False) for start in starts[:most]
+    ]
     return windows if len(starts) <= most else [*windows[:-1], Prompt(windows[-1].ids, truncated=True)]
 
 
