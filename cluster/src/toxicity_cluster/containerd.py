@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from toxicity_cluster.settings import Settings
 
 CONTENT = Path("io.containerd.content.v1.content/blobs/sha256")
 BUILDAH_RUNROOT = "/run/toxicity-images"
+REMOVAL_SECONDS = 60.0
+POLL_SECONDS = 0.1
 
 
 def ctr(settings: Settings, *arguments: str, timeout_seconds: float = 60.0) -> str:
@@ -97,13 +100,29 @@ def layout_files(layout: Path, known: Collection[str]) -> list[Path]:
     return sorted(path for path in layout.rglob("*") if path.is_file() and path.name not in known)
 
 
-def remove_containers(settings: Settings) -> None:
-    """Kill and remove every container, so that nothing of a pod remains in the store that the next `up` reuses."""
-    for task in ctr(settings, "tasks", "ls", "-q").split():
-        _ignoring_absence(settings, "tasks", "kill", "--all", "--signal", "SIGKILL", task)
-        _ignoring_absence(settings, "tasks", "delete", "--force", task)
-    for container in ctr(settings, "containers", "ls", "-q").split():
-        _ignoring_absence(settings, "containers", "delete", container)
+def containers_of(settings: Settings, namespace: str | None = None) -> list[str]:
+    """The ids of all containers, running or not; with `namespace` those of its pods alone."""
+    of_namespace = [f'labels."io.kubernetes.pod.namespace"=={namespace}'] if namespace else []
+    return ctr(settings, "containers", "ls", "-q", *of_namespace).split()
+
+
+def remove_containers(settings: Settings, containers: Collection[str]) -> None:
+    """Kill and remove these containers, so that nothing of a pod remains in the store that the next `up` reuses.
+
+    containerd's own CRI plugin removes a task too as soon as it is dead, so whatever either of them does may fail
+    half-way on what the other did: what counts is that nothing is left. Raises ClusterError when something stays.
+    """
+    deadline = time.monotonic() + REMOVAL_SECONDS
+    while left := sorted(set(containers).intersection(containers_of(settings))):
+        tasks = set(left).intersection(ctr(settings, "tasks", "ls", "-q").split())
+        complaints = [
+            *_complaints(settings, ("tasks", "delete", "--force"), sorted(tasks)),
+            *_complaints(settings, ("containers", "delete"), left),
+        ]
+        if complaints:
+            if time.monotonic() > deadline:
+                raise ClusterError(f"Of {len(left)} containers some cannot be removed: {' '.join(complaints)}")
+            time.sleep(POLL_SECONDS)
 
 
 def _import_layout(settings: Settings, layout: Path, known: Collection[str]) -> None:
@@ -130,9 +149,11 @@ def _ctr(settings: Settings) -> list[str]:
     return ["ctr", "--address", str(settings.containerd_socket), "--namespace", "k8s.io"]
 
 
-def _ignoring_absence(settings: Settings, *arguments: str) -> None:
+def _complaints(settings: Settings, command: tuple[str, ...], targets: list[str]) -> list[str]:
+    """What `ctr` says against doing this to all of them; it goes on with the others after one that fails."""
     try:
-        ctr(settings, *arguments)
+        if targets:
+            ctr(settings, *command, *targets)
     except CommandFailed as error:
-        if "not found" not in str(error) and "already finished" not in str(error):
-            raise
+        return [str(error)]
+    return []

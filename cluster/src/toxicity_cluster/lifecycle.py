@@ -107,7 +107,7 @@ def _start(settings: Settings, programs: Mapping[str, Path], progress: Progress)
         ensure_running(settings, components.containerd(settings))
         ready.wait_until(settings, ready.CONTAINERD)
         if is_fresh:
-            containerd.remove_containers(settings)
+            containerd.remove_containers(settings, containerd.containers_of(settings))
         _load_node_image(settings, node_program)
     with progress.step("control plane"):
         _ensure_all(settings, programs, components.CONTROL_PLANE)

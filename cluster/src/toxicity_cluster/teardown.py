@@ -42,7 +42,7 @@ def tear_down(settings: Settings, progress: Progress) -> None:
             if name != "containerd":
                 stop(settings, name, grace_seconds=0.0)
         if is_running(settings, "containerd") and containerd.is_answering(settings):
-            containerd.remove_containers(settings)
+            containerd.remove_containers(settings, containerd.containers_of(settings))
         stop(settings, "containerd", grace_seconds=CONTAINERD_STOP_SECONDS)
         _kill_namespace(settings)
         kill_cgroups()
