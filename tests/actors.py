@@ -259,8 +259,10 @@ def scale(api: Api, autoscaler: Raw, replicas: int | None = None) -> bool:
 
     One with no replicas it leaves alone.
     """
-    name = autoscaler["spec"]["scaleTargetRef"]["name"]
-    deployment, wanted = api.get("Deployment", name), replicas or autoscaler["spec"]["minReplicas"]
+    spec = autoscaler["spec"]
+    fewest = spec["minReplicaCount"] if autoscaler["kind"] == "ScaledObject" else spec["minReplicas"]
+    name = spec["scaleTargetRef"]["name"]
+    deployment, wanted = api.get("Deployment", name), replicas or fewest
     if deployment is None or deployment["spec"]["replicas"] in (0, wanted):
         return False
     api.merge("Deployment", name, {"spec": {"replicas": wanted}}, fieldManager="autoscaler")

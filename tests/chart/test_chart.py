@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import yaml
 
@@ -15,6 +19,8 @@ from rendering import (
     load_values,
     of_kind,
     operator_container,
+    operator_role,
+    people_of,
 )
 from toxicity_cluster.commands import run
 from toxicity_operator.permissions import RULES
@@ -23,6 +29,8 @@ from toxicity_operator.settings import OperatorSettings
 
 def test_defaults_render_one_operator_with_cluster_wide_permissions(defaults: Documents) -> None:
     assert sorted(document["kind"] for document in defaults) == [
+        "ClusterRole",
+        "ClusterRole",
         "ClusterRole",
         "ClusterRoleBinding",
         "CustomResourceDefinition",
@@ -36,7 +44,7 @@ def test_defaults_render_one_operator_with_cluster_wide_permissions(defaults: Do
     assert deployment["strategy"] == {"type": "Recreate"}
     assert environment(operator_container(defaults))["WATCH_NAMESPACES"] == ""
     binding = of_kind(defaults, "ClusterRoleBinding")
-    assert binding["roleRef"]["name"] == of_kind(defaults, "ClusterRole")["metadata"]["name"]
+    assert binding["roleRef"]["name"] == operator_role(defaults)["metadata"]["name"]
     account = of_kind(defaults, "ServiceAccount")["metadata"]
     assert binding["subjects"] == [
         {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
@@ -50,6 +58,7 @@ def test_operator_pod_gets_the_values(everything: Documents) -> None:
     assert container["resources"] == values["operator"]["resources"]
     assert pod["nodeSelector"] == values["operator"]["nodeSelector"]
     assert pod["tolerations"] == values["operator"]["tolerations"]
+    assert pod["imagePullSecrets"] == values["imagePullSecrets"]
     assert environment(container) == {
         "HOME": "/tmp",
         "IMAGE_TRAINING": values["images"]["training"],
@@ -78,7 +87,7 @@ def test_with_namespaces_nothing_is_granted_outside_them(render: Render, namespa
     assert all_of_kind(documents, "ClusterRoleBinding") == []
     bindings = all_of_kind(documents, "RoleBinding")
     assert [binding["metadata"]["namespace"] for binding in bindings] == namespaces
-    role, account = of_kind(documents, "ClusterRole"), of_kind(documents, "ServiceAccount")["metadata"]
+    role, account = operator_role(documents), of_kind(documents, "ServiceAccount")["metadata"]
     for binding in bindings:
         assert binding["roleRef"] == {
             "apiGroup": "rbac.authorization.k8s.io",
@@ -89,7 +98,6 @@ def test_with_namespaces_nothing_is_granted_outside_them(render: Render, namespa
             {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
         ]
     assert "aggregationRule" not in role
-    assert not [label for label in role["metadata"]["labels"] if label.startswith("rbac.authorization.k8s.io/")]
 
 
 def test_crd_is_the_generated_one_and_kept(defaults: Documents, render: Render) -> None:
@@ -103,11 +111,51 @@ def test_crd_is_the_generated_one_and_kept(defaults: Documents, render: Render) 
 
 
 def test_permissions_are_those_that_the_operator_states(defaults: Documents) -> None:
-    rules = of_kind(defaults, "ClusterRole")["rules"]
+    rules = operator_role(defaults)["rules"]
     assert rules == RULES
     for rule in rules:
         words = {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
         assert not words & {"*", "escalate", "bind", "impersonate", "secrets"}, rule
+
+
+def test_people_of_a_namespace_edit_and_view_resources_and_write_no_status(defaults: Documents) -> None:
+    granted: dict[str, set[str]] = {}
+    for role in all_of_kind(defaults, "ClusterRole"):
+        for people in people_of(role):
+            (rule,) = role["rules"]
+            assert (rule["apiGroups"], rule["resources"]) == (["toxicity.dev"], ["toxicitymodels"])
+            granted.setdefault(people, set()).update(rule["verbs"])
+    reads = {"get", "list", "watch"}
+    writes = {"create", "update", "patch", "delete", "deletecollection"}
+    assert granted == {"view": reads, "edit": reads | writes, "admin": reads | writes}
+
+
+def test_names_that_look_like_numbers_stay_words(render: Render) -> None:
+    """YAML reads 123 as a number and null as nothing, and the API server takes neither for a name."""
+    odd = ["123", "null", "1e3", "on", "0x1f"]
+    values = ("--set-json", f"watchNamespaces={json.dumps(odd)}", "--set-string", "helmTest.tokenSecretName=77")
+    documents = render("-f", str(EVERYTHING), *values, release="404", namespace="456")
+    assert [binding["metadata"]["namespace"] for binding in all_of_kind(documents, "RoleBinding")] == odd
+    found = [(key, value) for document in documents for key, value in _names(document)]
+    assert {"456", "404", "77"} <= {value for _, value in found}
+    assert [(key, value) for key, value in found if not isinstance(value, str)] == []
+
+
+def _names(node: Any) -> Iterator[tuple[str, Any]]:
+    """Everything that is a name, a namespace, or a label or annotation of an object."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _names(item)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("name", "namespace") and not isinstance(value, dict):
+                yield key, value
+            elif (
+                key in ("labels", "annotations", "matchLabels") and value is not None and "properties" not in value
+            ):
+                yield from value.items()
+            else:
+                yield from _names(value)
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "Pod"])

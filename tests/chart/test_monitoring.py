@@ -42,7 +42,7 @@ def test_monitor_finds_the_operators_service(everything: Documents) -> None:
     spec, service = monitor(everything, RELEASE)["spec"], of_kind(everything, "Service")
     assert spec["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     (endpoint,) = spec["endpoints"]
-    assert endpoint == {"port": "metrics", "interval": "15s"}
+    assert endpoint == {"port": "metrics", "interval": "10s"}
     assert "metrics" in {port["name"] for port in service["spec"]["ports"]}
 
 

@@ -136,6 +136,10 @@ def test_each_value_has_an_effect(render: Render, turned: Documents, tmp_path: P
     assert render("-f", str(file)) != turned
 
 
+def test_values_that_a_parent_chart_shares_are_let_through(render: Render, defaults: Documents) -> None:
+    assert render("--set", "global.imageRegistry=registry.example,global.nested.key=1") == defaults
+
+
 @pytest.mark.parametrize(
     ("assignment", "named"),
     [
@@ -153,6 +157,7 @@ def test_each_value_has_an_effect(render: Render, turned: Documents, tmp_path: P
         ("metrics.enabled=true", "enabled"),
         ("helmTest.url=ru-toxicity-serve.default.svc", "url"),
         ("helmTest.text=", "text"),
+        ("imagePullSecrets={registry}", "imagePullSecrets"),
     ],
 )
 def test_schema_refuses(render: Render, assignment: str, named: str) -> None:

@@ -163,7 +163,7 @@ def test_with_recreate_the_service_makes_room_and_comes_back_new_though_the_oper
         for job in jobs(kubectl, module_namespace, part):
             assert job["status"]["completionTime"] <= begun
     told = [event["reason"] for event in kubectl.list("events", module_namespace)]
-    assert told.count("GPUHandedOver") == 1
+    assert told.count("GPUHandedOver") <= 1  # the operator may have been killed between its status and its event
 
 
 def test_version_before_serves_again_when_the_training_fails(

@@ -11,7 +11,7 @@ from loop import NAME, Finished
 from scenario import condition, patch_spec, serving_pods, wait_for_condition
 from toxicity_api.conditions import ConditionType
 from toxicity_cluster.demo_install import Installation
-from toxicity_cluster.demo_kubectl import wait_until
+from toxicity_cluster.demo_kubectl import Manifest, wait_until
 from toxicity_cluster.demo_watch import status_of
 from traffic import Traffic, constant_traffic
 
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.e2e
 STAGES_SECONDS = 20 * 60
 ROLL_OUT_SECONDS = 10 * 60
 PROGRESS_DEADLINE_SECONDS = 60
+EVENT_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +79,14 @@ def test_broken_version_gives_way_to_the_last_good_one_and_fails_no_request(
     assert serving is not None and serving.failed_fingerprint is not None
     assert serving.good_fingerprint != serving.failed_fingerprint
     assert "OOMKilled" in condition(model, ConditionType.READY)["message"], condition(model, ConditionType.READY)
-    events = cluster.kubectl.list("events", finished.namespace)
-    (told,) = (event for event in events if event["reason"] == "RolledBack")
-    assert serving.failed_fingerprint in told["message"]
+
+    def told() -> list[Manifest]:
+        events = cluster.kubectl.list("events", finished.namespace)
+        return [event for event in events if event["reason"] == "RolledBack"]
+
+    # it follows the status
+    (event,) = wait_until("the event", told, EVENT_SECONDS)
+    assert serving.failed_fingerprint in event["message"]
     wait_until("only the good pods are left", lambda: pod_uids(cluster, finished) == pods, ROLL_OUT_SECONDS)
     answered = traffic.since(before)
     assert answered.sent > 20 and answered.failed == 0, answered

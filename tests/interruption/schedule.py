@@ -204,7 +204,8 @@ class Schedule:
 
     def scale(self, replicas: int | None = None) -> bool:
         """The autoscaler sets so many replicas; its fewest when there is no load. Whether it changed any."""
-        scalers = [item for item in self.api.list(HPA) if self._is_of_the_present(item)]
+        scalers = [item for kind in (HPA, SCALED_OBJECT) for item in self.api.list(kind)]
+        scalers = [item for item in scalers if self._is_of_the_present(item)]
         return any([scale(self.api, item, replicas) for item in scalers])
 
     def expire(self) -> None:

@@ -76,6 +76,7 @@ def test_what_is_made_changed_and_deleted_is_seen(server: ApiServer, wait_for: W
         (job,) = api.list("Job")
         start_pod(api, job)
         wait_for("the pod", lambda: "Pod" in kinds(cache, api), 30)
+        wait_for("who owns it to be told", lambda: told, 30)
         assert told == {(api.namespace, NAME)}
         api.delete("Job", job["metadata"]["name"])
         wait_for("the Job to be gone", lambda: "Job" not in kinds(cache, api), 30)

@@ -13,6 +13,7 @@ import pytest
 
 from gpu_device import on_cpu_and_gpu
 from tiny import ALIKE, SPELLED
+from toxicity_api.checksums import CHECKSUMS_FILE, verify_checksums
 from toxicity_api.prompting import build_prompt
 from toxicity_api.results import TERMINATION_MESSAGE_LIMIT, QuantizationResult, StageResult
 from toxicity_api.spec import TrainingSpec
@@ -94,6 +95,24 @@ def test_the_checkpoint_is_described_as_the_merged_model_is(make_config: MakeCon
         assert (folder / name).read_bytes() == (source / name).read_bytes()
     dtypes = {tensor.dtype for tensor in read_tensors(folder).values()}
     assert dtypes <= {"BF16", "I32", "I64"}
+
+
+def test_all_that_the_merged_model_has_beside_its_weights_is_in_the_checkpoint(make_config: MakeConfig) -> None:
+    config = make_config()
+    source = config.input_dir / "model"
+    # as a tokenizer with several named chat templates is saved; and what no Transformers knows, a folder down
+    added = ["chat_template.jinja", "additional_chat_templates/tool_use.jinja", "assets/more/notes.txt"]
+    for name in added:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(f"{{{{ messages }}}} {name}", encoding="utf-8")
+    run(config)
+    target = config.output_dir / "model"
+    assert verify_checksums(target)
+    covered = json.loads((target / CHECKSUMS_FILE).read_text(encoding="utf-8"))["files"]
+    assert covered.keys() >= {*added}
+    beside = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    for name in beside - {Path(name) for name in ("config.json", "model.safetensors", CHECKSUMS_FILE)}:
+        assert (target / name).read_bytes() == (source / name).read_bytes(), name
 
 
 @on_cpu_and_gpu

@@ -16,6 +16,7 @@ from toxicity_cluster.settings import Settings
 
 CONTENT = Path("io.containerd.content.v1.content/blobs/sha256")
 BUILDAH_RUNROOT = "/run/toxicity-images"
+VERDICT_SECONDS = 60.0
 REMOVAL_SECONDS = 60.0
 POLL_SECONDS = 0.1
 
@@ -24,11 +25,12 @@ def ctr(settings: Settings, *arguments: str, timeout_seconds: float = 60.0) -> s
     return run([*_ctr(settings), *arguments], timeout_seconds=timeout_seconds)
 
 
-def is_answering(settings: Settings) -> bool:
+def is_answering(settings: Settings, timeout_seconds: float = 5.0) -> bool:
+    """Whether it answers in time; who does not ask again gives it longer than who polls."""
     if not settings.containerd_socket.exists():
         return False
     try:
-        ctr(settings, "version", timeout_seconds=5.0)
+        ctr(settings, "version", timeout_seconds=timeout_seconds)
     except CommandFailed:
         return False
     return True
@@ -50,7 +52,7 @@ def load(settings: Settings, image: str) -> bool:
 
     Returns False when a built image is there already; its tag is the hash of its content, so the name is enough.
     """
-    if not is_answering(settings):
+    if not is_answering(settings, VERDICT_SECONDS):
         raise ClusterError("The cluster is not up, so it cannot take images: run `python -m toxicity_cluster up`.")
     if Path(image).is_file():
         run([*_ctr(settings), "images", "import", str(Path(image).absolute())])
@@ -110,10 +112,13 @@ def remove_containers(settings: Settings, containers: Collection[str]) -> None:
     """Kill and remove these containers, so that nothing of a pod remains in the store that the next `up` reuses.
 
     containerd's own CRI plugin removes a task too as soon as it is dead, so whatever either of them does may fail
-    half-way on what the other did: what counts is that nothing is left. Raises ClusterError when something stays.
+    half-way on what the other did: what counts is that nothing is left. Raises ClusterError when something stays
+    and a minute passes in which none goes.
     """
-    deadline = time.monotonic() + REMOVAL_SECONDS
+    before, deadline = len(containers) + 1, 0.0
     while left := sorted(set(containers).intersection(containers_of(settings))):
+        if len(left) < before:
+            before, deadline = len(left), time.monotonic() + REMOVAL_SECONDS
         tasks = set(left).intersection(ctr(settings, "tasks", "ls", "-q").split())
         complaints = [
             *_complaints(settings, ("tasks", "delete", "--force"), sorted(tasks)),

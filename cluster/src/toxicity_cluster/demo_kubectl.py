@@ -75,15 +75,20 @@ def wait_until(
 ) -> T:
     """Polls until `condition` returns something true and returns that.
 
-    Raises DeadlineExceeded naming `what` and the last value seen.
+    A command that fails is not an end: one of a thousand questions to a busy API server is not answered in time.
+    Raises DeadlineExceeded naming `what` and the last value or failure seen.
     """
     end = time.monotonic() + deadline_seconds
     while True:
-        value = condition()
+        seen: object
+        try:
+            seen = value = condition()
+        except CommandFailed as error:
+            seen, value = error, None
         if value:
             return value
         if time.monotonic() > end:
-            raise DeadlineExceeded(f"{what}: not within {deadline_seconds:.0f} s (last seen: {value!r})")
+            raise DeadlineExceeded(f"{what}: not within {deadline_seconds:.0f} s (last seen: {seen!r})")
         time.sleep(poll_seconds)
 
 

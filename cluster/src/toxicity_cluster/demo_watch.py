@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from toxicity_api.base import PLURAL
 from toxicity_api.conditions import Condition, ConditionType, Reason
 from toxicity_api.status import StageRecord, ToxicityModelStatus
-from toxicity_cluster.demo_kubectl import DeadlineExceeded, Kubectl, Manifest
+from toxicity_cluster.demo_kubectl import Kubectl, Manifest, wait_until
 from toxicity_cluster.errors import ClusterError
 
 POLL_SECONDS = 2.0
@@ -92,19 +92,18 @@ class Watcher:
 
     def follow(self, name: str, deadline_seconds: float) -> Manifest:
         """The resource once it is done. Raises ModelFailed or DeadlineExceeded with the reason."""
-        while True:
-            model = self.kubectl.get(PLURAL, name, self.namespace)
-            if model is None:
-                raise ModelFailed(f"{name} is gone")
-            self.tell(model)
-            if is_done(model):
-                return model
-            failed = failed_condition(model)
-            if failed is not None:
-                raise ModelFailed(f"{failed.type} is False: {failed.reason}: {failed.message}")
-            if time.monotonic() - self.started > deadline_seconds:
-                raise DeadlineExceeded(f"{name} is not Ready after {deadline_seconds:.0f} s")
-            time.sleep(POLL_SECONDS)
+        left = deadline_seconds - (time.monotonic() - self.started)
+        return wait_until(f"{name} is Ready", lambda: self._look(name), left, POLL_SECONDS)
+
+    def _look(self, name: str) -> Manifest | None:
+        model = self.kubectl.get(PLURAL, name, self.namespace)
+        if model is None:
+            raise ModelFailed(f"{name} is gone")
+        self.tell(model)
+        failed = failed_condition(model)
+        if failed is not None:
+            raise ModelFailed(f"{failed.type} is False: {failed.reason}: {failed.message}")
+        return model if is_done(model) else None
 
     def tell(self, model: Manifest) -> None:
         """Prints a line for the stage and for each condition that changed, and the running Job's progress."""

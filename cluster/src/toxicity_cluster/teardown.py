@@ -41,8 +41,7 @@ def tear_down(settings: Settings, progress: Progress) -> None:
         for name in sorted(recorded_names(settings), key=lambda name: name != "kubelet"):
             if name != "containerd":
                 stop(settings, name, grace_seconds=0.0)
-        if is_running(settings, "containerd") and containerd.is_answering(settings):
-            containerd.remove_containers(settings, containerd.containers_of(settings))
+        stuck = _remove_containers(settings)
         stop(settings, "containerd", grace_seconds=CONTAINERD_STOP_SECONDS)
         _kill_namespace(settings)
         kill_cgroups()
@@ -50,9 +49,20 @@ def tear_down(settings: Settings, progress: Progress) -> None:
         remove_cgroups()
         network.remove_network()
         _remove_files(settings)
-        left = find_leftovers(settings)
+        left = [*stuck, *find_leftovers(settings)]
         if left:
             raise ClusterError(f"Not everything could be removed: {'; '.join(left)}.")
+
+
+def _remove_containers(settings: Settings) -> list[str]:
+    """What kept containers from being removed: everything else goes all the same, and the next `up` tries again."""
+    if not is_running(settings, "containerd") or not containerd.is_answering(settings, containerd.VERDICT_SECONDS):
+        return []
+    try:
+        containerd.remove_containers(settings, containerd.containers_of(settings))
+    except ClusterError as error:
+        return [str(error)]
+    return []
 
 
 def find_leftovers(settings: Settings) -> list[str]:

@@ -2,7 +2,7 @@
 
 {{- define "toxicity-operator.releaseLabels" -}}
 app.kubernetes.io/name: toxicity-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "toxicity-operator.selectorLabels" -}}

@@ -13,6 +13,15 @@ toxicity-operator
 {{ .Release.Namespace }}-{{ include "toxicity-operator.name" . }}
 {{- end }}
 
+{{/* Of those who edit or view the resources of a namespace. */}}
+{{- define "toxicity-operator.editRole" -}}
+{{ include "toxicity-operator.clusterRole" . }}-edit
+{{- end }}
+
+{{- define "toxicity-operator.viewRole" -}}
+{{ include "toxicity-operator.clusterRole" . }}-view
+{{- end }}
+
 {{- define "toxicity-operator.servingMonitor" -}}
 {{ include "toxicity-operator.name" . }}-serving
 {{- end }}

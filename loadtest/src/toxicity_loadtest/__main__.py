@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
 from toxicity_api.stage_config import LoadTestConfig, parse_stage_config
+from toxicity_loadtest.crash import crash_words, log_crash, log_greenlet_crashes
 from toxicity_loadtest.errors import LoadTestError, Terminated
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         logger.error("load_test_failed reason=%s message=%s", error.reason, error)
         _report(_failed(config.fingerprint, error.reason, str(error)), options.termination_log)
         return error.exit_code
-    except Exception as error:  # a crash must leave a result too
-        logger.exception("load_test_crashed")
-        _report(_failed(config.fingerprint, "LoadTestCrashed", repr(error)), options.termination_log)
+    except Exception as error:  # noqa: BLE001  a crash must leave a result too
+        log_crash("load_test_crashed", error)
+        _report(_failed(config.fingerprint, "LoadTestCrashed", crash_words(error)), options.termination_log)
         return EXIT_FAILED
     result = StageResult(stage="loadtest", fingerprint=config.fingerprint, outcome="succeeded")
     _report(result, options.termination_log)
@@ -82,35 +83,32 @@ def _parser() -> argparse.ArgumentParser:
 
 def _lead(config: LoadTestConfig, options: argparse.Namespace) -> None:
     """The whole run, and its status to the end."""
-    from toxicity_loadtest.engine import (
-        TOKEN_VARIABLE,
-        LocustEngine,
-        target_of,
-    )  # first: patches sockets for gevent
+    from toxicity_loadtest.engine import LocustEngine, target_of  # first: patches sockets for gevent
     from toxicity_loadtest.publish import StreamPublisher, in_cluster_publisher
     from toxicity_loadtest.stage import LoadTest
 
     publisher = StreamPublisher(sys.stdout) if options.local else in_cluster_publisher(config)
     test = LoadTest(config, publisher, options.ready_seconds)
-    target = target_of(config, options.request_seconds, os.environ.get(TOKEN_VARIABLE, ""))
     try:
         _end_by_greenlet()
+        log_greenlet_crashes()
+        target = target_of(config, options.request_seconds, os.environ)
         test.run(LocustEngine(config, target, options.calibration_seconds, options.workers_seconds))
     except LoadTestError as error:
         _last_word(test, str(error), error)
         raise
     except Exception as error:
-        _last_word(test, repr(error), None)
+        _last_word(test, crash_words(error), None)
         raise
 
 
 def _follow(config: LoadTestConfig, options: argparse.Namespace) -> None:
     """One worker's part of the run; it reports to the master alone."""
-    from toxicity_loadtest.engine import TOKEN_VARIABLE, target_of, work_for
+    from toxicity_loadtest.engine import target_of, work_for
 
     _end_by_greenlet()
-    target = target_of(config, options.request_seconds, os.environ.get(TOKEN_VARIABLE, ""))
-    work_for(config, target)
+    log_greenlet_crashes()
+    work_for(config, target_of(config, options.request_seconds, os.environ))
 
 
 def _last_word(test: LoadTest, message: str, error: LoadTestError | None) -> None:

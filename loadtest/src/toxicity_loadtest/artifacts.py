@@ -53,4 +53,12 @@ def _fill(work: Path, windows: Sequence[Window], status: LoadTestStatus, spec: L
     (work / BUCKETS_JSON).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     (work / STATUS).write_text(json.dumps(status.to_wire(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     if results:
+        _draw(work, results, spec)
+
+
+def _draw(work: Path, results: Sequence[BucketResult], spec: LoadTestSpec) -> None:
+    """What matplotlib raises for a picture that it cannot make must not end a run whose figures are there."""
+    try:
         write_plots(work, results, spec)
+    except (ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+        raise ArtifactsError(f"the plots could not be drawn: {error!r}") from error

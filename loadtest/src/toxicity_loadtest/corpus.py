@@ -19,6 +19,9 @@ from toxicity_loadtest.errors import CorpusError
 from toxicity_loadtest.records import CALIBRATION, MIXED, WindowOrder
 
 TEXT_COLUMN = "text"
+FIELD_LIMIT = 10_000_000
+"""Longest field in characters, as in training, which wrote the file; Python's own limit is 131072."""
+
 MOST_TEXTS = 20_000
 """Distinct texts per window at most; a longer one starts again from the first."""
 
@@ -72,6 +75,7 @@ def read_texts(path: Path) -> list[str]:
 
     Raises CorpusError naming the path, and the columns where `text` is not among them.
     """
+    csv.field_size_limit(FIELD_LIMIT)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)

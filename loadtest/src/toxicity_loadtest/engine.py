@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from toxicity_api.stage_config import LoadTestConfig
+from toxicity_loadtest.api_token import take_token
 from toxicity_loadtest.calibration import measure_ceiling
 from toxicity_loadtest.corpus import Corpus, read_texts
 from toxicity_loadtest.distributed import MasterGenerator, Worker
@@ -14,12 +15,13 @@ from toxicity_loadtest.errors import GeneratorError
 from toxicity_loadtest.generator import LocalGenerator, Target
 from toxicity_loadtest.measure import LoadGenerator
 
-TOKEN_VARIABLE = "API_TOKEN"
 
+def target_of(config: LoadTestConfig, request_seconds: float, environment: MutableMapping[str, str]) -> Target:
+    """The service that the configuration names, with the token that is taken out of `environment`.
 
-def target_of(config: LoadTestConfig, request_seconds: float, token: str) -> Target:
-    """The service that the configuration names."""
-    outage = config.load_test.max_outage_seconds
+    Raises TokenError.
+    """
+    outage, token = config.load_test.max_outage_seconds, take_token(environment)
     return Target(config.url, request_seconds, outage, run=config.fingerprint, token=token)
 
 

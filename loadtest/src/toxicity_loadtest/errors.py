@@ -30,6 +30,13 @@ class CorpusError(LoadTestError):
     exit_code = EXIT_INVALID_INPUT
 
 
+class TokenError(LoadTestError):
+    """The API token cannot be sent; no retry cures it. The message never quotes it."""
+
+    reason = "InvalidConfig"
+    exit_code = EXIT_INVALID_INPUT
+
+
 class NotReadyError(LoadTestError):
     """The service did not become ready in time."""
 

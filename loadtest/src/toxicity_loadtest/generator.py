@@ -21,13 +21,14 @@ from locust.runners import Runner
 from toxicity_loadtest.answer import CLASSIFY_PATH, has_valid_score, request_body
 from toxicity_loadtest.corpus import Corpus
 from toxicity_loadtest.cpu import usable_cores
+from toxicity_loadtest.crash import crash_words
 from toxicity_loadtest.errors import GeneratorError, OutageError
 from toxicity_loadtest.outage import OutageWatch
 from toxicity_loadtest.records import Outcome, Window, WindowOrder
 from toxicity_loadtest.window import OpenWindow
 
 KEEP_ALIVE_SECONDS = 2.0
-"""A user with longer pauses opens a connection per request: HTTP servers drop idle ones, uvicorn after 5 seconds,
+"""A user with longer pauses opens a connection per request: HTTP servers drop idle ones, many after 5 seconds,
 and a request that meets the drop would fail by no fault of the service."""
 
 TICK_SECONDS = 0.05
@@ -166,7 +167,7 @@ class Crew:
 
     def _check(self, window: OpenWindow) -> None:
         if self._errors:
-            raise GeneratorError(f"a user crashed: {self._errors[0]!r}") from self._errors[0]
+            raise GeneratorError(f"a user crashed: {crash_words(self._errors[0])}") from self._errors[0]
         if window.missing:
             raise GeneratorError(f"{window.missing} requests of window {window.order.number} were sent and lost")
 

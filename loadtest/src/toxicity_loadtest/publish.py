@@ -131,12 +131,13 @@ class KubernetesPublisher:
 
 
 def _ratio(limit: object, request: object) -> float | None:
-    """Of two CPU quantities; a limit alone is a request too."""
+    """Of two CPU quantities; a limit alone is a request too. None where one is missing or 0, which means none."""
     from kubernetes.utils.quantity import parse_quantity
 
     if limit is None:
         return None
-    return float(parse_quantity(limit) / parse_quantity(limit if request is None else request))
+    most, asked = parse_quantity(limit), parse_quantity(limit if request is None else request)
+    return float(most / asked) if most and asked else None
 
 
 def in_cluster_publisher(config: LoadTestConfig) -> KubernetesPublisher:

@@ -55,9 +55,9 @@ class WindowOrder(Document):
 
     @property
     def slots(self) -> int:
-        """How many requests are due in the window, those of all parts."""
+        """How many requests are due in the window, those of all parts; the first one is due at its begin."""
         whole = int(self.rps * self.seconds)
-        return whole + (whole < self.rps * self.seconds - 1e-6)
+        return max(1, whole + (whole < self.rps * self.seconds - 1e-6))
 
     def scheduled(self, slot: int) -> float:
         """When a slot is due, in seconds since the window began."""

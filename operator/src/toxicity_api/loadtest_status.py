@@ -94,7 +94,8 @@ class LoadTestStatus(Document):
     p95_corrected_seconds: float | None = Field(None, description="p95CorrectedSeconds over all buckets.")
     max_length_at_requested_rps: int | None = Field(
         None,
-        description="maxLengthAtRequestedRps: longest bucket with 95 % of requestedRps reached in the SLO.",
+        description="maxLengthAtRequestedRps: longest bucket that carried 95 % of slo.rps, else of requestedRps, within"
+        " the SLO.",
     )
     conclusions: Conclusions | None = Field(None, description="conclusions drawn from a complete run.")
     replicas_at_start: int | None = Field(None, description="replicasAtStart that were ready.")

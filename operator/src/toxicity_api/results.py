@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, takewhile
 from typing import Literal
 
 from pydantic import Field
+from pydantic_core import to_json
 
 from toxicity_api.base import Document
 
@@ -132,10 +134,17 @@ class StageResult(Document):
     evaluation: EvaluationResult | None = None
 
     def to_termination_message(self) -> str:
-        """The document as JSON of at most TERMINATION_MESSAGE_LIMIT bytes; a long message is cut."""
-        text = self.model_dump_json(by_alias=True, exclude_none=True)
-        excess = len(text.encode()) - TERMINATION_MESSAGE_LIMIT
-        if excess <= 0:
+        """The document as JSON of at most TERMINATION_MESSAGE_LIMIT bytes; a message that is too long for it is cut.
+
+        Cut by what each character takes in JSON: two bytes and more outside of Latin, and where it is escaped.
+        """
+        text = self._with_message(self.message)
+        if len(text.encode()) <= TERMINATION_MESSAGE_LIMIT:
             return text
-        kept = max(0, len(self.message) - excess - 1)
-        return self.model_copy(update={"message": self.message[:kept] + "…"}).to_termination_message()
+        room = TERMINATION_MESSAGE_LIMIT - len(self._with_message("…").encode())
+        ends = accumulate(len(to_json(character)) - len('""') for character in self.message)
+        kept = sum(1 for _ in takewhile(lambda end: end <= room, ends))
+        return self._with_message(self.message[:kept] + "…")
+
+    def _with_message(self, message: str) -> str:
+        return self.model_copy(update={"message": message}).model_dump_json(by_alias=True, exclude_none=True)

@@ -118,6 +118,13 @@ class LoadTestRecord(StageRecord):
     )
 
 
+class LoadTestSchedule(Document):
+    """Since when a schedule is known; it outlives the load test's record, which another model begins anew."""
+
+    schedule: str = Field(description="schedule that loadTest.schedule says.")
+    since: str = Field(description="since when it says that, RFC 3339; no moment before is run.")
+
+
 class Lineage(Document):
     """What the model that the spec asks for is made of; with the fingerprints, enough to tell two models apart."""
 
@@ -139,4 +146,7 @@ class ToxicityModelStatus(Document):
     serving: ServingStatus | None = Field(None, description="serving state.")
     lineage: Lineage | None = Field(None, description="lineage of the model that the spec asks for.")
     load_test_job: LoadTestRecord | None = Field(None, description="loadTestJob as the operator sees it.")
+    load_test_schedule: LoadTestSchedule | None = Field(
+        None, description="loadTestSchedule that is in force; unset without one, or without a load test."
+    )
     load_test: LoadTestStatus | None = Field(None, description="loadTest figures, written by the load test.")

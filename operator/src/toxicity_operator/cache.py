@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import threading
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,15 +86,27 @@ class Mirror:
             if _version(item) > told:
                 self._take(item)
 
-    def replace(self, kind: str, namespace: str | None, items: Iterable[Raw], version: int) -> set[Key]:
-        """Takes the list of all objects of a kind, in a namespace or (None) everywhere. The resources changed."""
+    def replace(
+        self,
+        kind: str,
+        namespace: str | None,
+        items: Iterable[Raw],
+        version: int,
+        mark: Callable[[set[Key]], object] = lambda keys: None,
+    ) -> set[Key]:
+        """Takes the list of all objects of a kind, in a namespace or (None) everywhere. The resources changed.
+
+        `mark` is told them before anyone can see the change; it must not ask the mirror.
+        """
         # packed one by one, since the list may come page by page
         listed = {_place(item): Entry.of(_key(item), item) for item in items}
         with self._lock:
             self._tell(kind, namespace, version)
             changed = {key for place, entry in listed.items() for key in self._put(place, entry)}
             lost = [p for p in self._entries if p[0] == kind and namespace in (None, p[1]) and p not in listed]
-            return changed.union(*(self._drop(place, version) for place in lost))
+            changed.update(*(self._drop(place, version) for place in lost))
+            mark(changed)
+            return changed
 
     def children(self, key: Key) -> list[dict[str, Any]]:
         """Every object of a resource; pods last, as the Cluster protocol has them."""
@@ -154,7 +166,8 @@ class CachedCluster:
 
     def replace(self, kind: str, namespace: str | None, items: Iterable[Raw], version: int) -> set[Key]:
         """Takes a later list of all objects of a kind, in a namespace or (None) everywhere."""
-        return self._mark(self._mirror.replace(kind, namespace, items, version)) | self._tell_missing(kind, False)
+        changed = self._mirror.replace(kind, namespace, items, version, self._mark)
+        return changed | self._tell_missing(kind, False)
 
     def miss(self, kind: str) -> set[Key]:
         """Takes that the cluster does not serve a kind. Every resource when that is news, else none."""
@@ -162,10 +175,10 @@ class CachedCluster:
 
     def observe(self, item: Raw, *, gone: bool = False) -> set[Key]:
         """Takes an event of a child."""
-        if _ends_load_test(item):
-            self._mark({_key(item)})  # first: a pass that sees the end asks for the figures
-        changed = self._mirror.observe(item, gone=gone)
-        return self._mark(changed) if gone else changed
+        if gone or _ends_load_test(item):
+            # first: a pass that sees the end asks for the figures, one that misses the child whether it is wanted
+            self._mark({_key(item)})
+        return self._mirror.observe(item, gone=gone)
 
     def observe_model(self, item: Raw, *, gone: bool = False) -> set[Key]:
         """Takes an event of a resource; none by the echo of the operator's own writing."""

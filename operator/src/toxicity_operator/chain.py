@@ -2,13 +2,14 @@
 
 A fingerprint hashes a stage's part of the spec, the fingerprint of the stage before, and its image. Fields equal
 to their default are left out, so that a later version's new field does not re-run what is done. How a pod is
-placed and how large it is do not change its result; they enter only the Job's name, so that a stage that failed
-for lack of memory runs again when it is given more, and a stage that succeeded does not.
+placed, how large it is and what Secrets open its sources and images do not change its result; they enter only the
+Job's name, so that a stage that failed for lack of memory or of access runs again when it is given more, and a
+stage that succeeded does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from toxicity_api.base import Document
@@ -19,16 +20,16 @@ from toxicity_operator.model import Model
 from toxicity_operator.schedule import NO_SLOT
 from toxicity_operator.settings import Images, OperatorSettings
 
-REPLICATION = {
-    "replicas", "autoscaling", "strategy", "progress_deadline_seconds", "node_selector", "tolerations",
-}  # fmt: skip
-"""Fields of `serving` that decide how many pods there are and how they are exchanged, not what they are."""
+REPLICATION = {"replicas", "autoscaling", "strategy", "progress_deadline_seconds"}
+"""Fields of `serving` that decide how many pods there are and how they are exchanged, not what and where they are."""
 
 TIMING = {"schedule", "pin_replicas"}
 """Fields of `loadTest` that decide when it runs and what stands still meanwhile; a slot that is due enters itself."""
 
 SCORING = {"max_model_len", "long_texts", "kv_cache_dtype", "enforce_eager"}
 """Fields of `serving` that can change a score."""
+
+SECRET_NAME = "secretName"
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,17 @@ def source_content(source: Document, exclude: Set[str] = frozenset()) -> dict[st
     """The content of a data set or base model; the Secret that opens a source does not change what it holds."""
     found = content(source, exclude)
     return {
-        key: {name: part for name, part in value.items() if name != "secretName"}
+        key: {name: part for name, part in value.items() if name != SECRET_NAME}
         if isinstance(value, dict)
         else value
         for key, value in found.items()
     }
+
+
+def source_secrets(*sources: Document) -> list[object]:
+    """The Secrets that open the sources."""
+    blocks = (block for source in sources for block in content(source).values() if isinstance(block, dict))
+    return [block[SECRET_NAME] for block in blocks if SECRET_NAME in block]
 
 
 def quantization_image(spec: ToxicityModelSpec, images: Images) -> str:
@@ -105,15 +112,25 @@ def _job_stage(
     spec: Document,
     inputs: Mapping[str, object],
     without: Set[str] = WITHOUT_INFLUENCE,
+    sources: Sequence[Document] = (),
 ) -> JobStage:
     placement = content(spec, type(spec).model_fields.keys() - WITHOUT_INFLUENCE)
+    secrets = source_secrets(*sources)
+    if secrets:
+        placement["secrets"] = secrets
     return _stage(model, component, {**inputs, "spec": content(spec, without)}, placement)
 
 
-def _stage(model: Model, component: str, inputs: Mapping[str, object], placement: object) -> JobStage:
+def _stage(
+    model: Model, component: str, inputs: Mapping[str, object], placement: Mapping[str, object]
+) -> JobStage:
     result = fingerprint(inputs)
-    attempt = fingerprint({"result": result, "placement": placement})
+    attempt = fingerprint({"result": result, "placement": {**placement, **_pull_secrets(model)}})
     return JobStage(component, result, names.job_name(model.name, component, attempt))
+
+
+def _pull_secrets(model: Model) -> dict[str, object]:
+    return content(model.spec.images, type(model.spec.images).model_fields.keys() - {"pull_secrets"})
 
 
 def _evaluate_stage(model: Model, upstream: str, image: str) -> JobStage:
@@ -136,7 +153,8 @@ def build_chain(model: Model, settings: OperatorSettings, slot: str = NO_SLOT) -
         "dataset": source_content(spec.dataset),
         "baseModel": base_model_fingerprint(spec),
     }
-    train = _job_stage(model, names.TRAIN, spec.training, train_inputs)
+    sources = (spec.dataset, spec.base_model)
+    train = _job_stage(model, names.TRAIN, spec.training, train_inputs, sources=sources)
     quantize = None
     if spec.quantization.method != "none":
         inputs = {"image": quantization_image(spec, images), "upstream": train.fingerprint}
@@ -147,6 +165,7 @@ def build_chain(model: Model, settings: OperatorSettings, slot: str = NO_SLOT) -
             "image": images.serving,
             "upstream": evaluate.fingerprint,
             "spec": content(spec.serving, REPLICATION),
+            **_pull_secrets(model),
         }
     )
     loadtest = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -14,10 +14,13 @@ from toxicity_api.conditions import Reason
 from toxicity_api.results import StageResult
 from toxicity_operator import names
 from toxicity_operator.scaling import AutoscalerState, read_autoscalers
-from toxicity_operator.trouble import MESSAGE_LIMIT, lacks_gpu, pod_trouble, refused_source
+from toxicity_operator.trouble import MESSAGE_LIMIT, lacks_gpu, pod_delay, pod_trouble, refused_source
 
 Raw = Mapping[str, Any]
 JobOutcome = Literal["Running", "Succeeded", "Failed"]
+DEADLINE_EXCEEDED = "DeadlineExceeded"
+"""Kubernetes' own reason of a Job that ran longer than its activeDeadlineSeconds."""
+
 GRANDCHILDREN = ("Pod", "ReplicaSet")
 """Kinds that the Job and Deployment controllers make, not the operator."""
 
@@ -47,7 +50,8 @@ class JobState:
 class DeploymentState:
     """The serving Deployment. `rolled_out`: no pod of an earlier template is left.
 
-    `failure` says why its roll-out was given up, or ""; `failed_fingerprint` and `failed_message` are what the
+    `trouble` is what is wrong, `waits_for` what a pod that only just starts waits for. `failure` says why its
+    roll-out was given up, or ""; `failed_fingerprint` and `failed_message` are what the
     operator noted on it of an earlier version when it restored this one. `gpus` are those of one
     pod; `handed_to` is the stage Job that has them while there are no pods, or "".
     """
@@ -66,6 +70,7 @@ class DeploymentState:
     gpus: int = 0
     lacks_gpu: bool = False
     handed_to: str = ""
+    waits_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,9 +139,9 @@ def _job_state(job: Raw, pods: list[Raw]) -> JobState:
     )
     outcome: JobOutcome = "Running" if end is None else "Succeeded" if end["type"] == "Complete" else "Failed"
     result = _stage_result(own, component, outcome)
-    reason, message = "", next(map(pod_trouble, own), "")
+    reason, message = "", _wait_words(job, own)
     if outcome == "Failed":
-        reason, message = _failure(end or {}, own, result)
+        reason, message = _failure(job, end or {}, own, result)
     return JobState(
         name=name,
         component=component,
@@ -151,6 +156,21 @@ def _job_state(job: Raw, pods: list[Raw]) -> JobState:
         image_id=_image_id(own, component),
         lacks_gpu=any(map(lacks_gpu, own)),
     )
+
+
+def _wait_words(job: Raw, pods: list[Raw]) -> str:
+    """What a Job that has not ended waits for, by its newest pod, or by its controller where there is none."""
+    if pods:
+        return pod_trouble(pods[0]) or pod_delay(pods[0])
+    status, name = job.get("status", {}), job["metadata"]["name"]
+    # `active` counts pods that the mirror may not have yet; a true condition is a Job that ends or is suspended
+    if not status.get("startTime") or status.get("active") or any(_true(status.get("conditions", []))):
+        return ""
+    return f"it has no pod yet: kubectl describe job {name} says why"
+
+
+def _true(conditions: Iterable[Raw]) -> list[Raw]:
+    return [condition for condition in conditions if condition["status"] == "True"]
 
 
 def _is_owned_by(item: Raw, owner: Raw) -> bool:
@@ -200,20 +220,32 @@ def _parse_result(text: str) -> StageResult | None:
         return None
 
 
-def _failure(condition: Raw, pods: list[Raw], result: StageResult | None) -> tuple[str, str]:
-    """Reason and message of a failed Job, the most telling source first: stage, container, Job."""
+def _failure(job: Raw, condition: Raw, pods: list[Raw], result: StageResult | None) -> tuple[str, str]:
+    """Reason and message of a failed Job, the most telling source first: a missed deadline, stage, container, Job."""
+    if condition.get("reason") == DEADLINE_EXCEEDED:
+        return DEADLINE_EXCEEDED, _deadline_words(job, result)
     if result is not None:
         return _camel(result.reason), result.message[:MESSAGE_LIMIT]
-    if condition.get("reason") != "DeadlineExceeded":
-        refusal = next(filter(None, map(refused_source, pods)), "")
-        if refusal:
-            return Reason.SOURCE_UNUSABLE, refusal
-        for pod in pods:
-            words = pod_trouble(pod)
-            if words:
-                return "JobFailed", words
+    refusal = _first(refused_source, pods)
+    if refusal:
+        return Reason.SOURCE_UNUSABLE, refusal
+    words = _first(pod_trouble, pods)
+    if words:
+        return "JobFailed", words
     reason = str(condition.get("reason") or "JobFailed")
     return _camel(reason), str(condition.get("message") or reason)[:MESSAGE_LIMIT]
+
+
+def _deadline_words(job: Raw, result: StageResult | None) -> str:
+    """The same whether its pods are still there or gone: what they say of it is only that they were stopped."""
+    seconds = job.get("spec", {}).get("activeDeadlineSeconds")
+    limit = "" if seconds is None else f" of {seconds}"
+    said = f"; the stage said: {result.message}" if result is not None and result.message else ""
+    text = (
+        f"the Job ran longer than its activeDeadlineSeconds{limit}, the wait for a node included:"
+        f" raise that field, or give it less to do{said}"
+    )
+    return text[:MESSAGE_LIMIT]
 
 
 def _camel(reason: str) -> str:
@@ -225,17 +257,18 @@ def _deployment_state(deployment: Raw, pods: list[Raw]) -> DeploymentState:
     annotations = metadata.get("annotations", {})
     replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
     seen = status.get("observedGeneration", 0) >= metadata.get("generation", 1)
-    serving = [pod for pod in pods if _label(pod, names.COMPONENT_LABEL) == names.SERVE]
-    trouble = next(filter(None, (pod_trouble(pod) for pod in serving)), "")
+    serving = [pod for pod in pods if _label(pod, names.COMPONENT_LABEL) == names.SERVE and not _is_over(pod)]
+    of_version, refused = _of_version(serving, annotations), _refused_pods(status)
     return DeploymentState(
         serving_fingerprint=annotations.get(names.SERVING_FINGERPRINT, ""),
         model_fingerprint=annotations.get(names.MODEL_FINGERPRINT, ""),
         replicas=replicas,
         ready_replicas=status.get("readyReplicas", 0),
         rolled_out=seen and updated == replicas,
-        trouble=trouble,
-        image_id=_image_id(_of_version(serving, annotations), names.SERVE),
-        failure=_stalled(status, trouble) if seen else "",
+        trouble=_first(pod_trouble, serving) or refused,
+        waits_for=_first(pod_delay, serving),
+        image_id=_image_id(of_version, names.SERVE),
+        failure=_stalled(status, of_version, refused) if seen else "",
         failed_fingerprint=annotations.get(names.FAILED_FINGERPRINT, ""),
         failed_message=annotations.get(names.FAILED_MESSAGE, ""),
         wanted_replicas=spec.get("replicas", 1),
@@ -245,19 +278,40 @@ def _deployment_state(deployment: Raw, pods: list[Raw]) -> DeploymentState:
     )
 
 
+def _is_over(pod: Raw) -> bool:
+    """Whether a pod is only what is left of one: a ReplicaSet replaces an evicted pod and leaves it there for hours."""
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+
+
+def _first(words: Callable[[Raw], str], pods: Iterable[Raw]) -> str:
+    """What the first pod says that says something."""
+    return next(filter(None, map(words, pods)), "")
+
+
+def _refused_pods(status: Raw) -> str:
+    """Why the cluster does not let the Deployment make its pods, as by a quota; empty when it does."""
+    for condition in _true(status.get("conditions", [])):
+        if condition["type"] == "ReplicaFailure":
+            text = f"pods are refused ({condition.get('reason', '')}): {condition.get('message', '')}"
+            return text[:MESSAGE_LIMIT]
+    return ""
+
+
 def _gpus(container: Raw) -> int:
     return int(container.get("resources", {}).get("limits", {}).get(names.GPU_RESOURCE, 0))
 
 
 def _of_version(pods: list[Raw], annotations: Raw) -> list[Raw]:
-    """The pods of the version that the Deployment's annotations name."""
+    """The pods of the version that the Deployment's annotations name, and those that name none."""
     wanted = annotations.get(names.SERVING_FINGERPRINT)
-    return [p for p in pods if p["metadata"].get("annotations", {}).get(names.SERVING_FINGERPRINT) == wanted]
+    versions = [pod["metadata"].get("annotations", {}).get(names.SERVING_FINGERPRINT, wanted) for pod in pods]
+    return [pod for pod, version in zip(pods, versions, strict=True) if version == wanted]
 
 
-def _stalled(status: Raw, trouble: str) -> str:
-    """Why the roll-out made no progress in its deadline; empty while it may still."""
+def _stalled(status: Raw, pods: list[Raw], refused: str) -> str:
+    """Why the roll-out made no progress in its deadline, by the version's own `pods`; empty while it may still."""
     for condition in status.get("conditions", []):
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
-            return trouble or str(condition.get("message", "no progress within the deadline"))
+            words = _first(pod_trouble, pods) or refused or _first(pod_delay, pods)
+            return words or str(condition.get("message", "no progress within the deadline"))
     return ""

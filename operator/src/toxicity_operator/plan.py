@@ -10,6 +10,7 @@ from toxicity_operator.manifests.autoscaler import SCALERS
 from toxicity_operator.manifests.common import Manifest, of_existing, seal
 from toxicity_operator.manifests.loadtest_job import build_loadtest_service
 from toxicity_operator.observed import Observed
+from toxicity_operator.records import stale_jobs
 from toxicity_operator.repair import WRITE_ONCE
 from toxicity_operator.stages import Situation, walk
 
@@ -73,14 +74,15 @@ def _is_due(body: Manifest, observed: Observed) -> bool:
 def _obsolete(situation: Situation) -> list[Target]:
     """Jobs that run for nothing (an earlier spec, a refused model), and what else nobody asks for.
 
-    Finished Jobs have their TTL.
+    Finished Jobs have their TTL, but for those in whose place one is to be made.
     """
     chain = situation.chain
     wanted = chain.job_names()
     if situation.verdict.accepted is False:
         wanted -= {stage.job_name for stage in (chain.quantize, chain.evaluate) if stage}
     running = [job.name for job in situation.observed.jobs if job.outcome == "Running" and job.name not in wanted]
-    targets = [Target("batch/v1", "Job", name) for name in running]
+    stale = stale_jobs(chain, situation.records, situation.observed)
+    targets = [Target("batch/v1", "Job", name) for name in (*running, *stale)]
     return targets + _obsolete_autoscalers(situation) + _obsolete_access(situation)
 
 

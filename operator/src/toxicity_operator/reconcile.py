@@ -22,7 +22,7 @@ from toxicity_operator.plan import Plan, plan
 from toxicity_operator.records import read_records
 from toxicity_operator.repair import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
 from toxicity_operator.scaling import is_made_by_keda
-from toxicity_operator.schedule import NO_SLOT, due_slot
+from toxicity_operator.schedule import NO_SLOT, due_slot, looks_from, schedule_in_force
 from toxicity_operator.settings import OperatorSettings
 from toxicity_operator.stages import Situation
 from toxicity_operator.status import derive_invalid, derive_status, own_part
@@ -111,9 +111,10 @@ def _slot(model: Model, raw: Raw, now: str) -> str:
     """The moment of loadTest.schedule whose run is due or under way. Raises InvalidSpec on a bad schedule."""
     record, created = model.status.load_test_job, raw["metadata"].get("creationTimestamp", now)
     known = (record.slot if record else None) or NO_SLOT
-    since = (record.started_at if record else None) or created
+    last_run = (record.started_at if record else None) or created
     running = record is not None and record.outcome == "Running"
-    return due_slot(model.spec.load_test.schedule, since, now, known, running)
+    schedule = schedule_in_force(model.spec.load_test, model.status.load_test_schedule, now)
+    return due_slot(model.spec.load_test.schedule, looks_from(last_run, schedule), now, known, running)
 
 
 def _own(objects: Iterable[Raw], identity: Identity) -> list[Raw]:

@@ -18,11 +18,13 @@ from toxicity_api.status import (
     LoadTestRecord,
     QuantizationStatus,
     StageRecord,
+    ToxicityModelStatus,
     TrainingStatus,
 )
+from toxicity_operator import names
 from toxicity_operator.chain import Chain, JobStage
 from toxicity_operator.model import Model
-from toxicity_operator.observed import JobState, Observed
+from toxicity_operator.observed import JobState, Observed, Raw
 
 RecordT = TypeVar("RecordT", bound=StageRecord)
 DIGITS = 4
@@ -69,7 +71,8 @@ def read_records(model: Model, chain: Chain, observed: Observed, progress: Progr
 
     `progress` is what the running training said last; None when it said nothing or could not be read.
     """
-    status, jobs = model.status, observed.jobs_by_name
+    claim = observed.objects.get(("PersistentVolumeClaim", names.claim_name(model.name)))
+    status, jobs = _on_volume(model.status, claim), observed.jobs_by_name
     quantization = load_test = None
     training_job = jobs.get(chain.train.job_name)
     training = _advance(TrainingStatus, status.training, chain.train, training_job)
@@ -85,6 +88,17 @@ def read_records(model: Model, chain: Chain, observed: Observed, progress: Progr
     return Records(training, quantization, evaluation, load_test)
 
 
+def _on_volume(status: ToxicityModelStatus, claim: Raw | None) -> ToxicityModelStatus:
+    """The status without the records of what lay on a volume that is gone: the claim that is there is younger.
+
+    A volume that came back from a copy is younger too; the stages then find there what they would make.
+    """
+    made_at = claim["metadata"].get("creationTimestamp", "") if claim else ""
+    records = {name: getattr(status, name) for name in ("training", "quantization", "evaluation")}
+    lost = [name for name, record in records.items() if record and (record.finished_at or "~") < made_at]
+    return status.model_copy(update=dict.fromkeys(lost))
+
+
 def _advance(
     kind: type[RecordT],
     old: RecordT | None,
@@ -98,6 +112,31 @@ def _advance(
         old = None
     if job is None or settled(old):
         return old
+    facts = _facts(kind, stage, job, figures)
+    is_known = old is not None and old.job_name == stage.job_name
+    if facts["outcome"] == "Failed" and not is_known:
+        # A record is written by the pass that makes the Job. This one is left from an earlier life of the same spec:
+        # what failed then is to be tried, and where nothing of it is left to read it is to be found on the volume.
+        return None
+    return kind.model_validate(facts)
+
+
+def stale_jobs(chain: Chain, records: Records, observed: Observed) -> list[str]:
+    """Names of the ended Jobs that no record speaks of: they stand in the way of those that are to be made."""
+    stages = (
+        (chain.train, records.training),
+        (chain.quantize, records.quantization),
+        (chain.evaluate, records.evaluation),
+        (chain.loadtest, records.load_test),
+    )
+    open_ones = [stage.job_name for stage, record in stages if stage and record is None]
+    return [name for name in open_ones if name in observed.jobs_by_name]
+
+
+def _facts(
+    kind: type[StageRecord], stage: JobStage, job: JobState, figures: LoadTestStatus | None
+) -> dict[str, Any]:
+    """The record of a stage by its Job."""
     facts: dict[str, Any] = {
         "fingerprint": stage.fingerprint,
         "jobName": job.name,
@@ -114,7 +153,7 @@ def _advance(
         facts |= {"reason": job.reason, "message": job.message}
     if job.outcome == "Succeeded":
         facts |= _outcome_facts(kind, stage, job.result, figures)
-    return kind.model_validate(facts)
+    return facts
 
 
 def _with_progress(

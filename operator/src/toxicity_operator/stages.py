@@ -25,6 +25,7 @@ from toxicity_operator.manifests.serving import (
     build_parked_deployment,
     build_restored_deployment,
     build_service,
+    failure_notes,
     kept_notes,
 )
 from toxicity_operator.manifests.storage import build_claim
@@ -67,6 +68,14 @@ class Situation:
     def failed_version(self) -> Failure | None:
         """That what the spec asks for has failed to become ready."""
         return failed_version(self.chain.serving_fingerprint, self.model.status.serving, self.observed.deployment)
+
+    @property
+    def stalled_version(self) -> Failure | None:
+        """That what is deployed has failed to become ready, whatever the spec asks for now."""
+        deployment = self.observed.deployment
+        if deployment is None or deployment.serving_fingerprint == self.good_version:
+            return None
+        return failed_version(deployment.serving_fingerprint, None, deployment)
 
     @cached_property
     def handed_to(self) -> JobStage | None:
@@ -143,19 +152,27 @@ def _serve(situation: Situation) -> Step:
 
 
 def _standby(situation: Situation) -> list[Manifest]:
-    """What serves while a stage before serving is in turn or has failed: it makes room for a stage, or comes back."""
+    """What serves while a stage before serving is in turn, has failed or was refused, which may be for good.
+
+    It has the replicas, the autoscaler and the Service of the spec; it makes room for a stage, and comes back; and a
+    version that did not become ready gives way to the last good one.
+    """
     model, observed = situation.model, situation.observed
     live = observed.objects.get(("Deployment", names.serving_name(model.name)))
     if live is None or observed.deployment is None:
         return []
     if situation.handed_to is not None:
-        return [build_parked_deployment(model, dict(live), situation.handed_to.job_name)]
-    if not observed.deployment.handed_to:
-        return []
-    template = observed.templates.get(situation.good_version or "", live["spec"]["template"])
-    notes, replicas = kept_notes(dict(live)), _first_replicas(situation)
+        return [build_parked_deployment(model, dict(live), situation.handed_to.job_name), build_service(model)]
+    template, notes = live["spec"]["template"], kept_notes(dict(live))
+    good, stalled = observed.templates.get(situation.good_version or ""), situation.stalled_version
+    if good and stalled:
+        template = good
+        notes = failure_notes(stalled.fingerprint, stalled.message)
+    elif good and observed.deployment.handed_to:
+        template = good
+    deployment = build_earlier_deployment(model, dict(template), notes, _first_replicas(situation))
     # the autoscaler first: after the Deployment nothing would tell that it is still to be made
-    return [*_autoscaler(situation), build_earlier_deployment(model, dict(template), notes, replicas)]
+    return [*_autoscaler(situation), deployment, build_service(model)]
 
 
 def _first_replicas(situation: Situation) -> int | None:

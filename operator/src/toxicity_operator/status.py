@@ -26,9 +26,13 @@ from toxicity_operator.manifests.autoscaler import SCALERS, in_flight_query
 from toxicity_operator.model import Identity, Model
 from toxicity_operator.observed import DeploymentState
 from toxicity_operator.rollout import Failure
+from toxicity_operator.schedule import schedule_in_force
 from toxicity_operator.stages import Situation
 
 UNKNOWN = "Unknown"
+LONGEST = 4096
+"""Characters of a condition's message that the CRD lets through; with more the whole status would be refused."""
+
 SLOWER = 0.95
 """Share of the unquantized weights' speed below which quantization is said to be slower."""
 
@@ -53,7 +57,7 @@ def derive_status(situation: Situation, now: str, failure: str | None = None) ->
     records, model = situation.records, situation.model
     ready, stage = _ready(situation)
     if failure:
-        ready = Finding("False", Reason.APPLY_FAILED, failure)
+        ready = _with_failure(situation, ready, failure)
     findings = {
         ConditionType.TRAINED: _trained(situation),
         ConditionType.QUANTIZED: _quantized(situation),
@@ -73,8 +77,16 @@ def derive_status(situation: Situation, now: str, failure: str | None = None) ->
         evaluation=records.evaluation,
         serving=_serving(situation),
         load_test_job=records.load_test,
+        load_test_schedule=schedule_in_force(model.spec.load_test, model.status.load_test_schedule, now),
         lineage=derive_lineage(situation),
     )
+
+
+def _with_failure(situation: Situation, ready: Finding, failure: str) -> Finding:
+    """Ready follows the pods: what could not be applied denies it only where it stands in the way to them."""
+    if ready.status == "True" and situation.observed.has("Service", names.serving_name(situation.model.name)):
+        return Finding("True", ready.reason, f"{ready.message}; not everything could be applied: {failure}")
+    return Finding("False", Reason.APPLY_FAILED, failure)
 
 
 def derive_invalid(identity: Identity, old: ToxicityModelStatus, problem: str, now: str) -> ToxicityModelStatus:
@@ -103,7 +115,8 @@ def _conditions(
 ) -> list[Condition]:
     conditions = list(old)
     for kind, finding in findings.items():
-        fields = {"type": kind, "status": finding.status, "reason": finding.reason, "message": finding.message}
+        message = finding.message if len(finding.message) <= LONGEST else f"{finding.message[: LONGEST - 1]}…"
+        fields = {"type": kind, "status": finding.status, "reason": finding.reason, "message": message}
         new = Condition.model_validate({**fields, "observedGeneration": generation, "lastTransitionTime": now})
         conditions = set_condition(conditions, new)
     order = [str(kind) for kind in ConditionType]
@@ -185,7 +198,8 @@ def _available(situation: Situation) -> Finding:
     if deployment is None:
         return Finding("False", Reason.WAITING, "nothing is deployed yet")
     count = f"{deployment.ready_replicas} of {deployment.replicas} replicas ready"
-    trouble = f"; {deployment.trouble}" if deployment.trouble else ""
+    words = deployment.trouble or deployment.waits_for
+    trouble = f"; {words}" if words else ""
     if deployment.lacks_gpu:
         trouble += advice(situation.model.spec, situation.observed)
     if deployment.ready_replicas > 0:
@@ -234,15 +248,31 @@ def _load_tested(situation: Situation) -> Finding:
 
 
 def _figures(figures: LoadTestStatus) -> str:
-    reached = (
-        "no length" if figures.max_length_at_requested_rps is None else f"{figures.max_length_at_requested_rps}"
-    )
-    rps = "no" if figures.actual_rps is None else f"{figures.actual_rps:.2f}"
+    reached = "no length" if figures.max_length_at_requested_rps is None else figures.max_length_at_requested_rps
     p95 = "none" if figures.p95_seconds is None else f"{figures.p95_seconds:.3f} s"
-    return (
-        f"{rps} of {figures.requested_rps:g} requests per second reached, p95 {p95},"
-        f" longest bucket within the objective: {reached}{_limited_by(figures)}"
+    if figures.mode == "search":
+        text = f"{_found(figures)}, p95 {p95}, longest bucket that carries the rate asked for: {reached}"
+    else:
+        rps = "no" if figures.actual_rps is None else f"{figures.actual_rps:.2f}"
+        text = (
+            f"{rps} of {figures.requested_rps:g} requests per second reached, p95 {p95},"
+            f" longest bucket within the objective: {reached}"
+        )
+    return text + _limited_by(figures)
+
+
+def _found(figures: LoadTestStatus) -> str:
+    """What a search found; requestedRps is only where it began."""
+    rates = [each.max_rps_within_slo for each in figures.buckets if each.max_rps_within_slo is not None]
+    if not any(rates):
+        return "no rate that was tried stayed within the objective"
+    least, most = f"{min(rates):.2f}", f"{max(rates):.2f}"
+    text = (
+        f"{most} requests per second" if least == most else f"{least} to {most} requests per second by text length"
     )
+    mix = figures.conclusions
+    per_replica = f" and {mix.mixed_rps_per_replica:.2f} of the mix per replica" if mix else ""
+    return f"within the objective {text}{per_replica}"
 
 
 def _limited_by(figures: LoadTestStatus) -> str:

@@ -10,6 +10,8 @@ from toxicity_operator import names
 
 Raw = Mapping[str, Any]
 MESSAGE_LIMIT = 800
+CREATING = ("ContainerCreating", "PodInitializing")
+"""Why a container waits that nothing is wrong with."""
 
 
 def refused_source(pod: Raw) -> str:
@@ -24,10 +26,10 @@ def refused_source(pod: Raw) -> str:
 def pod_trouble(pod: Raw) -> str:
     """Why a pod stopped or cannot start, in words; empty when nothing is wrong."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
-    if status.get("reason") in ("Evicted", "Preempting", "NodeLost"):
-        return f"pod {name} was stopped by the cluster ({status['reason']}): {status.get('message', '')}"[
-            :MESSAGE_LIMIT
-        ]
+    # before the containers: the exit code 137 of a stopped pod would look like a crash of its own
+    stopped = _stopped(status)
+    if stopped:
+        return f"pod {name} {stopped}"[:MESSAGE_LIMIT]
     for kind, statuses, specs in (
         ("init container", "initContainerStatuses", "initContainers"),
         ("container", "containerStatuses", "containers"),
@@ -41,9 +43,49 @@ def pod_trouble(pod: Raw) -> str:
     return f"pod {name} cannot be scheduled: {words}"[:MESSAGE_LIMIT] if words else ""
 
 
+def pod_delay(pod: Raw) -> str:
+    """What a placed pod without trouble waits for before any container of it can start; empty when for nothing.
+
+    The kubelet tells a volume that cannot be mounted, a missing ConfigMap or Secret, or a network that does not come
+    only as events. So the words hold for the first second of every pod as well, and are no trouble by themselves.
+    """
+    status = pod.get("status", {})
+    states = [
+        container.get("state", {})
+        for statuses in ("initContainerStatuses", "containerStatuses")
+        for container in status.get(statuses, [])
+    ]
+    creating = bool(states) and all((state.get("waiting") or {}).get("reason") in CREATING for state in states)
+    if not creating or _condition(status, "PodScheduled", "True") is None:
+        return ""
+    # once this is true only images are pulled; a kubelet before 1.29 does not say
+    if _condition(status, "PodReadyToStartContainers", "False") is None:
+        return ""
+    name = pod["metadata"]["name"]
+    return f"the volumes or the network of pod {name} are not ready yet: kubectl describe pod {name} says more"
+
+
 def lacks_gpu(pod: Raw) -> bool:
     """Whether the pod cannot be scheduled because no node has as many GPUs free as it asks for."""
     return f"Insufficient {names.GPU_RESOURCE}" in _unschedulable(pod)
+
+
+def _stopped(status: Raw) -> str:
+    """That the cluster stops or has stopped a pod which did nothing wrong, and why; empty when it does not."""
+    phase, word = status.get("phase"), "was" if status.get("phase") == "Failed" else "is being"
+    reason, message = status.get("reason"), status.get("message", "")
+    # a pod that failed by its containers has no reason of its own
+    if reason and (phase == "Failed" or reason in ("Evicted", "Preempting", "NodeLost")):
+        return f"{word} stopped by the cluster ({reason}): {message}"
+    disruption = _condition(status, "DisruptionTarget", "True")
+    if disruption is None or phase == "Succeeded":
+        return ""
+    return f"{word} stopped by the cluster ({disruption.get('reason', '')}): {disruption.get('message', '')}"
+
+
+def _condition(status: Raw, kind: str, wanted: str) -> Raw | None:
+    found = (c for c in status.get("conditions", []) if c["type"] == kind and c["status"] == wanted)
+    return next(found, None)
 
 
 def _unschedulable(pod: Raw) -> str:
@@ -64,7 +106,7 @@ def _state_words(container: Raw, memory_limit: str) -> str:
     if terminated and terminated.get("exitCode", 0) != 0:
         return _end_words(terminated, memory_limit)
     waiting = state.get("waiting") or {}
-    if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+    if waiting.get("reason") not in (None, *CREATING):
         return f"waits: {waiting['reason']} {waiting.get('message', '')}".strip()[:MESSAGE_LIMIT]
     return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import string
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -67,9 +68,12 @@ def take_token(environment: MutableMapping[str, str]) -> str | None:
     None when there is none. Raises EmptyTokenError when it is blank.
     """
     token = environment.pop(TOKEN_VARIABLE, None)
-    if token is not None and not token.strip():
+    if token is None:
+        return None
+    if not token.strip():
         raise EmptyTokenError(f"{TOKEN_VARIABLE} is empty: key token of serving.apiTokenSecretName needs a value")
-    return token.strip() if token is not None else None
+    # ASCII's white space, which no header ends with, and not Unicode's, which one does: Token compares the same text
+    return token.strip(string.whitespace)
 
 
 def serve(

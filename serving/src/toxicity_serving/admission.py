@@ -2,6 +2,9 @@
 
 The engine itself queues and batches. What is counted here is the sequences given to it: a text is one, a long text as
 many as it has windows. Those beyond `maxNumSeqs` wait.
+
+How many windows a text has is known only once it is tokenized, so a request is asked twice: it is let in by its texts,
+and goes on to the engine by its windows.
 """
 
 from __future__ import annotations
@@ -25,34 +28,47 @@ class Admission:
         self._waiting = waiting
         self._depth = depth
         self._sequences = 0
+        self._in_engine = 0  # requests
 
     @contextlib.contextmanager
     def admitted(self, texts: int) -> Iterator[Callable[[int], None]]:
-        """A place for that many texts until the block ends; what it yields adds the windows found later.
+        """A place for that many texts until the block ends.
 
-        An idle service takes any request. Raises OverloadedError when the texts do not fit the queue.
+        What it yields is called once, before the engine, with the windows beyond one a text. An idle service takes any
+        request. Both raise OverloadedError when the sequences do not fit the queue.
         """
-        held = 0
+        held, entered = texts, False
 
-        def add(sequences: int) -> None:
-            nonlocal held
-            held += sequences
-            self._change(sequences)
+        def add(windows: int) -> None:
+            nonlocal held, entered
+            # The engine's requests are asked about, not the places: were those that still are tokenized to count, long
+            # requests that keep coming would refuse each other, and none would be served.
+            if windows and self._in_engine:
+                self._check(windows, "windows")
+            held += windows
+            entered = True
+            self._in_engine += 1
+            self._change(windows)
 
-        if self._sequences and self._sequences + texts > self._running + self._waiting:
-            raise OverloadedError(
-                f"the queue is full: {self.depth} texts wait and {texts} more would be above {self._waiting}"
-            )
-        add(texts)
+        if self._sequences:
+            self._check(texts, "texts")
+        self._change(texts)
         try:
             yield add
         finally:
+            self._in_engine -= entered
             self._change(-held)
 
     @property
     def depth(self) -> int:
         """Sequences that wait."""
         return max(0, self._sequences - self._running)
+
+    def _check(self, sequences: int, noun: str) -> None:
+        if self._sequences + sequences > self._running + self._waiting:
+            raise OverloadedError(
+                f"the queue is full: {self.depth} texts wait and {sequences} more {noun} would be above {self._waiting}"
+            )
 
     def _change(self, sequences: int) -> None:
         self._sequences += sequences

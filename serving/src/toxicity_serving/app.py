@@ -16,7 +16,7 @@ from toxicity_serving import openai_routes, page_routes, perspective_routes, pro
 from toxicity_serving.engine import Engine
 from toxicity_serving.errors import Envelope, add_error_answers, answer_by, own_envelope
 from toxicity_serving.lifecycle import Service, State, run_lifecycle
-from toxicity_serving.middleware import Bounded, ClosingConnections, Counting, Token
+from toxicity_serving.middleware import Bounded, Budget, ClosingConnections, Counting, Token
 from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
 
 logger = logging.getLogger(__name__)
@@ -24,12 +24,26 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 4 * MAX_TEXTS * MAX_CHARACTERS
 """A full batch of the longest Cyrillic texts in UTF-8 fits twice."""
 
+MAX_COMMENT_BODY_BYTES = 48 * MAX_CHARACTERS
+"""The longest text with every character escaped as two `\\u`, of 6 bytes each, fits four times: room for a context."""
+
+MAX_READING_BYTES = 32 * MAX_BODY_BYTES
+"""What the bodies of all requests that are read or answered may hold together. Admission counts texts, and only once
+they are read. The longest texts, as many as the default queue takes, escaped, come to half of this."""
+
 ENVELOPES: dict[str, Envelope] = {
     routes.CLASSIFY_PATH: own_envelope,
     openai_routes.MODERATIONS_PATH: openai_routes.openai_envelope,
     perspective_routes.ANALYZE_PATH: perspective_routes.google_envelope,
 }
 """The routes that classify, with the shape of their errors."""
+
+BODY_LIMITS = {
+    routes.CLASSIFY_PATH: MAX_BODY_BYTES,
+    openai_routes.MODERATIONS_PATH: MAX_BODY_BYTES,
+    perspective_routes.ANALYZE_PATH: MAX_COMMENT_BODY_BYTES,
+}
+"""The same routes with the most bytes of a body."""
 
 
 def create_app(
@@ -71,7 +85,7 @@ def create_app(
     answer = answer_by(ENVELOPES)
     add_error_answers(app, answer)
     # the last one added is the outermost
-    app.add_middleware(Bounded, paths=ENVELOPES, max_bytes=MAX_BODY_BYTES, answer=answer)
+    app.add_middleware(Bounded, limits=BODY_LIMITS, budget=Budget(MAX_READING_BYTES), answer=answer)
     if token is not None:
         app.add_middleware(Token, token=token, key_paths={perspective_routes.ANALYZE_PATH}, answer=answer)
     app.add_middleware(Counting, paths=ENVELOPES, metrics=service.metrics)

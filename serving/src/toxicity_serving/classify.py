@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,24 +51,33 @@ class Classifier:
 
         `long_texts` None means the configuration's. Raises UnknownTokenError.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._prompts, texts, long_texts or self._long_texts)
+        loop, given_up = asyncio.get_running_loop(), threading.Event()
+        work = (texts, long_texts or self._long_texts, given_up)
+        try:
+            return await loop.run_in_executor(self._thread, self._prompts, *work)
+        except asyncio.CancelledError:
+            given_up.set()  # nothing else stops the thread, for which everybody else waits
+            raise
 
-    def _prompts(self, texts: Sequence[str], long_texts: LongTexts) -> list[list[Prompt]]:
-        if long_texts == "window":
-            made = [
-                build_windows(self._tokenizer, self._template, text, self._max_prompt_tokens) for text in texts
-            ]
-        else:
-            made = [
-                [build_prompt(self._tokenizer, self._template, text, self._max_prompt_tokens)] for text in texts
-            ]
-        for position, prompts in enumerate(made):
+    def _prompts(
+        self, texts: Sequence[str], long_texts: LongTexts, given_up: threading.Event
+    ) -> list[list[Prompt]]:
+        made: list[list[Prompt]] = []
+        for position, text in enumerate(texts):
+            if given_up.is_set():
+                return made
+            prompts = self._prompts_of(text, long_texts)
             if (highest := max(max(prompt.ids) for prompt in prompts)) >= self._vocabulary:
                 raise UnknownTokenError(
                     f"text {position} has token {highest}, the model knows those below {self._vocabulary} only"
                 )
+            made.append(prompts)
         return made
+
+    def _prompts_of(self, text: str, long_texts: LongTexts) -> list[Prompt]:
+        if long_texts == "window":
+            return build_windows(self._tokenizer, self._template, text, self._max_prompt_tokens)
+        return [build_prompt(self._tokenizer, self._template, text, self._max_prompt_tokens)]
 
     async def ask(self, texts: Sequence[Sequence[Prompt]]) -> list[Score]:
         """One score per text, given as its prompts. The first failure ends the others' work in the engine.

@@ -11,7 +11,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from toxicity_serving.schemas import ErrorResponse, FieldError
+from toxicity_serving.schemas import MAX_ERRORS, ErrorResponse, FieldError, shown
+
+CLOSE = {"Connection": "close"}
+"""Tells a client that the connection ends with this answer, so that its next request takes another."""
 
 JSON_INVALID = "json_invalid"
 """pydantic's name of the error of a body that is no JSON."""
@@ -81,7 +84,9 @@ def add_error_answers(app: FastAPI, answer: Answer) -> None:
         )
 
     async def answer_unforeseen(request: Request, error: Exception) -> JSONResponse:
-        return answer(request.scope["path"], Refusal(500, f"internal error: {type(error).__name__}"))
+        # Starlette raises the error again behind this answer, and uvicorn then ends the connection
+        refusal = Refusal(500, f"internal error: {type(error).__name__}", headers=CLOSE)
+        return answer(request.scope["path"], refusal)
 
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(HTTPException, answer_http)
@@ -90,13 +95,19 @@ def add_error_answers(app: FastAPI, answer: Answer) -> None:
 
 def _refusal(error: RequestValidationError) -> Refusal:
     """422 with the fields by name and without the input, which may be long and is not ours to repeat."""
+    items = error.errors()
     faults = [
         Fault(_location(item["loc"], item["type"]), item["type"], item["msg"], item.get("ctx", {}))
-        for item in error.errors()
+        for item in items[:MAX_ERRORS]
     ]
-    return Refusal(422, "; ".join(f"{fault.field}: {fault.message}" for fault in faults), faults)
+    told = [f"{fault.field}: {fault.message}" for fault in faults]
+    if len(items) > len(faults):
+        told.append(f"and {len(items) - len(faults)} more")
+    return Refusal(422, "; ".join(told), faults)
 
 
 def _location(location: Sequence[int | str], kind: str) -> tuple[int | str, ...]:
-    """Without the leading "body", and without the offset at which JSON ends to be JSON."""
-    return () if kind == JSON_INVALID else tuple(location[1:])
+    """Without the leading "body", without the offset at which JSON ends to be JSON, and in short names."""
+    if kind == JSON_INVALID:
+        return ()
+    return tuple(shown(part) if isinstance(part, str) else part for part in location[1:])

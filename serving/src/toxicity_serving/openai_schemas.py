@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS, Text
+from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS, RequestBody, Text
 
 Category = Literal[
     "harassment",
@@ -39,7 +39,7 @@ def _refuse_images(kind: object) -> object:
     return kind
 
 
-class TextPart(BaseModel):
+class TextPart(RequestBody):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Annotated[Literal["text"], BeforeValidator(_refuse_images)] = Field(description="`text`; no images")
@@ -61,7 +61,8 @@ def _form(value: object) -> str | None:
     return _STRING if isinstance(value, str) else None
 
 
-_Several = Field(min_length=1, max_length=MAX_TEXTS)
+# only the first fault is told, so none is looked for behind it
+_Several = Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)
 ModerationInput = Annotated[
     Annotated[Text, Tag(_STRING)]
     | Annotated[list[Text], _Several, Tag(_STRINGS)]
@@ -74,7 +75,7 @@ ModerationInput = Annotated[
 ]
 
 
-class ModerationRequest(BaseModel):
+class ModerationRequest(RequestBody):
     """One text, an array of texts, or the text parts of one text."""
 
     model_config = ConfigDict(

@@ -13,7 +13,7 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from toxicity_api.base import Document
-from toxicity_serving.schemas import MAX_CHARACTERS, NOT_BLANK
+from toxicity_serving.schemas import MAX_CHARACTERS, NOT_BLANK, RequestBody, shown
 
 ATTRIBUTE = "TOXICITY"
 LANGUAGE = "ru"
@@ -31,17 +31,17 @@ NO_ATTRIBUTES_MESSAGE = "Missing requested_attributes"
 Token = Annotated[str, StringConstraints(max_length=1000)]
 LanguageCode = Annotated[str, StringConstraints(max_length=35)]
 
+MAX_LANGUAGES = 32
+"""Languages of a request; Perspective has fewer than 20."""
+
+Languages = Annotated[list[LanguageCode], Field(max_length=MAX_LANGUAGES, fail_fast=True)]
+
 _EXAMPLE: JsonDict = {
     "comment": {"text": "ты тупой урод"},
     "languages": [LANGUAGE],
     "requestedAttributes": {ATTRIBUTE: {}},
     "doNotStore": True,
 }
-
-
-def _shown(value: object) -> str:
-    """A part of the request as a message can have it: short, and Unicode whatever was sent."""
-    return str(value)[:100].encode(errors="replace").decode()
 
 
 def _not_empty(text: str) -> str:
@@ -58,7 +58,7 @@ def _text_type(kind: object) -> object:
     return kind
 
 
-class Comment(Document):
+class Comment(RequestBody, Document):
     text: Annotated[str, StringConstraints(max_length=MAX_CHARACTERS), AfterValidator(_not_empty)] = Field(
         description="what to score", json_schema_extra={"pattern": NOT_BLANK}
     )
@@ -68,11 +68,11 @@ class Comment(Document):
 def _score_type(kind: object) -> object:
     if kind not in (None, "PROBABILITY", "SCORE_TYPE_UNSPECIFIED"):
         message = "Requested score type {score_type} is not supported by attribute TOXICITY"
-        raise PydanticCustomError(INVALID_REQUEST, message, {"score_type": _shown(kind)})
+        raise PydanticCustomError(INVALID_REQUEST, message, {"score_type": shown(kind)})
     return kind
 
 
-class AttributeParameters(Document):
+class AttributeParameters(RequestBody, Document):
     score_type: Annotated[
         Literal["PROBABILITY", "SCORE_TYPE_UNSPECIFIED"] | None, BeforeValidator(_score_type)
     ] = None
@@ -87,7 +87,7 @@ def _known_attributes(requested: object) -> object:
     for name in requested:
         if name != ATTRIBUTE:
             message = "Unknown requested attribute: {attribute}"
-            raise PydanticCustomError(INVALID_REQUEST, message, {"attribute": _shown(name)})
+            raise PydanticCustomError(INVALID_REQUEST, message, {"attribute": shown(name)})
     return requested
 
 
@@ -109,7 +109,7 @@ def _one_context(context: dict[str, Any] | None) -> dict[str, Any] | None:
     return context
 
 
-class AnalyzeCommentRequest(Document):
+class AnalyzeCommentRequest(RequestBody, Document):
     """A comment and the attributes to score it for, of which there is one."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
@@ -120,7 +120,7 @@ class AnalyzeCommentRequest(Document):
         BeforeValidator(_known_attributes),
         Field(json_schema_extra={"minProperties": 1}),
     ]
-    languages: Annotated[list[LanguageCode] | None, AfterValidator(_supported)] = Field(
+    languages: Annotated[Languages | None, AfterValidator(_supported)] = Field(
         None,
         description="must hold ru, also as ru-RU; unset means ru: nothing is detected",
         json_schema_extra={"contains": {"pattern": "^[Rr][Uu]([-_].*)?$"}},

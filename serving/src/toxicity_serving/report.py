@@ -1,16 +1,15 @@
 """What the artifact volume tells of the model besides its weights: plots, tables, the data's figures; read-only.
 
 Stages may be missing, running or of an older version: what cannot be read is left out. Files are found by name in
-the stages' own folders, never by what a request says.
+the stages' own folders, never by what a request says. All of it blocks, for ever where the volume hangs.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -36,6 +35,10 @@ LOAD_TEST_PLOTS = {
 """Plots by their path in a stage's folder, with the title that the page gives them."""
 
 RESULT, EVALUATION, LOAD_TEST_STATUS = "result.json", "evaluation/evaluation.json", "status.json"
+MAX_FILE_BYTES = 16 << 20
+"""A larger file is left out: the stages leave far smaller ones, and what is read is kept in memory."""
+
+Document = TypeVar("Document", bound=BaseModel)
 
 
 class QualityBucket(BaseModel):
@@ -47,6 +50,12 @@ class QualityBucket(BaseModel):
     f1: float | None = None
     precision: float | None = None
     recall: float | None = None
+
+
+class _Evaluation(BaseModel):
+    """Of an evaluation's document what is shown."""
+
+    buckets: list[QualityBucket] = []
 
 
 class PlotLink(BaseModel):
@@ -67,7 +76,7 @@ class Report(BaseModel):
 
 def read_report(config: ServingConfig) -> Report:
     """The report as the volume has it now."""
-    results = [result for folder in config.report_dirs if (result := _result(folder / RESULT))]
+    results = [result for folder in config.report_dirs if (result := _read(folder / RESULT, StageResult))]
     training = next((result.training for result in results if result.training), None)
     plots = find_plots(config)
     return Report(
@@ -94,64 +103,86 @@ def find_plots(config: ServingConfig) -> dict[str, tuple[str, Path]]:
     return found
 
 
+def read_plot(config: ServingConfig, plot: str) -> bytes | None:
+    """The PNG of a plot by its id; None when there is no such plot."""
+    found = find_plots(config).get(plot)
+    return _content(found[1]) if found else None
+
+
 def _id(name: str) -> str:
     return name.removesuffix(".png").replace("/", "-")
 
 
 def _is_inside(path: Path, root: Path) -> bool:
     """A file that no link leads out of the volume."""
-    return path.is_file() and path.resolve().is_relative_to(root.resolve())
+    try:
+        return path.is_file() and path.resolve().is_relative_to(root.resolve())
+    except OSError as error:
+        _left_out(path, error)
+        return False
 
 
 def _load_tests(artifacts: Path) -> list[Path]:
     """Folders of load tests, the newest first; one that is being written has a dot in its name."""
-    folders = [folder for folder in artifacts.glob("loadtest-*") if folder.is_dir() and "." not in folder.name]
-    return sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)
-
-
-def _load_test(artifacts: Path) -> LoadTestStatus | None:
-    for folder in _load_tests(artifacts):
-        text = _text(folder / LOAD_TEST_STATUS)
-        if text is not None:
-            try:
-                return LoadTestStatus.model_validate_json(text)
-            except ValidationError as error:
-                logger.warning("report_unreadable path=%s errors=%d", folder, error.error_count())
-    return None
-
-
-def _result(path: Path) -> StageResult | None:
-    text = _text(path)
     try:
-        return None if text is None else StageResult.model_validate_json(text)
-    except ValidationError as error:
-        logger.warning("report_unreadable path=%s errors=%d", path, error.error_count())
+        folders = [folder for folder in artifacts.glob("loadtest-*") if "." not in folder.name]
+    except OSError as error:
+        _left_out(artifacts, error)
+        return []
+    times = {folder: time for folder in folders if (time := _written(folder)) is not None}
+    return sorted(times, key=times.__getitem__, reverse=True)
+
+
+def _written(folder: Path) -> float | None:
+    """When; None when it is no folder, or none any more."""
+    try:
+        return folder.stat().st_mtime if folder.is_dir() else None
+    except OSError as error:
+        _left_out(folder, error)
         return None
 
 
+def _load_test(artifacts: Path) -> LoadTestStatus | None:
+    read = (_read(folder / LOAD_TEST_STATUS, LoadTestStatus) for folder in _load_tests(artifacts))
+    return next((status for status in read if status), None)
+
+
 def _quality(folders: Sequence[Path]) -> list[QualityBucket]:
-    """Of the last folder that has it: the model's own after those of what it was made from."""
+    """Buckets with rows, of the last folder that has some: the model's own after those of what it was made from."""
     for folder in reversed(folders):
-        buckets = list(_buckets(folder / EVALUATION))
+        evaluation = _read(folder / EVALUATION, _Evaluation)
+        buckets = [bucket for bucket in evaluation.buckets if bucket.rows] if evaluation else []
         if buckets:
             return buckets
     return []
 
 
-def _buckets(path: Path) -> Iterator[QualityBucket]:
-    """Buckets with rows in them."""
-    text = _text(path)
+def _read(path: Path, kind: type[Document]) -> Document | None:
+    """The document in that file; None when it cannot be read or is no such document."""
+    content = _content(path)
     try:
-        document: Any = json.loads(text) if text is not None else {}
-        buckets = [QualityBucket.model_validate(bucket) for bucket in document.get("buckets", [])]
-    except (ValueError, AttributeError, TypeError) as error:
-        logger.warning("report_unreadable path=%s error=%s", path, type(error).__name__)
-        return
-    yield from (bucket for bucket in buckets if bucket.rows)
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+        return None if content is None else kind.model_validate_json(content)
+    except ValidationError as error:
+        _left_out(path, error)
         return None
+
+
+def _content(path: Path) -> bytes | None:
+    """None when it is no file (opening a pipe would wait for its writer), is too large or cannot be read."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise OSError(f"larger than {MAX_FILE_BYTES} bytes")
+        return content
+    except OSError as error:
+        _left_out(path, error)
+        return None
+
+
+def _left_out(path: Path, error: OSError | ValidationError) -> None:
+    # without a ValidationError's own words, which repeat the document
+    reason = str(error) if isinstance(error, OSError) else f"{error.error_count()} errors"
+    logger.warning("report_unreadable path=%s error=%s reason=%r", path, type(error).__name__, reason)

@@ -19,8 +19,37 @@ MAX_TEXTS = 64
 MAX_CHARACTERS = 20_000
 """Characters of one text. What becomes of shorter ones that do not fit the model, `long_texts` says."""
 
+MAX_ERRORS = 20
+"""Wrong parts that an answer names, and unknown fields that an object of a request is told of one by one."""
+
+MAX_SHOWN = 100
+"""Characters that an answer repeats of a field's name, or of another part of the request that is not a text."""
+
 NOT_BLANK = r"\S"
 """What `_not_blank` demands, for the JSON schema."""
+
+
+def shown(value: object) -> str:
+    """A part of the request as an answer can have it: short, and Unicode whatever was sent; of no string, its type."""
+    text = value if isinstance(value, str) else type(value).__name__
+    return text[:MAX_SHOWN].encode(errors="replace").decode()
+
+
+class RequestBody(BaseModel):
+    """Base of every object in a request. Many unknown fields are one error.
+
+    pydantic makes one of each, and half a million of them fit into a body.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_unknown(cls, body: object) -> object:
+        if isinstance(body, dict):
+            known = {*cls.model_fields, *(field.alias for field in cls.model_fields.values())}
+            unknown = len(body) - sum(name in body for name in known)
+            if unknown > MAX_ERRORS:
+                raise PydanticCustomError("too_many_unknown", "{count} unknown fields", {"count": unknown})
+        return body
 
 
 def _not_blank(text: str) -> str:
@@ -42,7 +71,7 @@ def _only(name: str, kind: str, other: str) -> JsonDict:
     return {"required": [name], "properties": {name: {"type": kind}, other: {"type": "null"}}}
 
 
-class ClassifyRequest(BaseModel):
+class ClassifyRequest(RequestBody):
     """One text or a batch of them, and optionally another threshold than the model's own."""
 
     model_config = ConfigDict(

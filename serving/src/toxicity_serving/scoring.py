@@ -28,7 +28,8 @@ WINDOWS_HEADER = "toxicity-windows"
 """Likewise of the texts that were scored in several windows, with how many: `0=2,3=5`."""
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
+    # async though it awaits nothing: FastAPI runs any other dependency in a pool of threads that all requests share
     service: Service = request.app.state.service
     return service
 

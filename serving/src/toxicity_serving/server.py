@@ -12,12 +12,19 @@ import uvicorn
 from fastapi import FastAPI
 
 from toxicity_serving.lifecycle import Service, State
+from toxicity_serving.middleware import REQUEST_SECONDS
 
-DRAIN_SECONDS = 5.0
+DRAIN_SECONDS = 10.0
 """How long new requests are still taken after SIGTERM: proxies learn of the removed endpoint with a delay."""
 
-FINISH_SECONDS = 30
-"""How long requests in flight may take after that."""
+FINISH_SECONDS = int(REQUEST_SECONDS) + 5
+"""How long requests in flight may take after that: each ends by itself in its own time, with an answer in its shape."""
+
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept: longer than proxies and clients keep theirs, which is a minute at most.
+
+Who closes first is safe: a request that is sent while the other side closes is lost.
+"""
 
 
 def listen(port: int) -> socket.socket:
@@ -27,13 +34,28 @@ def listen(port: int) -> socket.socket:
     return socket.create_server(("", port))
 
 
+def server_config(app: FastAPI, finish_seconds: int = FINISH_SECONDS) -> uvicorn.Config:
+    """How HTTP is spoken. h11, though another parser is installed beside vLLM and would be taken.
+
+    httptools bounds no header, and takes the body of a request that asks for an upgrade for the next request.
+    """
+    return uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=finish_seconds,
+    )
+
+
 class DrainingServer(uvicorn.Server):
     """Stops in two steps; a second signal skips the first. `run` takes the listener."""
 
     def __init__(self, app: FastAPI, drain_seconds: float = DRAIN_SECONDS) -> None:
-        super().__init__(
-            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=FINISH_SECONDS)
-        )
+        super().__init__(server_config(app))
         self._service: Service = app.state.service
         self._drain_seconds = drain_seconds
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from toxicity_api.buckets import length_buckets
@@ -52,6 +54,26 @@ def test_termination_message_fits_and_stays_json(length: int, character: str) ->
     text = result.to_termination_message()
     assert len(text.encode()) <= TERMINATION_MESSAGE_LIMIT
     assert json.loads(text)["reason"] == "DatasetError"
+    whole = json.loads(text)["message"] == result.message
+    assert whole or len(text.encode()) > TERMINATION_MESSAGE_LIMIT - 12, "what fits is kept"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.integers(3000, 5000))
+def test_long_message_is_cut_no_further_than_the_limit_asks(part: str, size: int) -> None:
+    message = part * (size // len(part.encode()) + 1)
+    result = StageResult(
+        stage="train", fingerprint="f" * 12, outcome="failed", reason="InvalidLabel", message=message
+    )
+    text = result.to_termination_message()
+    kept = json.loads(text)["message"]
+    assert len(text.encode()) <= TERMINATION_MESSAGE_LIMIT
+    assert kept == message or (kept[-1] == "…" and message.startswith(kept[:-1]))
+    assert kept == message or len(json.dumps(kept, ensure_ascii=False).encode()) > 3 * 1024, "3 KB at least"
+
+
+def test_result_that_is_too_long_without_its_message_is_still_given() -> None:
+    result = StageResult(stage="train", fingerprint="f" * 5000, outcome="failed", message="why")
+    assert json.loads(result.to_termination_message())["message"] == "…"
 
 
 def test_misspelt_field_is_named() -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,7 @@ from typing import Any
 from toxicity_api.spec import LoadTestSpec
 from toxicity_api.stage_config import LoadTestConfig
 
-STALLED_SECONDS = 1.0
+STALLED_SECONDS = 3.0
 STALLED = "an answer that stalls after its head"
 GOOD = {"model": "m", "threshold": 0.5, "results": [{"score": 0.25, "toxic": False, "truncated": False}]}
 
@@ -129,11 +130,21 @@ class Ended:
         return self.statuses[-1]
 
 
+def free_port() -> int:
+    """A port for a master and its workers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 TEXTS = "text,label\nНу что за день,0\nДа иди ты лесом со своими советами,1\n"
 
 
 class Run:
-    """A load test process with `--local` against a service; `index` is its place among several."""
+    """A load test process with `--local` against a service; `index` is its place among several.
+
+    `program` are Python's own arguments, for a load test that something was done to.
+    """
 
     def __init__(
         self,
@@ -144,7 +155,8 @@ class Run:
         csv: str = TEXTS,
         index: int = 0,
         port: int = 0,
-        token: str = "",
+        token: str | None = None,
+        program: Sequence[str] = ("-m", "toxicity_loadtest"),
     ) -> None:
         texts = folder / "test.csv"
         texts.write_text(csv, encoding="utf-8")
@@ -163,10 +175,10 @@ class Run:
         self._termination_log = folder / f"termination-log-{index}"
         options = ["--local", "--calibration-seconds", "0", "--termination-log", str(self._termination_log)]
         environment = {"STAGE_CONFIG": json.dumps(config.to_wire()), "JOB_COMPLETION_INDEX": str(index)}
-        if token:
+        if token is not None:
             environment["API_TOKEN"] = token
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "toxicity_loadtest", *options, *arguments],
+            [sys.executable, *program, *options, *arguments],
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from toxicity_api.buckets import length_buckets
 from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.spec import LoadTestSpec
 from toxicity_loadtest.artifacts import write_artifacts
 from toxicity_loadtest.errors import ArtifactsError
 from toxicity_loadtest.figures import bucket_result
-from toxicity_loadtest.plots import latency_plot, rate_plot
+from toxicity_loadtest.plots import latency_plot, rate_plot, write_plots
 from toxicity_loadtest.records import Outcome
 from unit.loadtest.windows import a_record, a_result, a_window
 
@@ -72,6 +73,37 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ArtifactsError, match=r"file/loadtest-f could not be written"):
         write_artifacts(tmp_path / "file" / "loadtest-f", WINDOWS, a_status(), LoadTestSpec())
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ValueError("Image size of 90000x660 pixels is too large"),
+        MemoryError(),
+        OverflowError(),
+        RuntimeError("font"),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+def test_plot_that_cannot_be_drawn_is_a_fault_of_the_artifacts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    from matplotlib.figure import Figure
+
+    def broken(*_arguments: object, **_named: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(Figure, "savefig", broken)
+    with pytest.raises(ArtifactsError, match="plots could not be drawn"):
+        write_artifacts(tmp_path / "loadtest-f", WINDOWS, a_status(), LoadTestSpec())
+
+
+def test_most_buckets_that_a_spec_may_ask_for_can_be_drawn(tmp_path: Path) -> None:
+    spec = LoadTestSpec(bucket_step=100, max_length=20_000)
+    names = [*(bucket.name for bucket in length_buckets(spec.bucket_step, spec.max_length)), "mixed"]
+    assert len(names) == 201
+    write_plots(tmp_path, [a_result(9.9, 0.2, 0.3).model_copy(update={"name": name}) for name in names], spec)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p95.png", "rps.png"]
 
 
 def test_run_that_measured_no_bucket_has_no_plots(tmp_path: Path) -> None:

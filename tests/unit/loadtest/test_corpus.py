@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from toxicity_api.spec import LoadTestSpec
 from toxicity_loadtest.corpus import Corpus, bucket_texts, make_text, read_texts
 from toxicity_loadtest.errors import CorpusError
 from toxicity_loadtest.records import MIXED, WARMUP, WindowOrder
+from toxicity_training.data import FIELD_LIMIT
 
 REAL = ["Какой чудесный день сегодня", "нет", "да ну тебя", "Спасибо большое за подробный ответ, очень помогло"]
 CORPORA = {
@@ -113,3 +116,26 @@ def test_read_texts_names_path_and_fault(tmp_path: Path, content: bytes, words: 
 def test_read_texts_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"absent\.csv"):
         read_texts(tmp_path / "absent.csv")
+
+
+@pytest.fixture
+def pythons_limit() -> Iterator[int]:
+    """The csv module's own limit, which is of the whole process, so that no other test has raised it."""
+    before = csv.field_size_limit(131_072)
+    yield 131_072
+    csv.field_size_limit(before)
+
+
+@pytest.mark.parametrize("characters", [131_072, 131_073, FIELD_LIMIT])
+def test_text_that_training_accepts_can_be_read_here(tmp_path: Path, pythons_limit: int, characters: int) -> None:
+    assert csv.field_size_limit() == pythons_limit
+    path = tmp_path / "test.csv"
+    path.write_text("text,label\n" + "x" * characters + ",0\n", encoding="utf-8")
+    assert [len(text) for text in read_texts(path)] == [characters]
+
+
+def test_text_that_training_refuses_is_refused_here(tmp_path: Path, pythons_limit: int) -> None:
+    path = tmp_path / "test.csv"
+    path.write_text("text,label\n" + "x" * (FIELD_LIMIT + 1) + ",0\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match="field limit"):
+        read_texts(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from toxicity_api.spec import LoadTestSpec
-from unit.loadtest.service import Run, Service, running_service
+from unit.loadtest.service import Run, Service, free_port, running_service
 
 
 @pytest.fixture
@@ -27,12 +26,6 @@ def a_spec(**fields: object) -> LoadTestSpec:
         "warmup_seconds": 0, "workers": 2,
     }  # fmt: skip
     return LoadTestSpec.model_validate(base | fields)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start(folder: Path, service: Service, spec: LoadTestSpec, *arguments: str) -> list[Run]:

@@ -150,6 +150,18 @@ def test_served_by_is_the_serving_deployment(
     assert a_publisher(api, a_config()).served_by() == served_by
 
 
+@pytest.mark.parametrize("limit", [None, "0", "500m"])
+@pytest.mark.parametrize("request_", [None, "0", "500m"])
+def test_ratio_of_cpu_is_not_known_where_there_is_nothing_to_divide(
+    api: ApiEndpoint, limit: str | None, request_: str | None
+) -> None:
+    quantities = {"limits": limit, "requests": request_}
+    resources = {kind: {"cpu": value} for kind, value in quantities.items() if value is not None}
+    api.objects[DEPLOYMENT_PATH] = a_deployment(1, **resources)
+    known = limit == "500m" and request_ != "0"
+    assert a_publisher(api, a_config()).served_by() == ServedBy(1, 1.0 if known else None)
+
+
 def test_previous_is_what_the_run_before_wrote(api: ApiEndpoint) -> None:
     publisher = a_publisher(api, a_config())
     assert publisher.previous() is None

@@ -52,6 +52,9 @@ ALL = ["train", "quantize", "evaluate", "serve", "loadtest"]
         ("loadTest.requestedRps", 5.0, ALL[4:]),
         ("loadTest.runId", "2", ALL[4:]),
         ("images.loadtest", "mine:1", ALL[4:]),
+        ("images.pullSecrets", ["registry"], ALL[3:]),
+        ("serving.nodeSelector", {"a": "b"}, ALL[3:]),
+        ("serving.tolerations", [{"operator": "Exists"}], ALL[3:]),
         ("loadTest.schedule", "0 3 * * *", []),
         ("loadTest.pinReplicas", True, []),
         ("serving.replicas", 3, []),
@@ -97,28 +100,32 @@ def test_operators_own_image_setting_counts_like_the_resources() -> None:
     assert build_chain(a_model().build(), other).train.fingerprint != chain(a_model()).train.fingerprint
 
 
-def test_secret_of_the_hub_does_not_count() -> None:
-    hub = a_model().with_spec("baseModel.image", None).with_spec("baseModel.huggingFace.repo", "a/b")
-    with_secret = hub.with_spec("baseModel.huggingFace.secretName", "token")
-    assert chain(hub) == chain(with_secret)
-    assert chain(hub) != chain(hub.with_spec("baseModel.huggingFace.revision", "v2"))
-
-
 @pytest.mark.parametrize(
-    ("source", "changes"),
+    ("field", "source", "changes"),
     [
-        ({"huggingFace": {"repo": "a/b"}}, {"revision": "v2", "file": "a.csv", "repo": "a/c"}),
-        ({"kaggle": {"dataset": "a/b", "file": "c.csv"}}, {"dataset": "a/c", "file": "d.csv"}),
+        ("baseModel", {"huggingFace": {"repo": "a/b"}}, {"revision": "v2", "repo": "a/c"}),
+        ("dataset", {"huggingFace": {"repo": "a/b"}}, {"revision": "v2", "file": "a.csv", "repo": "a/c"}),
+        ("dataset", {"kaggle": {"dataset": "a/b", "file": "c.csv"}}, {"dataset": "a/c", "file": "d.csv"}),
     ],
 )
-def test_secret_of_a_data_set_does_not_count_and_what_names_its_rows_does(
-    source: dict[str, dict[str, str]], changes: dict[str, str]
+def test_secret_of_a_source_changes_no_result_but_a_refused_download_is_tried_again_with_it(
+    field: str, source: dict[str, dict[str, str]], changes: dict[str, str]
 ) -> None:
     (kind,) = source
-    remote = a_model().with_spec("dataset", source)
-    assert chain(remote) == chain(remote.with_spec(f"dataset.{kind}.secretName", "token"))
-    for field, value in changes.items():
-        assert chain(remote) != chain(remote.with_spec(f"dataset.{kind}.{field}", value))
+    remote = a_model().with_spec(field, source)
+    opened = remote.with_spec(f"{field}.{kind}.secretName", "token")
+    assert prints(chain(remote)) == prints(chain(opened))
+    assert chain(remote).train.job_name != chain(opened).train.job_name
+    for name, value in changes.items():
+        assert (
+            prints(chain(remote))["train"]
+            != prints(chain(remote.with_spec(f"{field}.{kind}.{name}", value)))["train"]
+        )
+
+
+def test_pull_secrets_name_every_job_anew_so_that_what_could_not_be_pulled_is_tried_again() -> None:
+    before, after = chain(a_model()), chain(a_model().with_spec("images.pullSecrets", ["registry"]))
+    assert not before.job_names() & after.job_names()
 
 
 def test_backend_has_an_image_of_its_own_and_its_change_runs_the_quantization_again() -> None:

@@ -288,3 +288,11 @@ def test_hash_changes_with_the_content_and_only_with_it() -> None:
     other = seal(train(a_model().with_spec("training.backoffLimit", 7)))
     assert one == two and one["metadata"]["annotations"] != other["metadata"]["annotations"]
     assert seal(one | {"spec": one["spec"]})["spec"] == one["spec"]
+
+
+@pytest.mark.parametrize("build", [train, quantize, evaluate, loadtest, deployment])
+def test_every_pod_pulls_with_the_given_secrets(build: Callable[[ModelBuilder], Any]) -> None:
+    private = a_model().with_spec("images.pullSecrets", ["registry", "mirror"])
+    pod = build(private)["spec"]["template"]["spec"]
+    assert pod["imagePullSecrets"] == [{"name": "registry"}, {"name": "mirror"}]
+    assert "imagePullSecrets" not in build(a_model())["spec"]["template"]["spec"]

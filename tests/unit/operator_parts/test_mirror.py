@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import create_autospec
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from toxicity_operator import names
-from toxicity_operator.cache import Mirror
+from toxicity_operator.cache import CachedCluster, Mirror
+from toxicity_operator.cluster import KubernetesCluster
 
 KEY = ("default", "ru-toxicity")
 
@@ -101,3 +105,65 @@ def test_any_order_of_answers_and_events_ends_with_the_newest(order: list[int], 
         for version in order:
             mirror.wrote(child(version))
     assert versions(mirror) == ([] if end else [6])
+
+
+def load_test(version: int, *conditions: dict[str, str]) -> dict[str, Any]:
+    """The load test's Job."""
+    job = child(version)
+    job["metadata"] |= {
+        "uid": "job-uid",
+        "labels": job["metadata"]["labels"] | {names.COMPONENT_LABEL: names.LOADTEST},
+    }
+    return job | {"status": {"conditions": list(conditions)}}
+
+
+COMPLETE = {"type": "Complete", "status": "True"}
+ENDED = load_test(6, COMPLETE)
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        pytest.param(lambda cache: cache.observe(ENDED), id="its end, by a watch"),
+        pytest.param(lambda cache: cache.replace("Job", None, iter([ENDED]), 6), id="its end, by a list"),
+        pytest.param(lambda cache: cache.apply(ENDED), id="its end, by the answer to a write"),
+        pytest.param(lambda cache: cache.observe(load_test(6), gone=True), id="its deletion, by a watch"),
+        pytest.param(lambda cache: cache.replace("Job", None, iter([]), 6), id="its deletion, by a list"),
+    ],
+)
+def test_pass_that_sees_what_became_of_the_load_test_asks_for_the_resource(
+    news: Callable[[CachedCluster], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As early as it can see it: a pass runs as soon as the mirror has let go of its lock."""
+    resource = {"metadata": {"namespace": KEY[0], "name": KEY[1], "uid": "uid"}}
+    before, after = ({**resource, "metadata": resource["metadata"] | {"resourceVersion": v}} for v in ("1", "9"))
+    cluster = create_autospec(KubernetesCluster, instance=True)
+    cluster.get_model.return_value, cluster.list_pods.return_value = after, []
+    cluster.apply.side_effect = lambda body: body
+    cache = CachedCluster(cluster)
+    cache.start_with("Job", None, [load_test(5)], 5)
+    cache.observe_model(before)
+    seen = []
+
+    def look() -> None:
+        children = cache.list_children(*KEY)
+        seen.append((children, cache.get_model(*KEY)))
+
+    look()
+    for name in ("observe", "replace", "wrote"):
+        monkeypatch.setattr(Mirror, name, followed_by(look, getattr(Mirror, name)))
+    news(cache)
+    look()
+    assert seen[0] == ([load_test(5)], before)
+    assert [model for children, model in seen if children != [load_test(5)]] == [after, after]
+
+
+def followed_by(look: Callable[[], None], step: Callable[..., Any]) -> Callable[..., Any]:
+    """`step`, and a look before its caller goes on."""
+
+    def both(*args: Any, **kwargs: Any) -> Any:
+        answer = step(*args, **kwargs)
+        look()
+        return answer
+
+    return both

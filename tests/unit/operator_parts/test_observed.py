@@ -93,11 +93,44 @@ def test_refusal_of_the_stage_itself_is_not_taken_for_one_of_its_sources() -> No
     assert (job.reason, "container train" in job.message) == ("JobFailed", True)
 
 
-def test_deadline_is_told_by_the_job_since_its_pods_are_gone() -> None:
-    assert (read(a_job(DEADLINE)).reason, read(a_job(DEADLINE)).message) == (
-        "DeadlineExceeded",
-        "was active too long",
+SIGTERM = training_result("fp").model_copy(
+    update={"outcome": "failed", "reason": "Terminated", "message": "ended by SIGTERM", "training": None}
+)
+
+
+@pytest.mark.parametrize(
+    ("pods", "said"),
+    [
+        pytest.param([], "", id="pod gone"),
+        pytest.param([a_pod(1, containerStatuses=[ended("train", 143)])], "", id="pod without a document"),
+        pytest.param(
+            [a_pod(1, containerStatuses=[ended("train", 143, SIGTERM.to_termination_message())])],
+            "; the stage said: ended by SIGTERM",
+            id="pod with a document",
+        ),
+        pytest.param([a_pod(1, phase="Failed", reason="Evicted", message="no memory")], "", id="pod evicted"),
+        pytest.param([a_pod(1, initContainerStatuses=[ended("dataset", 42, "no such file")])], "", id="refused"),
+    ],
+)
+@pytest.mark.parametrize(("seconds", "number"), [(3600, " of 3600"), (None, "")])
+def test_deadline_is_told_whatever_became_of_the_pods(
+    pods: list[dict[str, Any]], said: str, seconds: int | None, number: str
+) -> None:
+    spec = {} if seconds is None else {"activeDeadlineSeconds": seconds}
+    job = read(a_job(DEADLINE) | {"spec": spec}, *pods)
+    assert (job.outcome, job.reason) == ("Failed", "DeadlineExceeded")
+    told = (
+        f"the Job ran longer than its activeDeadlineSeconds{number}, the wait for a node included:"
+        " raise that field, or give it less to do"
     )
+    assert job.message == told + said
+
+
+def test_deadline_is_told_whole_when_the_stage_said_much() -> None:
+    talkative = SIGTERM.model_copy(update={"message": "x" * 2000})
+    pod = a_pod(1, containerStatuses=[ended("train", 1, talkative.to_termination_message())])
+    message = read(a_job(DEADLINE), pod).message
+    assert message.startswith("the Job ran longer") and len(message) <= 800
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
-from toxicity_api.spec.loadtest import CRON_PATTERN
+from toxicity_api.spec.loadtest import CRON_PATTERN, LoadTestSpec
+from toxicity_api.status import LoadTestSchedule
 from toxicity_operator.errors import InvalidSpec
-from toxicity_operator.schedule import NO_SLOT, due_slot
+from toxicity_operator.schedule import NO_SLOT, due_slot, looks_from, schedule_in_force
 
 CREATED = "2030-03-30T12:00:00Z"
 NIGHTLY = "30 2 * * *"
@@ -53,13 +55,43 @@ def test_of_several_missed_slots_the_latest_is_run() -> None:
     assert slot_at("2030-04-09T12:00:00Z", "2030-03-31T02:30:00Z") == "2030-04-09T02:30:00Z"
 
 
-def test_schedule_that_is_set_or_changed_looks_ahead() -> None:
-    ran = "2030-04-02T11:00:00Z"
-    assert slot_at("2030-04-02T12:00:00Z", since=ran) == NO_SLOT
-    assert (
-        slot_at("2030-04-02T12:00:00Z", "2030-04-02T02:30:00Z", since=ran, cron="0 0 1 1 *")
-        == "2030-04-02T02:30:00Z"
-    )
+AFTERNOON = "2030-04-10T15:00:00Z"
+KNOWN = LoadTestSchedule(schedule=NIGHTLY, since="2030-04-01T00:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "since"),
+    [
+        pytest.param(None, AFTERNOON, id="set, or of an operator that did not remember"),
+        pytest.param(LoadTestSchedule(schedule="0 14 * * *", since=CREATED), AFTERNOON, id="moved"),
+        pytest.param(KNOWN, KNOWN.since, id="known"),
+    ],
+)
+def test_schedule_that_is_set_or_changed_looks_ahead(recorded: LoadTestSchedule | None, since: str) -> None:
+    found = schedule_in_force(LoadTestSpec(schedule=NIGHTLY), recorded, AFTERNOON)
+    assert found == LoadTestSchedule(schedule=NIGHTLY, since=since)
+    due = slot_at(AFTERNOON, since=looks_from(CREATED, found))
+    assert due == ("2030-04-10T02:30:00Z" if found == recorded else NO_SLOT)
+    assert slot_at("2030-04-11T02:30:00Z", since=looks_from(CREATED, found)) == "2030-04-11T02:30:00Z"
+
+
+@pytest.mark.parametrize("changes", [{"schedule": None}, {"schedule": NIGHTLY, "enabled": False}])
+def test_schedule_that_is_removed_or_switched_off_is_forgotten(changes: dict[str, Any]) -> None:
+    spec = LoadTestSpec(**changes)
+    assert schedule_in_force(spec, KNOWN, AFTERNOON) is None
+    assert looks_from(CREATED, None) == CREATED
+
+
+@pytest.mark.parametrize(
+    ("last_run", "later"),
+    [
+        ("2030-04-02T02:30:07Z", "2030-04-02T02:30:07Z"),
+        ("2030-03-31T02:30:07Z", KNOWN.since),
+        ("2030-04-01T02:00:00+03:00", KNOWN.since),
+    ],
+)
+def test_schedule_looks_from_the_later_of_the_last_run_and_its_own_beginning(last_run: str, later: str) -> None:
+    assert looks_from(last_run, KNOWN) == later
 
 
 def test_moment_of_the_creation_itself_is_no_slot() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -56,17 +57,78 @@ def test_what_is_there_is_not_copied_again(tmp_path: Path, busybox: Path) -> Non
     assert [path.name for path in target.iterdir()] == ["mark"]
 
 
-def test_part_of_an_earlier_try_is_thrown_away(tmp_path: Path, busybox: Path) -> None:
-    source, partial = tmp_path / "a.csv", tmp_path / "dataset-1.tmp-pod-1"
+@pytest.mark.parametrize("there_already", [False, True])
+def test_what_killed_attempts_left_is_gone_once_the_target_is_there(
+    tmp_path: Path, busybox: Path, there_already: bool
+) -> None:
+    source, volume = tmp_path / "a.csv", tmp_path / "volume"
     source.touch()
-    partial.mkdir()
-    (partial / "half").touch()
-    assert copy(busybox, source, tmp_path / "dataset-1").returncode == 0
-    assert [path.name for path in (tmp_path / "dataset-1").iterdir()] == ["a.csv"]
-    assert not partial.exists()
+    for name in ("dataset-1.tmp-pod-1", "dataset-1.tmp-pod-2", "dataset-10.tmp-pod-1"):
+        (volume / name / "sub").mkdir(parents=True)
+        (volume / name / "half").touch()
+    if there_already:
+        (volume / "dataset-1").mkdir()
+    assert copy(busybox, source, volume / "dataset-1").returncode == 0
+    assert sorted(path.name for path in volume.iterdir()) == ["dataset-1", "dataset-10.tmp-pod-1"]
+    assert [path.name for path in (volume / "dataset-1").iterdir()] == ([] if there_already else ["a.csv"])
+
+
+def test_folder_named_with_spaces_and_stars_is_copied_and_nothing_else_removed(
+    tmp_path: Path, busybox: Path
+) -> None:
+    source, volume = tmp_path / "a b*.csv", tmp_path / "vol * ume"
+    source.touch()
+    (volume / "other.tmp-pod-2").mkdir(parents=True)
+    assert copy(busybox, source, volume / "data set").returncode == 0
+    assert sorted(path.name for path in volume.rglob("*")) == ["a b*.csv", "data set", "other.tmp-pod-2"]
+
+
+def start(busybox: Path, command: str, source: Path, target: Path) -> subprocess.Popen[str]:
+    """The script, once it runs the command `command` through a busybox that stops there until it may go on."""
+    gate = busybox.with_name("gate")
+    os.mkfifo(gate)
+    busybox.write_text(
+        f'#!/bin/sh\nif [ "$1" = {command} ]; then echo at {command}; read line < {gate}; fi\nexec "$@"\n'
+    )
+    process = subprocess.Popen(
+        ["sh", "-c", COPY_SCRIPT, str(busybox), str(source), str(target)],
+        env={**os.environ, "HOSTNAME": "pod-1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == f"at {command}\n"
+    return process
+
+
+def test_terminated_copy_ends_at_once_and_leaves_nothing(tmp_path: Path, busybox: Path) -> None:
+    source, volume = tmp_path / "a.csv", tmp_path / "volume"
+    source.touch()
+    with start(busybox, "cp", source, volume / "dataset-1") as process:
+        process.terminate()
+        assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    assert list(volume.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["cp", "chmod", "mv"])
+def test_slower_one_of_two_copies_finds_the_target_there(tmp_path: Path, busybox: Path, command: str) -> None:
+    source, volume = tmp_path / "a.csv", tmp_path / "volume"
+    source.write_text("whole")
+    with start(busybox, command, source, volume / "dataset-1") as slow:
+        busybox.write_text('#!/bin/sh\nexec "$@"\n')
+        other = subprocess.run(
+            ["sh", "-c", COPY_SCRIPT, str(busybox), str(source), str(volume / "dataset-1")],
+            env={**os.environ, "HOSTNAME": "pod-2"},
+            check=False,
+        )
+        busybox.with_name("gate").write_text("\n")
+        assert (other.returncode, slow.wait(timeout=10)) == (0, 0)
+    assert [path.name for path in volume.iterdir()] == ["dataset-1"]
+    assert (volume / "dataset-1" / "a.csv").read_text() == "whole"
 
 
 def test_missing_source_fails_and_says_which(tmp_path: Path, busybox: Path) -> None:
     done = copy(busybox, tmp_path / "missing", tmp_path / "dataset-1")
     assert done.returncode != 0 and "missing" in done.stderr
     assert not (tmp_path / "dataset-1").exists()
+    assert list(tmp_path.glob("*.tmp-*")) == []

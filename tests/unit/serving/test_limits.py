@@ -13,8 +13,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from prometheus_client import CollectorRegistry, Gauge
 
-from toxicity_serving.app import ENVELOPES, MAX_BODY_BYTES
+from toxicity_serving.admission import Admission, OverloadedError
+from toxicity_serving.app import BODY_LIMITS, ENVELOPES
 from toxicity_serving.middleware import DEADLINE_HEADER
 from unit.serving.word_engine import CONFIG, HELD_WORD, WordEngine, post, ready, samples, wait
 
@@ -40,7 +42,7 @@ def shared() -> Iterator[httpx.Client]:
 
 
 def test_every_classifying_route_is_tried_here() -> None:
-    assert set(BODIES) == set(TELLS) == set(ENVELOPES)
+    assert set(BODIES) == set(TELLS) == set(ENVELOPES) == set(BODY_LIMITS)
 
 
 @contextlib.contextmanager
@@ -91,6 +93,86 @@ def test_windows_of_a_long_text_count_as_texts() -> None:
         assert held.result().json()["results"][0]["windows"] == 4
 
 
+LONG = "а" * 1000
+"""More windows than SMALL has places."""
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_windows_that_do_not_fit_are_refused_before_the_engine_and_leave_no_trace(path: str) -> None:
+    engine = WordEngine()
+    with ready(engine, config=SMALL) as client, ThreadPoolExecutor() as pool:
+        held = pool.submit(post, client, HELD_WORD)
+        wait(lambda: engine.active == 1)
+        answered = engine.answered
+        body = json.loads(json.dumps(BODIES[path], ensure_ascii=False).replace(HELD_WORD, LONG))
+        for answer in pool.map(lambda _: client.post(path, json=body), range(8)):
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+            assert TELLS[path](answer.json()) and "the queue is full" in answer.text
+        assert (engine.active, engine.answered) == (1, answered)
+        assert samples(client)["toxicity_queue_depth"] == 0
+        assert post(client, "а", "б", "в", "г").status_code == 200, "all other places are free"
+        assert post(client, "а", "б", "в", "г", "д").status_code == 429, "and no more than those"
+        engine.release()
+        assert held.result().status_code == 200
+
+
+def test_depth_keeps_to_the_limit_whatever_mixture_comes() -> None:
+    engine = WordEngine()
+    with ready(engine, config=SMALL) as client, ThreadPoolExecutor(24) as pool:
+        held = pool.submit(post, client, HELD_WORD)
+        wait(lambda: engine.active == 1)
+        texts = [HELD_WORD, HELD_WORD * 100, HELD_WORD * 300] * 8  # 1, 3 and more windows than there are places
+        waiting = [pool.submit(post, client, text) for text in texts]
+        wait(lambda: sum(answer.done() for answer in waiting) >= len(texts) - 4)
+        assert engine.active <= 5 and samples(client)["toxicity_queue_depth"] <= 3
+        engine.release()
+        assert {answer.result().status_code for answer in [held, *waiting]} == {200, 429}
+        wait(lambda: samples(client)["toxicity_requests_in_flight"] == 0)
+        assert samples(client)["toxicity_queue_depth"] == 0
+
+
+def test_lone_long_text_is_served_though_it_is_longer_than_the_queue() -> None:
+    with ready(config=SMALL) as client:
+        answer = post(client, LONG)
+        assert answer.status_code == 200 and answer.json()["results"][0]["windows"] > 5
+        assert samples(client)["toxicity_queue_depth"] == 0
+
+
+def an_admission() -> Admission:
+    """Of five places, as SMALL has."""
+    return Admission(2, 3, Gauge("depth", "Depth.", registry=CollectorRegistry()))
+
+
+def test_of_long_requests_that_come_together_the_first_is_served() -> None:
+    """Were each refused for those that still are tokenized, none would be, for as long as new ones come."""
+    admission = an_admission()
+    with admission.admitted(1) as first, admission.admitted(1) as second, admission.admitted(1) as short:
+        first(31)
+        with pytest.raises(OverloadedError, match="31 more windows"):
+            second(31)
+        short(0)
+        assert admission.depth == 32, "a text that was let in is not refused for the windows of others"
+
+
+def test_places_are_free_after_a_refusal_and_after_the_lone_one() -> None:
+    admission = an_admission()
+    with admission.admitted(2) as held:
+        held(0)
+        with pytest.raises(OverloadedError), admission.admitted(3) as long:
+            long(1)
+        with admission.admitted(3) as fitting:
+            fitting(0)
+            assert admission.depth == 3
+        assert admission.depth == 0
+    with admission.admitted(1) as lone:
+        lone(31)
+        assert admission.depth == 30
+    assert admission.depth == 0
+    with admission.admitted(4) as four, admission.admitted(1) as one:
+        four(0)
+        one(0)
+
+
 def test_idle_service_takes_a_batch_beyond_its_queue() -> None:
     with ready(config=SMALL) as client:
         assert post(client, *"абвгдежз").status_code == 200
@@ -108,9 +190,9 @@ def test_openai_client_sees_its_rate_limit_error() -> None:
 def test_deadline_ends_the_request_and_its_work(path: str) -> None:
     engine = WordEngine()
     with ready(engine) as client:
-        answer = client.post(path, json=BODIES[path], headers={DEADLINE_HEADER: "50"})
+        answer = client.post(path, json=BODIES[path], headers={DEADLINE_HEADER: "500"})
         assert answer.status_code == 504
-        assert TELLS[path](answer.json()) and "no answer within 0.05 s" in answer.text
+        assert TELLS[path](answer.json()) and "no answer within 0.5 s" in answer.text
         wait(lambda: engine.active == 0)
         counted = samples(client)
         assert counted['toxicity_requests_total{outcome="deadline"}'] == 1
@@ -143,22 +225,36 @@ def test_client_that_leaves_frees_its_place() -> None:
         assert counted["toxicity_texts_total"] == 3
 
 
+class Crashing(WordEngine):
+    """Fails at the held word as nobody foresaw."""
+
+    async def _answer(self, text: str) -> tuple[float, float]:
+        if HELD_WORD in text:
+            raise ZeroDivisionError(text)
+        return await super()._answer(text)
+
+
 @pytest.mark.parametrize("path", BODIES)
 def test_error_nobody_foresaw_is_500_in_the_route_s_shape(path: str) -> None:
-    class Crashing(WordEngine):
-        async def _answer(self, text: str) -> tuple[float, float]:
-            if HELD_WORD in text:
-                raise ZeroDivisionError(text)
-            return await super()._answer(text)
-
     with ready(Crashing()) as client:
         answer = client.post(path, json=BODIES[path])
         assert answer.status_code == 500 and TELLS[path](answer.json())
         assert "ZeroDivisionError" in answer.text and HELD_WORD not in answer.text
+        assert answer.headers["connection"] == "close"
         counted = samples(client)
         assert counted['toxicity_requests_total{outcome="server_error"}'] == 1
         assert counted["toxicity_queue_depth"] == 0
         assert post(client, "а").status_code == 200
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_error_nobody_foresaw_does_not_lose_the_client_s_next_request(path: str) -> None:
+    """The connection ends behind the answer, and a client that were not told would send its next request into it."""
+    with ready(Crashing()) as service:
+        for _ in range(50):
+            with httpx.Client(base_url=service.base_url, timeout=10) as client:
+                assert client.post(path, json=BODIES[path]).status_code == 500
+                assert post(client, "а").status_code == 200
 
 
 def test_first_failure_ends_the_other_texts_of_the_batch() -> None:
@@ -178,7 +274,7 @@ def chunks(size: int) -> Iterator[bytes]:
 def test_huge_body_without_a_length_is_refused(path: str) -> None:
     with ready() as client:
         headers = {"content-type": "application/json"}
-        answer = client.post(path, content=chunks(MAX_BODY_BYTES + (1 << 16)), headers=headers)
+        answer = client.post(path, content=chunks(BODY_LIMITS[path] + (1 << 16)), headers=headers)
         assert "content-length" not in answer.request.headers
         assert answer.status_code == 413 and TELLS[path](answer.json())
         assert samples(client)['toxicity_requests_total{outcome="client_error"}'] == 1

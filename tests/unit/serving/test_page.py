@@ -252,3 +252,37 @@ def test_browser_asks_for_the_token(browser: webdriver.Chrome, config: ServingCo
         assert not browser.find_element(By.ID, "locked").is_displayed()
         classify(browser, TOXIC_WORD)
         wait(lambda: text_of(browser, "verdict").startswith("Toxic"))
+
+
+@pytest.mark.parametrize("secret", [TOKEN, "тайна", "\u00ff-secret", "k\U0001f511"])
+def test_token_of_any_letters_is_sent_and_a_wrong_one_asked_for_again(
+    browser: webdriver.Chrome, config: ServingConfig, secret: str
+) -> None:
+    """The first wrong one is what the keys of TOKEN give in the Russian layout."""
+
+    def box_is_shown() -> bool:
+        return browser.find_element(By.ID, "locked").is_displayed()
+
+    def use(token: str) -> None:
+        # set, not typed: the driver types no characters beyond the basic plane
+        browser.execute_script("arguments[0].value = arguments[1]", browser.find_element(By.ID, "token"), token)
+        browser.find_element(By.ID, "token").send_keys(Keys.ENTER)
+
+    with ready(config=config, token=secret) as client:
+        browser.get(str(client.base_url))
+        for wrong in ("зфпу-ещлут", "\u00e9", "\U0001f600"):
+            wait(box_is_shown)
+            use(wrong)
+            wait(lambda: "token is missing or wrong" in text_of(browser, "load-trouble"))
+            wait(box_is_shown)
+            browser.refresh()
+            wait(lambda: "token is missing or wrong" in text_of(browser, "load-trouble"))
+            wait(box_is_shown)
+        use(secret)
+        wait(lambda: text_of(browser, "name") == "ru-toxicity")
+        assert not box_is_shown()
+        browser.refresh()
+        wait(lambda: text_of(browser, "name") == "ru-toxicity")
+        classify(browser, TOXIC_WORD)
+        wait(lambda: text_of(browser, "verdict").startswith("Toxic"))
+        assert not box_is_shown()

@@ -89,6 +89,22 @@ def test_perspective_clients_may_send_the_token_as_their_key(guarded: httpx.Clie
     assert guarded.post("/v1/classify", params={"key": TOKEN}, json={"text": "а"}).status_code == 401
 
 
+# in UTF-8 they end in the bytes 0x85 or 0xA0, which latin-1 and with it Unicode call spaces
+@pytest.mark.parametrize("ending", ["х", "Р", "à", "Å", "…", "\u00a0", "\u0085", "\u3000", "x"])
+def test_token_is_the_same_text_wherever_it_is_read(ending: str) -> None:
+    secret = f"{ending}токен{ending}"
+    taken = take_token({"API_TOKEN": f" {secret}\r\n"})
+    assert taken == secret
+    with ready(token=taken) as client:
+        for header in (f"Bearer {secret}", f"Bearer  \t{secret}"):
+            assert client.get("/v1/model", headers={"authorization": header.encode()}).status_code == 200
+        for wrong in (secret[:-1], secret + ending, secret.strip(ending)):
+            assert (
+                client.get("/v1/model", headers={"authorization": f"Bearer {wrong}".encode()}).status_code == 401
+            )
+        assert client.post(ANALYZE, params={"key": secret}, json=COMMENT).status_code == 200
+
+
 def test_openai_client_sends_the_token_as_its_api_key() -> None:
     with ready(token="plain-token") as service:
         base = f"{service.base_url}/v1"
@@ -117,7 +133,7 @@ def test_token_is_taken_out_of_the_environment() -> None:
     assert take_token(environment) is None
 
 
-@pytest.mark.parametrize("value", ["", " \n"])
+@pytest.mark.parametrize("value", ["", " \n", "\u00a0"])
 def test_empty_token_is_refused_with_a_remedy(value: str) -> None:
     with pytest.raises(EmptyTokenError, match=r"serving\.apiTokenSecretName"):
         take_token({"API_TOKEN": value})

@@ -20,6 +20,7 @@ from toxicity_api.prompting import LabelTokens
 from toxicity_api.stage_config import ServingConfig
 from toxicity_serving.app import create_app
 from toxicity_serving.engine import EngineError, LabelTokenMissing, Loaded
+from toxicity_serving.server import server_config
 
 CONFIG = ServingConfig.model_validate(
     {
@@ -112,7 +113,7 @@ def running(
     """A client of the service, which runs behind a real socket with its lifecycle. It does not send the token."""
     reported = [] if failures is None else failures
     app = create_app(config, engine, reported.append, check_seconds, token)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+    server = uvicorn.Server(server_config(app, finish_seconds=5))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -6,8 +6,10 @@ import gzip
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from toxicity_training.data import Example, read_dataset
+from toxicity_training.data import SHOWN, Example, read_dataset, shown
 from toxicity_training.errors import DatasetError
 
 
@@ -116,3 +118,48 @@ def test_read_dataset_refuses_one_column_for_both(tmp_path: Path) -> None:
     assert error.reason == "SameColumn"
     assert "dataset.textColumn" in str(error)
     assert "dataset.labelColumn" in str(error)
+
+
+CYRILLIC = st.characters(min_codepoint=0x410, max_codepoint=0x44F) | st.sampled_from("ёЁ ,!«»\n\t\u2028\x00😀")
+long_texts = st.text(CYRILLIC, min_size=50, max_size=3000).map(lambda text: f"ы{text}")
+CONTENTS = {
+    "InvalidLabel": ("comment,toxic\n1,{0}\n", "comment", "toxic", "use 1 (toxic) or 0 (not toxic)"),
+    "MissingColumn": ("{0},1\nтекст,0\n", "comment", "toxic", "set dataset.textColumn to one of them"),
+    "AmbiguousColumn": ("{0},{0},toxic\nтекст,текст,0\n", "{0}", "toxic", "rename one"),
+    "SameColumn": ("{0},toxic\nтекст,0\n", "{0}", "{0}", "name two columns"),
+    "EmptyText": ("{0},toxic\n ,0\n", "{0}", "toxic", "remove these rows"),
+}
+"""Reason: the file, the two columns that are asked for, and how its message ends; {0} is a comment."""
+
+
+def quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+@pytest.mark.parametrize("reason", CONTENTS)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=long_texts)
+def test_a_comment_in_the_wrong_place_is_not_published_and_leaves_room_for_the_remedy(
+    tmp_path: Path, reason: str, text: str
+) -> None:
+    content, text_column, label_column, remedy = CONTENTS[reason]
+    path = written(tmp_path, content.format(quoted(text)))
+    error = refused(path, text_column.format(text), label_column.format(text))
+    assert error.reason == reason
+    assert str(error).endswith(remedy)
+    assert len(str(error)) < 300
+    assert text[:60] not in str(error)
+
+
+def test_a_header_of_many_columns_is_named_by_its_first(tmp_path: Path) -> None:
+    header = [f"столбец {number}" for number in range(2000)]
+    error = refused(written(tmp_path, ",".join(header) + "\n"))
+    assert "'столбец 0', 'столбец 1'" in str(error) and "and 1992 more" in str(error)
+    assert len(str(error)) < 600 and str(error).endswith("set dataset.textColumn to one of them")
+
+
+@given(st.text())
+def test_shown_value_is_itself_or_its_beginning(value: str) -> None:
+    words = shown(value)
+    assert len(words) <= SHOWN + 3
+    assert words == repr(value) or words == f"{repr(value)[: len(words) - 2]}…{repr(value)[0]}"

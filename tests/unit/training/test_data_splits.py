@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from toxicity_api.spec import Split
+from toxicity_api.spec import Split, TrainingSpec
+from toxicity_api.stage_config import TrainingConfig
+from toxicity_loadtest.corpus import read_texts
 from toxicity_training.data import (
     Example,
     Splits,
@@ -23,6 +28,7 @@ from toxicity_training.data import (
     write_splits,
 )
 from toxicity_training.errors import DatasetError
+from toxicity_training.stage import prepare
 
 SEEDS = range(25)
 
@@ -92,13 +98,125 @@ def test_split_holds_a_text_repeated_many_times_together() -> None:
     )
 
 
-@pytest.mark.parametrize("toxic", [0, 1])
-def test_split_names_the_field_when_a_label_is_missing(toxic: int) -> None:
-    examples = [Example(f"текст {index}", index < toxic) for index in range(50)]
-    with pytest.raises(DatasetError) as caught:
-        split_examples(examples, Split())
-    assert caught.value.reason == "OneClassSplit"
-    assert "both are needed; raise" in str(caught.value)
+def every(step: int, rows: int) -> list[Example]:
+    """Distinct texts of which every `step`th is toxic."""
+    return [Example(f"текст номер {index}", index % step == 0) for index in range(rows)]
+
+
+def refused(config: TrainingConfig) -> str | None:
+    """What the stage says of splits without both labels; None when they have them."""
+    try:
+        prepare(config)
+    except DatasetError as error:
+        assert error.reason == "OneClassSplit"
+        return str(error)
+    return None
+
+
+RAISED = {
+    "training.maxEvaluationSamples": ("training", "max_evaluation_samples", 10_000),
+    "training.maxSamples": ("training", "max_samples", 10_000),
+    "dataset.split.validation": ("split", "validation", 0.4),
+    "dataset.split.test": ("split", "test", 0.4),
+}
+"""Field: where it is in the configuration, and a value that is large enough."""
+
+
+def configured(folder: Path, rows: list[Example], split: Split, **training: int | None) -> TrainingConfig:
+    return TrainingConfig(
+        model="m",
+        fingerprint="abc",
+        artifacts=folder,
+        dataset_path=source(folder, rows),
+        text_column="comment",
+        label_column="toxic",
+        split=split,
+        base_model_path=folder,
+        training=TrainingSpec.model_validate(training),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "split", "training", "field"),
+    [
+        (every(100, 3000), Split(), {"max_evaluation_samples": 30}, "training.maxEvaluationSamples"),
+        (every(100, 3000), Split(), {"max_samples": 50}, "training.maxSamples"),
+        (every(100, 3000), Split(), {"max_samples": 200}, "training.maxSamples"),
+        (every(10, 40), Split(validation=0.1, test=0.2), {}, "dataset.split.validation"),
+        (every(10, 40), Split(validation=0.2, test=0.1), {}, "dataset.split.test"),
+        (every(10, 60), Split(), {"max_samples": 40}, "training.maxSamples"),
+        (every(10, 40), Split(test=0.2), {"max_samples": 1000}, "dataset.split.validation"),
+        (every(10, 40), Split(validation=0.2), {"max_samples": 35}, "dataset.split.test"),
+        (every(10, 40), Split(test=0.2), {"max_evaluation_samples": 8}, "dataset.split.validation"),
+    ],
+)
+def test_raising_the_field_that_is_named_cures_a_split_of_one_label(
+    tmp_path: Path, rows: list[Example], split: Split, training: dict[str, int], field: str
+) -> None:
+    config = configured(tmp_path, rows, split, **training)
+    sentence = refused(config)
+    assert sentence is not None and sentence.startswith(f"{field}: ")
+    assert sentence.endswith(f"raise {field} or add labelled comments")
+    part, name, value = RAISED[field]
+    changed = getattr(config, part).model_copy(update={name: value})
+    assert refused(config.model_copy(update={part: changed})) is None
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    toxic=st.integers(0, 12),
+    harmless=st.integers(0, 200),
+    split=st.builds(Split, validation=st.floats(0.01, 0.49), test=st.floats(0.01, 0.49)),
+    max_samples=st.none() | st.integers(32, 120),
+    max_evaluation_samples=st.none() | st.integers(8, 40),
+)
+def test_raising_what_is_named_again_and_again_ends(
+    toxic: int, harmless: int, split: Split, max_samples: int | None, max_evaluation_samples: int | None
+) -> None:
+    rows = [Example(f"текст номер {index}", index < toxic) for index in range(toxic + harmless)]
+    with TemporaryDirectory() as name:
+        if not rows:
+            return
+        config = configured(
+            Path(name), rows, split, max_samples=max_samples, max_evaluation_samples=max_evaluation_samples
+        )
+        named: list[str] = []
+        while (sentence := refused(config)) and (field := sentence.split(":")[0]) in RAISED:
+            assert field not in named, "a field that was raised is never named again"
+            named.append(field)
+            part, attribute, value = RAISED[field]
+            if part == "split":  # a little: all at once may leave too few rows to the others
+                value = raised_enough(config, attribute, field)
+            config = config.model_copy(update={part: getattr(config, part).model_copy(update={attribute: value})})
+        assert sentence is None or "add labelled comments" in sentence
+        assert sentence is None or ("lower" in sentence or min(toxic, harmless) < 6)
+
+
+def raised_enough(config: TrainingConfig, name: str, field: str) -> float:
+    """The smallest share above the present one after which the field is not named."""
+    now = getattr(config.split, name)
+    for share in (hundredths / 100 for hundredths in range(int(now * 100) + 1, 50)):
+        split = config.split.model_copy(update={name: share})
+        sentence = refused(config.model_copy(update={"split": split}))
+        if sentence is None or sentence.split(":")[0] not in (field, "dataset.split"):
+            return share
+    raise AssertionError(f"no share of {field} cures what it is named for")
+
+
+@pytest.mark.parametrize("toxic", [0, 1, 2])
+def test_too_few_of_a_label_for_three_splits_is_cured_by_comments_alone(toxic: int, tmp_path: Path) -> None:
+    rows = [Example(f"текст {index}", index < toxic) for index in range(50)]
+    for training in ({}, {"max_samples": 40}, {"max_evaluation_samples": 8}):
+        sentence = refused(configured(tmp_path, rows, Split(), **training)) or ""
+        assert sentence.startswith("dataset: ") and sentence.endswith("both are needed; add labelled comments")
+
+
+def test_split_that_leaves_nothing_to_train_on_is_cured_by_lower_shares(tmp_path: Path) -> None:
+    config = configured(tmp_path, every(10, 40), Split(validation=0.45, test=0.45))
+    sentence = refused(config) or ""
+    assert sentence.startswith("dataset.split: the train split has 0 toxic")
+    assert "lower dataset.split.validation and dataset.split.test, or add" in sentence
+    assert refused(config.model_copy(update={"split": Split(validation=0.25, test=0.25)})) is None
 
 
 def test_sample_draws_about_the_limit_stratified_and_seeded() -> None:
@@ -132,16 +250,53 @@ def test_cap_evaluation_refuses_a_test_split_of_one_label() -> None:
         cap_evaluation(Splits(both, both, [Example("c", False)]), 8, 0)
 
 
-def test_splits_come_back_from_their_files_as_they_were(tmp_path: Path) -> None:
-    awkward = [
-        Example('запятая, "кавычки"', True),
-        Example("две\nстроки\r\nи ещё", False),
-        Example(" пробелы ", True),
-    ]
-    splits = Splits(awkward, awkward[:2], awkward[1:])
-    write_splits(splits, tmp_path)
-    for name, part in splits.items():
-        assert read_split(tmp_path, name) == part
+CONTROLS = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
+AWKWARD = f"{CONTROLS}\r\n\"',;\\ \u2028\u2029\ufeff\u0301ё😀"
+"""Every control character, and whatever else a reader of CSV or of lines may take for its own."""
+
+characters = st.sampled_from(AWKWARD) | st.characters(exclude_categories=["Cs"])
+texts = st.text(characters, min_size=1).filter(str.strip)
+awkward_examples = st.builds(Example, texts, st.booleans())
+
+
+def source(folder: Path, examples: list[Example]) -> Path:
+    """A data set with these rows, each field in quotes."""
+    rows = (f'"{example.text.replace(chr(34), 2 * chr(34))}",{int(example.toxic)}\n' for example in examples)
+    path = folder / "comments.csv"
+    path.write_bytes(("comment,toxic\n" + "".join(rows)).encode())
+    return path
+
+
+def check_round_trip(examples: list[Example]) -> None:
+    """What a data set holds is the same after its way through the files of the splits, also for the load test."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        read = read_dataset(source(folder, examples), "comment", "toxic")
+        assert read == examples
+        splits = Splits(read, read[:2], read[1:] or read)
+        write_splits(splits, folder)
+        for part, rows in splits.items():
+            assert read_split(folder, part) == rows
+            assert read_texts(folder / f"{part}.csv") == [row.text.strip() for row in rows]
+
+
+@settings(deadline=None)  # files on a busy machine
+@given(st.lists(awkward_examples, min_size=1, max_size=6))
+def test_splits_come_back_from_their_files_as_they_were(examples: list[Example]) -> None:
+    check_round_trip(examples)
+
+
+@pytest.mark.parametrize("place", ["{}a", "a{}b", "a{}", " {} a "])
+def test_splits_come_back_whatever_character_a_text_has_wherever(place: str) -> None:
+    check_round_trip([Example(place.format(character), True) for character in (*AWKWARD, "\r\n", "\n\r", '""')])
+
+
+def test_splits_are_lines_that_end_alike(tmp_path: Path) -> None:
+    rows = [Example('он сказал "да", и ушёл', True), Example("нет", False)]
+    write_splits(Splits(rows, rows, rows), tmp_path)
+    assert (tmp_path / "test.csv").read_bytes().decode() == (
+        '"text","label"\n"он сказал ""да"", и ушёл",1\n"нет",0\n'
+    )
 
 
 def test_summarise_counts_duplicates_and_contradictions() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -217,13 +218,127 @@ def test_what_is_there_is_not_downloaded_again(hub: Program, files: Files) -> No
     assert (files.requests, list(hub.target.iterdir())) == ([], [])
 
 
-def test_what_a_dead_attempt_left_gives_way_and_other_pods_folders_stay(hub: Program) -> None:
-    own, other = (hub.target.with_name(f"target-1.tmp-{pod}") for pod in (socket.gethostname(), "other-pod"))
-    for folder in (own, other):
+LEFT = ("pod-1", "pod-2", socket.gethostname())
+
+
+def leave_parts(target: Path) -> None:
+    """What killed attempts left: every Job's pod has a name of its own."""
+    for pod in LEFT:
+        folder = target.with_name(f"{target.name}.tmp-{pod}")
         folder.mkdir(parents=True)
         (folder / "half").touch()
+
+
+@pytest.mark.parametrize("there_already", [False, True])
+def test_what_killed_attempts_left_is_gone_once_the_target_is_there(hub: Program, there_already: bool) -> None:
+    leave_parts(hub.target)
+    other = hub.target.with_name("target-10.tmp-pod-1")
+    other.mkdir()
+    if there_already:
+        hub.target.mkdir()
     assert hub.run(*from_hub("owner/one")) == 0
-    assert hub.left_behind() == ["target-1.tmp-other-pod/half", "target-1/c.csv"]
+    assert sorted(path.name for path in hub.target.parent.iterdir()) == [hub.target.name, other.name]
+
+
+def test_attempt_that_fails_leaves_the_others_folders_alone(hub: Program) -> None:
+    leave_parts(hub.target)
+    assert hub.run(*from_hub("owner/missing")) == EXIT_INVALID_INPUT
+    kept = [f"target-1.tmp-{pod}" for pod in LEFT if pod != socket.gethostname()]
+    assert sorted(path.name for path in hub.target.parent.iterdir()) == kept
+
+
+SCRIPT = """
+import socket, sys
+from concurrent.futures import ThreadPoolExecutor
+import toxicity_training.download as download
+from toxicity_training import hub, kaggle
+pod, volume, *arguments = sys.argv[1:]
+socket.gethostname = lambda: pod
+def wait(step):
+    print(step, flush=True)
+    sys.stdin.readline()
+{stand_in}
+sys.exit(download.main([*arguments, f"--target={{volume}}/target-1", f"--termination-log={{volume}}-log"]))
+"""
+MODEL_OF_A_HUB = ["model", "--repo=owner/model"]
+IN_THREADS = """
+def fetch(repository, folder):
+    folder.mkdir()
+    (folder / "a").write_text("1")
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(wait, ["half"]))
+    (folder / "b").write_text("2")
+    return folder
+hub.download_model = fetch
+"""
+"""As the hub's client does it: the main thread waits for others that each fetch a file."""
+
+
+def scripted(volume: Path, pod: str, stand_in: str, arguments: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT.format(stand_in=stand_in), pod, str(volume), *arguments]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def at_half(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    assert process.stdout is not None and process.stdout.readline() == "half\n"
+    return process
+
+
+def test_terminated_download_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    with at_half(scripted(tmp_path / "volume", "pod-1", IN_THREADS, MODEL_OF_A_HUB)) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    assert list((tmp_path / "volume").iterdir()) == []
+
+
+def test_slower_one_of_two_downloads_finds_the_target_there(tmp_path: Path) -> None:
+    slow, fast = (
+        at_half(scripted(tmp_path / "volume", pod, IN_THREADS, MODEL_OF_A_HUB)) for pod in ("pod-1", "pod-2")
+    )
+    for process in (fast, slow):
+        output, errors = process.communicate("go on\n", timeout=20)
+        assert (process.returncode, errors) == (0, "")
+        assert "target-1 is there" in output
+    assert [path.name for path in (tmp_path / "volume").iterdir()] == ["target-1"]
+    assert sorted(path.name for path in (tmp_path / "volume" / "target-1").iterdir()) == ["a", "b"]
+    assert not (tmp_path / "volume-log").exists()
+
+
+FULL = """
+def full(*arguments, **options):
+    with open("/dev/full", "wb", buffering=0) as file:
+        file.write(b"1")
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "arguments"),
+    [
+        ("hub.snapshot_download", MODEL_OF_A_HUB),
+        ("kaggle._fetch", from_kaggle("owner/one", "a.csv")),
+        ("download.publish", MODEL_OF_A_HUB),
+    ],
+)
+def test_full_volume_is_told_as_such(tmp_path: Path, place: str, arguments: list[str]) -> None:
+    volume = tmp_path / "volume"
+    fetched = "hub.download_model = lambda repository, folder: folder\n" if place == "download.publish" else ""
+    with scripted(volume, "pod-1", f"{FULL}{fetched}{place} = full\n", arguments) as process:
+        _, errors = process.communicate(timeout=20)
+    sentence = (tmp_path / "volume-log").read_text(encoding="utf-8")
+    assert process.returncode == EXIT_FAILED and "Traceback" not in errors
+    assert sentence.startswith("spec.storage.size: ") and sentence.endswith("raise spec.storage.size")
+    assert "network" not in sentence and "way to it" not in sentence
+    assert list(volume.iterdir()) == []
+
+
+def test_volume_that_cannot_be_written_is_told_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "volume").write_text("a file where the volume should be")
+    with scripted(tmp_path / "volume", "pod-1", "", MODEL_OF_A_HUB) as process:
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == EXIT_FAILED and "Traceback" not in errors
+    assert "target-1" in (tmp_path / "volume-log").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("zipped", [False, True])

@@ -48,6 +48,21 @@ def test_bad_data_fails_for_good_and_says_where(tmp_path: Path, monkeypatch: pyt
     assert kept.reason == "MissingColumn"
 
 
+@pytest.mark.parametrize("csv", ["comment,toxic\n1,{0}\n", "{0},1\nтекст,0\n"])
+def test_swapped_columns_and_a_missing_header_publish_no_comment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], csv: str
+) -> None:
+    comment = "ты дурак и " * 400
+    configure(monkeypatch, tmp_path, csv.format(comment))
+    code, document = run(tmp_path / "log")
+    assert (code, document["message"][-1] != "…") == (EXIT_INVALID_INPUT, True)
+    output = "".join(capfd.readouterr())
+    kept = (tmp_path / "artifacts" / "train-abc" / "result.json").read_text(encoding="utf-8")
+    assert "Traceback" not in output
+    for place in (document["message"], output, kept):
+        assert 0 < place.count("дурак") < 10
+
+
 @pytest.mark.parametrize("document", [None, "{", '{"model": "m"}'])
 def test_a_bad_configuration_fails_for_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: str | None
@@ -78,7 +93,9 @@ def test_a_stage_that_is_done_is_reported_again_and_left_alone(
     assert sorted(path.name for path in final.iterdir()) == ["result.json"]
 
 
-def test_a_crash_leaves_a_failed_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_leaves_a_failed_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     configure(monkeypatch, tmp_path, "comment,toxic\nпривет,0\n")
 
     def crash(config: object) -> StageResult:
@@ -89,3 +106,4 @@ def test_a_crash_leaves_a_failed_result(tmp_path: Path, monkeypatch: pytest.Monk
     assert code == EXIT_FAILED
     assert document["reason"] == "TrainingCrashed"
     assert "the machine is on fire" in document["message"]
+    assert "Traceback" in capfd.readouterr().err

@@ -38,9 +38,11 @@ def complete(folder: Path, source: Path) -> None:
     """
     described = read_config(source) | {"dtype": "bfloat16"}
     quantization = read_config(folder).get("quantization_config")
-    for file in source.iterdir():
-        if ".safetensors" not in file.name and file.name != CHECKSUMS_FILE:
-            shutil.copyfile(file, folder / file.name)
+    for entry in source.iterdir():
+        if entry.is_dir():  # chat templates beside the default one, for example
+            shutil.copytree(entry, folder / entry.name, dirs_exist_ok=True)
+        elif ".safetensors" not in entry.name and entry.name != CHECKSUMS_FILE:
+            shutil.copyfile(entry, folder / entry.name)
     _write_config(folder, described | ({"quantization_config": quantization} if quantization else {}))
     cast_to_bf16(folder)
 

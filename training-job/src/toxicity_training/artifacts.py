@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from toxicity_api.checksums import write_checksums
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
-from toxicity_training.errors import InputError, ModelError
+from toxicity_training.errors import InputError, ModelError, RankFailure
 
 RESULT_FILE = "result.json"
 MODEL_FOLDER = "model"
@@ -78,7 +78,7 @@ def report(result: StageResult, termination_log: Path) -> None:
 
 def failed_result(stage: StageResult, error: BaseException, crash_reason: str) -> StageResult:
     """`stage` as a failure that says why; `crash_reason` serves where the error has no reason of its own."""
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | RankFailure):
         reason, message = error.reason, str(error)
     elif is_out_of_memory(error):
         reason = "OutOfMemory"
@@ -90,6 +90,8 @@ def failed_result(stage: StageResult, error: BaseException, crash_reason: str) -
 
 def exit_code(error: BaseException) -> int:
     """The exit code of a stage that failed with `error`: whether a retry may help."""
+    if isinstance(error, RankFailure):
+        return error.exit_code
     return EXIT_INVALID_INPUT if isinstance(error, InputError) else EXIT_FAILED
 
 

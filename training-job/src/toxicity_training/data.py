@@ -24,6 +24,10 @@ SPLIT_NAMES = ("train", "validation", "test")
 FIELD_LIMIT = 10_000_000
 """Longest field in characters; a longer one means an unclosed quote."""
 
+SHOWN = 40
+"""Characters of a value that a message shows: the file may have a comment in every place."""
+LISTED = 8
+
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -63,6 +67,12 @@ class DatasetSummary:
         )
 
 
+def shown(value: str) -> str:
+    """`value` in quotes for a message, its beginning where it is long."""
+    words = repr(value[: SHOWN + 1])
+    return words if len(words) <= SHOWN + 2 else f"{words[: SHOWN + 1]}…{words[0]}"
+
+
 def read_dataset(path: Path, text_column: str, label_column: str) -> list[Example]:
     """All rows of a CSV file (plain or gzip, UTF-8, with a header) in their order.
 
@@ -79,7 +89,8 @@ def read_dataset(path: Path, text_column: str, label_column: str) -> list[Exampl
     label_index = _column(header, label_column, "dataset.labelColumn", path)
     if text_index == label_index:
         raise DatasetError(
-            "SameColumn", f"dataset.textColumn and dataset.labelColumn both name {text_column!r}; name two columns"
+            "SameColumn",
+            f"dataset.textColumn and dataset.labelColumn both name {shown(text_column)}; name two columns",
         )
     numbered = [(number, _fields(row, number, len(header))) for number, row in rows]
     if not numbered:
@@ -135,14 +146,21 @@ def _place(number: int) -> str:
 
 def _column(header: Sequence[str], name: str, field: str, path: Path) -> int:
     if header.count(name) > 1:
-        raise DatasetError("AmbiguousColumn", f"{field}: column {name!r} occurs twice in {path.name}; rename one")
+        raise DatasetError(
+            "AmbiguousColumn", f"{field}: column {shown(name)} occurs twice in {path.name}; rename one"
+        )
     if name not in header:
         raise DatasetError(
             "MissingColumn",
-            f"{field}: no column {name!r} in {path.name}, which has {', '.join(map(repr, header))};"
+            f"{field}: no column {shown(name)} in {path.name}, which has {_listed(header)};"
             f" set {field} to one of them",
         )
     return header.index(name)
+
+
+def _listed(header: Sequence[str]) -> str:
+    rest = len(header) - LISTED
+    return ", ".join(map(shown, header[:LISTED])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _fields(row: list[str], number: int, expected: int) -> list[str]:
@@ -160,7 +178,7 @@ def _refuse_empty(numbered: Iterable[tuple[int, list[str]]], index: int, column:
     if empty:
         raise DatasetError(
             "EmptyText",
-            f"dataset.textColumn: {len(empty)} empty texts in column {column!r}, the first in row {empty[0]};"
+            f"dataset.textColumn: {len(empty)} empty texts in column {shown(column)}, the first in row {empty[0]};"
             " remove these rows",
         )
 
@@ -173,7 +191,7 @@ def _parse_label(value: str, number: int, column: str) -> bool:
     if parsed not in (0.0, 1.0):
         raise DatasetError(
             "InvalidLabel",
-            f"dataset.labelColumn: {value!r} in column {column!r}, row {number}, is not a label;"
+            f"dataset.labelColumn: {shown(value)} in column {shown(column)}, row {number}, is not a label;"
             " use 1 (toxic) or 0 (not toxic)",
         )
     return parsed == 1.0
@@ -255,38 +273,87 @@ def sample(examples: Sequence[Example], limit: int | None, seed: int) -> list[Ex
     return _flatten(parts, random)
 
 
-def split_examples(examples: Sequence[Example], split: Split) -> Splits:
-    """Stratified and seeded; texts equal after normalisation never lie in two splits.
+Parts = tuple[list[Groups], list[Groups], list[Groups]]
+"""(train, validation, test), each with its groups of either stratum."""
 
-    Raises DatasetError when a split would lack one of the labels.
-    """
-    random = Random(split.seed)
-    test: list[Groups] = []
-    validation: list[Groups] = []
+
+def _parts(strata: Iterable[Groups], split: Split) -> Parts:
     train: list[Groups] = []
-    for stratum in _strata(examples, random):
+    validation: list[Groups] = []
+    test: list[Groups] = []
+    for stratum in strata:
         rows = _rows(stratum)
         taken, left = _draw(stratum, round(rows * split.test))
         test.append(taken)
         taken, left = _draw(left, round(rows * split.validation))
         validation.append(taken)
         train.append(left)
-    splits = Splits(_flatten(train, random), _flatten(validation, random), _flatten(test, random))
-    for name, part in splits.items():
-        _require_both_labels(name, part)
+    return train, validation, test
+
+
+def split_examples(examples: Sequence[Example], split: Split, limit: int | None = None) -> Splits:
+    """Stratified and seeded, of about `limit` rows; texts equal after normalisation never lie in two splits.
+
+    Raises DatasetError when a split would lack one of the labels.
+    """
+    random = Random(split.seed)
+    parts = _parts(_strata(sample(examples, limit, split.seed), random), split)
+    splits = Splits(*(_flatten(part, random) for part in parts))
+    for index, (name, part) in enumerate(splits.items()):
+        if not _has_both(part):
+            raise _one_class(name, part, *_cure(index, examples, split, limit))
     return splits
 
 
-def _require_both_labels(name: str, examples: Sequence[Example]) -> None:
+def _has_both(examples: Iterable[Example]) -> bool:
+    return len({e.toxic for e in examples}) > 1
+
+
+def _one_class(name: str, examples: Sequence[Example], field: str, remedy: str) -> DatasetError:
     toxic = sum(e.toxic for e in examples)
-    if 0 < toxic < len(examples):
-        return
-    field = "training.maxSamples" if name == "train" else f"dataset.split.{name}"
-    raise DatasetError(
-        "OneClassSplit",
-        f"{field}: the {name} split has {toxic} toxic and {len(examples) - toxic} others, both are needed;"
-        f" raise {field} or add labelled comments",
-    )
+    counts = f"the {name} split has {toxic} toxic and {len(examples) - toxic} others, both are needed"
+    return DatasetError("OneClassSplit", f"{field}: {counts}; {remedy}add labelled comments")
+
+
+def _cure(index: int, examples: Sequence[Example], split: Split, limit: int | None) -> tuple[str, str]:
+    """(field, what to do with it) for a one-class split, by trial; it is the first such one of SPLIT_NAMES."""
+    drawn = sample(examples, limit, split.seed)
+    cut = len(drawn) < len(examples)
+    raise_samples = "training.maxSamples", "raise training.maxSamples or "
+    if cut and _is_whole(examples, [split], index):
+        return raise_samples
+    if cure := _cure_by_shares(index, drawn, split):
+        return cure
+    return raise_samples if cut and _cure_by_shares(index, examples, split) else ("dataset", "")
+
+
+def _cure_by_shares(index: int, examples: Sequence[Example], split: Split) -> tuple[str, str] | None:
+    shares = [hundredths / 100 for hundredths in range(1, 50)]
+    old = {"validation": split.validation, "test": split.test}
+    if index == 0:
+        lower = [split.model_copy(update=dict.fromkeys(old, s)) for s in shares if s < min(old.values())]
+        remedy = "lower dataset.split.validation and dataset.split.test, or "
+        return ("dataset.split", remedy) if _is_whole(examples, lower) else None
+    name = SPLIT_NAMES[index]
+    higher = [split.model_copy(update={name: s}) for s in shares if s > old[name]]
+    # the other share may be too small as well; if raising that too leaves no rows to train on, neither is a cure
+    both = [split.model_copy(update={n: max(s, share) for n, share in old.items()}) for s in shares]
+    cures = _is_whole(examples, higher, index) and _is_whole(examples, both)
+    return (f"dataset.split.{name}", f"raise dataset.split.{name} or ") if cures else None
+
+
+def _is_whole(examples: Sequence[Example], tried: Sequence[Split], up_to: int = 2) -> bool:
+    """Whether one of the tried ways to split gives both labels to each part up to that one of SPLIT_NAMES."""
+    if not tried or not _has_both(examples):
+        return False
+    strata = _strata(examples, Random(tried[0].seed))
+    return any(_first_one_class(_parts(strata, each)) > up_to for each in tried)
+
+
+def _first_one_class(parts: Parts) -> int:
+    """The place of the first split that lacks a label; their number when none does."""
+    both = [_has_both(e for groups in part for group in groups for e in group) for part in parts]
+    return [*both, False].index(False)
 
 
 def cap_evaluation(splits: Splits, limit: int | None, seed: int) -> Splits:
@@ -295,8 +362,10 @@ def cap_evaluation(splits: Splits, limit: int | None, seed: int) -> Splits:
     Raises DatasetError when a cut split would lack one of the labels.
     """
     capped = Splits(splits.train, sample(splits.validation, limit, seed), sample(splits.test, limit, seed))
-    for name, part in capped.items():
-        _require_both_labels(name, part)
+    for (name, part), (_, whole) in zip(capped.items(), splits.items(), strict=True):
+        if not _has_both(part):
+            field = "training.maxEvaluationSamples" if _has_both(whole) else f"dataset.split.{name}"
+            raise _one_class(name, part, field, f"raise {field} or ")
     return capped
 
 
@@ -310,11 +379,12 @@ def split_hash(splits: Splits) -> str:
 
 
 def write_splits(splits: Splits, folder: Path) -> None:
-    """Each split as `<name>.csv` with the columns text,label."""
+    """Each split as `<name>.csv` with the columns text,label; `read_split` gives back the very same rows."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, examples in splits.items():
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
+            # every text in quotes: with this line end the writer would leave a lone "\r" bare, which ends a row as well
+            writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
             writer.writerow([TEXT, LABEL])
             writer.writerows([e.text, int(e.toxic)] for e in examples)
 

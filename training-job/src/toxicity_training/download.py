@@ -1,7 +1,8 @@
 """Brings a base model or a data set to the model's volume: `python -m toxicity_training.download`, an init container.
 
-A folder appears under its final name only when it is whole, and one that is there is not made again. An expected
-failure leaves one sentence in the termination message; the exit code says whether a retry may help.
+A folder appears under its final name only when it is whole, and one that is there is not made again. What killed
+attempts left goes as soon as it is there. An expected failure leaves one sentence in the termination message; the exit
+code says whether a retry may help.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import errno
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -17,7 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from toxicity_training.artifacts import TERMINATION_LOG, exit_code
-from toxicity_training.errors import DownloadError, InputError
+from toxicity_training.errors import DownloadError, InputError, detail_of
+
+TERMINATED = 128 + signal.SIGTERM
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,22 +30,46 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars are no log lines
     if options.target.is_dir():
-        print(f"download: {options.target} is there already", flush=True)
-        return 0
+        return _there(options.target, "is there already")
     try:
         with work_folder(options.target) as work:
             publish(options.fetch(options, work), options.target)
-    except (InputError, DownloadError) as error:
-        options.termination_log.write_text(str(error), encoding="utf-8")
-        print(f"download: {error}", file=sys.stderr, flush=True)
-        return exit_code(error)
-    print(f"download: {options.target} is there", flush=True)
+    except (InputError, DownloadError, OSError) as error:
+        if options.target.is_dir():  # another pod was first, and removed what this one was still writing
+            return _there(options.target, "is there, by another pod")
+        told = _told(error, options.target)
+        options.termination_log.write_text(str(told), encoding="utf-8")
+        print(f"download: {told}", file=sys.stderr, flush=True)
+        return exit_code(told)
+    return _there(options.target, "is there")
+
+
+def _there(target: Path, words: str) -> int:
+    """Says so, and removes what killed attempts left: each had the name of its own pod, and no other will look for it.
+
+    A download that is still running ends by it, and then finds the target.
+    """
+    for left in target.parent.glob(f"{target.name}.tmp-*"):
+        shutil.rmtree(left, ignore_errors=True)  # its owner may be writing, or removing it as well
+    print(f"download: {target} {words}", flush=True)
     return 0
+
+
+def _told(error: Exception, target: Path) -> Exception:
+    """`error` as it is to be told: a full volume by the field that makes it larger, whatever it broke."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            return DownloadError(f"spec.storage.size: no space is left for {target}; raise spec.storage.size")
+        cause = cause.__cause__
+    if isinstance(error, OSError):
+        return DownloadError(f"download: cannot write {target}: {detail_of(error)}; check the model's volume")
+    return error
 
 
 @contextmanager
 def work_folder(target: Path) -> Iterator[Path]:
-    """A fresh folder beside `target` for as long as the block runs; what a dead attempt of this pod left is removed.
+    """A fresh folder beside `target` for as long as the block runs, also when the process is terminated in it.
 
     Other pods' folders stay: two Jobs may fetch the same base model at the same time.
     """
@@ -48,10 +77,19 @@ def work_folder(target: Path) -> Iterator[Path]:
     if work.exists():
         shutil.rmtree(work)
     work.mkdir(parents=True)
+
+    def end(*_: object) -> None:
+        # at once, by no exception: the hub's client would first wait for its threads, each at a file of gigabytes,
+        # for longer than the kubelet does
+        shutil.rmtree(work, ignore_errors=True)
+        os._exit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)  # the first process of a container ignores it otherwise
     try:
         yield work
     finally:
-        shutil.rmtree(work)
+        shutil.rmtree(work, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
 
 
 def publish(whole: Path, target: Path) -> None:

@@ -26,6 +26,8 @@ from toxicity_training.artifacts import (
     report,
     succeeded_result,
 )
+from toxicity_training.errors import InputError, RankFailure
+from toxicity_training.rank_failures import is_started, leave_failure
 
 ConfigT = TypeVar("ConfigT", TrainingConfig, QuantizationConfig, EvaluationConfig)
 
@@ -48,7 +50,9 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
         prog=entry.program, description=f"The {entry.title} stage of a ToxicityModel."
     )
     parser.add_argument("--termination-log", type=Path, default=TERMINATION_LOG, help="where the result goes")
-    termination_log = parser.parse_args(arguments).termination_log
+    parser.add_argument("--rank-failures", type=Path, help="folder for the failure of one of several processes")
+    options = parser.parse_args(arguments)
+    termination_log = options.termination_log
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars are no log lines; the stage says itself how far it is
     # peft imports it whenever it is there, and without a GPU it warns of kernels that nobody asked for
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -65,12 +69,21 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
     try:
         result = entry.run(config)
     except Exception as error:  # noqa: BLE001  a crash must leave a result too
-        traceback.print_exc()
         stage = entry.failed.model_copy(update={"fingerprint": config.fingerprint})
-        failure = failed_result(stage, error, entry.crash_reason)
-        report(failure, termination_log)
-        keep_failure(failure, config.output_dir)
+        _tell(error, failed_result(stage, error, entry.crash_reason), config.output_dir, options)
         return exit_code(error)
     if result is not None:  # else this process is one of several, and another one reports
         report(result, termination_log)
     return 0
+
+
+def _tell(error: Exception, failure: StageResult, folder: Path, options: argparse.Namespace) -> None:
+    """Leaves the failure where it is looked for; one of several processes leaves it to the one that started them."""
+    if not isinstance(error, InputError | RankFailure):  # their message says all that there is to do
+        traceback.print_exception(error)
+    if options.rank_failures is not None:
+        told = RankFailure(failure.reason, failure.message, exit_code(error))
+        return leave_failure(told, options.rank_failures, os.environ)
+    report(failure, options.termination_log)
+    if not is_started(os.environ):
+        keep_failure(failure, folder)

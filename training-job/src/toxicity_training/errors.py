@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 CRASHED = "TrainingCrashed"
-RETRIED = (CRASHED, "OutOfMemory")
-"""Reasons of failed trainings that another attempt may cure."""
 
 
 class InputError(ValueError):
@@ -17,6 +15,15 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
         """So that it comes out of a process as it was: pickle would give the constructor the message alone."""
         return type(self), (self.reason, str(self))
+
+
+class RankFailure(RuntimeError):
+    """What one of several training processes failed with, as it told the one that started it."""
+
+    def __init__(self, reason: str, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.exit_code = exit_code
 
 
 class DownloadError(RuntimeError):

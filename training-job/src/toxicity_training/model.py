@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.errors import ModelError
+from toxicity_training.errors import ModelError, detail_of
 from toxicity_training.ranks import local_rank
+from toxicity_training.refusals import (
+    may_be_the_machine,
+    refuse_empty,
+    refuse_parts,
+    refuse_tied_targets,
+    tied_modules,
+    unreadable,
+)
 
 ALL_LINEAR = "all-linear"
 
@@ -16,27 +24,37 @@ ALL_LINEAR = "all-linear"
 def load_model(folder: Path, spec: TrainingSpec) -> tuple[Any, Any]:
     """(model, tokenizer) from a Hugging Face folder: fp32 on CPU, bf16 or 4 bit on this process's accelerator.
 
-    Only safetensors are read. Raises ModelError when the folder is no such model.
+    Only safetensors are read. Raises ModelError when the folder is no such model, or not the whole of one.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     if not (folder / "config.json").is_file():
-        raise ModelError(
-            "BaseModelUnreadable", f"baseModel: {folder} has no config.json; provide a Hugging Face folder"
-        )
+        raise unreadable(folder, "has no config.json")
+    if spec.gpus:
+        torch.cuda.init()  # a GPU that is not there fails here, and is not taken for a fault of the folder's
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.bfloat16 if spec.gpus else torch.float32,
             use_safetensors=True,
             local_files_only=True,
             device_map={"": device(spec)},
+            # the base's own may be one that Transformers reads and then does not write; one token needs none of it
+            generation_config=GenerationConfig(),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refuse_parts names them, which the error would not
             **_four_bit(spec),
         )
-    except (OSError, ValueError) as error:
-        raise ModelError("BaseModelUnreadable", f"baseModel: cannot load {folder}: {error}") from error
+    # files that are no JSON of the right form, or no safetensors, come out as any of these
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        if may_be_the_machine(error):
+            raise
+        raise unreadable(folder, f"cannot be loaded: {type(error).__name__}: {detail_of(error)}") from error
+    refuse_empty(folder, tokenizer)
+    refuse_parts(folder, model, loading)
     return model, tokenizer
 
 
@@ -62,7 +80,10 @@ def _four_bit(spec: TrainingSpec) -> dict[str, Any]:
 
 
 def add_lora(model: Any, spec: TrainingSpec) -> Any:
-    """`model` with a trainable adapter as the spec describes it. Raises ModelError for unknown target modules."""
+    """`model` with a trainable adapter as the spec describes it.
+
+    Raises ModelError for target modules that are not there or cannot be merged.
+    """
     from peft import LoraConfig, get_peft_model
 
     if spec.loads_4bit:
@@ -78,10 +99,13 @@ def add_lora(model: Any, spec: TrainingSpec) -> Any:
         init_lora_weights="gaussian" if lora.init_weights == "gaussian" else True,
         task_type="CAUSAL_LM",
     )
+    tied = tied_modules(model)
     try:
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
     except ValueError as error:
         raise ModelError("UnknownTargetModules", f"training.lora.targetModules: {error}") from error
+    refuse_tied_targets(adapted.targeted_module_names, tied)
+    return adapted
 
 
 def _prepare_4bit(model: Any, spec: TrainingSpec) -> Any:

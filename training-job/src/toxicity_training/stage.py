@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from toxicity_api.results import DataFacts, StageResult, TrainingResult
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
-from toxicity_training.artifacts import MODEL_FOLDER, open_work_folder, publish, read_result
+from toxicity_training.artifacts import MODEL_FOLDER, open_work_folder, publish, succeeded_result
 from toxicity_training.batches import Row, build_rows
 from toxicity_training.checkpoints import checkpoints_folder
 from toxicity_training.data import (
@@ -21,15 +22,14 @@ from toxicity_training.data import (
     Splits,
     cap_evaluation,
     read_dataset,
-    sample,
     split_examples,
     split_hash,
     summarise,
     write_splits,
 )
 from toxicity_training.eda import auto_length
-from toxicity_training.errors import RETRIED, InputError
 from toxicity_training.measure import Evaluation, measure
+from toxicity_training.rank_failures import told_failure
 from toxicity_training.ranks import is_main, launch, leave_group, needs_launch
 from toxicity_training.report import write_eda, write_evaluation
 from toxicity_training.scoring import pad_id_of, prompt_lengths
@@ -68,8 +68,7 @@ def prepare(config: TrainingConfig) -> Prepared:
     rows = read_dataset(config.dataset_path, config.text_column, config.label_column)
     summary = summarise(rows)
     say(f"data set: {summary}")
-    drawn = sample(rows, config.training.max_samples, config.split.seed)
-    splits = split_examples(drawn, config.split)
+    splits = split_examples(rows, config.split, config.training.max_samples)
     splits = cap_evaluation(splits, config.training.max_evaluation_samples, config.split.seed)
     for name, part in splits.items():
         say(f"{name}: {summarise(part)}")
@@ -122,18 +121,19 @@ def run(config: TrainingConfig) -> StageResult | None:
 def _launch(config: TrainingConfig) -> StageResult:
     """Trains in one process per GPU; the first of them publishes the folder that the result is read from.
 
-    Raises what a process failed with, told by the result document that it left.
+    Raises what a process failed with, as it told it.
     """
     say(f"starting {config.training.gpus} processes, one per GPU")
     shutil.rmtree(config.output_dir, ignore_errors=True)  # the result of an earlier failure
-    code = launch("toxicity_training", config.training.gpus, ["--termination-log", os.devnull])
-    result = read_result(config.output_dir)
-    if result is None:
-        raise RuntimeError(f"the training processes ended with {code} and left no result")
-    if result.outcome == "failed":
-        cause = RuntimeError(result.message)
-        raise cause if result.reason in RETRIED else InputError(result.reason, result.message)
-    return result
+    with TemporaryDirectory(prefix="ranks-") as failures:
+        arguments = ["--termination-log", os.devnull, "--rank-failures", failures]
+        code = launch("toxicity_training", config.training.gpus, arguments)
+        result = succeeded_result(config.output_dir)
+        if result is not None:
+            return result
+        raise told_failure(Path(failures)) or RuntimeError(
+            f"the training processes ended with {code} and left no result"
+        )
 
 
 def _train(config: TrainingConfig, prepared: Prepared, work: Path | None) -> tuple[TrainingSpec, Trained]:

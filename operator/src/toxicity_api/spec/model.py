@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import Quantity, cel
+from toxicity_api.spec.fields import NonEmpty, Quantity, cel
 from toxicity_api.spec.loadtest import LoadTestSpec
 from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
 from toxicity_api.spec.serving import ServingSpec
@@ -35,18 +35,20 @@ class StorageSpec(Document):
     access_modes: list[AccessMode] = Field(
         default_factory=_one_node,
         min_length=1,
-        description="accessModes of the artifact volume.",
+        description="accessModes of the artifact volume. Pods of several nodes need ReadWriteMany: a stage that finds a"
+        " ReadWriteOnce volume in use on another node waits in ContainerCreating.",
     )
     claim_name: str | None = Field(None, description="claimName of an existing claim. Unset creates one.")
     reclaim: Literal["Delete", "Retain"] = Field(
         "Delete",
         description="reclaim: what becomes of the claim that the operator made when the resource is deleted. A retained"
-        " one is taken up by the next resource of the name; its stages find there what they would make.",
+        " one is taken up by the next resource of the name; its stages find there what they would make. Like all of"
+        " storage it is chosen when the resource is made.",
     )
 
 
 class ImagesSpec(Document):
-    """Overrides per stage; the operator's chart sets the defaults."""
+    """Overrides per stage, whose defaults the operator's chart sets, and how images are pulled."""
 
     training: str | None = Field(None, description="training image.")
     quantization: str | None = Field(None, description="quantization image.")
@@ -55,6 +57,12 @@ class ImagesSpec(Document):
     )
     serving: str | None = Field(None, description="serving image.")
     loadtest: str | None = Field(None, description="loadtest image.")
+    pull_secrets: list[NonEmpty] = Field(
+        default_factory=list,
+        max_length=8,
+        description="pullSecrets: Secrets of the namespace with which the pods pull all of their images, those of"
+        " dataset.image and baseModel.image too. Unset means what the node and the ServiceAccounts have.",
+    )
 
 
 class ToxicityModelSpec(Document):

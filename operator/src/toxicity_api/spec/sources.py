@@ -10,7 +10,7 @@ from toxicity_api.spec.fields import Fraction, NonEmpty, OwnerAndName, RelativeP
 
 class ConfigMapFile(Document):
     name: NonEmpty = Field(description="name of a ConfigMap in the resource's namespace (1 MiB at most).")
-    key: NonEmpty = Field(description="key of the ConfigMap that holds the file; its suffix tells the format.")
+    key: NonEmpty = Field(description="key of the ConfigMap that holds the file.")
 
 
 class VolumeFile(Document):

@@ -77,8 +77,13 @@ def pod_security_context() -> Manifest:
 
 
 def env(variables: Mapping[str, str]) -> list[Manifest]:
-    """Environment variables in the given order."""
-    return [{"name": name, "value": value} for name, value in variables.items()]
+    """Environment variables in the given order, each of which reaches the process as it is here."""
+    return [{"name": name, "value": verbatim(value)} for name, value in variables.items()]
+
+
+def verbatim(text: str) -> str:
+    """`text` so that Kubernetes gives it back: in variables and arguments it reads `$` as the begin of a reference."""
+    return text.replace("$", "$$")
 
 
 def stage_env(config: Document, pod: PodFields, *, offline: bool = True) -> dict[str, str]:
@@ -161,5 +166,12 @@ def container(name: str, image: str, **fields: Any) -> Manifest:
 
 def pod_template(model: Model, component: str, spec: Manifest) -> Manifest:
     """A pod template with the component's labels and the pod fields that all of ours have."""
-    common = {"securityContext": pod_security_context(), "automountServiceAccountToken": False}
+    common: Manifest = {
+        "securityContext": pod_security_context(),
+        "automountServiceAccountToken": False,
+        # a Service called vllm would give every pod VLLM_PORT=tcp://..., at which vLLM ends
+        "enableServiceLinks": False,
+    }
+    if model.spec.images.pull_secrets:
+        common["imagePullSecrets"] = [{"name": secret} for secret in model.spec.images.pull_secrets]
     return {"metadata": {"labels": names.labels(model.name, component)}, "spec": {**common, **spec}}

@@ -25,7 +25,7 @@ from toxicity_operator.model import Model
 
 PORT = 8000
 STARTUP_SECONDS = 600
-GRACE_SECONDS = 60
+GRACE_SECONDS = 80  # the service drains for 10 s and lets each request end in its own time, 60 s at most
 TOKEN_VARIABLE, TOKEN_KEY = "API_TOKEN", "token"
 
 
@@ -52,8 +52,7 @@ def build_restored_deployment(
 
     The annotations tell a later pass of the failed version, also where the status was not written.
     """
-    notes = {names.FAILED_FINGERPRINT: failed, names.FAILED_MESSAGE: message}
-    return build_earlier_deployment(model, template, notes, replicas)
+    return build_earlier_deployment(model, template, failure_notes(failed, message), replicas)
 
 
 def build_parked_deployment(model: Model, live: Manifest, job: str) -> Manifest:
@@ -69,6 +68,11 @@ def build_earlier_deployment(
     annotations = template["metadata"]["annotations"]
     metadata = {"labels": labels, "annotations": annotations}
     return _deployment(model, {"metadata": metadata, "spec": template["spec"]}, annotations | notes, replicas)
+
+
+def failure_notes(failed: str, message: str) -> dict[str, str]:
+    """The annotations that tell of the version `failed`, which was given up for `message`."""
+    return {names.FAILED_FINGERPRINT: failed, names.FAILED_MESSAGE: message}
 
 
 def kept_notes(live: Manifest) -> dict[str, str]:

@@ -22,7 +22,7 @@ from toxicity_api.spec import (
     VolumeFile,
 )
 from toxicity_operator.chain import base_model_fingerprint, dataset_fingerprint
-from toxicity_operator.manifests.common import ARTIFACTS, Manifest, container, env
+from toxicity_operator.manifests.common import ARTIFACTS, Manifest, container, env, verbatim
 
 TOOLS = "/tools"
 BUSYBOX = f"{TOOLS}/busybox"
@@ -32,16 +32,22 @@ HUB_KEYS = ("HF_TOKEN",)
 KAGGLE_KEYS = ("KAGGLE_USERNAME", "KAGGLE_KEY")
 SMALL = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
 
-# $0 is the busybox itself: the image has no commands of its own
+# $0 is the busybox itself: the image has no commands of its own. The copy runs in the background, since a shell hears
+# a signal only while it waits. What killed attempts left goes once the target is there, since each had its own pod's
+# name; a copy that is still running fails by it, and then finds the target
 COPY_SCRIPT = """\
 set -eu
-b=$0; source=$1; target=$2; partial=$2.tmp-$HOSTNAME
-if [ -d "$target" ]; then exit 0; fi
-$b rm -rf "$partial"
-$b mkdir -p "$partial"
-if [ -d "$source" ]; then $b cp -RL "$source/." "$partial/"; else $b cp -L "$source" "$partial/"; fi
-$b chmod -R u+rwX "$partial"
-$b mv -T "$partial" "$target" || { $b rm -rf "$partial"; [ -d "$target" ]; }
+b=$0; source=$1; target=$2; partial=$2.tmp-$HOSTNAME; copy=
+trap '$b rm -rf "$partial"' EXIT
+trap '[ -z "$copy" ] || { kill "$copy"; wait "$copy"; }; exit 143' TERM
+if [ ! -d "$target" ]; then
+  $b rm -rf "$partial"
+  $b mkdir -p "$partial"
+  if [ -d "$source" ]; then source=$source/.; fi
+  $b cp -RL "$source" "$partial/" & copy=$!
+  { wait "$copy" && $b chmod -R u+rwX "$partial" && $b mv -T "$partial" "$target"; } || [ -d "$target" ]
+fi
+$b rm -rf "$target".tmp-* || [ -d "$target" ]
 """
 
 
@@ -119,7 +125,7 @@ def _copy_container(name: str, source: ImageFile, target: Path, artifacts: Manif
         name,
         source.reference,
         command=[BUSYBOX, "sh", "-c", COPY_SCRIPT, BUSYBOX],
-        args=[source.path, str(target)],
+        args=[verbatim(source.path), str(target)],
         resources=SMALL,
         volumeMounts=[artifacts, {"name": "tools", "mountPath": TOOLS, "readOnly": True}],
     )
@@ -160,7 +166,7 @@ def _download_container(
         name,
         image,
         command=["python", "-m", "toxicity_training.download"],
-        args=arguments,
+        args=list(map(verbatim, arguments)),
         env=[*env({"HOME": "/tmp"}), *secret],
         resources=SMALL,
         volumeMounts=[artifacts, {"name": "tmp", "mountPath": "/tmp"}],

@@ -1,0 +1,66 @@
+"""What `LoadTested` says of a run that succeeded: in mode fixed what was reached, in mode search what was found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from builders import a_model
+from pipeline import conditions, drive, message, settle
+
+FIGURES: dict[str, Any] = {"actualRps": 9.98, "p95Seconds": 0.18, "maxLengthAtRequestedRps": 200}
+
+
+def bucket(name: str, rps: float, found: float | None) -> dict[str, Any]:
+    result = {"name": name, "requests": 300, "failures": 0, "actualRps": rps, "p95Seconds": 0.18}
+    return result if found is None else {**result, "maxRpsWithinSlo": found}
+
+
+def sentence(**figures: Any) -> str:
+    """The condition's message once a load test with these figures has ended."""
+    cluster = drive(a_model())
+    assert cluster.model is not None
+    cluster.model["status"]["loadTest"] |= FIGURES | figures
+    settle(cluster)
+    assert conditions(cluster)["LoadTested"] == ("True", "Succeeded")
+    return message(cluster, "LoadTested")
+
+
+@pytest.mark.parametrize("mode", [{}, {"mode": "fixed"}], ids=["of an earlier release", "fixed"])
+def test_fixed_rate_is_told_by_what_was_reached_of_it(mode: dict[str, str]) -> None:
+    assert sentence(**mode) == (
+        "9.98 of 10 requests per second reached, p95 0.180 s, longest bucket within the objective: 200"
+    )
+
+
+def test_search_is_told_by_what_it_found() -> None:
+    conclusions = {
+        "mixedRpsPerReplica": 23.4567, "basis": "search", "shareBeyondMaxLength": 0, "replicasNeeded": 1,
+    }  # fmt: skip
+    buckets = [bucket("1-100", 39.9, 40.0), bucket("101-200", 9.9, 10.125), bucket("201-300", 3.2, 3.25)]
+    said = sentence(mode="search", buckets=buckets, conclusions=conclusions)
+    assert said == (
+        "within the objective 3.25 to 40.00 requests per second by text length and 23.46 of the mix per replica,"
+        " p95 0.180 s, longest bucket that carries the rate asked for: 200"
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ([40.0], "within the objective 40.00 requests per second, "),
+        ([0.0, 40.0], "within the objective 0.00 to 40.00 requests per second by text length, "),
+        ([0.0, 0.0], "no rate that was tried stayed within the objective, "),
+        ([None], "no rate that was tried stayed within the objective, "),
+        ([], "no rate that was tried stayed within the objective, "),
+    ],
+)
+def test_search_never_compares_with_the_rate_that_it_began_at(found: list[float | None], words: str) -> None:
+    buckets = [bucket(f"{i}-{i}", 5.0, rps) for i, rps in enumerate(found, 1)]
+    said = sentence(mode="search", buckets=buckets, maxLengthAtRequestedRps=None, generatorSaturated=True)
+    assert said.startswith(words)
+    assert "of 10 requests" not in said
+    assert said.endswith(
+        "longest bucket that carries the rate asked for: no length; the load generator was the limit"
+    )

@@ -1,0 +1,145 @@
+"""A status that a later version wrote, before a rollback, is read as far as this version knows it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import pytest
+
+from builders import a_model
+from toxicity_api.base import Document
+from toxicity_api.conditions import ConditionType
+from toxicity_api.status import ToxicityModelStatus
+from toxicity_operator.model import read_status
+
+Path = tuple[str | int, ...]
+
+
+def filled(kind: Any) -> Any:
+    """JSON of the type with every field set, down to the last one."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        (present,) = (argument for argument in arguments if argument is not NoneType)
+        return filled(present)
+    if origin is list:
+        return [filled(arguments[0])]
+    if origin is Literal:
+        return arguments[0]
+    if issubclass(kind, Document):
+        return {field.alias or name: filled(field.annotation) for name, field in kind.model_fields.items()}
+    if issubclass(kind, Enum):
+        return next(iter(kind)).value
+    return {str: "2030", int: 3, float: 0.5, bool: True}[kind]
+
+
+def full_status() -> dict[str, Any]:
+    status: dict[str, Any] = filled(ToxicityModelStatus)
+    (condition,) = status["conditions"]
+    return status | {"conditions": [condition | {"type": str(kind)} for kind in ConditionType]}
+
+
+def objects(part: Any, path: Path = ()) -> Iterator[Path]:
+    """Where the objects are, the outermost first."""
+    if isinstance(part, dict):
+        yield path
+    for key, below in (
+        part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    ):
+        yield from objects(below, (*path, key))
+
+
+def at(status: Any, path: Path) -> Any:
+    for key in path:
+        status = status[key]
+    return status
+
+
+def read(status: dict[str, Any]) -> ToxicityModelStatus:
+    before = copy.deepcopy(status)
+    found = read_status({**a_model().raw(), "status": status})
+    assert status == before, "what a cache holds must not change"
+    return found
+
+
+FULL = full_status()
+KNOWN = ToxicityModelStatus.model_validate(FULL)
+LEVELS = list(objects(FULL))
+NEWS: list[Any] = ["word", 7, None, [], {}, [{"deep": {"er": 1}}], {"deep": [1]}]
+
+
+def test_full_status_has_every_field_and_every_level() -> None:
+    assert read(FULL) == KNOWN
+    assert KNOWN.to_wire() == FULL
+    assert {("loadTest", "buckets", 0), ("loadTest", "conclusions"), ("training", "progress")} < set(LEVELS)
+
+
+@pytest.mark.parametrize("path", LEVELS, ids=lambda path: ".".join(map(str, path)) or "status")
+def test_unknown_field_is_dropped_at_every_level(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for value in NEWS:
+        newer = copy.deepcopy(FULL)
+        at(newer, path)["newerField"] = value
+        assert read(newer) == KNOWN
+    assert not caplog.records
+
+
+def test_unknown_fields_are_dropped_at_all_levels_at_once() -> None:
+    newer = copy.deepcopy(FULL)
+    for path in LEVELS:
+        at(newer, path)["newerField"] = NEWS
+    assert read(newer) == KNOWN
+
+
+@pytest.mark.parametrize("kind", ["Newer", "trained", "", None, 7, [], {}])
+def test_condition_of_unknown_type_is_dropped_wherever_it_stands(
+    kind: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for index in (0, 3, len(FULL["conditions"])):
+        newer = copy.deepcopy(FULL)
+        newer["conditions"].insert(index, {**FULL["conditions"][0], "type": kind, "newerField": 1})
+        assert read(newer) == KNOWN
+    assert not caplog.records
+
+
+UNREADABLE = {
+    "observedGeneration": "word",
+    "stage": {},
+    "conditions": [{**FULL["conditions"][0], "status": "Perhaps"}],
+    "training": FULL["training"] | {"outcome": "Suspended"},
+    "quantization": FULL["quantization"] | {"sizeBytes": {"newer": 1}},
+    "evaluation": {"newerField": "without the fingerprint"},
+    "serving": FULL["serving"] | {"replicas": [1]},
+    "lineage": "word",
+    "loadTestJob": [],
+    "loadTestSchedule": {"schedule": "0 3 * * *"},
+    "loadTest": FULL["loadTest"] | {"mode": "newer"},
+}
+
+
+def test_every_part_has_an_unreadable_form() -> None:
+    assert set(UNREADABLE) == set(FULL)
+
+
+@pytest.mark.parametrize("part", sorted(UNREADABLE))
+def test_part_that_cannot_be_read_is_left_out_with_a_warning_and_takes_no_other(
+    part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = read(FULL | {part: UNREADABLE[part]})
+    rest = {key: FULL[key] for key in FULL if key != part}
+    assert found.to_wire() == {"conditions": []} | rest
+    (warning,) = caplog.records
+    assert (warning.levelname, warning.message) == ("WARNING", "status_unreadable")
+    assert vars(warning)["model"] == "ru-toxicity" and f"status.{part}" in vars(warning)["problem"]
+
+
+def test_status_of_which_nothing_can_be_read_is_an_empty_one(caplog: pytest.LogCaptureFixture) -> None:
+    assert read(UNREADABLE) == ToxicityModelStatus()
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("raw", [{}, {"status": None}, {"status": {}}])
+def test_no_status_is_an_empty_one(raw: dict[str, Any]) -> None:
+    assert read_status(raw) == ToxicityModelStatus()
