@@ -1,12 +1,23 @@
-"""A kube-apiserver for the tests of this folder."""
+"""What the tests of this folder share: a kube-apiserver, and silence."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
 
 from api_server import ApiServer, apply_crd, keda_stand_in, running_api_server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> Iterator[None]:
+    """No log of the operator: thousands of schedules fill it with what goes wrong on purpose."""
+    logger = logging.getLogger("toxicity_operator")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

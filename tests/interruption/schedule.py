@@ -7,7 +7,6 @@ says so, and the actors that play the rest of a cluster. It runs on any API serv
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -75,8 +74,6 @@ SPECS: Mapping[str, ModelBuilder] = {
 
 Backend = Callable[[], Api]
 """Gives an empty namespace of some API server."""
-
-logging.getLogger("toxicity_operator").setLevel(logging.CRITICAL)
 
 
 def stages_of(chain: Chain) -> list[tuple[str, str]]:
