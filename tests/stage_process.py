@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 from toxicity_api.progress import read_progress
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
@@ -23,6 +26,23 @@ def start(config: TrainingConfig, log: Path) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
+
+
+def configure_training(monkeypatch: pytest.MonkeyPatch, folder: Path, csv: str, gpus: int = 0) -> None:
+    """Gives this process and its children the configuration of a training on the rows of `csv`, all in `folder`."""
+    (folder / "c.csv").write_text(csv, encoding="utf-8")
+    document = {
+        "model": "m",
+        "fingerprint": "abc",
+        "artifacts": str(folder / "artifacts"),
+        "datasetPath": str(folder / "c.csv"),
+        "textColumn": "comment",
+        "labelColumn": "toxic",
+        "split": {},
+        "baseModelPath": str(folder / "base"),
+        "training": {"gpus": gpus},
+    }
+    monkeypatch.setenv(STAGE_CONFIG_VARIABLE, json.dumps(document))
 
 
 def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:

@@ -25,7 +25,6 @@ from toxicity_operator.manifests.serving import (
     build_parked_deployment,
     build_restored_deployment,
     build_service,
-    failure_notes,
     kept_notes,
 )
 from toxicity_operator.manifests.storage import build_claim
@@ -163,14 +162,13 @@ def _standby(situation: Situation) -> list[Manifest]:
         return []
     if situation.handed_to is not None:
         return [build_parked_deployment(model, dict(live), situation.handed_to.job_name), build_service(model)]
-    template, notes = live["spec"]["template"], kept_notes(dict(live))
     good, stalled = observed.templates.get(situation.good_version or ""), situation.stalled_version
+    replicas = _first_replicas(situation)
     if good and stalled:
-        template = good
-        notes = failure_notes(stalled.fingerprint, stalled.message)
-    elif good and observed.deployment.handed_to:
-        template = good
-    deployment = build_earlier_deployment(model, dict(template), notes, _first_replicas(situation))
+        deployment = build_restored_deployment(model, dict(good), stalled.fingerprint, stalled.message, replicas)
+    else:
+        template = good if good and observed.deployment.handed_to else live["spec"]["template"]
+        deployment = build_earlier_deployment(model, dict(template), kept_notes(dict(live)), replicas)
     # the autoscaler first: after the Deployment nothing would tell that it is still to be made
     return [*_autoscaler(situation), deployment, build_service(model)]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toxicity_api.conditions import Condition, ConditionType, Reason, set_condition
+from toxicity_api.crd import STRING_LIMIT
 from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.progress import progress_text
 from toxicity_api.results import EngineFigures
@@ -30,9 +31,6 @@ from toxicity_operator.schedule import schedule_in_force
 from toxicity_operator.stages import Situation
 
 UNKNOWN = "Unknown"
-LONGEST = 4096
-"""Characters of a condition's message that the CRD lets through; with more the whole status would be refused."""
-
 SLOWER = 0.95
 """Share of the unquantized weights' speed below which quantization is said to be slower."""
 
@@ -115,7 +113,9 @@ def _conditions(
 ) -> list[Condition]:
     conditions = list(old)
     for kind, finding in findings.items():
-        message = finding.message if len(finding.message) <= LONGEST else f"{finding.message[: LONGEST - 1]}…"
+        message = finding.message
+        if len(message) > STRING_LIMIT:  # with more the API server would refuse the whole status
+            message = f"{message[: STRING_LIMIT - 1]}…"
         fields = {"type": kind, "status": finding.status, "reason": finding.reason, "message": message}
         new = Condition.model_validate({**fields, "observedGeneration": generation, "lastTransitionTime": now})
         conditions = set_condition(conditions, new)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from stage_process import configure_training
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT
-from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE
 from toxicity_training import stage
 from toxicity_training.__main__ import main
 from toxicity_training.artifacts import read_result
@@ -43,19 +43,7 @@ sys.exit(main(sys.argv[3:]))
 def configure(monkeypatch: pytest.MonkeyPatch, folder: Path, gpus: int) -> None:
     folder.mkdir()
     rows = "".join(f"текст номер {number},{number % 2}\n" for number in range(60))
-    (folder / "c.csv").write_text(f"comment,toxic\n{rows}", encoding="utf-8")
-    document = {
-        "model": "m",
-        "fingerprint": "abc",
-        "artifacts": str(folder / "artifacts"),
-        "datasetPath": str(folder / "c.csv"),
-        "textColumn": "comment",
-        "labelColumn": "toxic",
-        "split": {},
-        "baseModelPath": str(folder / "base"),
-        "training": {"gpus": gpus},
-    }
-    monkeypatch.setenv(STAGE_CONFIG_VARIABLE, json.dumps(document))
+    configure_training(monkeypatch, folder, f"comment,toxic\n{rows}", gpus)
 
 
 def start(folder: Path, error: str, count: int, arguments: Sequence[str], **rank: str) -> subprocess.Popen[bytes]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from stage_process import configure_training
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, Metrics, StageResult, TrainingResult
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE
 from toxicity_training.__main__ import main
@@ -16,29 +17,13 @@ from toxicity_training.artifacts import open_work_folder, publish, read_result
 METRICS = Metrics(f1=0.8, macro_f1=0.85, precision=0.8, recall=0.8, roc_auc=0.9, threshold=0.4, test_samples=10)
 
 
-def configure(monkeypatch: pytest.MonkeyPatch, folder: Path, csv: str) -> None:
-    (folder / "c.csv").write_text(csv, encoding="utf-8")
-    document = {
-        "model": "m",
-        "fingerprint": "abc",
-        "artifacts": str(folder / "artifacts"),
-        "datasetPath": str(folder / "c.csv"),
-        "textColumn": "comment",
-        "labelColumn": "toxic",
-        "split": {},
-        "baseModelPath": str(folder / "base"),
-        "training": {"gpus": 0},
-    }
-    monkeypatch.setenv(STAGE_CONFIG_VARIABLE, json.dumps(document))
-
-
 def run(log: Path) -> tuple[int, dict[str, Any]]:
     code = main(["--termination-log", str(log)])
     return code, json.loads(log.read_text(encoding="utf-8"))
 
 
 def test_bad_data_fails_for_good_and_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    configure(monkeypatch, tmp_path, "text,toxic\nпривет,0\n")
+    configure_training(monkeypatch, tmp_path, "text,toxic\nпривет,0\n")
     code, document = run(tmp_path / "log")
     assert code == EXIT_INVALID_INPUT
     assert (document["outcome"], document["reason"]) == ("failed", "MissingColumn")
@@ -53,7 +38,7 @@ def test_swapped_columns_and_a_missing_header_publish_no_comment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], csv: str
 ) -> None:
     comment = "ты дурак и " * 400
-    configure(monkeypatch, tmp_path, csv.format(comment))
+    configure_training(monkeypatch, tmp_path, csv.format(comment))
     code, document = run(tmp_path / "log")
     assert (code, document["message"][-1] != "…") == (EXIT_INVALID_INPUT, True)
     output = "".join(capfd.readouterr())
@@ -78,7 +63,7 @@ def test_a_bad_configuration_fails_for_good(
 def test_a_stage_that_is_done_is_reported_again_and_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    configure(monkeypatch, tmp_path, "this is no data set at all")
+    configure_training(monkeypatch, tmp_path, "this is no data set at all")
     final = tmp_path / "artifacts" / "train-abc"
     done = StageResult(
         stage="train",
@@ -96,7 +81,7 @@ def test_a_stage_that_is_done_is_reported_again_and_left_alone(
 def test_a_crash_leaves_a_failed_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    configure(monkeypatch, tmp_path, "comment,toxic\nпривет,0\n")
+    configure_training(monkeypatch, tmp_path, "comment,toxic\nпривет,0\n")
 
     def crash(config: object) -> StageResult:
         raise RuntimeError("the machine is on fire")

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 from toxicity_api.spec import Split
-from toxicity_training.errors import DatasetError
+from toxicity_training.errors import DatasetError, listed
 
 TEXT, LABEL = "text", "label"
 SPLIT_NAMES = ("train", "validation", "test")
@@ -26,7 +26,6 @@ FIELD_LIMIT = 10_000_000
 
 SHOWN = 40
 """Characters of a value that a message shows: the file may have a comment in every place."""
-LISTED = 8
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -152,15 +151,10 @@ def _column(header: Sequence[str], name: str, field: str, path: Path) -> int:
     if name not in header:
         raise DatasetError(
             "MissingColumn",
-            f"{field}: no column {shown(name)} in {path.name}, which has {_listed(header)};"
+            f"{field}: no column {shown(name)} in {path.name}, which has {listed([*map(shown, header)])};"
             f" set {field} to one of them",
         )
     return header.index(name)
-
-
-def _listed(header: Sequence[str]) -> str:
-    rest = len(header) - LISTED
-    return ", ".join(map(shown, header[:LISTED])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _fields(row: list[str], number: int, expected: int) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 CRASHED = "TrainingCrashed"
 
 
@@ -31,11 +33,18 @@ class DownloadError(RuntimeError):
 
 
 DETAIL_LIMIT = 160
+LISTED = 8
 
 
 def detail_of(error: BaseException) -> str:
     """A client library's own words in one short line, its kind where it has none."""
     return " ".join(str(error).split())[:DETAIL_LIMIT] or type(error).__name__
+
+
+def listed(names: Sequence[str], most: int = LISTED) -> str:
+    """The first `most` of the names, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 class DatasetError(InputError):

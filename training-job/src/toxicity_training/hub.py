@@ -21,13 +21,12 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from toxicity_training.errors import DownloadError, InputError, detail_of
+from toxicity_training.errors import DownloadError, InputError, detail_of, listed
 
 MODEL_FIELD = "spec.baseModel.huggingFace"
 DATASET_FIELD = "spec.dataset.huggingFace"
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 CSV_SUFFIXES = (".csv", ".csv.gz")
-LISTED = 8
 TRANSIENT = (408, 425, 429)
 """Statuses below 500 that are no refusal: the same request may be answered later."""
 
@@ -114,17 +113,12 @@ def choose_file(names: Sequence[str], wanted: str | None, repository: Repository
             "FileNotFound", f"{place} holds no .csv or .csv.gz file; name a repository or revision that does"
         )
     if wanted is not None:
-        raise InputError("FileNotFound", f"{place} has no {wanted!r}; set file to one of {_listed(files)}")
+        raise InputError("FileNotFound", f"{place} has no {wanted!r}; set file to one of {listed(files)}")
     if len(files) > 1:
         raise InputError(
-            "AmbiguousFile", f"{place} holds {len(files)} CSV files; set file to one of {_listed(files)}"
+            "AmbiguousFile", f"{place} holds {len(files)} CSV files; set file to one of {listed(files)}"
         )
     return files[0]
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @contextmanager

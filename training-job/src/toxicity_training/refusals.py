@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toxicity_training.artifacts import is_out_of_memory
-from toxicity_training.errors import ModelError
+from toxicity_training.errors import ModelError, listed
 
 WHOLE = (
     "provide a whole Hugging Face folder of a causal language model: config.json, all its safetensors and tokenizer"
@@ -41,16 +41,10 @@ def refuse_parts(folder: Path, model: Any, loading: Mapping[str, Any]) -> None:
     """
     missing = sorted(loading["missing_keys"])
     if missing:
-        raise unreadable(folder, f"lacks the weights {_listed(missing)}")
+        raise unreadable(folder, f"lacks the weights {listed(missing, 3)}")
     misshapen = sorted(name for name, *_ in loading["mismatched_keys"]) or sorted(_misshapen(model))
     if misshapen:
-        raise unreadable(folder, f"has weights of another shape than config.json says: {_listed(misshapen)}")
-
-
-def _listed(names: list[str]) -> str:
-    """The first three of the names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+        raise unreadable(folder, f"has weights of another shape than config.json says: {listed(misshapen, 3)}")
 
 
 def _misshapen(model: Any) -> Iterable[str]:

@@ -52,7 +52,8 @@ def build_restored_deployment(
 
     The annotations tell a later pass of the failed version, also where the status was not written.
     """
-    return build_earlier_deployment(model, template, failure_notes(failed, message), replicas)
+    notes = {names.FAILED_FINGERPRINT: failed, names.FAILED_MESSAGE: message}
+    return build_earlier_deployment(model, template, notes, replicas)
 
 
 def build_parked_deployment(model: Model, live: Manifest, job: str) -> Manifest:
@@ -68,11 +69,6 @@ def build_earlier_deployment(
     annotations = template["metadata"]["annotations"]
     metadata = {"labels": labels, "annotations": annotations}
     return _deployment(model, {"metadata": metadata, "spec": template["spec"]}, annotations | notes, replicas)
-
-
-def failure_notes(failed: str, message: str) -> dict[str, str]:
-    """The annotations that tell of the version `failed`, which was given up for `message`."""
-    return {names.FAILED_FINGERPRINT: failed, names.FAILED_MESSAGE: message}
 
 
 def kept_notes(live: Manifest) -> dict[str, str]:
