@@ -6,7 +6,7 @@ Everything goes through `Api`, so that it works the same on a real API server an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,10 +17,9 @@ from kubernetes import client
 import builders
 from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
 from toxicity_api.results import StageResult
+from toxicity_api.types import Raw
 from toxicity_operator import names
-from toxicity_operator.cluster import CHILD_KINDS
-
-Raw = Mapping[str, Any]
+from toxicity_operator.kube.client import CHILD_KINDS
 
 GROUPS = {
     kind: (f"/apis/{version}" if "/" in version else f"/api/{version}", plural)

@@ -25,7 +25,7 @@ from toxicity_cluster.components import api_server, etcd
 from toxicity_cluster.demo_kubectl import wait_until
 from toxicity_cluster.pki import build_kubeconfig, ensure_pki
 from toxicity_cluster.settings import Settings
-from toxicity_operator.permissions import RULES
+from toxicity_operator.kube.permissions import RULES
 
 PR_SET_PDEATHSIG = 1
 START_SECONDS = 60

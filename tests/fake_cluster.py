@@ -7,18 +7,16 @@ kubelets and controllers would do: finish a Job, roll a Deployment out, write lo
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import Any
 
 from builders import NOW, evaluation_result, quantization_result, training_result
 from toxicity_api.results import StageResult
+from toxicity_api.types import Raw
 from toxicity_operator import names
+from toxicity_operator.decide.events import Event
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.events import Event
 from toxicity_operator.manifests.common import content_hash
 from toxicity_operator.model import Identity
-
-Raw = Mapping[str, Any]
 
 
 class FakeCluster:

@@ -8,7 +8,7 @@ from typing import Any
 from builders import NOW, SETTINGS, ModelBuilder
 from fake_cluster import FakeCluster
 from toxicity_operator import names
-from toxicity_operator.reconcile import Outcome, reconcile
+from toxicity_operator.runtime.reconcile import Outcome, reconcile
 
 LATER = "2030-01-01T00:05:00Z"
 

@@ -13,7 +13,7 @@ from kubernetes import client, config
 from api_server import apply_crd
 from builders import SETTINGS, ModelBuilder, a_model
 from toxicity_api.base import API_GROUP, API_VERSION, PLURAL
-from toxicity_operator.cluster import KubernetesCluster
+from toxicity_operator.kube.client import KubernetesCluster
 from toxicity_operator.settings import OperatorSettings
 
 NOWHERE = {"toxicity.dev/test": "no-such-node"}

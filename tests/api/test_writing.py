@@ -15,10 +15,10 @@ from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
 from toxicity_api.status import EvaluationStatus
 from toxicity_operator import names
 from toxicity_operator.chain import build_chain
-from toxicity_operator.cluster import CHILD_KINDS, OPTIONAL_KINDS, KubernetesCluster
-from toxicity_operator.drift import first_drift
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.manifests.autoscaler import build_autoscaler
+from toxicity_operator.kube.client import CHILD_KINDS, OPTIONAL_KINDS, KubernetesCluster
+from toxicity_operator.kube.permissions import RULES
+from toxicity_operator.manifests.autoscaler import Bounds, build_autoscaler
 from toxicity_operator.manifests.common import seal
 from toxicity_operator.manifests.evaluation_job import build_evaluation_job
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job
@@ -28,10 +28,9 @@ from toxicity_operator.manifests.serving import build_deployment, build_service
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
 from toxicity_operator.model import Model, read_model
-from toxicity_operator.observed import GRANDCHILDREN
-from toxicity_operator.permissions import RULES
-from toxicity_operator.pinning import Bounds
-from toxicity_operator.reconcile import reconcile
+from toxicity_operator.observe.drift import first_drift
+from toxicity_operator.observe.state import GRANDCHILDREN
+from toxicity_operator.runtime.reconcile import reconcile
 from toxicity_operator.settings import OperatorSettings
 
 pytestmark = pytest.mark.api

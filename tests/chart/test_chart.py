@@ -23,7 +23,7 @@ from rendering import (
     people_of,
 )
 from toxicity_cluster.commands import run
-from toxicity_operator.permissions import RULES
+from toxicity_operator.kube.permissions import RULES
 from toxicity_operator.settings import OperatorSettings
 
 

@@ -14,7 +14,7 @@ from builders import a_model
 from rendering import CHART, RELEASE, Documents, Render, all_of_kind, of_kind
 from toxicity_operator.manifests.loadtest_job import build_loadtest_service
 from toxicity_operator.manifests.serving import build_service
-from toxicity_operator.metrics import Metrics as OperatorMetrics
+from toxicity_operator.runtime.metrics import Metrics as OperatorMetrics
 from toxicity_serving.metrics import Metrics as ServingMetrics
 
 MODEL_LABEL = "toxicity_dev_model"

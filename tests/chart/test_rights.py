@@ -16,18 +16,17 @@ from toxicity_api.status import EvaluationStatus
 from toxicity_cluster.demo_kubectl import wait_until
 from toxicity_operator import names
 from toxicity_operator.chain import build_chain
-from toxicity_operator.cluster import CHILD_KINDS, MODEL_API, KubernetesCluster
+from toxicity_operator.decide.events import Event
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.events import Event
-from toxicity_operator.manifests.autoscaler import SCALERS, build_autoscaler
+from toxicity_operator.kube.client import CHILD_KINDS, MODEL_API, KubernetesCluster
+from toxicity_operator.kube.permissions import RULES
+from toxicity_operator.manifests.autoscaler import SCALERS, Bounds, build_autoscaler
 from toxicity_operator.manifests.common import Manifest, seal
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
 from toxicity_operator.manifests.serving import build_deployment, build_service
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.model import Model, read_model
-from toxicity_operator.permissions import RULES
-from toxicity_operator.pinning import Bounds
 
 pytestmark = pytest.mark.api
 

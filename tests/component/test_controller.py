@@ -10,8 +10,8 @@ from builders import SETTINGS, a_model, progress
 from fake_cluster import FakeCluster
 from pipeline import drive, status
 from toxicity_api.progress import progress_line
-from toxicity_operator.controller import Controller
 from toxicity_operator.errors import ClusterError
+from toxicity_operator.runtime.controller import Controller
 from toxicity_operator.settings import OperatorSettings
 
 KEY = ("default", "ru-toxicity")

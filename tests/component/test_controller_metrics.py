@@ -7,9 +7,9 @@ import threading
 
 from builders import SETTINGS, a_model
 from fake_cluster import FakeCluster
-from toxicity_operator.controller import Controller
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.reconcile import Raw
+from toxicity_operator.runtime.controller import Controller
+from toxicity_operator.runtime.reconcile import Raw
 
 KEY = ("default", "ru-toxicity")
 

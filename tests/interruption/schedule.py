@@ -32,14 +32,14 @@ from builders import SETTINGS, ModelBuilder, a_model
 from interruption.faults import Fault, Killed, Line, Write
 from toxicity_api.base import KIND
 from toxicity_operator import names
-from toxicity_operator.cache import CachedCluster
 from toxicity_operator.chain import Chain, JobStage, build_chain
-from toxicity_operator.cluster import CHILD_KINDS, KubernetesCluster
+from toxicity_operator.decide.status import own_part
 from toxicity_operator.errors import ClusterError
+from toxicity_operator.kube.client import CHILD_KINDS, KubernetesCluster
+from toxicity_operator.kube.mirror import CachedCluster
 from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
 from toxicity_operator.model import read_status
-from toxicity_operator.reconcile import reconcile
-from toxicity_operator.status import own_part
+from toxicity_operator.runtime.reconcile import reconcile
 
 NAME = "ru-toxicity"
 ROUNDS = 40

@@ -19,7 +19,7 @@ from interruption.backends import in_memory
 from interruption.faults import KINDS, Fault
 from interruption.schedule import EDITS, SPECS, Schedule
 from toxicity_operator import names
-from toxicity_operator.cluster import CHILD_KINDS
+from toxicity_operator.kube.client import CHILD_KINDS
 from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
 
 pytestmark = pytest.mark.interruption

@@ -19,7 +19,7 @@ from interruption.backends import in_memory, on_server
 from interruption.faults import KINDS, Fault
 from interruption.schedule import EDITS, NAME, SPECS, Schedule
 from toxicity_operator import names
-from toxicity_operator.cluster import CHILD_KINDS
+from toxicity_operator.kube.client import CHILD_KINDS
 
 pytestmark = pytest.mark.interruption
 

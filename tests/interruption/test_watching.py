@@ -15,15 +15,14 @@ from builders import NOW, SETTINGS, a_model
 from interruption.backends import on_server
 from toxicity_api.base import KIND
 from toxicity_operator import names
-from toxicity_operator.cache import CachedCluster, Key
-from toxicity_operator.cluster import KubernetesCluster, WatchEvent
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.manifests.autoscaler import SCALED_OBJECT, build_autoscaler
+from toxicity_operator.kube.client import KubernetesCluster, WatchEvent
+from toxicity_operator.kube.mirror import CachedCluster, Key
+from toxicity_operator.kube.watch import Watching
+from toxicity_operator.manifests.autoscaler import SCALED_OBJECT, Bounds, build_autoscaler
 from toxicity_operator.manifests.common import Manifest, seal
 from toxicity_operator.model import read_model
-from toxicity_operator.pinning import Bounds
-from toxicity_operator.reconcile import reconcile
-from toxicity_operator.watching import Watching
+from toxicity_operator.runtime.reconcile import reconcile
 
 pytestmark = pytest.mark.interruption
 
@@ -143,7 +142,7 @@ def test_list_that_comes_in_pages_is_whole(server: ApiServer, monkeypatch: pytes
     template = {"spec": {"containers": [{"name": "a", "image": "none"}], "restartPolicy": "Never"}}
     for name in ("twin", "triplet"):
         api.create("Job", {"metadata": {"name": name, "labels": label}, "spec": {"template": template}})
-    monkeypatch.setattr("toxicity_operator.cluster.PAGE_SIZE", 2)
+    monkeypatch.setattr("toxicity_operator.kube.client.PAGE_SIZE", 2)
     items, version = cluster.list_kind("batch/v1", "Job", api.namespace)
     assert {item["metadata"]["name"] for item in items} == {job["metadata"]["name"], "twin", "triplet"}
     assert version >= int(job["metadata"]["resourceVersion"])

@@ -16,7 +16,7 @@ logger = logging.getLogger("toxicity_operator")
 def main() -> int:
     """Runs the operator. Returns the exit code: 2 for a bad environment, 1 without the API."""
     from toxicity_operator.errors import ClusterError
-    from toxicity_operator.logs import configure_logging
+    from toxicity_operator.runtime.logs import configure_logging
 
     try:
         settings = OperatorSettings.from_environment(os.environ)
@@ -35,12 +35,12 @@ def main() -> int:
 def _run(settings: OperatorSettings) -> None:
     import kopf
 
-    from toxicity_operator import handlers  # noqa: F401  registers the triggers
-    from toxicity_operator.cache import CachedCluster
-    from toxicity_operator.cluster import KubernetesCluster, connect
-    from toxicity_operator.controller import Controller
-    from toxicity_operator.starting import patiently
-    from toxicity_operator.watching import Watching
+    from toxicity_operator.kube.client import KubernetesCluster, connect
+    from toxicity_operator.kube.mirror import CachedCluster
+    from toxicity_operator.kube.watch import Watching
+    from toxicity_operator.runtime import handlers  # noqa: F401  registers the triggers
+    from toxicity_operator.runtime.controller import Controller
+    from toxicity_operator.runtime.retries import patiently
 
     cluster = KubernetesCluster(connect())
     patiently(partial(cluster.require_api, settings.namespaces))

@@ -17,7 +17,6 @@ from toxicity_api.fingerprint import WITHOUT_INFLUENCE, content, fingerprint
 from toxicity_api.spec import ToxicityModelSpec
 from toxicity_operator import names
 from toxicity_operator.model import Model
-from toxicity_operator.schedule import NO_SLOT
 from toxicity_operator.settings import Images, OperatorSettings
 
 REPLICATION = {"replicas", "autoscaling", "strategy", "progress_deadline_seconds"}
@@ -30,6 +29,9 @@ SCORING = {"max_model_len", "long_texts", "kv_cache_dtype", "enforce_eager"}
 """Fields of `serving` that can change a score."""
 
 SECRET_NAME = "secretName"
+
+NO_SLOT = ""
+"""Of the run that the spec itself asks for, before the first moment of the schedule."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from builders import NOW
 from toxicity_api.conditions import Condition
 from toxicity_api.status import ToxicityModelStatus, TrainingStatus
-from toxicity_operator.events import derive_events
+from toxicity_operator.decide.events import derive_events
 
 
 def condition(kind: str, status: str) -> Condition:

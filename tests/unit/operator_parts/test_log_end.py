@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from kubernetes import client
 
-from toxicity_operator.cluster import LOG_LIMIT_BYTES, KubernetesCluster
 from toxicity_operator.errors import ClusterError
+from toxicity_operator.kube.client import LOG_LIMIT_BYTES, KubernetesCluster
 
 
 class LogServer(ThreadingHTTPServer):

@@ -21,7 +21,7 @@ from toxicity_api.stage_config import (
 )
 from toxicity_api.status import EvaluationStatus
 from toxicity_operator.chain import build_chain
-from toxicity_operator.manifests.autoscaler import build_autoscaler
+from toxicity_operator.manifests.autoscaler import Bounds, build_autoscaler
 from toxicity_operator.manifests.common import seal, thread_count
 from toxicity_operator.manifests.evaluation_job import build_evaluation_job
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job, build_loadtest_service
@@ -30,7 +30,6 @@ from toxicity_operator.manifests.rbac import build_loadtest_access
 from toxicity_operator.manifests.serving import build_deployment, build_service
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
-from toxicity_operator.pinning import Bounds
 from toxicity_training.download import build_parser
 
 GOLDEN = Path(__file__).parents[2] / "golden"

@@ -14,8 +14,8 @@ from builders import NOW, SETTINGS, a_model
 from fake_cluster import FakeCluster
 from pipeline import STEPS, drive, run
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.metrics import ERROR_KINDS, FAILURES, OUTCOMES, Metrics, error_kind
-from toxicity_operator.reconcile import Outcome, reconcile
+from toxicity_operator.runtime.metrics import ERROR_KINDS, FAILURES, OUTCOMES, Metrics, error_kind
+from toxicity_operator.runtime.reconcile import Outcome, reconcile
 from toxicity_operator.settings import Images, OperatorSettings
 
 KEY = ("default", "ru-toxicity")

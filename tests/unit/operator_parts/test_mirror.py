@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toxicity_operator import names
-from toxicity_operator.cache import CachedCluster, Mirror
-from toxicity_operator.cluster import KubernetesCluster
+from toxicity_operator.kube.client import KubernetesCluster
+from toxicity_operator.kube.mirror import CachedCluster, Mirror
 
 KEY = ("default", "ru-toxicity")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from toxicity_operator.permissions import RULES
+from toxicity_operator.kube.permissions import RULES
 
 CHART_ROLE = Path(__file__).parents[3] / "helm/toxicity-operator/templates/operator/clusterrole.yaml"
 

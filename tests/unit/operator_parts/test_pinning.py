@@ -4,7 +4,8 @@ import pytest
 
 from toxicity_api.spec import LoadTestSpec
 from toxicity_api.spec.serving import Autoscaling
-from toxicity_operator.pinning import Bounds, wanted_bounds
+from toxicity_operator.decide.pinning import wanted_bounds
+from toxicity_operator.manifests.autoscaler import Bounds
 
 AUTOSCALING = Autoscaling(min_replicas=2, max_replicas=5)
 PINNED = LoadTestSpec(pin_replicas=True)

@@ -7,7 +7,7 @@ import pytest
 from builders import drop_figures
 from toxicity_api.spec import QualityGate
 from toxicity_api.status import EvaluationStatus, QuantizationStatus, TrainingStatus
-from toxicity_operator.quality import Verdict, judge
+from toxicity_operator.decide.quality import Verdict, judge
 
 
 def gate(**fields: object) -> QualityGate:

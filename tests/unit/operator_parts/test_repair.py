@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from toxicity_operator.repair import overwriting
+from toxicity_operator.observe.drift import overwriting
 
 BODY: dict[str, Any] = {
     "apiVersion": "apps/v1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from toxicity_operator.retries import Key, Retries
+from toxicity_operator.runtime.retries import Key, Retries
 
 ONE, OTHER = ("default", "one"), ("default", "other")
 

@@ -7,8 +7,9 @@ import pytest
 
 from toxicity_api.spec.loadtest import CRON_PATTERN, LoadTestSpec
 from toxicity_api.status import LoadTestSchedule
+from toxicity_operator.chain import NO_SLOT
+from toxicity_operator.decide.schedule import due_slot, looks_from, schedule_in_force
 from toxicity_operator.errors import InvalidSpec
-from toxicity_operator.schedule import NO_SLOT, due_slot, looks_from, schedule_in_force
 
 CREATED = "2030-03-30T12:00:00Z"
 NIGHTLY = "30 2 * * *"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.starting import patiently
+from toxicity_operator.runtime.retries import patiently
 
 
 class Answers:

@@ -8,8 +8,8 @@ import pytest
 
 from builders import NOW
 from toxicity_operator import names
-from toxicity_operator.observed import DeploymentState, JobState, from_objects
-from toxicity_operator.trouble import pod_trouble
+from toxicity_operator.observe.pods import pod_trouble
+from toxicity_operator.observe.state import DeploymentState, JobState, from_objects
 
 Raw = dict[str, Any]
 SCHEDULED = {"type": "PodScheduled", "status": "True"}

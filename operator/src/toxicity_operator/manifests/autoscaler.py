@@ -7,12 +7,12 @@ only gets through a metrics API: KEDA serves that from Prometheus, and makes the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from toxicity_api.spec.serving import Autoscaling
 from toxicity_operator import names
 from toxicity_operator.manifests.common import Manifest, manifest
 from toxicity_operator.model import Model
-from toxicity_operator.pinning import Bounds
 
 HPA = "HorizontalPodAutoscaler"
 SCALED_OBJECT = "ScaledObject"
@@ -22,6 +22,14 @@ SCALERS: Mapping[str, tuple[str, str]] = {
     "inFlight": ("keda.sh/v1alpha1", SCALED_OBJECT),
 }
 """apiVersion and kind of the object that scales by a metric. A model has at most one of them."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The fewest and the most replicas an autoscaler may choose."""
+
+    lowest: int
+    highest: int
 
 
 def build_autoscaler(model: Model, bounds: Bounds | None) -> Manifest | None:

@@ -12,9 +12,10 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from toxicity_operator.cache import CachedCluster, Key
-from toxicity_operator.cluster import CHILD_KINDS, KubernetesCluster, is_missing
+from toxicity_api.types import Key
 from toxicity_operator.errors import ClusterError
+from toxicity_operator.kube.client import CHILD_KINDS, KubernetesCluster, is_missing
+from toxicity_operator.kube.mirror import CachedCluster
 
 logger = logging.getLogger(__name__)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toxicity_operator import names
-from toxicity_operator.drift import first_drift
+from toxicity_operator.decide.records import stale_jobs
+from toxicity_operator.decide.stages import Situation, walk
 from toxicity_operator.manifests.autoscaler import SCALERS
 from toxicity_operator.manifests.common import Manifest, of_existing, seal
 from toxicity_operator.manifests.loadtest_job import build_loadtest_service
-from toxicity_operator.observed import Observed
-from toxicity_operator.records import stale_jobs
-from toxicity_operator.repair import WRITE_ONCE
-from toxicity_operator.stages import Situation, walk
+from toxicity_operator.observe.drift import WRITE_ONCE, first_drift
+from toxicity_operator.observe.state import Observed
 
 
 @dataclass(frozen=True)

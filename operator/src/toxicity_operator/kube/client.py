@@ -14,12 +14,11 @@ from kubernetes.dynamic import DynamicClient
 from urllib3.exceptions import HTTPError
 
 from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
+from toxicity_api.types import Raw
 from toxicity_operator import names
+from toxicity_operator.decide.events import Event
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.events import Event
 from toxicity_operator.model import Identity
-
-Raw = Mapping[str, Any]
 
 TIMEOUT_SECONDS = (5, 30)
 LOG_TIMEOUT_SECONDS = (5, 5)

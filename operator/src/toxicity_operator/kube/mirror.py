@@ -23,16 +23,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from toxicity_api.types import Key, Raw
 from toxicity_operator import names
-from toxicity_operator.cluster import KubernetesCluster
+from toxicity_operator.decide.events import Event
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.events import Event
+from toxicity_operator.kube.client import KubernetesCluster
 from toxicity_operator.model import Identity
-from toxicity_operator.observed import finished_condition
-
-Raw = Mapping[str, Any]
-Key = tuple[str, str]
-"""Namespace and name of a resource."""
+from toxicity_operator.observe.state import finished_condition
 
 Place = tuple[str, str, str]
 """Kind, namespace and name of a child."""

@@ -1,13 +1,27 @@
-"""When a resource whose pass failed is looked at again: soon at first, then ever later, until a pass succeeds."""
+"""When something that failed is tried again: a pass over a resource, and the start beside a server that is not ready.
+
+A resource whose pass failed is reconciled again soon at first, then at growing intervals, until a pass succeeds.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable
 
-Key = tuple[str, str]
+from toxicity_api.types import Key
+from toxicity_operator.errors import ClusterError, is_transient
+
+logger = logging.getLogger(__name__)
 
 FIRST_SECONDS, LONGEST_SECONDS = 1.0, 30.0
+
+START_SECONDS = 90.0
+"""Less than the liveness probe of the chart grants a start."""
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 5.0
+NOT_SERVED_YET = 404
 
 
 class Retries:
@@ -43,3 +57,23 @@ class Retries:
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
+
+
+def patiently(
+    ask: Callable[[], None],
+    *,
+    seconds: float = START_SECONDS,
+    pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Asks again, ever less often, while the answer is that it is not ready. Raises ClusterError after `seconds`."""
+    began, wait = clock(), FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return ask()
+        except ClusterError as error:
+            if not (is_transient(error) or error.status == NOT_SERVED_YET) or clock() - began + wait > seconds:
+                raise
+            logger.warning("cluster_not_ready", extra={"problem": str(error), "next_try_seconds": wait})
+        pause(wait)
+        wait = min(2 * wait, LONGEST_PAUSE_SECONDS)

@@ -1,7 +1,11 @@
-"""Whether a child still is what was applied: the fields that the operator sets, and no others. Pure.
+"""Whether a child still is what was applied, and how to restore one that cannot be applied over. Pure.
 
 What the API server adds and what other managers own (an autoscaler's `replicas`, an injected container) is not
-looked at: only what a manifest says must be found in the live object.
+compared: only what a manifest says must be found in the live object.
+
+Server-side apply merges: what others added to a list or map stays, and together with ours it can be invalid, such as
+two ports of one name. Then our own part replaces theirs, which keeps what the cluster gave the object, such as its
+address. Jobs and volumes are never changed, nor is what belongs to somebody else.
 """
 
 from __future__ import annotations
@@ -10,6 +14,9 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
+
+from toxicity_api.types import Raw
+from toxicity_operator.manifests.common import Manifest, of_existing
 
 ATOMIC_LISTS = frozenset({"rules", "subjects", "tolerations", "metrics", "triggers"})
 """Lists of objects that belong to one manager as a whole: an entry more is a change."""
@@ -23,6 +30,17 @@ SUFFIXES: dict[str, Decimal] = {
     "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40), "Pi": Decimal(2**50),
     "Ei": Decimal(2**60),
 }  # fmt: skip
+
+WRITE_ONCE = frozenset({"Job", "PersistentVolumeClaim"})
+"""Kinds whose content cannot be changed: a changed Job is another Job, and the volume is made once."""
+
+MADE_ANEW = frozenset({"RoleBinding"})
+"""Kinds with a field that cannot be changed once somebody else has made the object, and whose loss nobody notices."""
+
+WHOLE_MAPS = frozenset({"strategy"})
+"""Maps that make sense only as a whole."""
+
+INVALID = 422
 
 
 def first_drift(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> str | None:
@@ -67,3 +85,17 @@ def quantity(text: str) -> Decimal:
     if match is None or match[2] not in SUFFIXES:
         raise ValueError(f"{text!r} is no quantity")
     return Decimal(match[1]) * SUFFIXES[match[2]]
+
+
+def overwriting(body: Manifest, live: Raw) -> Manifest:
+    """A JSON merge patch of the `live` object: what `body` sets, with its lists as they are there and not longer."""
+    fields = {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "metadata")}
+    return {**of_existing(body, live), **{key: _patch(key, value, live.get(key)) for key, value in fields.items()}}
+
+
+def _patch(key: str, wanted: Any, live: Any) -> Any:
+    if not isinstance(wanted, Mapping) or not isinstance(live, Mapping):
+        return wanted
+    patch = {name: _patch(name, value, live.get(name)) for name, value in wanted.items()}
+    strange = (name for name in live if name not in wanted) if key in WHOLE_MAPS else ()
+    return patch | dict.fromkeys(strange)

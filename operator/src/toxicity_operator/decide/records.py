@@ -21,10 +21,11 @@ from toxicity_api.status import (
     ToxicityModelStatus,
     TrainingStatus,
 )
+from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.chain import Chain, JobStage
 from toxicity_operator.model import Model
-from toxicity_operator.observed import JobState, Observed, Raw
+from toxicity_operator.observe.state import JobState, Observed
 
 RecordT = TypeVar("RecordT", bound=StageRecord)
 DIGITS = 4

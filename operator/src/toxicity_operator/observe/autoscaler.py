@@ -6,13 +6,11 @@ through KEDA's metrics API: either may fail alone, so both are asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from toxicity_api.types import Raw
 from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
-
-Raw = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

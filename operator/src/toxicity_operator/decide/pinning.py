@@ -9,18 +9,9 @@ becomes of the test, at the next look of the operator. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from toxicity_api.spec import LoadTestSpec
 from toxicity_api.spec.serving import Autoscaling
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The fewest and the most replicas an autoscaler may choose."""
-
-    lowest: int
-    highest: int
+from toxicity_operator.manifests.autoscaler import Bounds
 
 
 def wanted_bounds(

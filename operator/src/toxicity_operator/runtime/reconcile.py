@@ -6,30 +6,30 @@ It may be called at any time, by any trigger, any number of times: it reads what
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from toxicity_api.progress import Progress, read_progress
 from toxicity_api.status import ToxicityModelStatus
-from toxicity_operator.chain import Chain, build_chain
+from toxicity_api.types import Raw
+from toxicity_operator.chain import NO_SLOT, Chain, build_chain
+from toxicity_operator.decide.events import Event, derive_events
+from toxicity_operator.decide.plan import Plan, plan
+from toxicity_operator.decide.records import read_records
+from toxicity_operator.decide.schedule import due_slot, looks_from, schedule_in_force
+from toxicity_operator.decide.stages import Situation
+from toxicity_operator.decide.status import derive_invalid, derive_status, own_part
 from toxicity_operator.errors import ClusterError, InvalidSpec
-from toxicity_operator.events import Event, derive_events
 from toxicity_operator.manifests.common import Manifest
 from toxicity_operator.model import Identity, Model, read_identity, read_model, read_status
-from toxicity_operator.observed import GRANDCHILDREN, JobState, Observed, from_objects
-from toxicity_operator.plan import Plan, plan
-from toxicity_operator.records import read_records
-from toxicity_operator.repair import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
-from toxicity_operator.scaling import is_made_by_keda
-from toxicity_operator.schedule import NO_SLOT, due_slot, looks_from, schedule_in_force
+from toxicity_operator.observe.autoscaler import is_made_by_keda
+from toxicity_operator.observe.drift import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
+from toxicity_operator.observe.state import GRANDCHILDREN, JobState, Observed, from_objects
 from toxicity_operator.settings import OperatorSettings
-from toxicity_operator.stages import Situation
-from toxicity_operator.status import derive_invalid, derive_status, own_part
 
 logger = logging.getLogger(__name__)
 
-Raw = Mapping[str, Any]
 
 LOG_LINES = 40
 

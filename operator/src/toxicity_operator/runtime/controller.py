@@ -15,16 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
+from toxicity_api.types import Key
 from toxicity_operator.errors import ClusterError, is_transient
-from toxicity_operator.metrics import Metrics
-from toxicity_operator.reconcile import Cluster, Outcome, reconcile
-from toxicity_operator.retries import Retries
+from toxicity_operator.runtime.metrics import Metrics
+from toxicity_operator.runtime.reconcile import Cluster, Outcome, reconcile
+from toxicity_operator.runtime.retries import Retries
 from toxicity_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str, str]
-"""Namespace and name of a resource."""
 
 RESYNC_WIDTH = 2
 PASSES_AT_ONCE = 8

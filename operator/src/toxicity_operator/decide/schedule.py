@@ -16,9 +16,6 @@ from toxicity_api.spec.loadtest import LoadTestSpec
 from toxicity_api.status import LoadTestSchedule
 from toxicity_operator.errors import InvalidSpec
 
-NO_SLOT = ""
-"""Of the run that the spec itself asks for, before the first moment of the schedule."""
-
 
 def due_slot(cron: str | None, since: str, now: str, known: str, is_running: bool) -> str:
     """The slot whose run is due or under way.

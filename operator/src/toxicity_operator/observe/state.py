@@ -6,17 +6,17 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 
 from toxicity_api.conditions import Reason
 from toxicity_api.results import StageResult
+from toxicity_api.types import Raw
 from toxicity_operator import names
-from toxicity_operator.scaling import AutoscalerState, read_autoscalers
-from toxicity_operator.trouble import MESSAGE_LIMIT, lacks_gpu, pod_delay, pod_trouble, refused_source
+from toxicity_operator.observe.autoscaler import AutoscalerState, read_autoscalers
+from toxicity_operator.observe.pods import MESSAGE_LIMIT, lacks_gpu, pod_delay, pod_trouble, refused_source
 
-Raw = Mapping[str, Any]
 JobOutcome = Literal["Running", "Succeeded", "Failed"]
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 """Kubernetes' own reason of a Job that ran longer than its activeDeadlineSeconds."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from toxicity_api.spec import ToxicityModelSpec
 from toxicity_operator import names
 from toxicity_operator.chain import Chain, JobStage
-from toxicity_operator.observed import Observed
-from toxicity_operator.quality import Verdict
-from toxicity_operator.records import Records, settled, succeeded
+from toxicity_operator.decide.quality import Verdict
+from toxicity_operator.decide.records import Records, settled, succeeded
+from toxicity_operator.observe.state import Observed
 
 REMEDY = (
     f"; the pods that serve hold {names.GPU_RESOURCE}: set serving.strategy: Recreate, so that they make room and serve"

@@ -14,7 +14,7 @@ from typing import Any
 import kopf
 
 from toxicity_api.base import API_GROUP, API_VERSION, PLURAL
-from toxicity_operator.framework import configure_kopf
+from toxicity_operator.runtime.framework import configure_kopf
 
 
 @kopf.on.startup()

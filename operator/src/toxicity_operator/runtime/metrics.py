@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
+from toxicity_api.types import Key
+from toxicity_operator.decide.events import Event
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.events import Event
-from toxicity_operator.reconcile import Outcome
-
-Key = tuple[str, str]
-"""Namespace and name of a resource."""
+from toxicity_operator.runtime.reconcile import Outcome
 
 OUTCOMES = ("changed", "unchanged", "gone", "failed", "crashed")
 ERROR_KINDS = ("no_answer", "forbidden", "conflict", "throttled", "server_error", "refused", "crash")

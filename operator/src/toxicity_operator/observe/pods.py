@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from toxicity_api.results import EXIT_INVALID_INPUT
+from toxicity_api.types import Raw
 from toxicity_operator import names
 
-Raw = Mapping[str, Any]
 MESSAGE_LIMIT = 800
 CREATING = ("ContainerCreating", "PodInitializing")
 """Why a container waits that nothing is wrong with."""

@@ -1,34 +1,23 @@
-"""Derives the operator's part of the status from the spec, the records and the world as it was seen. Pure.
-
-`loadTest` belongs to the load test, which writes it itself; it is never part of what is derived here.
-"""
+"""What each condition says, from the spec, the records and the world as it was seen. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from toxicity_api.conditions import Condition, ConditionType, Reason, set_condition
-from toxicity_api.crd import STRING_LIMIT
+from toxicity_api.conditions import ConditionType, Reason
 from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.progress import progress_text
 from toxicity_api.results import EngineFigures
 from toxicity_api.spec.serving import Autoscaling
 from toxicity_api.status import (
     EvaluationStatus,
-    ServingStatus,
     StageRecord,
-    ToxicityModelStatus,
     TrainingStatus,
 )
-from toxicity_operator import names
-from toxicity_operator.handover import advice
-from toxicity_operator.lineage import derive_lineage
+from toxicity_operator.decide.handover import advice
+from toxicity_operator.decide.stages import Situation
 from toxicity_operator.manifests.autoscaler import SCALERS, in_flight_query
-from toxicity_operator.model import Identity, Model
-from toxicity_operator.observed import DeploymentState
-from toxicity_operator.rollout import Failure
-from toxicity_operator.schedule import schedule_in_force
-from toxicity_operator.stages import Situation
+from toxicity_operator.model import Model
 
 UNKNOWN = "Unknown"
 SLOWER = 0.95
@@ -50,13 +39,9 @@ class Finding:
     message: str
 
 
-def derive_status(situation: Situation, now: str, failure: str | None = None) -> ToxicityModelStatus:
-    """The status as it should be now (RFC 3339); `failure` is what went wrong while applying the plan."""
-    records, model = situation.records, situation.model
-    ready, stage = _ready(situation)
-    if failure:
-        ready = _with_failure(situation, ready, failure)
-    findings = {
+def derive_findings(situation: Situation) -> dict[ConditionType, Finding]:
+    """Every condition but the summary Ready (`readiness.py`)."""
+    return {
         ConditionType.TRAINED: _trained(situation),
         ConditionType.QUANTIZED: _quantized(situation),
         ConditionType.EVALUATED: _evaluated(situation),
@@ -64,63 +49,7 @@ def derive_status(situation: Situation, now: str, failure: str | None = None) ->
         ConditionType.AVAILABLE: _available(situation),
         ConditionType.SCALABLE: _scalable(situation),
         ConditionType.LOAD_TESTED: _load_tested(situation),
-        ConditionType.READY: ready,
     }
-    return ToxicityModelStatus(
-        observed_generation=model.identity.generation,
-        stage=stage,
-        conditions=_conditions(model.status.conditions, findings, model.identity.generation, now),
-        training=records.training,
-        quantization=records.quantization,
-        evaluation=records.evaluation,
-        serving=_serving(situation),
-        load_test_job=records.load_test,
-        load_test_schedule=schedule_in_force(model.spec.load_test, model.status.load_test_schedule, now),
-        lineage=derive_lineage(situation),
-    )
-
-
-def _with_failure(situation: Situation, ready: Finding, failure: str) -> Finding:
-    """Ready follows the pods: what could not be applied denies it only where it stands in the way to them."""
-    if ready.status == "True" and situation.observed.has("Service", names.serving_name(situation.model.name)):
-        return Finding("True", ready.reason, f"{ready.message}; not everything could be applied: {failure}")
-    return Finding("False", Reason.APPLY_FAILED, failure)
-
-
-def derive_invalid(identity: Identity, old: ToxicityModelStatus, problem: str, now: str) -> ToxicityModelStatus:
-    """The status of a resource whose spec makes no sense: what was known stays, Ready says why not."""
-    known = {condition.type for condition in old.conditions}
-    fresh = Finding(UNKNOWN, Reason.INVALID_SPEC, "")
-    findings = {kind: fresh for kind in ConditionType if kind not in known}
-    findings[ConditionType.READY] = Finding("False", Reason.INVALID_SPEC, problem)
-    return old.model_copy(
-        update={
-            "observed_generation": identity.generation,
-            "stage": "InvalidSpec",
-            "conditions": _conditions(old.conditions, findings, identity.generation, now),
-            "load_test": None,
-        }
-    )
-
-
-def own_part(status: ToxicityModelStatus) -> dict[str, object]:
-    """The status document without what the load test owns, ready to apply or to compare."""
-    return status.model_copy(update={"load_test": None}).to_wire()
-
-
-def _conditions(
-    old: list[Condition], findings: dict[ConditionType, Finding], generation: int, now: str
-) -> list[Condition]:
-    conditions = list(old)
-    for kind, finding in findings.items():
-        message = finding.message
-        if len(message) > STRING_LIMIT:  # with more the API server would refuse the whole status
-            message = f"{message[: STRING_LIMIT - 1]}…"
-        fields = {"type": kind, "status": finding.status, "reason": finding.reason, "message": message}
-        new = Condition.model_validate({**fields, "observedGeneration": generation, "lastTransitionTime": now})
-        conditions = set_condition(conditions, new)
-    order = [str(kind) for kind in ConditionType]
-    return sorted(conditions, key=lambda condition: order.index(condition.type))
 
 
 def _of_job(record: StageRecord | None, word: str) -> Finding:
@@ -280,93 +209,3 @@ def _limited_by(figures: LoadTestStatus) -> str:
     if figures.generator_saturated:
         return "; the load generator was the limit"
     return "; all users waited for the service, so less was offered" if figures.users_exhausted else ""
-
-
-def _serving(situation: Situation) -> ServingStatus | None:
-    deployment, old = situation.observed.deployment, situation.model.status.serving
-    if deployment is None:
-        return None
-    served = old.model_fingerprint if old else None
-    if deployment.rolled_out and deployment.ready_replicas > 0:
-        served = deployment.model_fingerprint
-    failure = situation.failed_version
-    return ServingStatus(
-        image_id=deployment.image_id or (old.image_id if old else None),
-        good_fingerprint=situation.good_version,
-        failed_fingerprint=failure.fingerprint if failure else None,
-        failed_message=failure.message if failure else None,
-        url=names.service_url(situation.model.name, situation.model.namespace),
-        replicas=deployment.replicas,
-        ready_replicas=deployment.ready_replicas,
-        model_fingerprint=served,
-    )
-
-
-def _ready(situation: Situation) -> tuple[Finding, str]:
-    """Ready follows the pods: it is True while what the spec asks for answers. With it, the stage in one word."""
-    blocked = _blocked(situation)
-    if blocked is not None:
-        return _paused(*blocked) if situation.model.spec.paused else blocked
-    available = _available(situation)
-    if situation.failed_version is not None and not situation.serves_current:
-        return _given_up(situation, situation.failed_version)
-    if not situation.serves_current:
-        deployment = situation.observed.deployment
-        if deployment is not None and deployment.lacks_gpu:
-            return Finding("False", Reason.WAITING_FOR_GPU, available.message), "Deploying"
-        unavailable = available.reason == Reason.NO_READY_REPLICAS and bool(_trouble(situation))
-        reason = Reason.NO_READY_REPLICAS if unavailable else Reason.ROLLING_OUT
-        return Finding("False", reason, available.message), "Unavailable" if unavailable else "Deploying"
-    test = _load_tested(situation)
-    if test.status == "True" or test.reason == Reason.SKIPPED:
-        return Finding("True", Reason.ALL_STAGES_DONE, available.message), "Ready"
-    if test.status == "False":
-        return Finding("True", Reason.REPLICAS_READY, f"the load test failed: {test.message}"), "LoadTestFailed"
-    return Finding("True", Reason.REPLICAS_READY, f"{available.message}; the load test is not done"), "LoadTesting"
-
-
-def _paused(finding: Finding, stage: str) -> tuple[Finding, str]:
-    if finding.reason != Reason.WAITING:
-        return finding, stage  # what runs goes on, what failed stays failed
-    return Finding("False", Reason.PAUSED, f"spec.paused is true; {finding.message}"), "Paused"
-
-
-def _given_up(situation: Situation, failure: Failure) -> tuple[Finding, str]:
-    seconds = situation.model.spec.serving.progress_deadline_seconds
-    text = f"version {failure.fingerprint} did not become ready within {seconds} s: {failure.message}"
-    good = situation.good_version
-    if good is None:
-        return Finding("False", Reason.ROLL_OUT_FAILED, f"{text}; there is no earlier version"), "RollOutFailed"
-    restored = f"{text}; version {good} was restored, and this one is not tried again until the spec changes"
-    return Finding("False", Reason.ROLLED_BACK, restored), "RolledBack"
-
-
-def _blocked(situation: Situation) -> tuple[Finding, str] | None:
-    """What comes before serving and is not done, as Ready says it and in one word; None when all is done."""
-    steps = [(_trained(situation), "Training", "TrainingFailed")]
-    refused = (_quality(situation), "QualityUndecided", "QualityRefused")
-    if situation.verdict.accepted is False:
-        steps.append(refused)
-    if situation.chain.quantize:
-        steps.append((_quantized(situation), "Quantizing", "QuantizationFailed"))
-    steps += [(_evaluated(situation), "Evaluating", "EvaluationFailed"), refused]
-    note = _meanwhile(situation.observed.deployment)
-    for finding, running, failed in steps:
-        if finding.status != "True":
-            word = failed if finding.status == "False" else running
-            return Finding("False", finding.reason, finding.message + note), word
-    return None
-
-
-def _meanwhile(deployment: DeploymentState | None) -> str:
-    """What becomes of the version before while the next one is not ready."""
-    if deployment is None:
-        return ""
-    if deployment.ready_replicas > 0:
-        return "; the version before keeps serving"
-    return "; the version before has made room for it and does not serve" if deployment.handed_to else ""
-
-
-def _trouble(situation: Situation) -> str:
-    deployment = situation.observed.deployment
-    return deployment.trouble if deployment else ""

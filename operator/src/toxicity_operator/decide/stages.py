@@ -12,8 +12,12 @@ from functools import cached_property
 from toxicity_api.status import EvaluationStatus, StageRecord
 from toxicity_operator import names
 from toxicity_operator.chain import Chain, JobStage, quantization_image, stage_images
-from toxicity_operator.handover import handed_to, stage_in_turn
-from toxicity_operator.manifests.autoscaler import build_autoscaler
+from toxicity_operator.decide.handover import handed_to, stage_in_turn
+from toxicity_operator.decide.pinning import wanted_bounds
+from toxicity_operator.decide.quality import Verdict, judge
+from toxicity_operator.decide.records import Records, settled, succeeded
+from toxicity_operator.decide.rollout import Failure, failed_version, good_version
+from toxicity_operator.manifests.autoscaler import Bounds, build_autoscaler
 from toxicity_operator.manifests.common import Manifest
 from toxicity_operator.manifests.evaluation_job import build_evaluation_job
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job, build_loadtest_service
@@ -30,11 +34,7 @@ from toxicity_operator.manifests.serving import (
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
 from toxicity_operator.model import Model
-from toxicity_operator.observed import Observed
-from toxicity_operator.pinning import Bounds, wanted_bounds
-from toxicity_operator.quality import Verdict, judge
-from toxicity_operator.records import Records, settled, succeeded
-from toxicity_operator.rollout import Failure, failed_version, good_version
+from toxicity_operator.observe.state import Observed
 from toxicity_operator.settings import Images, OperatorSettings
 
 

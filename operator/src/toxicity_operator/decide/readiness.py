@@ -1,0 +1,97 @@
+"""The summary condition Ready, and the stage in one word. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from toxicity_api.conditions import ConditionType, Reason
+from toxicity_operator import names
+from toxicity_operator.decide.conditions import Finding
+from toxicity_operator.decide.rollout import Failure
+from toxicity_operator.decide.stages import Situation
+from toxicity_operator.observe.state import DeploymentState
+
+Findings = Mapping[ConditionType, Finding]
+
+
+def derive_ready(situation: Situation, findings: Findings, failure: str | None) -> tuple[Finding, str]:
+    """The condition Ready, and the stage in one word; `failure` is what went wrong while applying the plan."""
+    ready, stage = _of_stages(situation, findings)
+    return (_with_failure(situation, ready, failure) if failure else ready), stage
+
+
+def _of_stages(situation: Situation, findings: Findings) -> tuple[Finding, str]:
+    """Ready follows the pods: it is True while what the spec asks for answers. With it, the stage in one word."""
+    blocked = _blocked(situation, findings)
+    if blocked is not None:
+        return _paused(*blocked) if situation.model.spec.paused else blocked
+    available = findings[ConditionType.AVAILABLE]
+    if situation.failed_version is not None and not situation.serves_current:
+        return _given_up(situation, situation.failed_version)
+    if not situation.serves_current:
+        deployment = situation.observed.deployment
+        if deployment is not None and deployment.lacks_gpu:
+            return Finding("False", Reason.WAITING_FOR_GPU, available.message), "Deploying"
+        unavailable = available.reason == Reason.NO_READY_REPLICAS and bool(_trouble(situation))
+        reason = Reason.NO_READY_REPLICAS if unavailable else Reason.ROLLING_OUT
+        return Finding("False", reason, available.message), "Unavailable" if unavailable else "Deploying"
+    test = findings[ConditionType.LOAD_TESTED]
+    if test.status == "True" or test.reason == Reason.SKIPPED:
+        return Finding("True", Reason.ALL_STAGES_DONE, available.message), "Ready"
+    if test.status == "False":
+        return Finding("True", Reason.REPLICAS_READY, f"the load test failed: {test.message}"), "LoadTestFailed"
+    return Finding("True", Reason.REPLICAS_READY, f"{available.message}; the load test is not done"), "LoadTesting"
+
+
+def _paused(finding: Finding, stage: str) -> tuple[Finding, str]:
+    if finding.reason != Reason.WAITING:
+        return finding, stage  # what runs goes on, what failed stays failed
+    return Finding("False", Reason.PAUSED, f"spec.paused is true; {finding.message}"), "Paused"
+
+
+def _given_up(situation: Situation, failure: Failure) -> tuple[Finding, str]:
+    seconds = situation.model.spec.serving.progress_deadline_seconds
+    text = f"version {failure.fingerprint} did not become ready within {seconds} s: {failure.message}"
+    good = situation.good_version
+    if good is None:
+        return Finding("False", Reason.ROLL_OUT_FAILED, f"{text}; there is no earlier version"), "RollOutFailed"
+    restored = f"{text}; version {good} was restored, and this one is not tried again until the spec changes"
+    return Finding("False", Reason.ROLLED_BACK, restored), "RolledBack"
+
+
+def _blocked(situation: Situation, findings: Findings) -> tuple[Finding, str] | None:
+    """What comes before serving and is not done, as Ready says it and in one word; None when all is done."""
+    steps = [(findings[ConditionType.TRAINED], "Training", "TrainingFailed")]
+    refused = (findings[ConditionType.QUALITY_ACCEPTED], "QualityUndecided", "QualityRefused")
+    if situation.verdict.accepted is False:
+        steps.append(refused)
+    if situation.chain.quantize:
+        steps.append((findings[ConditionType.QUANTIZED], "Quantizing", "QuantizationFailed"))
+    steps += [(findings[ConditionType.EVALUATED], "Evaluating", "EvaluationFailed"), refused]
+    note = _meanwhile(situation.observed.deployment)
+    for finding, running, failed in steps:
+        if finding.status != "True":
+            word = failed if finding.status == "False" else running
+            return Finding("False", finding.reason, finding.message + note), word
+    return None
+
+
+def _meanwhile(deployment: DeploymentState | None) -> str:
+    """What becomes of the version before while the next one is not ready."""
+    if deployment is None:
+        return ""
+    if deployment.ready_replicas > 0:
+        return "; the version before keeps serving"
+    return "; the version before has made room for it and does not serve" if deployment.handed_to else ""
+
+
+def _trouble(situation: Situation) -> str:
+    deployment = situation.observed.deployment
+    return deployment.trouble if deployment else ""
+
+
+def _with_failure(situation: Situation, ready: Finding, failure: str) -> Finding:
+    """Ready follows the pods: what could not be applied denies it only where it stands in the way to them."""
+    if ready.status == "True" and situation.observed.has("Service", names.serving_name(situation.model.name)):
+        return Finding("True", ready.reason, f"{ready.message}; not everything could be applied: {failure}")
+    return Finding("False", Reason.APPLY_FAILED, failure)

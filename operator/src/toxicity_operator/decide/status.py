@@ -1,0 +1,110 @@
+"""Derives the operator's part of the status from the spec, the records and the world as it was seen. Pure.
+
+`loadTest` belongs to the load test, which writes it itself; it is never part of what is derived here.
+"""
+
+from __future__ import annotations
+
+from toxicity_api.conditions import Condition, ConditionType, Reason, set_condition
+from toxicity_api.crd import STRING_LIMIT
+from toxicity_api.status import (
+    Lineage,
+    ServingStatus,
+    ToxicityModelStatus,
+)
+from toxicity_operator import names
+from toxicity_operator.decide.conditions import UNKNOWN, Finding, derive_findings
+from toxicity_operator.decide.readiness import derive_ready
+from toxicity_operator.decide.schedule import schedule_in_force
+from toxicity_operator.decide.stages import Situation
+from toxicity_operator.manifests.sources import base_model_name, dataset_name
+from toxicity_operator.model import Identity
+
+
+def derive_status(situation: Situation, now: str, failure: str | None = None) -> ToxicityModelStatus:
+    """The status as it should be now (RFC 3339); `failure` is what went wrong while applying the plan."""
+    records, model = situation.records, situation.model
+    findings = derive_findings(situation)
+    findings[ConditionType.READY], stage = derive_ready(situation, findings, failure)
+    return ToxicityModelStatus(
+        observed_generation=model.identity.generation,
+        stage=stage,
+        conditions=_conditions(model.status.conditions, findings, model.identity.generation, now),
+        training=records.training,
+        quantization=records.quantization,
+        evaluation=records.evaluation,
+        serving=_serving(situation),
+        load_test_job=records.load_test,
+        load_test_schedule=schedule_in_force(model.spec.load_test, model.status.load_test_schedule, now),
+        lineage=_lineage(situation),
+    )
+
+
+def derive_invalid(identity: Identity, old: ToxicityModelStatus, problem: str, now: str) -> ToxicityModelStatus:
+    """The status of a resource whose spec makes no sense: what was known stays, Ready says why not."""
+    known = {condition.type for condition in old.conditions}
+    fresh = Finding(UNKNOWN, Reason.INVALID_SPEC, "")
+    findings = {kind: fresh for kind in ConditionType if kind not in known}
+    findings[ConditionType.READY] = Finding("False", Reason.INVALID_SPEC, problem)
+    return old.model_copy(
+        update={
+            "observed_generation": identity.generation,
+            "stage": "InvalidSpec",
+            "conditions": _conditions(old.conditions, findings, identity.generation, now),
+            "load_test": None,
+        }
+    )
+
+
+def own_part(status: ToxicityModelStatus) -> dict[str, object]:
+    """The status document without what the load test owns, ready to apply or to compare."""
+    return status.model_copy(update={"load_test": None}).to_wire()
+
+
+def _conditions(
+    old: list[Condition], findings: dict[ConditionType, Finding], generation: int, now: str
+) -> list[Condition]:
+    conditions = list(old)
+    for kind, finding in findings.items():
+        message = finding.message
+        if len(message) > STRING_LIMIT:  # with more the API server would refuse the whole status
+            message = f"{message[: STRING_LIMIT - 1]}…"
+        fields = {"type": kind, "status": finding.status, "reason": finding.reason, "message": message}
+        new = Condition.model_validate({**fields, "observedGeneration": generation, "lastTransitionTime": now})
+        conditions = set_condition(conditions, new)
+    order = [str(kind) for kind in ConditionType]
+    return sorted(conditions, key=lambda condition: order.index(condition.type))
+
+
+def _serving(situation: Situation) -> ServingStatus | None:
+    deployment, old = situation.observed.deployment, situation.model.status.serving
+    if deployment is None:
+        return None
+    served = old.model_fingerprint if old else None
+    if deployment.rolled_out and deployment.ready_replicas > 0:
+        served = deployment.model_fingerprint
+    failure = situation.failed_version
+    return ServingStatus(
+        image_id=deployment.image_id or (old.image_id if old else None),
+        good_fingerprint=situation.good_version,
+        failed_fingerprint=failure.fingerprint if failure else None,
+        failed_message=failure.message if failure else None,
+        url=names.service_url(situation.model.name, situation.model.namespace),
+        replicas=deployment.replicas,
+        ready_replicas=deployment.ready_replicas,
+        model_fingerprint=served,
+    )
+
+
+def _lineage(situation: Situation) -> Lineage:
+    """The lineage of the chain's model; what is not known yet is left out."""
+    spec, records, chain = situation.model.spec, situation.records, situation.chain
+    data = records.trained.data if records.trained else None
+    return Lineage(
+        dataset=dataset_name(spec.dataset),
+        base_model=base_model_name(spec.base_model),
+        split_hash=data.split_hash if data else None,
+        calibration_hash=records.quantized.calibration_hash if records.quantized else None,
+        engine=records.evaluated.engine if records.evaluated else None,
+        revision=chain.model_stage.fingerprint,
+    )

@@ -1,0 +1,1 @@
+"""What talks to the API server; the only package that imports the Kubernetes client."""

@@ -1,0 +1,1 @@
+"""Raw objects become frozen state: Jobs, the Deployment, pods, autoscalers, and their drift. Pure."""

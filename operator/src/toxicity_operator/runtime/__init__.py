@@ -1,0 +1,1 @@
+"""What runs: kopf, the controller of passes, the pass itself, metrics and logs."""
