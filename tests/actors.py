@@ -114,6 +114,12 @@ def is_finished(job: Raw) -> bool:
     return any(c["type"] in ends and c["status"] == "True" for c in job.get("status", {}).get("conditions", []))
 
 
+def is_of_a_stage(item: Raw) -> bool:
+    """Whether a Job's or Deployment's pods are the operator's: their container bears the component's name."""
+    containers = item["spec"]["template"]["spec"]["containers"]
+    return bool(containers[0]["name"] == label(item, names.COMPONENT_LABEL))
+
+
 def is_owned_by(item: Raw, owner: Raw) -> bool:
     return any(o["uid"] == owner["metadata"]["uid"] for o in item["metadata"].get("ownerReferences", []))
 

@@ -1,7 +1,7 @@
 """An in-memory cluster that behaves like an API server where the operator depends on it.
 
-It refuses to change a Job, keeps status.loadTest of the other field manager, counts writes, and can be told what
-kubelets and controllers would do: finish a Job, roll a Deployment out, write load-test figures.
+It refuses to create what is there and to change a Job, keeps status.loadTest of the other field manager, counts writes,
+and can be told what kubelets and controllers would do: finish a Job, roll a Deployment out, write load-test figures.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class FakeCluster:
         self.looks = 0
         self.held: list[int] = []
         self.kinds_without_crd: set[str] = set()
+        self._version = 0
 
     # the Cluster protocol
 
@@ -50,28 +51,36 @@ class FakeCluster:
     def missing_kinds(self) -> frozenset[str]:
         return frozenset(self.kinds_without_crd)
 
-    def apply(self, body: Raw) -> None:
+    def create(self, body: Raw) -> None:
         self._count_write()
         kind, name = body["kind"], body["metadata"]["name"]
         if kind in self.kinds_without_crd:
             raise ClusterError("the server could not find the requested resource", 404)
-        old = self.objects.get((kind, name))
-        if old is None:
-            self.ever_created.append((kind, name))
-        elif old["metadata"].get("ownerReferences") != body["metadata"].get("ownerReferences"):
-            raise ClusterError("Only one reference can have Controller set to true", 422)
-        elif kind == "Job" and old["spec"] != body["spec"]:
-            raise ClusterError(f'Job "{name}" is invalid: spec.template: field is immutable', 422)
-        new = copy.deepcopy(dict(body))
-        new["metadata"]["uid"] = f"uid-of-{kind}-{name}"
-        if old is not None:
-            changed = old.get("spec") != new.get("spec")
-            new["metadata"]["generation"] = old["metadata"].get("generation", 1) + changed
-            if "status" in old:
-                new["status"] = old["status"]
-        self.objects[kind, name] = new
-        if kind == "Deployment":
-            self._keep_revision(new)
+        if (kind, name) in self.objects:
+            raise ClusterError(f'{kind} "{name}" already exists', 409)
+        self.ever_created.append((kind, name))
+        wrote = {"f:metadata": {"f:labels": {f"f:{names.MODEL_LABEL}": {}}}}
+        entry = {"manager": names.FIELD_MANAGER, "operation": "Update", "apiVersion": "v1", "fieldsV1": wrote}
+        self._put(body, {"uid": f"uid-of-{kind}-{name}-{len(self.ever_created)}", "managedFields": [entry]})
+
+    def read(self, body: Raw) -> Raw | None:
+        return copy.deepcopy(self.objects.get((body["kind"], body["metadata"]["name"])))
+
+    def apply(self, body: Raw, live: Raw) -> None:
+        self._count_write()
+        old = self._as_read(live)
+        if body["kind"] == "Job" and old["spec"] != body["spec"]:
+            raise ClusterError(f'Job "{old["metadata"]["name"]}" is invalid: field is immutable', 422)
+        kept = {key: old["metadata"][key] for key in ("uid", "managedFields") if key in old["metadata"]}
+        kept["generation"] = old["metadata"].get("generation", 1) + (old.get("spec") != body.get("spec"))
+        self._put(body, kept, {"status": old["status"]} if "status" in old else {})
+
+    def take_over(self, live: Raw, controller: Raw) -> Raw:
+        self._count_write()
+        old = self._as_read(live)
+        old["metadata"]["ownerReferences"] = [*old["metadata"].get("ownerReferences", []), controller]
+        self._touch(old)
+        return copy.deepcopy(old)
 
     def hold(self, body: Raw) -> None:
         self._count_write()
@@ -83,9 +92,30 @@ class FakeCluster:
     def overwrite(self, body: Raw) -> None:
         raise AssertionError("nothing is refused here but what overwriting cannot cure")
 
-    def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
+    def delete(self, api_version: str, kind: str, namespace: str, name: str, uid: str) -> None:
         self._count_write()
-        self.objects.pop((kind, name), None)
+        if self.objects.get((kind, name), {}).get("metadata", {}).get("uid") == uid:
+            del self.objects[kind, name]
+
+    def _as_read(self, live: Raw) -> dict[str, Any]:
+        """The object, when it is still as it was read."""
+        found = self.objects.get((live["kind"], live["metadata"]["name"]))
+        condition = ("uid", "resourceVersion")
+        if found is None or any(found["metadata"][key] != live["metadata"][key] for key in condition):
+            raise ClusterError("the object has been modified", 409)
+        return found
+
+    def _put(self, body: Raw, metadata: Raw, rest: Raw | None = None) -> None:
+        new = {**copy.deepcopy(dict(body)), **(rest or {})}
+        new["metadata"] |= metadata
+        self._touch(new)
+        self.objects[body["kind"], body["metadata"]["name"]] = new
+        if body["kind"] == "Deployment":
+            self._keep_revision(new)
+
+    def _touch(self, item: dict[str, Any]) -> None:
+        self._version += 1
+        item["metadata"]["resourceVersion"] = str(self._version)
 
     def apply_status(self, identity: Identity, status: Raw) -> None:
         self._count_write()
@@ -235,13 +265,22 @@ class FakeCluster:
             "buckets": [bucket], "actualRps": 9.98, "p95Seconds": 0.18, "maxLengthAtRequestedRps": 100,
         }  # fmt: skip
 
+    def put_serving_pod(self, name: str, pod_status: Raw) -> None:
+        """A pod of the Deployment's present version, which its ReplicaSet has made."""
+        (deployment,) = (item for (kind, _), item in self.objects.items() if kind == "Deployment")
+        revision = self.objects["ReplicaSet", self._keep_revision(deployment)]
+        owner = {"kind": "ReplicaSet", "name": revision["metadata"]["name"], "uid": revision["metadata"]["uid"]}
+        template = copy.deepcopy(deployment["spec"]["template"]["metadata"])
+        metadata = {"name": name, "uid": f"uid-of-pod-{name}", "ownerReferences": [{**owner, "controller": True}]}
+        self.objects["Pod", name] = {"kind": "Pod", "metadata": {**template, **metadata}, "status": {**pod_status}}
+
     def remove(self, kind: str) -> None:
         """Every object of a kind is gone, as after a TTL or by a person's hand."""
         for name in self.names_of(kind):
             del self.objects[kind, name]
 
-    def _keep_revision(self, deployment: dict[str, Any]) -> None:
-        """The Deployment controller's ReplicaSet of this pod template; one per template."""
+    def _keep_revision(self, deployment: dict[str, Any]) -> str:
+        """The name of the Deployment controller's ReplicaSet of this pod template; one per template."""
         template = copy.deepcopy(deployment["spec"]["template"])
         digest = content_hash(template)
         template["metadata"]["labels"]["pod-template-hash"] = digest
@@ -249,11 +288,17 @@ class FakeCluster:
             "kind": "Deployment",
             "name": deployment["metadata"]["name"],
             "uid": deployment["metadata"]["uid"],
+            "controller": True,
         }
-        metadata = {"name": f"{owner['name']}-{digest}", "labels": template["metadata"]["labels"]}
+        metadata = {
+            "name": f"{owner['name']}-{digest}",
+            "uid": f"uid-of-revision-{digest}",
+            "labels": template["metadata"]["labels"],
+        }
         self.objects["ReplicaSet", metadata["name"]] = {
             "kind": "ReplicaSet", "metadata": metadata | {"ownerReferences": [owner]}, "spec": {"template": template},
         }  # fmt: skip
+        return str(metadata["name"])
 
     def _running_pod(self, job: dict[str, Any]) -> str:
         """The name of the Job's running pod; empty when there is none."""
@@ -275,7 +320,8 @@ class FakeCluster:
         count = len(self.names_of("Pod"))
         created = f"2030-01-01T00:00:{count:02}Z"
         metadata: dict[str, Any] = {"name": f"{name}-{count}", "labels": labels, "creationTimestamp": created}
-        metadata["ownerReferences"] = [{"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}]
+        owner = {"kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": True}
+        metadata |= {"ownerReferences": [owner], "uid": f"uid-of-pod-{name}-{count}"}
         self.objects["Pod", f"{name}-{count}"] = {
             "kind": "Pod", "metadata": metadata, "status": {"containerStatuses": [status]},
         }  # fmt: skip

@@ -29,7 +29,7 @@ from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
 from toxicity_operator.model import Model, read_model
 from toxicity_operator.observe.drift import first_drift
-from toxicity_operator.observe.state import GRANDCHILDREN
+from toxicity_operator.observe.ownership import GRANDCHILDREN
 from toxicity_operator.runtime.reconcile import reconcile
 from toxicity_operator.settings import OperatorSettings
 

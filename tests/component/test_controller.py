@@ -88,11 +88,11 @@ class RefusingCluster(FakeCluster):
 
     away = True
 
-    def apply(self, body: Any) -> None:
+    def create(self, body: Any) -> None:
         if self.away:
             self.away = False
             raise ClusterError("no answer", 0)
-        super().apply(body)
+        super().create(body)
 
 
 def test_pass_that_failed_is_followed_by_another_soon() -> None:

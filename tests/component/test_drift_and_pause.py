@@ -39,7 +39,8 @@ def set_port(item: dict[str, Any]) -> None:
 
 
 def without_generation(item: dict[str, Any]) -> dict[str, Any]:
-    return item | {"metadata": {key: value for key, value in item["metadata"].items() if key != "generation"}}
+    versions = ("generation", "resourceVersion")
+    return item | {"metadata": {key: value for key, value in item["metadata"].items() if key not in versions}}
 
 
 @pytest.mark.parametrize(

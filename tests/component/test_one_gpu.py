@@ -181,11 +181,7 @@ def test_new_version_that_finds_no_gpu_beside_the_old_one_says_what_to_do() -> N
     cluster.change_spec(model.with_spec("serving.threshold", 0.25).spec)
     settle(cluster)
     unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": NO_GPU}
-    cluster.objects["Pod", "serve-1"] = {
-        "kind": "Pod",
-        "metadata": {"name": "serve-1", "labels": names.labels("ru-toxicity", names.SERVE)},
-        "status": {"conditions": [unscheduled]},
-    }
+    cluster.put_serving_pod("serve-1", {"conditions": [unscheduled]})
     cluster.roll_out(ready=1, replicas=2, updated=1)
     settle(cluster)
     assert conditions(cluster)["Ready"] == ("False", "WaitingForGPU")

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from builders import a_model
-from fake_cluster import FakeCluster
-from pipeline import conditions, drive, fingerprint_of, message, settle, status
-from toxicity_operator import names
+from pipeline import conditions, drive, message, settle, status
 
 DEPLOYMENT = ("Deployment", "ru-toxicity-serve")
-
-
-def put_pod(cluster: FakeCluster, name: str, pod_status: dict[str, Any]) -> None:
-    """A serving pod of the version that the Deployment has now."""
-    cluster.objects["Pod", name] = {
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "labels": names.labels("ru-toxicity", names.SERVE),
-            "annotations": {names.SERVING_FINGERPRINT: fingerprint_of(cluster)},
-        },
-        "status": pod_status,
-    }
 
 
 EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."}
@@ -32,7 +15,7 @@ def test_evicted_pod_that_lingers_is_neither_trouble_nor_the_reason_of_a_later_r
     model = a_model()
     cluster = drive(model)
     before = message(cluster, "Available"), message(cluster, "Ready")
-    put_pod(cluster, "evicted", EVICTED)
+    cluster.put_serving_pod("evicted", EVICTED)
     writes = cluster.writes
     settle(cluster)
     assert (message(cluster, "Available"), message(cluster, "Ready")) == before
@@ -49,11 +32,11 @@ def test_roll_back_is_explained_by_the_pods_of_the_version_that_failed() -> None
     model = a_model()
     cluster = drive(model)
     crashed = {"name": "serve", "ready": False, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
-    put_pod(cluster, "a-old", {"containerStatuses": [crashed]})
+    cluster.put_serving_pod("a-old", {"containerStatuses": [crashed]})
     cluster.change_spec(model.with_spec("serving.maxNumSeqs", 8).spec)
     settle(cluster)
     pulls = {"name": "serve", "ready": False, "state": {"waiting": {"reason": "ImagePullBackOff"}}}
-    put_pod(cluster, "b-new", {"containerStatuses": [pulls]})
+    cluster.put_serving_pod("b-new", {"containerStatuses": [pulls]})
     cluster.stall()
     settle(cluster)
     told = status(cluster)["serving"]["failedMessage"]

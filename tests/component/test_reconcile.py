@@ -7,7 +7,7 @@ import pytest
 from builders import NOW, a_model
 from fake_cluster import FakeCluster
 from pipeline import LATER, STEPS, conditions, drive, fingerprint_of, message, run, settle, status
-from toxicity_operator.observe.state import GRANDCHILDREN
+from toxicity_operator.observe.ownership import GRANDCHILDREN
 
 
 def test_first_pass_starts_training_and_sets_every_condition() -> None:

@@ -12,7 +12,6 @@ from fake_cluster import FakeCluster
 from pipeline import STEPS, conditions, drive, message, run, settle, status
 from toxicity_api.conditions import ConditionType
 from toxicity_api.results import StageResult
-from toxicity_operator import names
 from toxicity_operator.errors import ClusterError
 
 
@@ -156,12 +155,7 @@ def test_ready_follows_the_pods_that_serve() -> None:
     cluster.roll_out(ready=0)
     crashed = {"name": "serve", "ready": False, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
                "lastState": {"terminated": {"exitCode": 139, "reason": "Error"}}}  # fmt: skip
-    labels = names.labels("ru-toxicity", names.SERVE)
-    cluster.objects["Pod", "serve-0"] = {
-        "kind": "Pod",
-        "metadata": {"name": "serve-0", "labels": labels},
-        "status": {"containerStatuses": [crashed]},
-    }
+    cluster.put_serving_pod("serve-0", {"containerStatuses": [crashed]})
     settle(cluster)
     assert conditions(cluster)["Ready"] == ("False", "NoReadyReplicas")
     assert "exit code 139" in message(cluster, "Ready")
@@ -208,10 +202,10 @@ def test_new_resource_with_a_bad_spec_has_every_condition() -> None:
 class RefusingCluster(FakeCluster):
     """Refuses every Job, as a quota would."""
 
-    def apply(self, body: Any) -> None:
+    def create(self, body: Any) -> None:
         if body["kind"] == "Job":
             raise ClusterError("jobs.batch is forbidden: exceeded quota", 403)
-        super().apply(body)
+        super().create(body)
 
 
 def test_refused_write_is_told_in_the_status() -> None:
@@ -227,7 +221,7 @@ def test_children_of_a_namesake_of_before_are_not_taken_for_its_own() -> None:
     second = FakeCluster(ModelBuilder(uid="uid-2").raw())
     second.objects = cluster.objects
     run(second)
-    assert conditions(second)["Ready"] == ("False", "ApplyFailed")
+    assert conditions(second)["Ready"] == ("False", "Waiting")
     assert conditions(second)["Trained"] == ("Unknown", "Waiting")
     assert conditions(second)["Available"] == ("False", "Waiting")
     second.objects = {}

@@ -18,10 +18,10 @@ class Refusing(FakeCluster):
 
     part, words = "", DENIED
 
-    def apply(self, body: Raw) -> None:
+    def create(self, body: Raw) -> None:
         if self.part and self.part in body["metadata"]["name"]:
             raise ClusterError(self.words, 403)
-        super().apply(body)
+        super().create(body)
 
 
 def served(part: str, words: str = DENIED) -> Refusing:

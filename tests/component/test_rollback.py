@@ -21,11 +21,7 @@ def crash_pod(cluster: FakeCluster) -> None:
     """A serving pod that is killed again and again."""
     killed = {"name": "serve", "ready": False, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
               "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}  # fmt: skip
-    cluster.objects["Pod", "serve-0"] = {
-        "kind": "Pod",
-        "metadata": {"name": "serve-0", "labels": names.labels("ru-toxicity", names.SERVE)},
-        "status": {"containerStatuses": [killed]},
-    }
+    cluster.put_serving_pod("serve-0", {"containerStatuses": [killed]})
 
 
 def rolled_back(model: ModelBuilder) -> tuple[FakeCluster, str, str]:

@@ -7,7 +7,6 @@ from typing import Any
 from builders import a_model
 from fake_cluster import FakeCluster
 from pipeline import conditions, drive, message, settle, status
-from toxicity_operator import names
 
 NO_SANDBOX = {"type": "PodReadyToStartContainers", "status": "False"}
 SANDBOX = {"type": "PodReadyToStartContainers", "status": "True"}
@@ -16,11 +15,8 @@ SANDBOX = {"type": "PodReadyToStartContainers", "status": "True"}
 def put_starting_pod(cluster: FakeCluster, *conditions: dict[str, str]) -> None:
     waits: dict[str, Any] = {"name": "serve", "state": {"waiting": {"reason": "ContainerCreating"}}}
     scheduled = {"type": "PodScheduled", "status": "True"}
-    cluster.objects["Pod", "serve-0"] = {
-        "kind": "Pod",
-        "metadata": {"name": "serve-0", "labels": names.labels("ru-toxicity", names.SERVE)},
-        "status": {"phase": "Pending", "conditions": [scheduled, *conditions], "containerStatuses": [waits]},
-    }
+    starting = {"phase": "Pending", "conditions": [scheduled, *conditions], "containerStatuses": [waits]}
+    cluster.put_serving_pod("serve-0", starting)
 
 
 def test_pod_without_its_volumes_is_told_while_it_rolls_out() -> None:

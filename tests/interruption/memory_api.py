@@ -1,8 +1,8 @@
 """An API server in memory, below the real client: it takes what urllib3 would send and gives what it would return.
 
-It knows what the operator depends on: server-side apply with owners of fields, status as a subresource,
-resourceVersion, generation, uids, immutable Jobs, one controlling owner, label selectors. `test_memory_api.py`
-shows that schedules end on it as they do on a real API server.
+It knows what the operator depends on: server-side apply with owners of fields, told as `managedFields`, status as a
+subresource, resourceVersion, generation, uids and preconditions, immutable Jobs, one controlling owner, label
+selectors. `test_real_server.py` shows that schedules end on it as they do on a real API server.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from urllib.parse import parse_qs, urlsplit
 from urllib3 import HTTPResponse
 
 Path = tuple[str, ...]
+Manager = tuple[str, str, str]
+"""Field manager, operation (Apply or Update) and subresource."""
+
 Raw = dict[str, Any]
 
 KEYED_LISTS = {
@@ -28,16 +31,27 @@ KEYED_LISTS = {
 }  # fmt: skip
 """Lists that server-side apply merges by a key: the first of these fields that an item has."""
 
+IDENTITY = ("name", "namespace", "uid", "resourceVersion")
 IMMUTABLE = {"jobs": "batch/v1", "persistentvolumeclaims": "v1"}
 DEFAULTS: Mapping[str, Raw] = {"deployments": {"spec": {"replicas": 1}}}
 
 
 @dataclass
 class Stored:
-    """A live object and, per field manager and subresource, the paths that it owns."""
+    """A live object and, per field manager, the paths that it owns."""
 
     live: Raw
-    owned: dict[tuple[str, str], set[Path]] = field(default_factory=dict)
+    owned: dict[Manager, set[Path]] = field(default_factory=dict)
+
+    def told(self) -> Raw:
+        """The object as the API server sends it."""
+        entries = [
+            {"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsV1": tree(paths)}
+            | ({"subresource": subresource} if subresource else {})
+            for (manager, operation, subresource), paths in self.owned.items()
+            if paths
+        ]
+        return {**self.live, "metadata": {**self.live["metadata"], "managedFields": entries}}
 
 
 class MemoryApi:
@@ -64,7 +78,12 @@ class MemoryApi:
             return 200, {"kind": "APIResourceList"}  # every kind is served
         collection, name, subresource = split_path(path)
         if not name:
-            return (200, self._list(collection, query)) if method == "GET" else self._create(collection, body)
+            manager = query.get("fieldManager", "person")
+            return (
+                (200, self._list(collection, query))
+                if method == "GET"
+                else self._create(collection, body, manager)
+            )
         stored = self._objects.get((collection, name))
         if method == "PATCH" and media.startswith("application/apply-patch"):
             forced = query.get("force") in ("true", "True")
@@ -72,31 +91,53 @@ class MemoryApi:
         if stored is None:
             return 404, failure(f"{name} not found", "NotFound")
         if method == "GET":
-            return 200, stored.live
+            return 200, stored.told()
+        if media.startswith("application/json-patch"):
+            return self._set_managed_fields(stored, body)
+        uid = ((body or {}).get("preconditions") or {}).get("uid")
+        if uid not in (None, stored.live["metadata"]["uid"]):
+            return 409, failure("Precondition failed: UID in precondition differs", "Conflict")
         if method == "DELETE":
             self._next_version()
             del self._objects[collection, name]
             return 200, {"kind": "Status", "status": "Success"}
-        new = merged(stored.live, {"status": body.get("status")} if subresource else without_status(body))
-        return self._store(collection, name, new, stored, manager=("person", subresource))
+        if not is_as_named(stored.live, body):
+            return 409, failure("the object has been modified", "Conflict")
+        new = merged(stored.live, {"status": body.get("status")} if subresource else without_identity(body))
+        manager = (query.get("fieldManager", "person"), "Update", subresource)
+        return self._store(collection, name, new, stored, manager=manager)
+
+    def _set_managed_fields(self, stored: Stored, patch: list[Raw]) -> tuple[int, Raw]:
+        """The one JSON patch that is understood: a test of the resourceVersion, then new managedFields."""
+        version, fields = patch
+        assert (version["op"], version["path"]) == ("test", "/metadata/resourceVersion")
+        assert (fields["op"], fields["path"]) == ("replace", "/metadata/managedFields")
+        if version["value"] != stored.live["metadata"]["resourceVersion"]:
+            return 422, failure("test operation failed", "Invalid")
+        stored.owned = {
+            (entry["manager"], entry["operation"], entry.get("subresource", "")): set(branches(entry["fieldsV1"]))
+            for entry in fields["value"]
+        }
+        stored.live["metadata"]["resourceVersion"] = str(self._next_version())
+        return 200, stored.told()
 
     def _list(self, collection: str, query: Mapping[str, str]) -> Raw:
         key, _, value = query.get("labelSelector", "").partition("=")
         found = [
-            stored.live
+            stored.told()
             for (where, _), stored in sorted(self._objects.items())
             if where == collection and (not key or selected(stored.live, key, value))
         ]
         return {"metadata": {"resourceVersion": str(self._version)}, "items": found}
 
-    def _create(self, collection: str, body: Raw) -> tuple[int, Raw]:
+    def _create(self, collection: str, body: Raw, manager: str) -> tuple[int, Raw]:
         metadata = body["metadata"]
         name = metadata.get("name") or f"{metadata['generateName']}{self._version + 1}"
         if (collection, name) in self._objects:
             return 409, failure(f"{name} already exists", "AlreadyExists")
         live = without_status(body)
-        _, answer = self._store(collection, name, live, None, manager=("person", ""))
-        return 201, answer
+        status, answer = self._store(collection, name, live, None, manager=(manager, "Update", ""))
+        return (201 if status == 200 else status), answer
 
     def _apply(
         self, collection: str, name: str, subresource: str, body: Raw, manager: str, forced: bool
@@ -106,18 +147,19 @@ class MemoryApi:
         if stored is None:
             if subresource:
                 return 404, failure(f"{name} not found", "NotFound")
-            if body["metadata"].get("uid"):
+            if body["metadata"].get("uid") or body["metadata"].get("resourceVersion"):
                 return 409, failure("uid mismatch: no existing object was found", "Conflict")
             stored_or_new = Stored(
                 {key: body[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": name}}
             )
         else:
             stored_or_new = copy.deepcopy(stored)
-            if body["metadata"].get("uid") not in (None, stored.live["metadata"]["uid"]):
+            if not is_as_named(stored.live, body):
                 return 409, failure("Precondition failed: UID in precondition differs", "Conflict")
-        before = stored_or_new.owned.get((manager, subresource), set())
+        whose = (manager, "Apply", subresource)
+        before = stored_or_new.owned.get(whose, set())
         now = set(leaves(wanted))
-        others = [paths for who, paths in stored_or_new.owned.items() if who != (manager, subresource)]
+        others = [paths for who, paths in stored_or_new.owned.items() if who != whose]
         live = copy.deepcopy(stored_or_new.live)
         shared = now & set[Path]().union(*others)
         disputed = shared and shared & changed_leaves(live, overlaid(live, wanted))
@@ -128,19 +170,19 @@ class MemoryApi:
                 remove(live, path)
         for paths in others:
             paths -= disputed
-        stored_or_new.owned[manager, subresource] = now
+        stored_or_new.owned[whose] = now
         put(live, wanted)
         status, answer = self._store(collection, name, live, stored_or_new, manager=None, is_new=stored is None)
         return (201 if stored is None and status == 200 else status), answer
 
     def _store(
         self, collection: str, name: str, live: Raw, stored: Stored | None, *,
-        manager: tuple[str, str] | None, is_new: bool = False,
+        manager: Manager | None, is_new: bool = False,
     ) -> tuple[int, Raw]:  # fmt: skip
         """Puts the object there when it is valid and differs. `manager`: who takes over the fields that changed."""
         plural, is_new = collection.rpartition("/")[2], is_new or stored is None
         old = {} if is_new or stored is None else self._objects[collection, name].live
-        problem = None if is_new else invalid(plural, old, live)
+        problem = invalid(plural, old or live, live)
         if problem:
             return 422, failure(f"{name} is invalid: {problem}", "Invalid")
         kept = stored or Stored(live)
@@ -149,14 +191,14 @@ class MemoryApi:
             self._begin(live, collection, name)
         elif live == old:
             self._objects[collection, name] = Stored(old, kept.owned)
-            return 200, old
+            return 200, self._objects[collection, name].told()
         elif live.get("spec") != old.get("spec"):
             live["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1
         if manager is not None:
             take_over(kept.owned, manager, changed_leaves(old, live))
         live["metadata"]["resourceVersion"] = str(self._next_version())
         self._objects[collection, name] = Stored(live, kept.owned)
-        return 200, live
+        return 200, self._objects[collection, name].told()
 
     def _begin(self, live: Raw, collection: str, name: str) -> None:
         version = self._version + 1
@@ -196,13 +238,25 @@ def selected(item: Raw, key: str, value: str) -> bool:
 
 def applied_part(body: Raw) -> Raw:
     """What an apply sets: not the identity, and not the status, which has a path of its own."""
-    metadata = {k: v for k, v in body["metadata"].items() if k not in ("name", "namespace", "uid")}
+    metadata = {k: v for k, v in body["metadata"].items() if k not in IDENTITY}
     rest = {k: v for k, v in body.items() if k not in ("apiVersion", "kind", "metadata", "status")}
     return {"metadata": metadata, **rest}
 
 
 def without_status(body: Raw) -> Raw:
     return {key: copy.deepcopy(value) for key, value in body.items() if key != "status"}
+
+
+def without_identity(body: Raw) -> Raw:
+    """What a merge patch sets: all but what only names the object."""
+    metadata = {key: value for key, value in body.get("metadata", {}).items() if key not in IDENTITY}
+    return {**without_status(body), "metadata": metadata}
+
+
+def is_as_named(live: Raw, body: Raw) -> bool:
+    """Whether the object has the uid and the resourceVersion that a write names."""
+    named = body.get("metadata", {})
+    return all(named.get(key) in (None, live["metadata"][key]) for key in ("uid", "resourceVersion"))
 
 
 def merged(old: Any, patch: Any) -> Any:
@@ -237,6 +291,26 @@ def leaves(body: Any, path: Path = ()) -> Iterator[Path]:
     for item in body:
         yield (*path, f"[{item[key]}]")
         yield from leaves(item, (*path, f"[{item[key]}]"))
+
+
+def tree(paths: set[Path]) -> Raw:
+    """Paths as `fieldsV1` has them, but for the words of a list's keys; a path that ends is an empty map."""
+    found: Raw = {}
+    for path in paths:
+        node = found
+        for name in path:
+            node = node.setdefault(name if name.startswith("[") else f"f:{name}", {})
+        node["."] = {}
+    return found
+
+
+def branches(fields: Raw, path: Path = ()) -> Iterator[Path]:
+    """The paths of `tree`."""
+    for name, below in fields.items():
+        if name == ".":
+            yield path
+        else:
+            yield from branches(below, (*path, name.removeprefix("f:")))
 
 
 def put(live: Raw, wanted: Raw) -> None:
@@ -314,7 +388,7 @@ def values(body: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
         yield place, json.dumps(found, sort_keys=True)
 
 
-def take_over(owned: dict[tuple[str, str], set[Path]], manager: tuple[str, str], paths: set[Path]) -> None:
+def take_over(owned: dict[Manager, set[Path]], manager: Manager, paths: set[Path]) -> None:
     """An update makes its manager the only owner of what it changed."""
     for other in owned.values():
         other -= paths

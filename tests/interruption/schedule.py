@@ -20,6 +20,7 @@ from actors import (
     collect_garbage,
     finish_job,
     is_finished,
+    is_of_a_stage,
     is_rolled_out,
     label,
     publish,
@@ -174,7 +175,11 @@ class Schedule:
     def run_jobs(self, component: str | None = None, *, end: bool = True) -> None:
         """Unfinished Jobs of a component (None: of all) get their pod; and end well."""
         for job in self.api.list("Job"):
-            if is_finished(job) or component not in (None, label(job, names.COMPONENT_LABEL)):
+            if (
+                is_finished(job)
+                or not is_of_a_stage(job)
+                or component not in (None, label(job, names.COMPONENT_LABEL))
+            ):
                 continue
             if end and finish_job(self.api, job):
                 self.done.add((label(job, names.COMPONENT_LABEL), label(job, names.FINGERPRINT_LABEL)))
@@ -195,7 +200,7 @@ class Schedule:
 
     def roll_out(self, ready: int = 1) -> None:
         """The Deployment controller catches up."""
-        for deployment in self.api.list("Deployment"):
+        for deployment in filter(is_of_a_stage, self.api.list("Deployment")):
             if roll_out(self.api, deployment, ready=ready):
                 self.done.add((names.SERVE, deployment["metadata"]["annotations"][names.SERVING_FINGERPRINT]))
 
@@ -244,7 +249,7 @@ class Schedule:
         self.writes.append(write)
         if write.path.endswith("/status"):
             assert "loadTest" not in write.body["status"], "the load test's part of the status was written"
-        elif write.method == "PATCH" and self._is_of_the_present(write.body):
+        elif write.method != "DELETE" and "spec" in write.body and self._is_of_the_present(write.body):
             if write.body["kind"] == "Deployment":
                 self._check_deployment(write.body)
             elif write.body["kind"] in (HPA, SCALED_OBJECT):
@@ -323,8 +328,8 @@ class Schedule:
 
     def act(self) -> bool:
         """All actors do what is due. Whether there was anything."""
-        unfinished = [job for job in self.api.list("Job") if not is_finished(job)]
-        behind = [item for item in self.api.list("Deployment") if not is_rolled_out(item)]
+        unfinished = [job for job in self.api.list("Job") if is_of_a_stage(job) and not is_finished(job)]
+        behind = [item for item in self.api.list("Deployment") if is_of_a_stage(item) and not is_rolled_out(item)]
         self.run_jobs()
         if behind:
             self.roll_out()

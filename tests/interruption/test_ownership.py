@@ -90,26 +90,6 @@ def test_edit_that_cannot_be_applied_over_is_undone_in_one_pass(
     assert schedule.outcome()["status"]["stage"] == "Ready"
 
 
-def test_child_of_another_owner_is_left_alone(server: ApiServer) -> None:
-    api = on_server(server.connect())
-    owner = {
-        "apiVersion": "v1", "kind": "ServiceAccount", "name": "default", "controller": True,
-        "uid": api.list("ServiceAccount")[0]["metadata"]["uid"],
-    }  # fmt: skip
-    metadata = {"name": SERVE, "labels": names.labels(NAME, names.SERVE), "ownerReferences": [owner]}
-    made = api.create("Service", {"metadata": metadata, "spec": {"ports": [PORT | {"port": 8080}]}})
-    schedule = Schedule(api)
-    for _ in range(20):
-        schedule.round()
-    after = api.get("Service", SERVE)
-    assert after is not None
-    assert (after["metadata"], after["spec"]) == (made["metadata"], made["spec"])
-    model = api.get(KIND, NAME)
-    assert model is not None
-    ready = next(item for item in model["status"]["conditions"] if item["type"] == "Ready")
-    assert (ready["status"], ready["reason"]) == ("False", "ApplyFailed")
-
-
 def test_spec_that_the_server_refuses_costs_nothing_that_is_there(server: ApiServer) -> None:
     api = on_server(server.connect())
     schedule = Schedule(api)

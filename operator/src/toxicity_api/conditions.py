@@ -34,6 +34,7 @@ class Reason(StrEnum):
     RESULT_MISSING = "ResultMissing"
     SOURCE_UNUSABLE = "SourceUnusable"
     APPLY_FAILED = "ApplyFailed"
+    NOT_OURS = "NotOurs"
     INVALID_SPEC = "InvalidSpec"
     ACCEPTED = "Accepted"
     BELOW_MINIMUM = "BelowMinimumF1"

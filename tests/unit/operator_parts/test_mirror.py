@@ -126,7 +126,7 @@ ENDED = load_test(6, COMPLETE)
     [
         pytest.param(lambda cache: cache.observe(ENDED), id="its end, by a watch"),
         pytest.param(lambda cache: cache.replace("Job", None, iter([ENDED]), 6), id="its end, by a list"),
-        pytest.param(lambda cache: cache.apply(ENDED), id="its end, by the answer to a write"),
+        pytest.param(lambda cache: cache.create(ENDED), id="its end, by the answer to a write"),
         pytest.param(lambda cache: cache.observe(load_test(6), gone=True), id="its deletion, by a watch"),
         pytest.param(lambda cache: cache.replace("Job", None, iter([]), 6), id="its deletion, by a list"),
     ],
@@ -139,7 +139,7 @@ def test_pass_that_sees_what_became_of_the_load_test_asks_for_the_resource(
     before, after = ({**resource, "metadata": resource["metadata"] | {"resourceVersion": v}} for v in ("1", "9"))
     cluster = create_autospec(KubernetesCluster, instance=True)
     cluster.get_model.return_value, cluster.list_pods.return_value = after, []
-    cluster.apply.side_effect = lambda body: body
+    cluster.create.side_effect = lambda body: body
     cache = CachedCluster(cluster)
     cache.start_with("Job", None, [load_test(5)], 5)
     cache.observe_model(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.decide.records import stale_jobs
 from toxicity_operator.decide.stages import Situation, walk
@@ -11,6 +12,7 @@ from toxicity_operator.manifests.autoscaler import SCALERS
 from toxicity_operator.manifests.common import Manifest, of_existing, seal
 from toxicity_operator.manifests.loadtest_job import build_loadtest_service
 from toxicity_operator.observe.drift import WRITE_ONCE, first_drift
+from toxicity_operator.observe.ownership import controller_of
 from toxicity_operator.observe.state import Observed
 
 
@@ -21,15 +23,18 @@ class Target:
     api_version: str
     kind: str
     name: str
+    uid: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is held comes first, then deletes, then applies; `waiting_for` tells people what is not there yet.
+    """In order: orphans are taken over, numbers are held, then deletes, then applies.
 
-    `hold` are numbers of replicas which the applies give up, for whoever asks for them next.
+    `waiting_for` tells people what is not there yet. `take_over` are objects that an earlier resource of the name
+    left; `hold` are numbers of replicas which the applies give up, for whoever asks for them next.
     """
 
+    take_over: tuple[Raw, ...] = ()
     hold: tuple[Manifest, ...] = ()
     apply: tuple[Manifest, ...] = ()
     delete: tuple[Target, ...] = ()
@@ -44,7 +49,15 @@ def plan(situation: Situation) -> Plan:
     sealed = (seal(body) for body in step.wanted)
     due = tuple(body for body in sealed if _is_due(body, situation.observed))
     held = tuple(filter(None, (_held_replicas(body, situation.observed) for body in due)))
-    return Plan(held, due, tuple(_obsolete(situation)), step.waiting_for)
+    return Plan(tuple(_orphans(situation)), held, due, tuple(_obsolete(situation)), step.waiting_for)
+
+
+def _orphans(situation: Situation) -> list[Raw]:
+    """Children without a controller, but for a claim that is to outlive the resource."""
+    retained = situation.model.spec.storage.reclaim == "Retain"
+    kept = ("PersistentVolumeClaim", names.claim_name(situation.model.name)) if retained else None
+    objects = situation.observed.objects.items()
+    return [item for key, item in objects if key != kept and controller_of(item) is None]
 
 
 def _held_replicas(body: Manifest, observed: Observed) -> Manifest | None:
@@ -63,9 +76,9 @@ def _held_replicas(body: Manifest, observed: Observed) -> Manifest | None:
 
 def _is_due(body: Manifest, observed: Observed) -> bool:
     kind, name = body["kind"], body["metadata"]["name"]
-    if kind in WRITE_ONCE:
-        return not observed.has(kind, name)
     live = observed.objects.get((kind, name))
+    if kind in WRITE_ONCE:
+        return live is None
     # the hash stands in an annotation, and so is compared as well: what a manifest no longer has is a change too
     return live is None or first_drift(body, live) is not None
 
@@ -81,24 +94,29 @@ def _obsolete(situation: Situation) -> list[Target]:
         wanted -= {stage.job_name for stage in (chain.quantize, chain.evaluate) if stage}
     running = [job.name for job in situation.observed.jobs if job.outcome == "Running" and job.name not in wanted]
     stale = stale_jobs(chain, situation.records, situation.observed)
-    targets = [Target("batch/v1", "Job", name) for name in (*running, *stale)]
-    return targets + _obsolete_autoscalers(situation) + _obsolete_access(situation)
+    unwanted = [("batch/v1", "Job", name) for name in (*running, *stale)]
+    unwanted += _obsolete_autoscalers(situation) + _obsolete_access(situation)
+    live = situation.observed.objects
+    return [
+        Target(api_version, kind, name, live[kind, name]["metadata"]["uid"])
+        for api_version, kind, name in unwanted
+        if (kind, name) in live
+    ]
 
 
-def _obsolete_access(situation: Situation) -> list[Target]:
+def _obsolete_access(situation: Situation) -> list[tuple[str, str, str]]:
     """What a load test left that the spec has no more: the binding first, since it names the others."""
     model, chain = situation.model, situation.chain
     account, service = names.loadtest_account_name(model.name), names.loadtest_service_name(model.name)
     group = "rbac.authorization.k8s.io/v1"
-    access = [Target(group, "RoleBinding", account), Target(group, "Role", account)]
-    access.append(Target("v1", "ServiceAccount", account))
+    access = [(group, "RoleBinding", account), (group, "Role", account), ("v1", "ServiceAccount", account)]
     unwanted = access if chain.loadtest is None else []
     if chain.loadtest is None or build_loadtest_service(model) is None:
-        unwanted = [*unwanted, Target("v1", "Service", service)]
-    return [target for target in unwanted if situation.observed.has(target.kind, target.name)]
+        unwanted = [*unwanted, ("v1", "Service", service)]
+    return unwanted
 
 
-def _obsolete_autoscalers(situation: Situation) -> list[Target]:
+def _obsolete_autoscalers(situation: Situation) -> list[tuple[str, str, str]]:
     """Those by another metric than the spec's: two of them would undo each other's replicas.
 
     And KEDA's while the GPU is handed over: it would scale from 0 to its minimum at once.
@@ -107,7 +125,7 @@ def _obsolete_autoscalers(situation: Situation) -> list[Target]:
     if situation.handed_to is not None:
         scaling = None if scaling and scaling.metric == "inFlight" else scaling
     return [
-        Target(api_version, kind, name)
+        (api_version, kind, name)
         for metric, (api_version, kind) in SCALERS.items()
-        if (scaling is None or scaling.metric != metric) and situation.observed.has(kind, name)
+        if scaling is None or scaling.metric != metric
     ]

@@ -17,11 +17,12 @@ from toxicity_operator.decide.conditions import UNKNOWN, Finding, derive_finding
 from toxicity_operator.decide.readiness import derive_ready
 from toxicity_operator.decide.schedule import schedule_in_force
 from toxicity_operator.decide.stages import Situation
+from toxicity_operator.errors import ClusterError
 from toxicity_operator.manifests.sources import base_model_name, dataset_name
 from toxicity_operator.model import Identity
 
 
-def derive_status(situation: Situation, now: str, failure: str | None = None) -> ToxicityModelStatus:
+def derive_status(situation: Situation, now: str, failure: ClusterError | None = None) -> ToxicityModelStatus:
     """The status as it should be now (RFC 3339); `failure` is what went wrong while applying the plan."""
     records, model = situation.records, situation.model
     findings = derive_findings(situation)

@@ -17,7 +17,8 @@ from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
 from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.decide.events import Event
-from toxicity_operator.errors import ClusterError
+from toxicity_operator.errors import CONFLICT, ClusterError
+from toxicity_operator.kube.managed_fields import applied_fields
 from toxicity_operator.model import Identity
 
 TIMEOUT_SECONDS = (5, 30)
@@ -27,6 +28,9 @@ LOG_TIMEOUT_SECONDS = (5, 5)
 LOG_LIMIT_BYTES = 65536
 """Room for the lines that are asked for: what is beyond the limit is cut off at the end, where the news is."""
 
+Body = Raw | Sequence[Raw] | None
+"""A JSON patch is a list."""
+
 POOL_SIZE = 32
 PAGE_SIZE = 100
 """Of a list, which is packed away page by page: as dictionaries objects take ten times the room."""
@@ -35,6 +39,7 @@ WATCH_SECONDS = 120
 """After which a watch begins anew; one whose connection died in silence is noticed soon after."""
 
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 MODEL_API = f"{API_GROUP}/{API_VERSION}"
 EVENT_MESSAGE_LIMIT = 1000
 
@@ -165,8 +170,36 @@ class KubernetesCluster:
         finally:
             answer.close()
 
-    def apply(self, body: Raw) -> Raw:
-        return self._apply(_path_of(body), body)
+    def create(self, body: Raw) -> Raw:
+        """Makes the object. Raises ClusterError with status 409 when one of its name is there, whoever made it."""
+        metadata = body["metadata"]
+        path = _path(body["apiVersion"], body["kind"], metadata["namespace"])
+        return self._request("post", path, body, field_manager=names.FIELD_MANAGER)
+
+    def read(self, body: Raw) -> Raw | None:
+        """The live object that has the kind and name of `body`; None when there is none."""
+        try:
+            found = self._request("get", _path_of(body))
+        except ClusterError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
+        return {**found, "apiVersion": body["apiVersion"], "kind": body["kind"]}
+
+    def apply(self, body: Raw, live: Raw) -> Raw:
+        """Server-side apply over `live` with the operator's field manager, forced.
+
+        Raises ClusterError with status 409 when the object is not any more as `live` says.
+        """
+        live = self._with_applied_fields(live)
+        condition = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
+        return self._apply(_path_of(body), {**body, "metadata": {**body["metadata"], **condition}})
+
+    def take_over(self, live: Raw, controller: Raw) -> Raw:
+        """Adds the controller to the owners of `live`; 409 when the object is not any more as `live` says."""
+        metadata = {key: live["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion")}
+        metadata["ownerReferences"] = [*live["metadata"].get("ownerReferences", []), controller]
+        return self.overwrite({"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata})
 
     def hold(self, body: Raw) -> Raw:
         options = {"field_manager": names.REPLICAS_MANAGER, "content_type": APPLY}
@@ -176,12 +209,15 @@ class KubernetesCluster:
         options = {"field_manager": names.FIELD_MANAGER, "content_type": MERGE}
         return self._request("patch", _path_of(body), body, **options)
 
-    def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
+    def delete(self, api_version: str, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Deletes the object with this uid, its dependents in the background; gone already is fine."""
         path = _path(api_version, kind, namespace, name)
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
-            self._request("delete", path, propagation_policy="Background")
+            self._request("delete", path, {**options, "propagationPolicy": "Background"})
         except ClusterError as error:
-            if error.status != NOT_FOUND:
+            # 409: another object has the name now, so ours is gone
+            if error.status not in (NOT_FOUND, CONFLICT):
                 raise
 
     def apply_status(self, identity: Identity, status: Raw) -> Raw:
@@ -221,22 +257,36 @@ class KubernetesCluster:
             raise
         return True
 
+    def _with_applied_fields(self, live: Raw) -> Raw:
+        """`live` after its `managedFields` say that what the operator created or overwrote, it has applied.
+
+        Else a later apply without a field would leave that field in place, since its creator still owns it.
+        """
+        fields = applied_fields(live["metadata"].get("managedFields", []))
+        if fields is None:
+            return live
+        patch = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+            {"op": "replace", "path": "/metadata/managedFields", "value": fields},
+        ]
+        return self._request("patch", _path_of(live), patch, content_type=JSON_PATCH)
+
     def _apply(self, path: str, body: Raw) -> Raw:
         options = {"field_manager": names.FIELD_MANAGER, "force_conflicts": True, "content_type": APPLY}
         return self._request("patch", path, body, **options)
 
-    def _request(self, method: str, path: str, body: Raw | None = None, **options: Any) -> dict[str, Any]:
+    def _request(self, method: str, path: str, body: Body = None, **options: Any) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self._send(method, path, body, **options))
         return answer
 
-    def _send(self, method: str, path: str, body: Raw | None = None, **options: Any) -> bytes:
+    def _send(self, method: str, path: str, body: Body = None, **options: Any) -> bytes:
         try:
             answer: bytes = self._open(method, path, body, **options).data
         except HTTPError as error:
             raise ClusterError(f"{method} {path}: {error}", 0) from error
         return answer
 
-    def _open(self, method: str, path: str, body: Raw | None = None, **options: Any) -> Any:
+    def _open(self, method: str, path: str, body: Body = None, **options: Any) -> Any:
         """The answer with its body still to be read."""
         # the client extends default lists that it is not given, so both are passed anew each time
         parameters = {"query_params": [], "header_params": {}, "_request_timeout": TIMEOUT_SECONDS, **options}

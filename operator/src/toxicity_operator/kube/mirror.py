@@ -5,8 +5,8 @@
 - *It never goes back.* An object gives way only to a newer one, by its resourceVersion, which orders the versions of
   one kind. What the operator writes enters the mirror with the API server's answer, so a pass sees all that the passes
   before it wrote, and a watch that is behind does not undo it.
-- *A write from a late view does no harm.* Names are derived from fingerprints and applies are idempotent: a Job that
-  is not seen yet is applied onto itself.
+- *A write from a late view does no harm.* A child that is not seen yet is created, which fails where it is there, and
+  then it is read. Every other write names the uid of the object that it is about.
 - *The resource is never older than its children where they depend on it.* It is asked for, after them, when one was
   deleted or a load test's Job ended since the last look: what was deleted is not made anew, and the load test's
   figures are there when its end is seen. All else in a resource is the operator's own writing, or an event of its own.
@@ -29,6 +29,7 @@ from toxicity_operator.decide.events import Event
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.kube.client import KubernetesCluster
 from toxicity_operator.model import Identity
+from toxicity_operator.observe.ownership import controller_of
 from toxicity_operator.observe.state import finished_condition
 
 Place = tuple[str, str, str]
@@ -48,7 +49,9 @@ class Entry:
 
     @classmethod
     def of(cls, key: Key, item: Raw) -> Entry:
-        slim = {**item, "metadata": {k: v for k, v in item["metadata"].items() if k != "managedFields"}}
+        # who wrote what is asked only of an object without a controller, and takes more room than all the rest
+        unread = {"managedFields"} if controller_of(item) else set()
+        slim = {**item, "metadata": {k: v for k, v in item["metadata"].items() if k not in unread}}
         compressor = zlib.compressobj(COMPRESSION, zlib.DEFLATED, WINDOW_BITS, COMPRESSOR_MEMORY)
         return cls(key, _version(item), compressor.compress(json.dumps(slim).encode()) + compressor.flush())
 
@@ -226,8 +229,21 @@ class CachedCluster:
         with self._lock:
             return frozenset(self._missing)
 
-    def apply(self, body: Raw) -> Raw:
-        return self._wrote(body, self._cluster.apply(body))
+    def create(self, body: Raw) -> Raw:
+        return self._wrote(body, self._cluster.create(body))
+
+    def read(self, body: Raw) -> Raw | None:
+        """Past the mirror, which takes the answer where the object is a child of some resource."""
+        found = self._cluster.read(body)
+        if found is not None and names.MODEL_LABEL in found["metadata"].get("labels", {}):
+            self._wrote(body, found)
+        return found
+
+    def apply(self, body: Raw, live: Raw) -> Raw:
+        return self._wrote(body, self._cluster.apply(body, live))
+
+    def take_over(self, live: Raw, controller: Raw) -> Raw:
+        return self._wrote(live, self._cluster.take_over(live, controller))
 
     def hold(self, body: Raw) -> Raw:
         return self._wrote(body, self._cluster.hold(body))
@@ -235,8 +251,8 @@ class CachedCluster:
     def overwrite(self, body: Raw) -> Raw:
         return self._wrote(body, self._cluster.overwrite(body))
 
-    def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
-        self._cluster.delete(api_version, kind, namespace, name)
+    def delete(self, api_version: str, kind: str, namespace: str, name: str, uid: str) -> None:
+        self._cluster.delete(api_version, kind, namespace, name, uid)
 
     def apply_status(self, identity: Identity, status: Raw) -> Raw:
         """Writes, and remembers the answer unless others have written too: their change is still to be looked at."""

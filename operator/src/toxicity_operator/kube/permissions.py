@@ -1,30 +1,30 @@
 """The rights the operator needs, rule by rule. The chart's ClusterRole must say the same; a test compares them.
 
-There is no wildcard, no Secret and no finalizer of our own. `create` belongs to server-side apply of something
-new; `get` on Deployments is needed to hand the same right to the load test; logs are read for the progress of a
-training.
+There is no wildcard, no Secret and no finalizer of our own. A child is read (`get`) right before it is changed, and
+when something of its name is there already; `get` on Deployments is handed on to the load test as well. Logs are read
+for the progress of a training.
 """
 
 from __future__ import annotations
 
 from toxicity_api.base import API_GROUP, PLURAL
 
-APPLY = ["list", "watch", "create", "patch"]
+CHILD = ["get", "list", "watch", "create", "patch"]
 
 RULES: list[dict[str, list[str]]] = [
     {"apiGroups": [API_GROUP], "resources": [PLURAL], "verbs": ["get", "list", "watch"]},
     {"apiGroups": [API_GROUP], "resources": [f"{PLURAL}/status"], "verbs": ["patch"]},
     {"apiGroups": [API_GROUP], "resources": [f"{PLURAL}/finalizers"], "verbs": ["update"]},
-    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": [*APPLY, "delete"]},
-    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch", "create", "patch"]},
-    {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": [*APPLY, "delete"]},
-    {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": [*APPLY, "delete"]},
-    {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": APPLY},
-    {"apiGroups": [""], "resources": ["services", "serviceaccounts"], "verbs": [*APPLY, "delete"]},
+    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": [*CHILD, "delete"]},
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": CHILD},
+    {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": [*CHILD, "delete"]},
+    {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": [*CHILD, "delete"]},
+    {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": CHILD},
+    {"apiGroups": [""], "resources": ["services", "serviceaccounts"], "verbs": [*CHILD, "delete"]},
     {
         "apiGroups": ["rbac.authorization.k8s.io"],
         "resources": ["roles", "rolebindings"],
-        "verbs": [*APPLY, "delete"],
+        "verbs": [*CHILD, "delete"],
     },
     {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},

@@ -15,14 +15,12 @@ from toxicity_api.results import StageResult
 from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.observe.autoscaler import AutoscalerState, read_autoscalers
+from toxicity_operator.observe.ownership import GRANDCHILDREN
 from toxicity_operator.observe.pods import MESSAGE_LIMIT, lacks_gpu, pod_delay, pod_trouble, refused_source
 
 JobOutcome = Literal["Running", "Succeeded", "Failed"]
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 """Kubernetes' own reason of a Job that ran longer than its activeDeadlineSeconds."""
-
-GRANDCHILDREN = ("Pod", "ReplicaSet")
-"""Kinds that the Job and Deployment controllers make, not the operator."""
 
 
 @dataclass(frozen=True)

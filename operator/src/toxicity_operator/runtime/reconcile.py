@@ -6,7 +6,6 @@ It may be called at any time, by any trigger, any number of times: it reads what
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,17 +14,16 @@ from toxicity_api.status import ToxicityModelStatus
 from toxicity_api.types import Raw
 from toxicity_operator.chain import NO_SLOT, Chain, build_chain
 from toxicity_operator.decide.events import Event, derive_events
-from toxicity_operator.decide.plan import Plan, plan
+from toxicity_operator.decide.plan import plan
 from toxicity_operator.decide.records import read_records
 from toxicity_operator.decide.schedule import due_slot, looks_from, schedule_in_force
 from toxicity_operator.decide.stages import Situation
 from toxicity_operator.decide.status import derive_invalid, derive_status, own_part
 from toxicity_operator.errors import ClusterError, InvalidSpec
-from toxicity_operator.manifests.common import Manifest
 from toxicity_operator.model import Identity, Model, read_identity, read_model, read_status
-from toxicity_operator.observe.autoscaler import is_made_by_keda
-from toxicity_operator.observe.drift import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
-from toxicity_operator.observe.state import GRANDCHILDREN, JobState, Observed, from_objects
+from toxicity_operator.observe.ownership import own_objects
+from toxicity_operator.observe.state import JobState, from_objects
+from toxicity_operator.runtime.execute import Children, execute
 from toxicity_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
@@ -34,7 +32,7 @@ logger = logging.getLogger(__name__)
 LOG_LINES = 40
 
 
-class Cluster(Protocol):
+class Cluster(Children, Protocol):
     """What reconciling needs of a cluster. Every method raises ClusterError when the request fails."""
 
     def get_model(self, namespace: str, name: str) -> Raw | None:
@@ -45,18 +43,6 @@ class Cluster(Protocol):
 
     def missing_kinds(self) -> frozenset[str]:
         """Kinds of children that the API server does not serve: those of others, who have not installed them."""
-
-    def apply(self, body: Raw) -> object:
-        """Server-side apply with the operator's field manager, forced."""
-
-    def hold(self, body: Raw) -> object:
-        """Server-side apply of an existing object with the field manager that holds replicas, not forced."""
-
-    def overwrite(self, body: Raw) -> object:
-        """JSON merge patch with the operator's field manager."""
-
-    def delete(self, api_version: str, kind: str, namespace: str, name: str) -> None:
-        """Deletes with its dependents in the background; gone already is fine."""
 
     def apply_status(self, identity: Identity, status: Raw) -> object:
         """Server-side apply of the status with the operator's field manager."""
@@ -92,17 +78,17 @@ def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name
     except InvalidSpec as error:
         status = derive_invalid(identity, read_status(raw), str(error), now)
         return _write_status(cluster, identity, raw, status)
-    situation = _situation(cluster, model, chain, _own(objects, identity), settings)
-    failure, changed = _execute(cluster, plan(situation), identity, situation.observed)
+    situation = _situation(cluster, model, chain, own_objects(objects, identity), settings)
+    failure, changed = execute(cluster, plan(situation), identity, situation.observed)
     if changed:
-        seen = _own(cluster.list_children(namespace, name), identity)
+        seen = own_objects(cluster.list_children(namespace, name), identity)
         # read again, and last: the figures of a load test that ended meanwhile are in the resource
         raw = cluster.get_model(namespace, name)
         if raw is None:
             return Outcome(failure=failure, gone=True)
         model = replace(model, status=read_status(raw))
         situation = _situation(cluster, model, chain, seen, settings)
-    status = derive_status(situation, now, str(failure) if failure else None)
+    status = derive_status(situation, now, failure)
     trains = any(job.name == chain.train.job_name and job.running_pod for job in situation.observed.jobs)
     return replace(_write_status(cluster, identity, raw, status), failure=failure, trains=trains)
 
@@ -115,20 +101,6 @@ def _slot(model: Model, raw: Raw, now: str) -> str:
     running = record is not None and record.outcome == "Running"
     schedule = schedule_in_force(model.spec.load_test, model.status.load_test_schedule, now)
     return due_slot(model.spec.load_test.schedule, looks_from(last_run, schedule), now, known, running)
-
-
-def _own(objects: Iterable[Raw], identity: Identity) -> list[Raw]:
-    """The resource's own objects: a namesake of before may have left some. Grandchildren have other owners."""
-
-    def is_own(item: Raw) -> bool:
-        owners = item["metadata"].get("ownerReferences", [])
-        if item["kind"] in GRANDCHILDREN or is_made_by_keda(item):
-            return True
-        if item["kind"] == "PersistentVolumeClaim" and not owners:
-            return True  # artifacts that storage.reclaim has kept, for whoever bears the name
-        return any(owner["uid"] == identity.uid for owner in owners)
-
-    return [item for item in objects if is_own(item)]
 
 
 def _situation(
@@ -148,44 +120,6 @@ def _progress(cluster: Cluster, namespace: str, job: JobState | None) -> Progres
     except ClusterError as error:
         logger.warning("progress_unreadable", extra={"pod": job.running_pod, "problem": str(error)})
         return None
-
-
-def _execute(
-    cluster: Cluster, todo: Plan, identity: Identity, observed: Observed
-) -> tuple[ClusterError | None, bool]:
-    """Carries the plan out up to the first failure, which is returned: the status must be written all the same."""
-    changed = False
-    try:
-        for body in todo.hold:
-            cluster.hold(body)
-        for target in todo.delete:
-            cluster.delete(target.api_version, target.kind, identity.namespace, target.name)
-            logger.info("deleted", extra={"kind": target.kind, "child": target.name})
-            changed = True
-        for body in todo.apply:
-            _apply(cluster, body, observed)
-            logger.info("applied", extra={"kind": body["kind"], "child": body["metadata"]["name"]})
-            changed = True
-    except ClusterError as error:
-        return error, changed
-    return None, changed
-
-
-def _apply(cluster: Cluster, body: Manifest, observed: Observed) -> None:
-    """Applies a child; where an edit by hand stands in the way, what was edited is overwritten first."""
-    kind, name = body["kind"], body["metadata"]["name"]
-    live = observed.objects.get((kind, name))
-    try:
-        cluster.apply(body)
-    except ClusterError as error:
-        if error.status != INVALID or live is None or kind in WRITE_ONCE:
-            raise
-        logger.warning("overwritten", extra={"kind": kind, "child": name, "problem": str(error)})
-        if kind in MADE_ANEW:
-            cluster.delete(body["apiVersion"], kind, body["metadata"]["namespace"], name)
-        else:
-            cluster.overwrite(overwriting(body, live))
-        cluster.apply(body)
 
 
 def _write_status(cluster: Cluster, identity: Identity, raw: Raw, status: ToxicityModelStatus) -> Outcome:

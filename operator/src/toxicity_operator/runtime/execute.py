@@ -1,0 +1,151 @@
+"""Carries out a plan: the only place that writes children.
+
+A child that is not there is created, which fails where another object has its name. What is there is changed only when
+the resource is its controller, and only as it was read a moment ago: the write names its uid and resourceVersion.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from toxicity_api.types import Raw
+from toxicity_operator.decide.plan import Plan
+from toxicity_operator.errors import CONFLICT, ClusterError, NotOurs, PredecessorRemains
+from toxicity_operator.manifests.common import Manifest
+from toxicity_operator.model import Identity
+from toxicity_operator.observe.drift import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
+from toxicity_operator.observe.ownership import Ownership, controller_of, ownership
+from toxicity_operator.observe.state import Observed
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""Of a change whose object others change at the same time, as the Deployment controller does with its status."""
+
+
+class Children(Protocol):
+    """What is written, and read right before. Every method raises ClusterError when the request fails."""
+
+    def create(self, body: Raw) -> object:
+        """Makes the object; an error with status 409 where one of its name is there."""
+
+    def read(self, body: Raw) -> Raw | None:
+        """The live object that has the kind and name of `body`; None when there is none."""
+
+    def apply(self, body: Raw, live: Raw) -> object:
+        """Server-side apply over `live`, forced; an error with status 409 when that has changed."""
+
+    def take_over(self, live: Raw, controller: Raw) -> Raw:
+        """Adds the controller to the owners of `live`, which has none; 409 when that has changed."""
+
+    def hold(self, body: Raw) -> object:
+        """Server-side apply of an existing object with the field manager that holds replicas, not forced."""
+
+    def overwrite(self, body: Raw) -> object:
+        """JSON merge patch with the operator's field manager."""
+
+    def delete(self, api_version: str, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Deletes the object with this uid, its dependents in the background; gone already is fine."""
+
+
+def execute(
+    cluster: Children, todo: Plan, identity: Identity, observed: Observed
+) -> tuple[ClusterError | None, bool]:
+    """Carries the plan out up to the first failure, which is returned: the status must be written all the same.
+
+    The second value says whether anything was changed.
+    """
+    changed = False
+    try:
+        for orphan in todo.take_over:
+            _take_over(cluster, orphan, identity)
+            changed = True
+        for body in todo.hold:
+            cluster.hold(body)
+        for target in todo.delete:
+            cluster.delete(target.api_version, target.kind, identity.namespace, target.name, target.uid)
+            logger.info("deleted", extra={"kind": target.kind, "child": target.name})
+            changed = True
+        for body in todo.apply:
+            _write(cluster, body, identity, is_there=observed.has(body["kind"], body["metadata"]["name"]))
+            logger.info("applied", extra={"kind": body["kind"], "child": body["metadata"]["name"]})
+            changed = True
+    except ClusterError as error:
+        return error, changed
+    return None, changed
+
+
+def _take_over(cluster: Children, orphan: Raw, identity: Identity) -> None:
+    """Makes the resource the controller of an object that an earlier resource of its name left."""
+    live = cluster.read(orphan)
+    if live is not None and ownership(live, identity) is Ownership.ORPHAN:
+        logger.info("taken_over", extra={"kind": orphan["kind"], "child": orphan["metadata"]["name"]})
+        cluster.take_over(live, identity.owner_reference())
+
+
+def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: bool) -> None:
+    """Makes the child, or brings what is there into line."""
+    if not is_there:
+        try:
+            cluster.create(body)
+            return
+        except ClusterError as error:
+            if error.status != CONFLICT:
+                raise
+    for attempt in range(ATTEMPTS):
+        live = cluster.read(body)
+        if live is None:
+            cluster.create(body)  # deleted since it was seen
+            return
+        try:
+            _change(cluster, body, _owned(cluster, body, live, identity))
+            return
+        except ClusterError as error:
+            if error.status != CONFLICT or isinstance(error, NotOurs) or attempt == ATTEMPTS - 1:
+                raise
+
+
+def _owned(cluster: Children, body: Manifest, live: Raw, identity: Identity) -> Raw:
+    """`live`, which is the resource's own. Raises NotOurs, or PredecessorRemains, when it is another's."""
+    whose = ownership(live, identity)
+    kind, name = body["kind"], body["metadata"]["name"]
+    if whose is Ownership.FOREIGN:
+        raise NotOurs(_not_ours(kind, name, live))
+    if whose is Ownership.PREDECESSOR or live["metadata"].get("deletionTimestamp"):
+        raise PredecessorRemains(kind, name)
+    if whose is Ownership.ORPHAN and "ownerReferences" in body["metadata"]:
+        return cluster.take_over(live, identity.owner_reference())
+    return live
+
+
+def _not_ours(kind: str, name: str, live: Raw) -> str:
+    controller = controller_of(live)
+    owner = f"belongs to {controller['kind']} {controller['name']}" if controller else "was made by somebody else"
+    use = f", or use it on purpose with storage.claimName: {name}" if kind == "PersistentVolumeClaim" else ""
+    return (
+        f"{kind} {name} {owner}, so it is neither used nor changed: rename or delete it{use}, or give the"
+        " ToxicityModel another name"
+    )
+
+
+def _change(cluster: Children, body: Manifest, live: Raw) -> None:
+    """Applies a child that is there; where an edit by hand stands in the way, what was edited is overwritten first."""
+    kind, name = body["kind"], body["metadata"]["name"]
+    if kind in WRITE_ONCE:
+        return
+    try:
+        cluster.apply(body, live)
+    except ClusterError as error:
+        if error.status != INVALID:
+            raise
+        logger.warning("overwritten", extra={"kind": kind, "child": name, "problem": str(error)})
+        metadata = live["metadata"]
+        if kind in MADE_ANEW:
+            cluster.delete(body["apiVersion"], kind, metadata["namespace"], name, metadata["uid"])
+            cluster.create(body)
+            return
+        cluster.overwrite(overwriting(body, live))
+        again = cluster.read(body)
+        if again is not None:
+            cluster.apply(body, again)

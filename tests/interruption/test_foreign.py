@@ -1,0 +1,227 @@
+"""Objects of other people that bear the names of children: they are left as they are, and Ready says so.
+
+On a real API server, for every kind of child, whatever the object looks like: without labels, with ours copied, or with
+another controller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from actors import Api, collect_garbage
+from api_server import ApiServer
+from builders import SETTINGS
+from interruption.backends import on_server
+from interruption.schedule import NAME, SPECS, Schedule
+from toxicity_api.base import KIND
+from toxicity_operator import names
+from toxicity_operator.chain import build_chain
+from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
+
+pytestmark = pytest.mark.interruption
+
+SERVE, ACCOUNT = names.serving_name(NAME), names.loadtest_account_name(NAME)
+TRAIN = build_chain(SPECS["plain"].build(), SETTINGS).train.job_name
+GROUP = "rbac.authorization.k8s.io"
+POD = {"spec": {"restartPolicy": "Never", "containers": [{"name": "forum", "image": "forum:3"}]}}
+SCALED = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "forum"}
+
+NAMESAKES: Mapping[str, tuple[str, str, dict[str, Any]]] = {
+    "PersistentVolumeClaim": (
+        "plain", names.claim_name(NAME),
+        {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "3Gi"}}}},
+    ),
+    "Job": ("plain", TRAIN, {"spec": {"backoffLimit": 5, "template": POD}}),
+    "Deployment": (
+        "plain", SERVE,
+        {"spec": {
+            "selector": {"matchLabels": {"app": "forum"}},
+            "template": {
+                "metadata": {"labels": {"app": "forum"}},
+                "spec": {"containers": [{"name": "forum", "image": "forum:3"}]},
+            },
+        }},
+    ),
+    "Service": ("plain", SERVE, {"spec": {"selector": {"app": "forum"}, "ports": [{"name": "http", "port": 8080}]}}),
+    HPA: ("autoscaled", SERVE, {"spec": {"scaleTargetRef": SCALED, "maxReplicas": 9}}),
+    SCALED_OBJECT: ("autoscaled by requests", SERVE, {"spec": {"scaleTargetRef": SCALED, "maxReplicaCount": 9}}),
+    "ServiceAccount": ("plain", ACCOUNT, {"automountServiceAccountToken": True}),
+    "Role": (
+        "plain", ACCOUNT, {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]},
+    ),
+    "RoleBinding": (
+        "plain", ACCOUNT,
+        {
+            "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": "view"},
+            "subjects": [{"kind": "User", "apiGroup": GROUP, "name": "editor"}],
+        },
+    ),
+}  # fmt: skip
+"""By kind: the spec whose child it is, the child's name, and what somebody else made of it."""
+
+Disguise = Callable[[Api], dict[str, Any]]
+
+
+def plain(api: Api) -> dict[str, Any]:
+    return {"labels": {"app": "forum"}}
+
+
+def with_our_labels(api: Api) -> dict[str, Any]:
+    """As a copy of an exported manifest has them."""
+    return {"labels": names.labels(NAME, names.SERVE), "annotations": {names.APPLIED_HASH: "0123456789abcdef"}}
+
+
+def with_another_controller(api: Api) -> dict[str, Any]:
+    account = api.get("ServiceAccount", "default")
+    assert account is not None
+    owner = {"apiVersion": "v1", "kind": "ServiceAccount", "name": "default", "controller": True}
+    return {
+        "labels": names.labels(NAME, names.SERVE),
+        "ownerReferences": [owner | {"uid": account["metadata"]["uid"]}],
+    }
+
+
+def condition(api: Api, kind: str = "Ready") -> dict[str, Any]:
+    model = api.get(KIND, NAME)
+    assert model is not None
+    found: dict[str, Any] = next(item for item in model["status"]["conditions"] if item["type"] == kind)
+    return found
+
+
+def users(api: Api, kind: str, name: str) -> list[str]:
+    """Children of the resource whose pods would use the object, or whose pods it would reach."""
+    found = []
+    for item in [*api.list("Job"), *api.list("Deployment")]:
+        if item["metadata"].get("ownerReferences", [{}])[0].get("kind") != KIND:
+            continue
+        spec = item["spec"]["template"]["spec"]
+        claims = [volume.get("persistentVolumeClaim", {}).get("claimName") for volume in spec.get("volumes", [])]
+        used = {"PersistentVolumeClaim": claims, "ServiceAccount": [spec.get("serviceAccountName")]}
+        if name in used.get(kind, []):
+            found.append(item["metadata"]["name"])
+    return found
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("disguise", [plain, with_our_labels, with_another_controller])
+@pytest.mark.parametrize("kind", NAMESAKES)
+def test_namesake_is_neither_adopted_nor_used_nor_deleted(
+    server: ApiServer, kind: str, disguise: Disguise, cached: bool
+) -> None:
+    api = on_server(server.connect())
+    spec, name, content = NAMESAKES[kind]
+    versions = {SCALED_OBJECT: "keda.sh/v1alpha1"}
+    body = {"apiVersion": versions[kind], "kind": kind} if kind in versions else {}
+    made = api.create(kind, {**body, "metadata": {"name": name, **disguise(api)}, **content})
+    schedule = Schedule(api, cached=cached, spec=spec)
+    for _ in range(16):
+        schedule.round()
+    ready = condition(api)
+    assert (ready["status"], ready["reason"]) == ("False", "NotOurs")
+    assert f"{kind} {name}" in ready["message"]
+    assert users(api, kind, name) == []
+    assert api.get(kind, name) == made
+    api.delete(KIND, NAME)
+    collect_garbage(api)
+    assert api.get(kind, name) == made
+    schedule.hear_and_reconcile()
+    assert api.get(kind, name) == made
+
+
+@pytest.mark.parametrize("kind", NAMESAKES)
+def test_resource_goes_on_when_the_namesake_is_gone(server: ApiServer, kind: str) -> None:
+    api = on_server(server.connect())
+    spec, name, content = NAMESAKES[kind]
+    body = {"apiVersion": "keda.sh/v1alpha1", "kind": kind} if kind == SCALED_OBJECT else {}
+    api.create(kind, {**body, "metadata": {"name": name}, **content})
+    schedule = Schedule(api, spec=spec)
+    for _ in range(8):
+        schedule.round()
+    assert condition(api)["reason"] == "NotOurs"
+    api.merge(kind, name, {"metadata": {"finalizers": None}})
+    api.delete(kind, name)
+    schedule.reconcile()
+    schedule.converge()
+    assert condition(api)["status"] == "True"
+
+
+def orphan(api: Api) -> None:
+    """`kubectl delete --cascade=orphan`: the garbage collector takes the references away, then the resource goes."""
+    kinds = {kind for kind in NAMESAKES if kind not in (HPA, SCALED_OBJECT)}
+    for kind in kinds:
+        for item in api.list(kind):
+            if any(owner["kind"] == KIND for owner in item["metadata"].get("ownerReferences", [])):
+                api.merge(kind, item["metadata"]["name"], {"metadata": {"ownerReferences": None}})
+    api.delete(KIND, NAME)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("rounds", [1, 3, 12])
+def test_orphans_of_the_operator_are_taken_over_by_the_next_resource_of_the_name(
+    server: ApiServer, rounds: int, cached: bool
+) -> None:
+    api = on_server(server.connect())
+    schedule = Schedule(api, cached=cached)
+    for _ in range(rounds):
+        schedule.round()
+    claim = api.get("PersistentVolumeClaim", names.claim_name(NAME))
+    assert claim is not None
+    orphan(api)
+    schedule.change_spec("plain")
+    schedule.hear()
+    schedule.converge()
+    schedule.check_rest()
+    assert schedule.outcome()["status"]["stage"] == "Ready"
+    after = api.get("PersistentVolumeClaim", names.claim_name(NAME))
+    assert after is not None and after["metadata"]["uid"] == claim["metadata"]["uid"]
+    api.delete(KIND, NAME)
+    collect_garbage(api)
+    assert [item["metadata"]["name"] for kind in NAMESAKES for item in api.list(kind)] == ["default"]
+
+
+def test_kept_claim_follows_the_reclaim_of_the_next_resource(server: ApiServer) -> None:
+    api = on_server(server.connect())
+    name = names.claim_name(NAME)
+    for reclaim, left in (("Retain", [name]), ("Retain", [name]), ("Delete", [])):
+        raw = SPECS["plain"].with_spec("storage.reclaim", reclaim).raw()
+        schedule = Schedule(api)
+        api.delete(KIND, NAME)
+        api.apply(KIND, NAME, {**raw, "metadata": {"name": NAME}}, "person")
+        schedule.restart()
+        for _ in range(3):
+            schedule.reconcile()
+        assert condition(api)["reason"] == "Running"
+        api.delete(KIND, NAME)
+        collect_garbage(api)
+        assert [item["metadata"]["name"] for item in api.list("PersistentVolumeClaim")] == left
+
+
+def test_object_that_was_exchanged_for_anothers_is_not_deleted(server: ApiServer) -> None:
+    """The mirror is late: it still knows the operator's own object of the name."""
+    api = on_server(server.connect())
+    schedule = Schedule(api)
+    schedule.converge()
+    api.delete("ServiceAccount", ACCOUNT)
+    made = api.create("ServiceAccount", {"metadata": {"name": ACCOUNT, "labels": {"app": "forum"}}})
+    schedule.change_spec("no load test")
+    schedule.tell_model()
+    schedule.reconcile()
+    assert api.get("ServiceAccount", ACCOUNT) == made
+
+
+def test_object_that_was_exchanged_for_anothers_is_not_changed(server: ApiServer) -> None:
+    api = on_server(server.connect())
+    schedule = Schedule(api)
+    schedule.converge()
+    api.delete("Deployment", SERVE)
+    body = {"metadata": {"name": SERVE, "labels": {"app": "forum"}}, **NAMESAKES["Deployment"][2]}
+    made = api.create("Deployment", body)
+    schedule.change_spec("threshold")
+    schedule.tell_model()
+    for _ in range(3):
+        schedule.reconcile()
+    assert api.get("Deployment", SERVE) == made
+    assert condition(api)["reason"] == "NotOurs"
