@@ -25,7 +25,8 @@ from toxicity_operator.manifests.common import Manifest
 from toxicity_operator.model import Identity, Model, read_identity, read_model, read_status
 from toxicity_operator.observe.autoscaler import is_made_by_keda
 from toxicity_operator.observe.drift import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
-from toxicity_operator.observe.state import GRANDCHILDREN, JobState, Observed, from_objects
+from toxicity_operator.observe.jobs import JobState
+from toxicity_operator.observe.state import GRANDCHILDREN, Observed, from_objects
 from toxicity_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
