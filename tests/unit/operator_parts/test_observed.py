@@ -8,7 +8,8 @@ import pytest
 
 from builders import NOW, training_result
 from toxicity_operator import names
-from toxicity_operator.observe.state import JobState, from_objects
+from toxicity_operator.observe.jobs import JobState
+from toxicity_operator.observe.state import from_objects
 
 
 def a_job(*conditions: dict[str, str]) -> dict[str, Any]:

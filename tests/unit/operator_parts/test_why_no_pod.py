@@ -8,8 +8,10 @@ import pytest
 
 from builders import NOW
 from toxicity_operator import names
+from toxicity_operator.observe.deployment import DeploymentState
+from toxicity_operator.observe.jobs import JobState
 from toxicity_operator.observe.pods import pod_trouble
-from toxicity_operator.observe.state import DeploymentState, JobState, from_objects
+from toxicity_operator.observe.state import from_objects
 
 Raw = dict[str, Any]
 SCHEDULED = {"type": "PodScheduled", "status": "True"}

@@ -10,7 +10,7 @@ from toxicity_operator.decide.conditions import Finding
 from toxicity_operator.decide.rollout import Failure
 from toxicity_operator.decide.stages import Situation
 from toxicity_operator.errors import ClusterError, NotOurs
-from toxicity_operator.observe.state import DeploymentState
+from toxicity_operator.observe.deployment import DeploymentState
 
 Findings = Mapping[ConditionType, Finding]
 

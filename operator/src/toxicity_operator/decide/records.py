@@ -25,7 +25,8 @@ from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.chain import Chain, JobStage
 from toxicity_operator.model import Model
-from toxicity_operator.observe.state import JobState, Observed
+from toxicity_operator.observe.jobs import JobState
+from toxicity_operator.observe.state import Observed
 
 RecordT = TypeVar("RecordT", bound=StageRecord)
 DIGITS = 4

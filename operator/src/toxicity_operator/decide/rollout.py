@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toxicity_api.status import ServingStatus
-from toxicity_operator.observe.state import DeploymentState
+from toxicity_operator.observe.deployment import DeploymentState
 
 
 @dataclass(frozen=True)

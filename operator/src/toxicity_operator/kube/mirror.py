@@ -29,8 +29,8 @@ from toxicity_operator.decide.events import Event
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.kube.client import KubernetesCluster
 from toxicity_operator.model import Identity
+from toxicity_operator.observe.jobs import finished_condition
 from toxicity_operator.observe.ownership import controller_of
-from toxicity_operator.observe.state import finished_condition
 
 Place = tuple[str, str, str]
 """Kind, namespace and name of a child."""

@@ -21,8 +21,9 @@ from toxicity_operator.decide.stages import Situation
 from toxicity_operator.decide.status import derive_invalid, derive_status, own_part
 from toxicity_operator.errors import ClusterError, InvalidSpec
 from toxicity_operator.model import Identity, Model, read_identity, read_model, read_status
+from toxicity_operator.observe.jobs import JobState
 from toxicity_operator.observe.ownership import own_objects
-from toxicity_operator.observe.state import JobState, from_objects
+from toxicity_operator.observe.state import from_objects
 from toxicity_operator.runtime.execute import Children, execute
 from toxicity_operator.settings import OperatorSettings
 

@@ -1,0 +1,98 @@
+"""The serving Deployment and its pods, read from the raw objects once. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toxicity_api.types import Raw
+from toxicity_operator import names
+from toxicity_operator.observe.objects import first_words, image_id, label, true_conditions
+from toxicity_operator.observe.pods import MESSAGE_LIMIT, lacks_gpu, pod_delay, pod_trouble
+
+
+@dataclass(frozen=True)
+class DeploymentState:
+    """The serving Deployment. `rolled_out`: no pod of an earlier template is left.
+
+    `trouble` is what is wrong, `waits_for` what a pod that only just starts waits for. `failure` says why its
+    roll-out was given up, or ""; `failed_fingerprint` and `failed_message` are what the
+    operator noted on it of an earlier version when it restored this one. `gpus` are those of one
+    pod; `handed_to` is the stage Job that has them while there are no pods, or "".
+    """
+
+    serving_fingerprint: str
+    model_fingerprint: str
+    replicas: int
+    ready_replicas: int
+    rolled_out: bool
+    trouble: str
+    image_id: str = ""
+    failure: str = ""
+    failed_fingerprint: str = ""
+    failed_message: str = ""
+    wanted_replicas: int = 1
+    gpus: int = 0
+    lacks_gpu: bool = False
+    handed_to: str = ""
+    waits_for: str = ""
+
+
+def read_deployment(deployment: Raw, pods: list[Raw]) -> DeploymentState:
+    """The state of the Deployment; `pods` may hold those of Jobs."""
+    metadata, spec, status = deployment["metadata"], deployment.get("spec", {}), deployment.get("status", {})
+    annotations = metadata.get("annotations", {})
+    replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
+    seen = status.get("observedGeneration", 0) >= metadata.get("generation", 1)
+    serving = [pod for pod in pods if label(pod, names.COMPONENT_LABEL) == names.SERVE and not _is_over(pod)]
+    of_version, refused = _of_version(serving, annotations), _refused_pods(status)
+    return DeploymentState(
+        serving_fingerprint=annotations.get(names.SERVING_FINGERPRINT, ""),
+        model_fingerprint=annotations.get(names.MODEL_FINGERPRINT, ""),
+        replicas=replicas,
+        ready_replicas=status.get("readyReplicas", 0),
+        rolled_out=seen and updated == replicas,
+        trouble=first_words(pod_trouble, serving) or refused,
+        waits_for=first_words(pod_delay, serving),
+        image_id=image_id(of_version, names.SERVE),
+        failure=_stalled(status, of_version, refused) if seen else "",
+        failed_fingerprint=annotations.get(names.FAILED_FINGERPRINT, ""),
+        failed_message=annotations.get(names.FAILED_MESSAGE, ""),
+        wanted_replicas=spec.get("replicas", 1),
+        gpus=sum(map(_gpus, spec.get("template", {}).get("spec", {}).get("containers", []))),
+        lacks_gpu=any(map(lacks_gpu, serving)),
+        handed_to=annotations.get(names.HANDED_TO, ""),
+    )
+
+
+def _is_over(pod: Raw) -> bool:
+    """Whether a pod is only what is left of one: a ReplicaSet replaces an evicted pod and leaves it there for hours."""
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+
+
+def _refused_pods(status: Raw) -> str:
+    """Why the cluster does not let the Deployment make its pods, as by a quota; empty when it does."""
+    for condition in true_conditions(status.get("conditions", [])):
+        if condition["type"] == "ReplicaFailure":
+            text = f"pods are refused ({condition.get('reason', '')}): {condition.get('message', '')}"
+            return text[:MESSAGE_LIMIT]
+    return ""
+
+
+def _gpus(container: Raw) -> int:
+    return int(container.get("resources", {}).get("limits", {}).get(names.GPU_RESOURCE, 0))
+
+
+def _of_version(pods: list[Raw], annotations: Raw) -> list[Raw]:
+    """The pods of the version that the Deployment's annotations name, and those that name none."""
+    wanted = annotations.get(names.SERVING_FINGERPRINT)
+    versions = [pod["metadata"].get("annotations", {}).get(names.SERVING_FINGERPRINT, wanted) for pod in pods]
+    return [pod for pod, version in zip(pods, versions, strict=True) if version == wanted]
+
+
+def _stalled(status: Raw, pods: list[Raw], refused: str) -> str:
+    """Why the roll-out made no progress in its deadline, by the version's own `pods`; empty while it may still."""
+    for condition in status.get("conditions", []):
+        if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
+            words = first_words(pod_trouble, pods) or refused or first_words(pod_delay, pods)
+            return words or str(condition.get("message", "no progress within the deadline"))
+    return ""
