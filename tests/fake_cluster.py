@@ -15,6 +15,7 @@ from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.decide.events import Event
 from toxicity_operator.errors import ClusterError
+from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
 from toxicity_operator.manifests.common import content_hash
 from toxicity_operator.model import Identity
 
@@ -34,6 +35,12 @@ class FakeCluster:
         self.looks = 0
         self.held: list[int] = []
         self.kinds_without_crd: set[str] = set()
+        self.pods_linger = False
+        """Pods of a deleted Job go on until they are told to end, as on a node that does not answer."""
+
+        self.sources: dict[str, str] = {}
+        """Versions of ConfigMaps and Secrets, by kind/name."""
+
         self._version = 0
 
     # the Cluster protocol
@@ -96,6 +103,8 @@ class FakeCluster:
         self._count_write()
         if self.objects.get((kind, name), {}).get("metadata", {}).get("uid") == uid:
             del self.objects[kind, name]
+            if not self.pods_linger:
+                self.end_pods_of(uid)
 
     def _as_read(self, live: Raw) -> dict[str, Any]:
         """The object, when it is still as it was read."""
@@ -116,6 +125,9 @@ class FakeCluster:
     def _touch(self, item: dict[str, Any]) -> None:
         self._version += 1
         item["metadata"]["resourceVersion"] = str(self._version)
+
+    def read_version(self, kind: str, namespace: str, name: str) -> str:
+        return self.sources.get(f"{kind}/{name}", "absent")
 
     def apply_status(self, identity: Identity, status: Raw) -> None:
         self._count_write()
@@ -224,16 +236,27 @@ class FakeCluster:
         fingerprint = self.job("evaluate")["metadata"]["labels"][names.FINGERPRINT_LABEL]
         self.finish_job("evaluate", evaluation_result(fingerprint, f1, drop))
 
-    def roll_out(self, ready: int = 1, replicas: int = 1, updated: int | None = None) -> None:
-        """The Deployment controller has caught up: so many pods exist, are of the newest template, are ready."""
+    def roll_out(self, ready: int | None = None, replicas: int | None = None, updated: int | None = None) -> None:
+        """The Deployment controller has caught up: so many pods exist, are of the newest template, are ready.
+
+        By default as many as are asked for.
+        """
         (name,) = self.names_of("Deployment")
         deployment = self.objects["Deployment", name]
+        replicas = self._asked_replicas(deployment) if replicas is None else replicas
         deployment["status"] = {
             "observedGeneration": deployment["metadata"].get("generation", 1),
             "replicas": replicas,
             "updatedReplicas": replicas if updated is None else updated,
-            "readyReplicas": ready,
+            "readyReplicas": replicas if ready is None else ready,
         }
+
+    def _asked_replicas(self, deployment: dict[str, Any]) -> int:
+        """Those that the Deployment names, else the fewest that its autoscaler keeps."""
+        if "replicas" in deployment["spec"]:
+            return int(deployment["spec"]["replicas"])
+        scalers = [item["spec"] for (kind, _), item in self.objects.items() if kind in (HPA, SCALED_OBJECT)]
+        return next((int(spec.get("minReplicas", spec.get("minReplicaCount", 1))) for spec in scalers), 1)
 
     def stall(self) -> None:
         """The newest template's pods did not become ready within the deadline; the old ones may still be there."""
@@ -264,6 +287,16 @@ class FakeCluster:
             "fingerprint": fingerprint, "runId": "1", "state": state, "users": 16, "requestedRps": 10.0,
             "buckets": [bucket], "actualRps": 9.98, "p95Seconds": 0.18, "maxLengthAtRequestedRps": 100,
         }  # fmt: skip
+
+    def end_pods_of(self, uid: str) -> None:
+        """The pods of a Job that is gone are gone too."""
+        gone = [
+            key
+            for key, item in self.objects.items()
+            if key[0] == "Pod" and any(owner["uid"] == uid for owner in item["metadata"]["ownerReferences"])
+        ]
+        for key in gone:
+            del self.objects[key]
 
     def put_serving_pod(self, name: str, pod_status: Raw) -> None:
         """A pod of the Deployment's present version, which its ReplicaSet has made."""
@@ -311,7 +344,9 @@ class FakeCluster:
 
     def _end_pod(self, job: dict[str, Any], terminated: dict[str, Any]) -> None:
         name = self._running_pod(job) or self._add_pod(job, {})
-        self.objects["Pod", name]["status"]["containerStatuses"][0]["state"] = {"terminated": terminated}
+        status = self.objects["Pod", name]["status"]
+        status["phase"] = "Failed" if terminated["exitCode"] else "Succeeded"
+        status["containerStatuses"][0]["state"] = {"terminated": terminated}
 
     def _add_pod(self, job: dict[str, Any], state: dict[str, Any]) -> str:
         name, component = job["metadata"]["name"], job["metadata"]["labels"][names.COMPONENT_LABEL]
@@ -323,6 +358,6 @@ class FakeCluster:
         owner = {"kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": True}
         metadata |= {"ownerReferences": [owner], "uid": f"uid-of-pod-{name}-{count}"}
         self.objects["Pod", f"{name}-{count}"] = {
-            "kind": "Pod", "metadata": metadata, "status": {"containerStatuses": [status]},
+            "kind": "Pod", "metadata": metadata, "status": {"phase": "Running", "containerStatuses": [status]},
         }  # fmt: skip
         return f"{name}-{count}"

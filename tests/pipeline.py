@@ -7,7 +7,7 @@ from typing import Any
 
 from builders import NOW, SETTINGS, ModelBuilder
 from fake_cluster import FakeCluster
-from toxicity_operator import names
+from toxicity_operator.observe.deployment import version_of
 from toxicity_operator.runtime.reconcile import Outcome, reconcile
 
 LATER = "2030-01-01T00:05:00Z"
@@ -39,10 +39,9 @@ def status(cluster: FakeCluster) -> dict[str, Any]:
 
 
 def fingerprint_of(cluster: FakeCluster) -> str:
-    """The serving fingerprint of the Deployment."""
+    """The version of the Deployment."""
     (name,) = cluster.names_of("Deployment")
-    found: str = cluster.objects["Deployment", name]["metadata"]["annotations"][names.SERVING_FINGERPRINT]
-    return found
+    return version_of(cluster.objects["Deployment", name]["metadata"]["annotations"])
 
 
 def message(cluster: FakeCluster, kind: str) -> str:

@@ -193,13 +193,23 @@ def test_new_version_that_finds_no_gpu_beside_the_old_one_says_what_to_do() -> N
     [
         ("serving.gpus", 1, "0/1 nodes are available: 1 Insufficient cpu."),
         ("serving.gpus", 0, NO_GPU),
-        ("serving.replicas", 0, NO_GPU),
         ("training.gpus", 0, NO_GPU),
     ],
 )
 def test_nothing_is_taken_away_where_that_would_not_help(field: str, value: int, words: str) -> None:
     cluster = waiting(one_gpu().with_spec(field, value), words)
-    assert (replicas(cluster), holder(cluster)) == (0 if field == "serving.replicas" else 1, None)
+    assert (replicas(cluster), holder(cluster)) == (1, None)
+
+
+def test_nothing_is_taken_from_a_service_without_replicas() -> None:
+    model = one_gpu()
+    cluster = drive(model)
+    cluster.change_spec(retrain(model).with_spec("serving.replicas", 0).spec)
+    settle(cluster)
+    cluster.roll_out()
+    cluster.leave_pod_pending("train", NO_GPU)
+    settle(cluster)
+    assert (replicas(cluster), holder(cluster)) == (0, None)
 
 
 def test_paused_resource_keeps_what_it_has() -> None:

@@ -7,6 +7,7 @@ import pytest
 from builders import NOW, a_model
 from fake_cluster import FakeCluster
 from pipeline import LATER, STEPS, conditions, drive, fingerprint_of, message, run, settle, status
+from toxicity_operator import names
 from toxicity_operator.observe.ownership import GRANDCHILDREN
 
 
@@ -44,7 +45,10 @@ def test_whole_pipeline_ends_ready_with_the_figures_in_status() -> None:
         0.88,
         0.88,
     ]
-    assert status(cluster)["serving"] == {
+    serving = status(cluster)["serving"]
+    assert serving.pop("madeWith")["image"] == "serve-image:1"
+    assert serving.pop("fingerprint") == annotation(cluster, names.SERVING_FINGERPRINT)
+    assert serving == {
         "url": "http://ru-toxicity-serve.default.svc",
         "replicas": 1,
         "readyReplicas": 1,
@@ -57,6 +61,11 @@ def test_whole_pipeline_ends_ready_with_the_figures_in_status() -> None:
         "EvaluationStarted", "EvaluationSucceeded", "QualityAccepted",
         "LoadTestStarted", "Ready", "LoadTestSucceeded",
     ]  # fmt: skip
+
+
+def annotation(cluster: FakeCluster, key: str) -> str:
+    found: str = cluster.objects["Deployment", "ru-toxicity-serve"]["metadata"]["annotations"][key]
+    return found
 
 
 def test_what_quantization_did_is_in_status_rounded() -> None:

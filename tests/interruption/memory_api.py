@@ -32,6 +32,9 @@ KEYED_LISTS = {
 """Lists that server-side apply merges by a key: the first of these fields that an item has."""
 
 IDENTITY = ("name", "namespace", "uid", "resourceVersion")
+SYSTEM_FIELDS = {(key,) for key in (*IDENTITY, "creationTimestamp", "generation")}
+"""Of metadata."""
+
 IMMUTABLE = {"jobs": "batch/v1", "persistentvolumeclaims": "v1"}
 DEFAULTS: Mapping[str, Raw] = {"deployments": {"spec": {"replicas": 1}}}
 
@@ -389,7 +392,8 @@ def values(body: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
 
 
 def take_over(owned: dict[Manager, set[Path]], manager: Manager, paths: set[Path]) -> None:
-    """An update makes its manager the only owner of what it changed."""
+    """An update makes its manager the only owner of what it changed; nobody owns what names the object."""
+    paths = {path for path in paths if path[0] not in ("apiVersion", "kind") and path[1:] not in SYSTEM_FIELDS}
     for other in owned.values():
         other -= paths
     owned.setdefault(manager, set()).update(paths)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Set
 
 from toxicity_api.base import Document
+from toxicity_api.quantities import canonical
 
 FINGERPRINT_LENGTH = 12
 
@@ -19,6 +20,10 @@ WITHOUT_INFLUENCE = frozenset(
 """Fields of a stage that decide only where and how long it runs: no result's fingerprint counts them."""
 
 
+QUANTITIES = frozenset({"requests", "limits"})
+"""Maps of amounts, which the spec may write in several ways."""
+
+
 def fingerprint(parts: Mapping[str, object]) -> str:
     """Hash of JSON-ready parts, equal for equal content whatever the order of keys."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
@@ -26,7 +31,16 @@ def fingerprint(parts: Mapping[str, object]) -> str:
 
 
 def content(document: Document, exclude: Set[str] = frozenset()) -> dict[str, object]:
-    """The fields of a document that differ from their defaults, as JSON-ready data."""
-    return document.model_dump(
+    """The fields of a document that differ from their defaults, as JSON-ready data; equal quantities are equal."""
+    found: dict[str, object] = document.model_dump(
         mode="json", by_alias=True, exclude=set(exclude), exclude_defaults=True, exclude_none=True
     )
+    return {key: _canonical(key, value) for key, value in found.items()}
+
+
+def _canonical(key: str, value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    if key in QUANTITIES:
+        return {name: canonical(str(amount)) for name, amount in value.items()}
+    return {name: _canonical(name, part) for name, part in value.items()}

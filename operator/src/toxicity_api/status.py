@@ -13,6 +13,28 @@ from toxicity_api.progress import Progress
 from toxicity_api.results import DataFacts, DropFigures, EngineFigures
 
 
+class MadeWith(Document):
+    """What a stage was made with, beside its fingerprint: enough to tell whether the spec still asks for its result."""
+
+    operator: str | None = Field(None, description="operator: version of the operator that began it.")
+    image: str | None = Field(
+        None, description="image: reference of the image that ran; unset where it is unknown."
+    )
+    inputs: str = Field("", description="inputs: hash of what the spec asked of the stage when it began.")
+    read_as: str = Field(
+        "", description="readAs: hash of the same as the present operator reads it; differs after an upgrade."
+    )
+    placement: str = Field("", description="placement: hash of what decides how its pod runs, and not its result.")
+    upstream: str | None = Field(
+        None, description="upstream: fingerprint of the stage whose result it began from."
+    )
+    generation: int = Field(0, description="generation of the spec that was last found to ask for it.")
+    sources: dict[str, str] = Field(
+        default_factory=dict,
+        description="sources: version of each ConfigMap and Secret that it read, by kind/name.",
+    )
+
+
 class StageRecord(Document):
     """What is known of one stage Job; it outlives the Job, so that a finished stage is never run again."""
 
@@ -24,6 +46,7 @@ class StageRecord(Document):
     started_at: str | None = Field(None, description="startedAt, RFC 3339.")
     finished_at: str | None = Field(None, description="finishedAt, RFC 3339.")
     image_id: str | None = Field(None, description="imageID of the image that ran, as the node reports it.")
+    made_with: MadeWith | None = Field(None, description="madeWith: what the stage was made with.")
 
 
 class QualityFigures(Document):
@@ -100,6 +123,8 @@ class ServingStatus(Document):
     ready_replicas: int = Field(0, description="readyReplicas that answer.")
     model_fingerprint: str | None = Field(None, description="modelFingerprint that the ready replicas serve.")
     image_id: str | None = Field(None, description="imageID of the image that serves, as the node reports it.")
+    fingerprint: str | None = Field(None, description="fingerprint of what the spec asks to be served.")
+    made_with: MadeWith | None = Field(None, description="madeWith: what that was made with.")
     good_fingerprint: str | None = Field(
         None, description="goodFingerprint: the newest version that was rolled out whole and became ready."
     )
@@ -125,6 +150,18 @@ class LoadTestSchedule(Document):
     since: str = Field(description="since when it says that, RFC 3339; no moment before is run.")
 
 
+class Outdated(Document):
+    """One way in which what is there differs from what the operator would make now. Nothing of it runs by itself."""
+
+    stage: Literal["training", "quantization", "evaluation", "serving"] = Field(
+        description="stage that is outdated."
+    )
+    subject: str = Field(description="subject: what has changed: image, defaults, template, or a source.")
+    made_with: str | None = Field(None, description="madeWith: what the stage was made with, where it is known.")
+    present: str | None = Field(None, description="present: what it would be made with now.")
+    message: str = Field("", description="message: what to do to make it anew.")
+
+
 class Lineage(Document):
     """What the model that the spec asks for is made of; with the fingerprints, enough to tell two models apart."""
 
@@ -145,6 +182,10 @@ class ToxicityModelStatus(Document):
     evaluation: EvaluationStatus | None = Field(None, description="evaluation by the serving engine.")
     serving: ServingStatus | None = Field(None, description="serving state.")
     lineage: Lineage | None = Field(None, description="lineage of the model that the spec asks for.")
+    outdated: list[Outdated] = Field(
+        default_factory=list,
+        description="outdated: what was made with other images, defaults or sources than now.",
+    )
     load_test_job: LoadTestRecord | None = Field(None, description="loadTestJob as the operator sees it.")
     load_test_schedule: LoadTestSchedule | None = Field(
         None, description="loadTestSchedule that is in force; unset without one, or without a load test."

@@ -1,26 +1,34 @@
 """The chain of stages and their fingerprints: what each is made of, and so when it must run again.
 
-A fingerprint hashes a stage's part of the spec, the fingerprint of the stage before, and its image. Fields equal
-to their default are left out, so that a later version's new field does not re-run what is done. How a pod is
-placed, how large it is and what Secrets open its sources and images do not change its result; they enter only the
-Job's name, so that a stage that failed for lack of memory or of access runs again when it is given more, and a
-stage that succeeded does not.
+A fingerprint names a result: its Job, its folder, its version. It hashes the stage's part of the spec and the
+fingerprint of the stage before. A stage that has run keeps its fingerprint for as long as the spec asks for the same,
+whatever another version of the operator would make of that spec: without a new generation nobody has asked for
+anything else, so a changed default, a changed default image or a changed formula re-runs nothing. What such a change
+would do is reported (`decide/outdated.py`).
+
+How a pod is placed, how large it is and what Secrets open its sources and images do not change its result; they enter
+only the Job's name, so that a stage that failed for lack of memory or of access runs again when it is given more, and
+a stage that succeeded does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 
 from toxicity_api.base import Document
 from toxicity_api.fingerprint import WITHOUT_INFLUENCE, content, fingerprint
 from toxicity_api.spec import ToxicityModelSpec
+from toxicity_api.status import MadeWith, StageRecord, ToxicityModelStatus
 from toxicity_operator import names
 from toxicity_operator.model import Model
 from toxicity_operator.settings import Images, OperatorSettings
 
 REPLICATION = {"replicas", "autoscaling", "strategy", "progress_deadline_seconds"}
 """Fields of `serving` that decide how many pods there are and how they are exchanged, not what and where they are."""
+
+UNMEASURED = REPLICATION | {"tolerations", "api_token_secret_name"}
+"""Fields of `serving` that cannot change what a load test measures per replica."""
 
 TIMING = {"schedule", "pin_replicas"}
 """Fields of `loadTest` that decide when it runs and what stands still meanwhile; a slot that is due enters itself."""
@@ -35,12 +43,25 @@ NO_SLOT = ""
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the spec asks of a stage: `inputs` decide the result, `placement` only how its pod runs."""
+
+    component: str
+    inputs: Mapping[str, object]
+    image: str
+    placement: Mapping[str, object] = field(default_factory=dict)
+    upstream: str | None = None
+
+
+@dataclass(frozen=True)
 class JobStage:
-    """One stage that runs as a Job."""
+    """One stage. `made_with` is what it would be made with now; `known` what is recorded, None when it is to begin."""
 
     component: str
     fingerprint: str
     job_name: str
+    made_with: MadeWith = field(default_factory=MadeWith)
+    known: MadeWith | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +71,7 @@ class Chain:
     train: JobStage
     quantize: JobStage | None
     evaluate: JobStage
-    serving_fingerprint: str
+    serve: JobStage
     loadtest: JobStage | None
     slot: str = NO_SLOT
 
@@ -59,10 +80,28 @@ class Chain:
         """The stage whose weights are served."""
         return self.quantize or self.train
 
+    @property
+    def serving_fingerprint(self) -> str:
+        """Fingerprint of what the spec asks to be served."""
+        return self.serve.fingerprint
+
     def job_names(self) -> frozenset[str]:
         """Names of the Jobs that this spec may have; any other Job is obsolete."""
         stages = (self.train, self.quantize, self.evaluate, self.loadtest)
         return frozenset(stage.job_name for stage in stages if stage)
+
+
+@dataclass(frozen=True)
+class World:
+    """What of the cluster the chain depends on.
+
+    `slot` is the moment of loadTest.schedule whose run is due or under way, `deployed` the fingerprint of what the
+    Deployment serves. `renews`: it is this resource's turn to move to the operator's present images.
+    """
+
+    slot: str = NO_SLOT
+    deployed: str | None = None
+    renews: bool = False
 
 
 def stage_images(spec: ToxicityModelSpec, defaults: Images) -> Images:
@@ -100,78 +139,181 @@ def quantization_image(spec: ToxicityModelSpec, images: Images) -> str:
 
 def dataset_fingerprint(spec: ToxicityModelSpec) -> str:
     """Fingerprint of the data's source; names the folder it is copied to."""
-    return fingerprint(source_content(spec.dataset, {"text_column", "label_column", "split"}))
+    parts = source_content(spec.dataset, {"text_column", "label_column", "split"})
+    return fingerprint(parts | _fetched_again(spec))
 
 
 def base_model_fingerprint(spec: ToxicityModelSpec) -> str:
     """Fingerprint of the base model's source; names the folder it is copied to."""
-    return fingerprint(source_content(spec.base_model))
+    return fingerprint(source_content(spec.base_model) | _fetched_again(spec))
 
 
-def _job_stage(
-    model: Model,
-    component: str,
-    spec: Document,
-    inputs: Mapping[str, object],
-    without: Set[str] = WITHOUT_INFLUENCE,
-    sources: Sequence[Document] = (),
-) -> JobStage:
-    placement = content(spec, type(spec).model_fields.keys() - WITHOUT_INFLUENCE)
-    secrets = source_secrets(*sources)
-    if secrets:
-        placement["secrets"] = secrets
-    return _stage(model, component, {**inputs, "spec": content(spec, without)}, placement)
+def _fetched_again(spec: ToxicityModelSpec) -> dict[str, object]:
+    """A new training.runId fetches the sources again: a branch or a tag may have moved since."""
+    return content(spec.training, type(spec.training).model_fields.keys() - {"run_id"})
 
 
-def _stage(
-    model: Model, component: str, inputs: Mapping[str, object], placement: Mapping[str, object]
-) -> JobStage:
-    result = fingerprint(inputs)
-    attempt = fingerprint({"result": result, "placement": {**placement, **_pull_secrets(model)}})
-    return JobStage(component, result, names.job_name(model.name, component, attempt))
+def build_chain(model: Model, settings: OperatorSettings, world: World | None = None) -> Chain:
+    """The stages that the model's spec asks for, each chained to the one before."""
+    builder = _Builder(model, settings, world or World())
+    train = builder.train()
+    quantize = builder.quantize(train) if model.spec.quantization.method != "none" else None
+    evaluate = builder.evaluate(quantize or train)
+    serve = builder.serve(evaluate)
+    loadtest = builder.load_test(evaluate) if model.spec.load_test.enabled else None
+    return Chain(train, quantize, evaluate, serve, loadtest, builder.world.slot)
+
+
+def references(spec: ToxicityModelSpec, component: str) -> list[str]:
+    """ConfigMaps and Secrets that the pods of a stage read, as kind/name."""
+    found = [f"Secret/{name}" for name in spec.images.pull_secrets]
+    if component == names.TRAIN:
+        found += [f"Secret/{name}" for name in source_secrets(spec.dataset, spec.base_model)]
+        if spec.dataset.config_map:
+            found.append(f"ConfigMap/{spec.dataset.config_map.name}")
+    if component == names.LOADTEST and spec.serving.api_token_secret_name:
+        found.append(f"Secret/{spec.serving.api_token_secret_name}")
+    return found
+
+
+def with_sources(chain: Chain, versions: Mapping[str, Mapping[str, str]]) -> Chain:
+    """The chain with the versions of what its stages read, by component and kind/name."""
+
+    def told(stage: JobStage) -> JobStage:
+        made_with = stage.made_with.model_copy(update={"sources": dict(versions.get(stage.component, {}))})
+        return replace(stage, made_with=made_with)
+
+    return replace(
+        chain,
+        train=told(chain.train),
+        quantize=chain.quantize and told(chain.quantize),
+        evaluate=told(chain.evaluate),
+        loadtest=chain.loadtest and told(chain.loadtest),
+    )
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Stages of one model, each from what the spec asks and what is recorded."""
+
+    model: Model
+    settings: OperatorSettings
+    world: World
+
+    @property
+    def images(self) -> Images:
+        return stage_images(self.model.spec, self.settings.images)
+
+    def train(self) -> JobStage:
+        spec = self.model.spec
+        inputs = {
+            "dataset": source_content(spec.dataset),
+            "baseModel": source_content(spec.base_model),
+            "spec": content(spec.training, WITHOUT_INFLUENCE),
+        }
+        placement = _placement(spec.training)
+        secrets = source_secrets(spec.dataset, spec.base_model)
+        if secrets:
+            placement["secrets"] = secrets
+        asked = Asked(names.TRAIN, inputs, self.images.training, placement)
+        return self._stage(asked, self.model.status.training, upstream_known=True)
+
+    def quantize(self, train: JobStage) -> JobStage:
+        spec = self.model.spec.quantization
+        inputs = {"spec": content(spec, WITHOUT_INFLUENCE)}
+        image = quantization_image(self.model.spec, self.images)
+        asked = Asked(names.QUANTIZE, inputs, image, _placement(spec), train.fingerprint)
+        return self._stage(asked, self.model.status.quantization, upstream_known=train.known is not None)
+
+    def evaluate(self, upstream: JobStage) -> JobStage:
+        """The evaluation has the pod fields of serving and depends on nothing else of it than what changes a score."""
+        serving, record = self.model.spec.serving, self.model.status.evaluation
+        others = type(serving).model_fields.keys()
+        inputs = {"spec": content(serving, others - SCORING)} | self._chosen_image()
+        placement = content(serving, others - WITHOUT_INFLUENCE - {"gpus"}) | content(self.model.spec.evaluation)
+        asked = Asked(names.EVALUATE, inputs, self.images.serving, placement, upstream.fingerprint)
+        stage = self._stage(asked, record, upstream_known=upstream.known is not None)
+        if self.world.renews and stage.known is not None and stage.known.image != asked.image:
+            return self._renewed(asked, stage)
+        return stage
+
+    def serve(self, evaluate: JobStage) -> JobStage:
+        inputs = {"spec": content(self.model.spec.serving, REPLICATION)} | self._chosen_image()
+        inputs |= _pull_secrets(self.model)
+        asked = Asked(names.SERVE, inputs, self.images.serving, upstream=evaluate.fingerprint)
+        return self._stage(asked, self._serving_record(), upstream_known=evaluate.known is not None)
+
+    def load_test(self, evaluate: JobStage) -> JobStage:
+        spec, record, slot = self.model.spec.load_test, self.model.status.load_test_job, self.world.slot
+        served = {"upstream": evaluate.fingerprint, "spec": content(self.model.spec.serving, UNMEASURED)}
+        upstream = fingerprint(served | ({"slot": slot} if slot else {}))
+        inputs = {"spec": content(spec, WITHOUT_INFLUENCE | TIMING)}
+        asked = Asked(names.LOADTEST, inputs, self.images.loadtest, _placement(spec), upstream)
+        is_of_slot = record is not None and (record.slot or NO_SLOT) == slot
+        return self._stage(asked, record if is_of_slot else None, upstream_known=evaluate.known is not None)
+
+    def _chosen_image(self) -> dict[str, object]:
+        """An image that the resource itself names is part of what it asks for; the operator's default is not."""
+        chosen = self.model.spec.images.serving
+        return {"image": chosen} if chosen else {}
+
+    def _serving_record(self) -> StageRecord | None:
+        serving = self.model.status.serving
+        if serving is None:
+            return None
+        found = serving.fingerprint or self.world.deployed
+        return StageRecord(fingerprint=found, made_with=serving.made_with) if found else None
+
+    def _stage(self, asked: Asked, record: StageRecord | None, *, upstream_known: bool) -> JobStage:
+        """The stage as recorded where the spec still asks for that, else a new one."""
+        placement = fingerprint({**asked.placement, **_pull_secrets(self.model)})
+        read_as, generation = fingerprint(asked.inputs), self.model.identity.generation
+        made = MadeWith(
+            operator=self.settings.version, image=asked.image, inputs=read_as, read_as=read_as, placement=placement,
+            upstream=asked.upstream, generation=generation,
+        )  # fmt: skip
+        if record is None or not self._still_asks(made, record, upstream_known):
+            result = fingerprint({"inputs": read_as, "upstream": asked.upstream or ""})
+            return JobStage(asked.component, result, self._job_name(asked.component, result, placement), made)
+        old = record.made_with or MadeWith(placement=placement)
+        known = old.model_copy(
+            update={
+                "read_as": read_as,
+                "placement": placement,
+                "generation": generation,
+                "upstream": asked.upstream,
+            }
+        )
+        runs_alike = placement == old.placement or generation == old.generation
+        job_name = self._job_name(asked.component, record.fingerprint, placement)
+        name = record.job_name if runs_alike and record.job_name else job_name
+        return JobStage(asked.component, record.fingerprint, name, made, known)
+
+    def _still_asks(self, made: MadeWith, record: StageRecord, upstream_known: bool) -> bool:
+        """Whether the spec asks for what is recorded: it reads the same, or nobody has changed it since."""
+        old = record.made_with
+        if old is None:  # by a version that did not record this: it then was what this generation asks for
+            return upstream_known and _was_acted_on(self.model.status, made.generation)
+        return old.upstream == made.upstream and (old.read_as == made.read_as or old.generation == made.generation)
+
+    def _renewed(self, asked: Asked, stage: JobStage) -> JobStage:
+        """The stage anew, with the image of now."""
+        result = fingerprint({"stage": stage.fingerprint, "image": asked.image})
+        name = self._job_name(asked.component, result, stage.made_with.placement)
+        return replace(stage, fingerprint=result, job_name=name, known=None)
+
+    def _job_name(self, component: str, result: str, placement: str) -> str:
+        attempt = fingerprint({"result": result, "placement": placement})
+        return names.job_name(self.model.name, component, attempt)
+
+
+def _was_acted_on(status: ToxicityModelStatus, generation: int) -> bool:
+    return status.observed_generation == generation and status.stage != "InvalidSpec"
+
+
+def _placement(spec: Document) -> dict[str, object]:
+    return content(spec, type(spec).model_fields.keys() - WITHOUT_INFLUENCE)
 
 
 def _pull_secrets(model: Model) -> dict[str, object]:
     return content(model.spec.images, type(model.spec.images).model_fields.keys() - {"pull_secrets"})
-
-
-def _evaluate_stage(model: Model, upstream: str, image: str) -> JobStage:
-    """The evaluation has the pod fields of serving and depends on nothing else of it than what changes a score."""
-    serving = model.spec.serving
-    others = type(serving).model_fields.keys()
-    inputs = {"image": image, "upstream": upstream, "spec": content(serving, others - SCORING)}
-    placed = content(serving, others - WITHOUT_INFLUENCE - {"gpus"}) | content(model.spec.evaluation)
-    return _stage(model, names.EVALUATE, inputs, placed)
-
-
-def build_chain(model: Model, settings: OperatorSettings, slot: str = NO_SLOT) -> Chain:
-    """The stages that the model's spec asks for, each chained to the one before.
-
-    `slot` is the moment of loadTest.schedule whose run is due or under way.
-    """
-    spec, images = model.spec, stage_images(model.spec, settings.images)
-    train_inputs = {
-        "image": images.training,
-        "dataset": source_content(spec.dataset),
-        "baseModel": base_model_fingerprint(spec),
-    }
-    sources = (spec.dataset, spec.base_model)
-    train = _job_stage(model, names.TRAIN, spec.training, train_inputs, sources=sources)
-    quantize = None
-    if spec.quantization.method != "none":
-        inputs = {"image": quantization_image(spec, images), "upstream": train.fingerprint}
-        quantize = _job_stage(model, names.QUANTIZE, spec.quantization, inputs)
-    evaluate = _evaluate_stage(model, (quantize or train).fingerprint, images.serving)
-    serving = fingerprint(
-        {
-            "image": images.serving,
-            "upstream": evaluate.fingerprint,
-            "spec": content(spec.serving, REPLICATION),
-            **_pull_secrets(model),
-        }
-    )
-    loadtest = None
-    if spec.load_test.enabled:
-        inputs = {"image": images.loadtest, "upstream": serving} | ({"slot": slot} if slot else {})
-        loadtest = _job_stage(model, names.LOADTEST, spec.load_test, inputs, WITHOUT_INFLUENCE | TIMING)
-    return Chain(train, quantize, evaluate, serving, loadtest, slot)

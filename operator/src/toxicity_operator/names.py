@@ -22,8 +22,11 @@ SERVING_FINGERPRINT = f"{API_GROUP}/serving-fingerprint"
 MODEL_FINGERPRINT = f"{API_GROUP}/model-fingerprint"
 """Annotation of the Deployment: fingerprint of the stage that made the weights."""
 
+VERSION = f"{API_GROUP}/version"
+"""Annotation of the Deployment and its pods: hash of the pod template as the operator made it."""
+
 FAILED_FINGERPRINT = f"{API_GROUP}/failed-fingerprint"
-"""Annotation of a restored Deployment: serving fingerprint of the version that it replaced."""
+"""Annotation of a restored Deployment: the version that it replaced."""
 
 FAILED_MESSAGE = f"{API_GROUP}/failed-message"
 """Annotation of a restored Deployment: why that version was given up."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+UpgradePolicy = Literal["NewVersions", "RollOut"]
+"""What another version of the operator does to what serves: nothing before the model itself changes, or roll it out."""
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -31,11 +35,15 @@ class OperatorSettings:
     liveness_port: int = 8080
     metrics_port: int = 8081
     log_level: LogLevel = "info"
+    upgrades: UpgradePolicy = "NewVersions"
+    upgrades_at_once: int = 1
+    version: str = "unknown"
+    """Of the operator itself, recorded with what it makes."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> OperatorSettings:
         """Reads IMAGE_*, WATCH_NAMESPACES, RESYNC_SECONDS, PROGRESS_SECONDS, LIVENESS_PORT, METRICS_PORT, LOG_LEVEL,
-        POD_IP.
+        POD_IP, UPGRADES_POLICY, UPGRADES_AT_ONCE.
 
         Raises ValueError that names the variable when one is missing or makes no sense.
         """
@@ -46,6 +54,11 @@ class OperatorSettings:
         level = environment.get("LOG_LEVEL") or "info"
         if level not in LOG_LEVELS:
             raise ValueError(f"LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, not {level!r}")
+        policy = environment.get("UPGRADES_POLICY") or cls.upgrades
+        if policy not in get_args(UpgradePolicy):
+            raise ValueError(
+                f"UPGRADES_POLICY must be one of {', '.join(get_args(UpgradePolicy))}, not {policy!r}"
+            )
         return cls(
             images=Images(**images),
             namespaces=tuple(filter(None, map(str.strip, environment.get("WATCH_NAMESPACES", "").split(",")))),
@@ -56,6 +69,9 @@ class OperatorSettings:
             liveness_port=int(_positive(environment, "LIVENESS_PORT", cls.liveness_port)),
             metrics_port=int(_positive(environment, "METRICS_PORT", cls.metrics_port)),
             log_level=cast(LogLevel, level),
+            upgrades=cast(UpgradePolicy, policy),
+            upgrades_at_once=int(_positive(environment, "UPGRADES_AT_ONCE", cls.upgrades_at_once)),
+            version=importlib.metadata.version("toxicity-model"),
         )
 
 

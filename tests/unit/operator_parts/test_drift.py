@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from toxicity_operator.observe.drift import first_drift, quantity
+from toxicity_api.quantities import quantity
+from toxicity_operator.observe.drift import first_drift
 
 WANTED: dict[str, Any] = {
     "metadata": {"name": "a", "labels": {"x": "1"}, "annotations": {"hash": "h"}},

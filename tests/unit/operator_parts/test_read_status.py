@@ -27,6 +27,8 @@ def filled(kind: Any) -> Any:
         return filled(present)
     if origin is list:
         return [filled(arguments[0])]
+    if origin is dict:
+        return {"key": filled(arguments[1])}
     if origin is Literal:
         return arguments[0]
     if issubclass(kind, Document):

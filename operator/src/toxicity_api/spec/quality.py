@@ -24,6 +24,12 @@ class QuantizationSpec(JobFields):
     group_size: Literal[32, 64, 128] = Field(128, description="groupSize of weights that share a scale.")
     calibration_samples: int = Field(32, ge=8, le=1024, description="calibrationSamples from the training split.")
     calibration_length: int = Field(64, ge=16, le=4096, description="calibrationLength of each in tokens.")
+    run_id: str = Field(
+        "1",
+        min_length=1,
+        max_length=63,
+        description="runId: change it to quantize again, with an unchanged spec too.",
+    )
 
 
 class EvaluationSpec(Document):

@@ -95,6 +95,12 @@ class TrainingSpec(JobFields):
         None, ge=8, description="maxEvaluationSamples of validation and of test each. Unset means all rows."
     )
     seed: int = Field(42, ge=0, description="seed of initialisation and data order.")
+    run_id: str = Field(
+        "1",
+        min_length=1,
+        max_length=63,
+        description="runId: change it to train again, with an unchanged spec too.",
+    )
 
     @field_validator("max_input_length")
     @classmethod

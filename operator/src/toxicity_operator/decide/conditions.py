@@ -15,7 +15,7 @@ from toxicity_api.status import (
     TrainingStatus,
 )
 from toxicity_operator.decide.handover import advice
-from toxicity_operator.decide.stages import Situation
+from toxicity_operator.decide.situation import Situation
 from toxicity_operator.manifests.autoscaler import SCALERS, in_flight_query
 from toxicity_operator.model import Model
 

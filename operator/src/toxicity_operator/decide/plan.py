@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.decide.records import stale_jobs
-from toxicity_operator.decide.stages import Situation, walk
+from toxicity_operator.decide.situation import Situation
+from toxicity_operator.decide.stages import walk
 from toxicity_operator.manifests.autoscaler import SCALERS
 from toxicity_operator.manifests.common import Manifest, of_existing, seal
 from toxicity_operator.manifests.loadtest_job import build_loadtest_service

@@ -8,7 +8,7 @@ from toxicity_api.conditions import ConditionType, Reason
 from toxicity_operator import names
 from toxicity_operator.decide.conditions import Finding
 from toxicity_operator.decide.rollout import Failure
-from toxicity_operator.decide.stages import Situation
+from toxicity_operator.decide.situation import Situation
 from toxicity_operator.errors import ClusterError, NotOurs
 from toxicity_operator.observe.deployment import DeploymentState
 

@@ -5,6 +5,7 @@ A record outlives its Job, so that a finished stage is not run again when the Jo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from toxicity_api.results import Metrics, StageResult
 from toxicity_api.status import (
     EvaluationStatus,
     LoadTestRecord,
+    MadeWith,
     QuantizationStatus,
     StageRecord,
     ToxicityModelStatus,
@@ -74,7 +76,7 @@ def read_records(model: Model, chain: Chain, observed: Observed, progress: Progr
     `progress` is what the running training said last; None when it said nothing or could not be read.
     """
     claim = observed.objects.get(("PersistentVolumeClaim", names.claim_name(model.name)))
-    status, jobs = _on_volume(model.status, claim), observed.jobs_by_name
+    status, jobs = _on_volume(model.status, claim), _jobs_on_volume(observed, claim)
     quantization = load_test = None
     training_job = jobs.get(chain.train.job_name)
     training = _advance(TrainingStatus, status.training, chain.train, training_job)
@@ -84,10 +86,22 @@ def read_records(model: Model, chain: Chain, observed: Observed, progress: Progr
         quantization = _advance(QuantizationStatus, status.quantization, chain.quantize, job)
     evaluation = _advance(EvaluationStatus, status.evaluation, chain.evaluate, jobs.get(chain.evaluate.job_name))
     if chain.loadtest:
-        job = jobs.get(chain.loadtest.job_name)
+        job = observed.jobs_by_name.get(
+            chain.loadtest.job_name
+        )  # its figures are in the status, not on the volume
         load_test = _advance(LoadTestRecord, status.load_test_job, chain.loadtest, job, status.load_test)
         load_test = load_test and load_test.model_copy(update={"slot": chain.slot or None})
     return Records(training, quantization, evaluation, load_test)
+
+
+def _jobs_on_volume(observed: Observed, claim: Raw | None) -> Mapping[str, JobState]:
+    """The Jobs by name, but for those that ended before the volume was made: their results went with another one."""
+    made_at = _made_at(claim)
+    return {name: job for name, job in observed.jobs_by_name.items() if (job.finished_at or "~") >= made_at}
+
+
+def _made_at(claim: Raw | None) -> str:
+    return str(claim["metadata"].get("creationTimestamp", "")) if claim else ""
 
 
 def _on_volume(status: ToxicityModelStatus, claim: Raw | None) -> ToxicityModelStatus:
@@ -95,7 +109,7 @@ def _on_volume(status: ToxicityModelStatus, claim: Raw | None) -> ToxicityModelS
 
     A volume that came back from a copy is younger too; the stages then find there what they would make.
     """
-    made_at = claim["metadata"].get("creationTimestamp", "") if claim else ""
+    made_at = _made_at(claim)
     records = {name: getattr(status, name) for name in ("training", "quantization", "evaluation")}
     lost = [name for name, record in records.items() if record and (record.finished_at or "~") < made_at]
     return status.model_copy(update=dict.fromkeys(lost))
@@ -108,19 +122,43 @@ def _advance(
     job: JobState | None,
     figures: LoadTestStatus | None = None,
 ) -> RecordT | None:
-    if old is not None and old.fingerprint != stage.fingerprint:
+    if old is not None and old.outcome == "Running" and old.job_name != stage.job_name:
+        old = None  # it was given other resources: another Job takes its place
+    if old is not None and (old.fingerprint != stage.fingerprint or _is_worth_a_retry(old, stage, job)):
         old = None
-    if old is not None and old.outcome == "Failed" and old.job_name != stage.job_name:
-        old = None
+    known = _filled(stage.known, job)
     if job is None or settled(old):
-        return old
-    facts = _facts(kind, stage, job, figures)
+        return old and old.model_copy(update={"made_with": known or stage.made_with})
     is_known = old is not None and old.job_name == stage.job_name
-    if facts["outcome"] == "Failed" and not is_known:
-        # A record is written by the pass that makes the Job. This one is left from an earlier life of the same spec:
-        # what failed then is to be tried, and where nothing of it is left to read it is to be found on the volume.
+    facts = _facts(kind, stage, job, figures)
+    if facts is None or (facts["outcome"] == "Failed" and not is_known):
+        # Of a failure: a record is written by the pass that makes the Job, so this one is left from an earlier life of
+        # the same spec. What failed then is to be tried, and where nothing of it is left to read it is on the volume.
         return None
-    return kind.model_validate(facts)
+    made_with = known if is_known and known else stage.made_with
+    return kind.model_validate(facts | {"madeWith": made_with.to_wire()})
+
+
+def _filled(known: MadeWith | None, job: JobState | None) -> MadeWith | None:
+    """What is recorded, with the image of the Job that is there."""
+    if known is None or job is None or not job.image:
+        return known
+    return known.model_copy(update={"image": job.image})
+
+
+def _is_worth_a_retry(old: StageRecord, stage: JobStage, job: JobState | None) -> bool:
+    """Whether a stage that failed may succeed now: it has other resources, another image, ConfigMap or Secret; or it
+    had succeeded, and only its result was lost.
+    """
+    if old.outcome != "Failed":
+        return False
+    if old.reason == Reason.RESULT_MISSING and job is not None and job.outcome == "Succeeded" and job.lost_pod:
+        return job.component != names.LOADTEST
+    made, now = old.made_with, stage.made_with
+    if old.job_name != stage.job_name or made is None:
+        return old.job_name != stage.job_name
+    changed = any(made.sources.get(name, version) != version for name, version in now.sources.items())
+    return changed or made.image not in (None, now.image)
 
 
 def stale_jobs(chain: Chain, records: Records, observed: Observed) -> list[str]:
@@ -137,8 +175,10 @@ def stale_jobs(chain: Chain, records: Records, observed: Observed) -> list[str]:
 
 def _facts(
     kind: type[StageRecord], stage: JobStage, job: JobState, figures: LoadTestStatus | None
-) -> dict[str, Any]:
-    """The record of a stage by its Job."""
+) -> dict[str, Any] | None:
+    """The record of a stage by its Job; None when its result is lost with its pod, so that it is to be run again."""
+    if job.outcome == "Succeeded" and job.result is None and job.lost_pod and kind is not LoadTestRecord:
+        return None
     facts: dict[str, Any] = {
         "fingerprint": stage.fingerprint,
         "jobName": job.name,

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 
-from toxicity_api.status import EvaluationStatus, StageRecord
+from toxicity_api.status import StageRecord
+from toxicity_api.types import Raw
 from toxicity_operator import names
-from toxicity_operator.chain import Chain, JobStage, quantization_image, stage_images
-from toxicity_operator.decide.handover import handed_to, stage_in_turn
+from toxicity_operator.chain import JobStage, quantization_image
 from toxicity_operator.decide.pinning import wanted_bounds
-from toxicity_operator.decide.quality import Verdict, judge
-from toxicity_operator.decide.records import Records, settled, succeeded
-from toxicity_operator.decide.rollout import Failure, failed_version, good_version
+from toxicity_operator.decide.records import settled, succeeded
+from toxicity_operator.decide.situation import Situation, first_replicas
 from toxicity_operator.manifests.autoscaler import Bounds, build_autoscaler
 from toxicity_operator.manifests.common import Manifest
 from toxicity_operator.manifests.evaluation_job import build_evaluation_job
@@ -24,74 +22,16 @@ from toxicity_operator.manifests.loadtest_job import build_loadtest_job, build_l
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
 from toxicity_operator.manifests.serving import (
-    build_deployment,
     build_earlier_deployment,
     build_parked_deployment,
     build_restored_deployment,
     build_service,
     kept_notes,
+    with_resources,
 )
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
-from toxicity_operator.model import Model
-from toxicity_operator.observe.state import Observed
-from toxicity_operator.settings import Images, OperatorSettings
-
-
-@dataclass(frozen=True)
-class Situation:
-    """All that a decision is made from."""
-
-    model: Model
-    chain: Chain
-    records: Records
-    observed: Observed
-    settings: OperatorSettings
-
-    @property
-    def images(self) -> Images:
-        return stage_images(self.model.spec, self.settings.images)
-
-    @cached_property
-    def verdict(self) -> Verdict:
-        """The quality gate's word on what is to be served; a bad trained model is refused before quantization."""
-        records = self.records
-        return judge(self.model.spec.quality_gate, records.trained, records.quantized, records.evaluated)
-
-    @property
-    def good_version(self) -> str | None:
-        """The newest serving fingerprint known to be good."""
-        return good_version(self.model.status.serving, self.observed.deployment)
-
-    @property
-    def failed_version(self) -> Failure | None:
-        """That what the spec asks for has failed to become ready."""
-        return failed_version(self.chain.serving_fingerprint, self.model.status.serving, self.observed.deployment)
-
-    @property
-    def stalled_version(self) -> Failure | None:
-        """That what is deployed has failed to become ready, whatever the spec asks for now."""
-        deployment = self.observed.deployment
-        if deployment is None or deployment.serving_fingerprint == self.good_version:
-            return None
-        return failed_version(deployment.serving_fingerprint, None, deployment)
-
-    @cached_property
-    def handed_to(self) -> JobStage | None:
-        """The stage that has the GPUs of the pods that serve, or gets them by what is decided now."""
-        spec = self.model.spec
-        return handed_to(spec, stage_in_turn(spec, self.chain, self.records, self.verdict), self.observed)
-
-    @property
-    def serves_current(self) -> bool:
-        """Whether at least one pod is ready, and all pods are of what the spec asks for."""
-        deployment = self.observed.deployment
-        return (
-            deployment is not None
-            and deployment.rolled_out
-            and deployment.ready_replicas > 0
-            and deployment.serving_fingerprint == self.chain.serving_fingerprint
-        )
+from toxicity_operator.observe.deployment import version_of
 
 
 @dataclass(frozen=True)
@@ -102,12 +42,17 @@ class Step:
     waiting_for: str | None = None
 
 
-def _of_job(record: StageRecord | None, word: str, build: Callable[[], Manifest]) -> Step:
-    """The step of a stage that is a Job: it is wanted until the stage is settled."""
+def _of_job(
+    situation: Situation, stage: JobStage, record: StageRecord | None, word: str, build: Callable[[], Manifest]
+) -> Step:
+    """The step of a stage that is a Job: it is wanted until the stage is settled, and no other pod does its work."""
     if succeeded(record):
         return Step()
     if settled(record):
         return Step(waiting_for=f"a change of the spec: {word} failed")
+    pod = situation.observed.pod_in_the_way(stage.component, stage.job_name)
+    if pod is not None:
+        return Step(waiting_for=f"the end of pod {pod.name}")
     return Step([build()], waiting_for=word)
 
 
@@ -118,7 +63,11 @@ def _storage(situation: Situation) -> Step:
 
 def _train(situation: Situation) -> Step:
     model, chain, image = situation.model, situation.chain, situation.images.training
-    return _of_job(situation.records.training, "training", lambda: build_training_job(model, chain.train, image))
+
+    def build() -> Manifest:
+        return build_training_job(model, chain.train, image)
+
+    return _of_job(situation, chain.train, situation.records.training, "training", build)
 
 
 def _quantize(situation: Situation) -> Step:
@@ -132,53 +81,66 @@ def _quantize(situation: Situation) -> Step:
     def build() -> Manifest:
         return build_quantization_job(situation.model, stage, chain.train.fingerprint, image)
 
-    return _of_job(situation.records.quantization, "quantization", build)
+    return _of_job(situation, stage, situation.records.quantization, "quantization", build)
 
 
 def _evaluate(situation: Situation) -> Step:
     model, chain, image = situation.model, situation.chain, situation.images.serving
     if situation.verdict.accepted is False:
         return Step(waiting_for=f"a change of the spec: {situation.verdict.message}")
-    return _of_job(situation.records.evaluation, "evaluation", lambda: build_evaluation_job(model, chain, image))
+
+    def build() -> Manifest:
+        return build_evaluation_job(model, chain, image)
+
+    return _of_job(situation, chain.evaluate, situation.records.evaluation, "evaluation", build)
 
 
 def _serve(situation: Situation) -> Step:
-    model, evaluated = situation.model, situation.records.evaluated
-    if evaluated is None or not situation.verdict.accepted:
+    model, fresh = situation.model, situation.fresh
+    if fresh is None:
         return Step(waiting_for=situation.verdict.message)
-    wanted = [_version(situation, evaluated), build_service(model), *_autoscaler(situation)]
+    wanted = [_version(situation, fresh), build_service(model), *_autoscaler(situation)]
     return Step(wanted, waiting_for=None if situation.serves_current else "ready replicas")
 
 
 def _standby(situation: Situation) -> list[Manifest]:
     """What serves while a stage before serving is in turn, has failed or was refused, which may be for good.
 
-    It has the replicas, the autoscaler and the Service of the spec; it makes room for a stage, and comes back; and a
-    version that did not become ready gives way to the last good one.
+    It has the replicas, the resources, the autoscaler and the Service of the spec; it makes room for a stage, and comes
+    back; and a version that did not become ready gives way to the last good one.
     """
     model, observed = situation.model, situation.observed
     live = observed.objects.get(("Deployment", names.serving_name(model.name)))
     if live is None or observed.deployment is None:
         return []
     if situation.handed_to is not None:
-        return [build_parked_deployment(model, dict(live), situation.handed_to.job_name), build_service(model)]
+        template, job = _deployed_template(situation, live), situation.handed_to.job_name
+        return [build_parked_deployment(model, dict(live), dict(template), job), build_service(model)]
     good, stalled = observed.templates.get(situation.good_version or ""), situation.stalled_version
-    replicas = _first_replicas(situation)
+    replicas = first_replicas(situation)
     if good and stalled:
         deployment = build_restored_deployment(model, dict(good), stalled.fingerprint, stalled.message, replicas)
     else:
-        template = good if good and observed.deployment.handed_to else live["spec"]["template"]
-        deployment = build_earlier_deployment(model, dict(template), kept_notes(dict(live)), replicas)
+        template = good if good and observed.deployment.handed_to else _deployed_template(situation, live)
+        deployment = build_earlier_deployment(
+            model, _resized(situation, template), kept_notes(dict(live)), replicas
+        )
     # the autoscaler first: after the Deployment nothing would tell that it is still to be made
     return [*_autoscaler(situation), deployment, build_service(model)]
 
 
-def _first_replicas(situation: Situation) -> int | None:
-    """With how many replicas an autoscaled Deployment comes back that has none: at 0 no autoscaler would look at it."""
-    scaling, deployment = situation.model.spec.serving.autoscaling, situation.observed.deployment
-    if scaling is None or deployment is None or not deployment.handed_to:
-        return None
-    return max(1, scaling.min_replicas)
+def _deployed_template(situation: Situation, live: Raw) -> Raw:
+    """The pod template of what is deployed, without edits by hand where its revision is still there."""
+    deployment = situation.observed.deployment
+    template: Raw = live["spec"]["template"]
+    return situation.observed.templates.get(deployment.version, template) if deployment else template
+
+
+def _resized(situation: Situation, template: Raw) -> Manifest:
+    """The pod template with the resources that the spec has for serving, unless it has failed with them."""
+    resized = with_resources(dict(template), situation.model.spec.serving)
+    has_failed = situation.failure_of(version_of(resized["metadata"]["annotations"])) is not None
+    return dict(template) if has_failed else resized
 
 
 def _autoscaler(situation: Situation) -> list[Manifest]:
@@ -198,13 +160,18 @@ def _bounds(situation: Situation) -> Bounds | None:
     return wanted_bounds(scaling, situation.model.spec.load_test, is_on, replicas)
 
 
-def _version(situation: Situation, evaluated: EvaluationStatus) -> Manifest:
-    """The Deployment of what the spec asks for, or of the last good version where that one has failed."""
-    failure, good = situation.failed_version, situation.observed.templates.get(situation.good_version or "")
-    model, replicas = situation.model, _first_replicas(situation)
+def _version(situation: Situation, fresh: Manifest) -> Manifest:
+    """The Deployment of the version that is to serve, or of the last good one where that has failed."""
+    model, observed, replicas = situation.model, situation.observed, first_replicas(situation)
+    failure, good = situation.failed_version, observed.templates.get(situation.good_version or "")
     if failure and good:
         return build_restored_deployment(model, dict(good), failure.fingerprint, failure.message, replicas)
-    return build_deployment(model, situation.chain, evaluated, situation.images.serving, replicas)
+    live = observed.objects.get(("Deployment", names.serving_name(model.name)))
+    if live is None or situation.version == version_of(fresh["metadata"]["annotations"]):
+        return fresh
+    return build_earlier_deployment(
+        model, dict(_deployed_template(situation, live)), kept_notes(dict(live)), replicas
+    )
 
 
 def _loadtest(situation: Situation) -> Step:
@@ -216,7 +183,10 @@ def _loadtest(situation: Situation) -> Step:
     def build() -> Manifest:
         return build_loadtest_job(model, stage, chain.train.fingerprint, image, chain.serving_fingerprint)
 
-    step = _of_job(situation.records.load_test, "load test", build)
+    record = situation.records.load_test
+    if record is None and not situation.serves_with_all:
+        return Step(waiting_for="all replicas to be ready")
+    step = _of_job(situation, stage, record, "load test", build)
     service = build_loadtest_service(model)
     return Step([*build_loadtest_access(model), *([service] if service else []), *step.wanted], step.waiting_for)
 

@@ -14,9 +14,10 @@ from toxicity_api.status import (
 )
 from toxicity_operator import names
 from toxicity_operator.decide.conditions import UNKNOWN, Finding, derive_findings
+from toxicity_operator.decide.outdated import derive_outdated
 from toxicity_operator.decide.readiness import derive_ready
 from toxicity_operator.decide.schedule import schedule_in_force
-from toxicity_operator.decide.stages import Situation
+from toxicity_operator.decide.situation import Situation
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.manifests.sources import base_model_name, dataset_name
 from toxicity_operator.model import Identity
@@ -38,6 +39,7 @@ def derive_status(situation: Situation, now: str, failure: ClusterError | None =
         load_test_job=records.load_test,
         load_test_schedule=schedule_in_force(model.spec.load_test, model.status.load_test_schedule, now),
         lineage=_lineage(situation),
+        outdated=derive_outdated(situation),
     )
 
 
@@ -85,7 +87,10 @@ def _serving(situation: Situation) -> ServingStatus | None:
     if deployment.rolled_out and deployment.ready_replicas > 0:
         served = deployment.model_fingerprint
     failure = situation.failed_version
+    stage = situation.chain.serve
     return ServingStatus(
+        fingerprint=stage.fingerprint,
+        made_with=stage.known or stage.made_with.model_copy(update={"image": situation.serving_image}),
         image_id=deployment.image_id or (old.image_id if old else None),
         good_fingerprint=situation.good_version,
         failed_fingerprint=failure.fingerprint if failure else None,

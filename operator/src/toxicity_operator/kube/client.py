@@ -14,6 +14,7 @@ from kubernetes.dynamic import DynamicClient
 from urllib3.exceptions import HTTPError
 
 from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
+from toxicity_api.fingerprint import fingerprint
 from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.decide.events import Event
@@ -63,6 +64,9 @@ OPTIONAL_KINDS = frozenset({"ScaledObject"})
 
 NOT_FOUND = 404
 
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+SOURCE_PLURALS = {"ConfigMap": "configmaps", "Secret": "secrets"}
+
 PLURALS = {(api, kind): plural for api, kind, plural in (*CHILD_KINDS, (MODEL_API, KIND, PLURAL))}
 
 
@@ -93,6 +97,7 @@ class KubernetesCluster:
     def __init__(self, api_client: client.ApiClient) -> None:
         # the raw requests of the dynamic client suffice; its discovery would ask for every API group
         self._client = DynamicClient(api_client, discoverer=lambda *_: None)
+        self._digests: dict[str, tuple[str, str]] = {}
 
     def require_api(self, namespaces: Sequence[str]) -> None:
         """Raises ClusterError when the API server does not serve the ToxicityModel kind, or not yet.
@@ -219,6 +224,25 @@ class KubernetesCluster:
             # 409: another object has the name now, so ours is gone
             if error.status not in (NOT_FOUND, CONFLICT):
                 raise
+
+    def read_version(self, kind: str, namespace: str, name: str) -> str:
+        """A text that changes with a ConfigMap's content, or with a Secret, which is not read; `absent` without it."""
+        path = f"/api/v1/namespaces/{namespace}/{SOURCE_PLURALS[kind]}/{name}"
+        try:
+            metadata = self._request("get", path, header_params={"Accept": METADATA_ONLY})["metadata"]
+            written = f"{metadata['uid']}/{metadata['resourceVersion']}"
+            if kind == "Secret":
+                return written
+            known, digest = self._digests.get(path, ("", ""))
+            if known != written:
+                found = self._request("get", path)
+                digest = fingerprint({key: found.get(key) for key in ("data", "binaryData")})
+                self._digests[path] = (written, digest)
+            return digest
+        except ClusterError as error:
+            if error.status == NOT_FOUND:
+                return "absent"
+            raise
 
     def apply_status(self, identity: Identity, status: Raw) -> Raw:
         metadata = {"name": identity.name, "namespace": identity.namespace, "uid": identity.uid}

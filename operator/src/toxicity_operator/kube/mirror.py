@@ -254,6 +254,9 @@ class CachedCluster:
     def delete(self, api_version: str, kind: str, namespace: str, name: str, uid: str) -> None:
         self._cluster.delete(api_version, kind, namespace, name, uid)
 
+    def read_version(self, kind: str, namespace: str, name: str) -> str:
+        return self._cluster.read_version(kind, namespace, name)
+
     def apply_status(self, identity: Identity, status: Raw) -> Raw:
         """Writes, and remembers the answer unless others have written too: their change is still to be looked at."""
         key = (identity.namespace, identity.name)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from toxicity_api.fingerprint import FINGERPRINT_LENGTH
+from toxicity_api.quantities import canonical
 from toxicity_api.results import Metrics
+from toxicity_api.spec import ServingSpec
 from toxicity_api.stage_config import COMPILED_FILE, CompiledCode, ServingConfig
 from toxicity_api.status import EvaluationStatus
 from toxicity_operator import names
@@ -11,6 +14,7 @@ from toxicity_operator.manifests.common import (
     Manifest,
     artifacts_volume,
     container,
+    content_hash,
     env,
     manifest,
     placement,
@@ -42,7 +46,34 @@ def build_deployment(
     }
     template = pod_template(model, names.SERVE, _pod_spec(model, chain, evaluation, image))
     template["metadata"]["annotations"] = annotations
-    return _deployment(model, template, annotations, replicas)
+    return build_earlier_deployment(model, named(template), {}, replicas)
+
+
+def named(template: Manifest) -> Manifest:
+    """The pod template with the hash of itself as its version."""
+    metadata = template["metadata"]
+    annotations = {key: value for key, value in metadata["annotations"].items() if key != names.VERSION}
+    unnamed = {**template, "metadata": {**metadata, "annotations": annotations}}
+    version = content_hash(unnamed)[:FINGERPRINT_LENGTH]
+    return {**unnamed, "metadata": {**metadata, "annotations": {**annotations, names.VERSION: version}}}
+
+
+def with_resources(template: Manifest, serving: ServingSpec) -> Manifest:
+    """The pod template of an earlier version with the resources of the spec; the same one where they are equal."""
+    wanted = resources(serving)
+    main, *others = template["spec"]["containers"]
+    if _amounts(wanted) == _amounts(main.get("resources", {})):
+        return template
+    spec = {**template["spec"], "containers": [{**main, "resources": wanted}, *others]}
+    return named({**template, "spec": spec})
+
+
+def _amounts(resources: Manifest) -> dict[str, dict[str, str]]:
+    return {
+        kind: {name: canonical(str(amount)) for name, amount in amounts.items()}
+        for kind, amounts in resources.items()
+        if amounts
+    }
 
 
 def build_restored_deployment(
@@ -56,9 +87,9 @@ def build_restored_deployment(
     return build_earlier_deployment(model, template, notes, replicas)
 
 
-def build_parked_deployment(model: Model, live: Manifest, job: str) -> Manifest:
-    """The `live` Deployment without pods while the stage Job has their GPUs; otherwise as it is."""
-    return build_earlier_deployment(model, live["spec"]["template"], kept_notes(live) | {names.HANDED_TO: job}, 0)
+def build_parked_deployment(model: Model, live: Manifest, template: Manifest, job: str) -> Manifest:
+    """The `live` Deployment of the pod `template` without pods, while the stage Job has their GPUs."""
+    return build_earlier_deployment(model, template, kept_notes(live) | {names.HANDED_TO: job}, 0)
 
 
 def build_earlier_deployment(

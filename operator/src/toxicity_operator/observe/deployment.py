@@ -12,7 +12,7 @@ from toxicity_operator.observe.pods import MESSAGE_LIMIT, lacks_gpu, pod_delay, 
 
 @dataclass(frozen=True)
 class DeploymentState:
-    """The serving Deployment. `rolled_out`: no pod of an earlier template is left.
+    """The serving Deployment. `version` names its pod template. `rolled_out`: no pod of an earlier template is left.
 
     `trouble` is what is wrong, `waits_for` what a pod that only just starts waits for. `failure` says why its
     roll-out was given up, or ""; `failed_fingerprint` and `failed_message` are what the
@@ -20,12 +20,14 @@ class DeploymentState:
     pod; `handed_to` is the stage Job that has them while there are no pods, or "".
     """
 
+    version: str
     serving_fingerprint: str
     model_fingerprint: str
     replicas: int
     ready_replicas: int
     rolled_out: bool
     trouble: str
+    image: str = ""
     image_id: str = ""
     failure: str = ""
     failed_fingerprint: str = ""
@@ -46,6 +48,7 @@ def read_deployment(deployment: Raw, pods: list[Raw]) -> DeploymentState:
     serving = [pod for pod in pods if label(pod, names.COMPONENT_LABEL) == names.SERVE and not _is_over(pod)]
     of_version, refused = _of_version(serving, annotations), _refused_pods(status)
     return DeploymentState(
+        version=version_of(annotations),
         serving_fingerprint=annotations.get(names.SERVING_FINGERPRINT, ""),
         model_fingerprint=annotations.get(names.MODEL_FINGERPRINT, ""),
         replicas=replicas,
@@ -53,15 +56,21 @@ def read_deployment(deployment: Raw, pods: list[Raw]) -> DeploymentState:
         rolled_out=seen and updated == replicas,
         trouble=first_words(pod_trouble, serving) or refused,
         waits_for=first_words(pod_delay, serving),
+        image=_image(spec),
         image_id=image_id(of_version, names.SERVE),
         failure=_stalled(status, of_version, refused) if seen else "",
         failed_fingerprint=annotations.get(names.FAILED_FINGERPRINT, ""),
         failed_message=annotations.get(names.FAILED_MESSAGE, ""),
-        wanted_replicas=spec.get("replicas", 1),
+        wanted_replicas=spec.get("replicas", replicas),
         gpus=sum(map(_gpus, spec.get("template", {}).get("spec", {}).get("containers", []))),
         lacks_gpu=any(map(lacks_gpu, serving)),
         handed_to=annotations.get(names.HANDED_TO, ""),
     )
+
+
+def _image(spec: Raw) -> str:
+    containers = spec.get("template", {}).get("spec", {}).get("containers", [])
+    return next((str(item.get("image", "")) for item in containers if item["name"] == names.SERVE), "")
 
 
 def _is_over(pod: Raw) -> bool:
@@ -82,10 +91,18 @@ def _gpus(container: Raw) -> int:
     return int(container.get("resources", {}).get("limits", {}).get(names.GPU_RESOURCE, 0))
 
 
+def version_of(annotations: Raw) -> str:
+    """The version that the annotations of a Deployment or of a pod template name; empty when they name none.
+
+    Operators that did not name it took what is served for the version.
+    """
+    return str(annotations.get(names.VERSION) or annotations.get(names.SERVING_FINGERPRINT, ""))
+
+
 def _of_version(pods: list[Raw], annotations: Raw) -> list[Raw]:
     """The pods of the version that the Deployment's annotations name, and those that name none."""
-    wanted = annotations.get(names.SERVING_FINGERPRINT)
-    versions = [pod["metadata"].get("annotations", {}).get(names.SERVING_FINGERPRINT, wanted) for pod in pods]
+    wanted = version_of(annotations)
+    versions = [version_of(pod["metadata"].get("annotations", {})) or wanted for pod in pods]
     return [pod for pod, version in zip(pods, versions, strict=True) if version == wanted]
 
 

@@ -10,11 +10,10 @@ address. Jobs and volumes are never changed, nor is what belongs to somebody els
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
+from toxicity_api.quantities import quantity
 from toxicity_api.types import Raw
 from toxicity_operator.manifests.common import Manifest, of_existing
 
@@ -23,13 +22,6 @@ ATOMIC_LISTS = frozenset({"rules", "subjects", "tolerations", "metrics", "trigge
 
 QUANTITIES = frozenset({"requests", "limits"})
 """Maps whose values the API server writes in its own form: `0.5` becomes `500m`."""
-
-SUFFIXES: dict[str, Decimal] = {
-    "": Decimal(1), "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "k": Decimal(10**3),
-    "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12), "P": Decimal(10**15), "E": Decimal(10**18),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40), "Pi": Decimal(2**50),
-    "Ei": Decimal(2**60),
-}  # fmt: skip
 
 WRITE_ONCE = frozenset({"Job", "PersistentVolumeClaim"})
 """Kinds whose content cannot be changed: a changed Job is another Job, and the volume is made once."""
@@ -77,14 +69,6 @@ def _scalar_agrees(wanted: Any, live: Any, keys: tuple[str, ...]) -> bool:
     if len(keys) > 1 and keys[-2] in QUANTITIES:
         return live is not None and quantity(str(wanted)) == quantity(str(live))
     return False
-
-
-def quantity(text: str) -> Decimal:
-    """A Kubernetes quantity such as `500m` or `1.5Gi` as a number. Raises ValueError for anything else."""
-    match = re.fullmatch(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)", text)
-    if match is None or match[2] not in SUFFIXES:
-        raise ValueError(f"{text!r} is no quantity")
-    return Decimal(match[1]) * SUFFIXES[match[2]]
 
 
 def overwriting(body: Manifest, live: Raw) -> Manifest:

@@ -24,7 +24,8 @@ DEADLINE_EXCEEDED = "DeadlineExceeded"
 class JobState:
     """A stage Job and what its newest telling pod said. `running_pod`: the one whose stage container runs, or "".
 
-    `lacks_gpu`: a pod of it waits, since no node has as many GPUs free as it asks for.
+    `lacks_gpu`: a pod of it waits, since no node has as many GPUs free as it asks for. `lost_pod`: no pod of it is left
+    that could tell how it ended, as when its node was removed. `image` is that of the stage's container.
     """
 
     name: str
@@ -39,6 +40,8 @@ class JobState:
     running_pod: str
     image_id: str = ""
     lacks_gpu: bool = False
+    lost_pod: bool = False
+    image: str = ""
 
 
 def read_job(job: Raw, pods: list[Raw]) -> JobState:
@@ -68,6 +71,8 @@ def read_job(job: Raw, pods: list[Raw]) -> JobState:
         running_pod=_running_pod(own, component) if outcome == "Running" else "",
         image_id=image_id(own, component),
         lacks_gpu=any(map(lacks_gpu, own)),
+        lost_pod=not own,
+        image=_image(job, component),
     )
 
 
@@ -146,3 +151,9 @@ def _deadline_words(job: Raw, result: StageResult | None) -> str:
 
 def _camel(reason: str) -> str:
     return reason if re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", reason) else "JobFailed"
+
+
+def _image(job: Raw, component: str) -> str:
+    """The image of the stage's container, as the Job names it."""
+    containers = job.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
+    return next((str(item["image"]) for item in containers if item["name"] == component), "")

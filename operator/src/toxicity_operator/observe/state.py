@@ -9,10 +9,19 @@ from functools import cached_property
 from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.observe.autoscaler import AutoscalerState, read_autoscalers
-from toxicity_operator.observe.deployment import DeploymentState, read_deployment
+from toxicity_operator.observe.deployment import DeploymentState, read_deployment, version_of
 from toxicity_operator.observe.jobs import JobState, read_job
-from toxicity_operator.observe.objects import is_owned_by
-from toxicity_operator.observe.ownership import GRANDCHILDREN
+from toxicity_operator.observe.objects import is_owned_by, label
+from toxicity_operator.observe.ownership import GRANDCHILDREN, controller_of
+
+
+@dataclass(frozen=True)
+class StagePod:
+    """A pod of a stage Job that has not ended. `is_deleted`: it was told to."""
+
+    name: str
+    job_uid: str
+    is_deleted: bool
 
 
 @dataclass(frozen=True)
@@ -26,10 +35,19 @@ class Observed:
     """By kind; more than one only while the spec's metric is exchanged."""
 
     templates: Mapping[str, Raw] = field(default_factory=dict)
-    """Pod templates of the Deployment's revisions by serving fingerprint."""
+    """Pod templates of the Deployment's revisions, as the operator made them, by version."""
 
     missing_kinds: frozenset[str] = frozenset()
     """Kinds that the cluster does not serve."""
+
+    running_pods: Mapping[str, tuple[StagePod, ...]] = field(default_factory=dict)
+    """Pods of stage Jobs that have not ended, by component; also those of Jobs that are gone."""
+
+    def pod_in_the_way(self, component: str, job_name: str) -> StagePod | None:
+        """A pod of another Job of the stage that still runs, and writes what the Job of this name would write."""
+        job = self.objects.get(("Job", job_name))
+        uid = job["metadata"]["uid"] if job else None
+        return next((pod for pod in self.running_pods.get(component, ()) if pod.job_uid != uid), None)
 
     def has(self, kind: str, name: str) -> bool:
         """Whether the child exists."""
@@ -54,14 +72,33 @@ def from_objects(objects: Iterable[Raw], missing_kinds: frozenset[str] = frozens
         autoscalers=read_autoscalers(children),
         templates=_templates(everything, deployments[0]) if deployments else {},
         missing_kinds=missing_kinds,
+        running_pods=_running_pods(everything),
     )
 
 
 def _templates(objects: Iterable[Raw], deployment: Raw) -> dict[str, Raw]:
+    """By version, the pod template as the operator made it.
+
+    An edit by hand makes a revision of its own with the same annotations, so the oldest one of a version counts.
+    """
     revisions = [item for item in objects if item["kind"] == "ReplicaSet" and is_owned_by(item, deployment)]
-    templates = [revision["spec"]["template"] for revision in revisions]
-    found = {
-        str(template["metadata"].get("annotations", {}).get(names.SERVING_FINGERPRINT, "")): template
-        for template in templates
-    }
-    return {fingerprint: template for fingerprint, template in found.items() if fingerprint}
+    revisions.sort(key=lambda item: str(item["metadata"].get("creationTimestamp", "")))
+    found: dict[str, Raw] = {}
+    for revision in revisions:
+        template = revision["spec"]["template"]
+        found.setdefault(version_of(template["metadata"].get("annotations", {})), template)
+    return {version: template for version, template in found.items() if version}
+
+
+def _running_pods(objects: Iterable[Raw]) -> dict[str, tuple[StagePod, ...]]:
+    """By component, the pods of stage Jobs that have not ended."""
+    found: dict[str, tuple[StagePod, ...]] = {}
+    for item in objects:
+        controller = controller_of(item)
+        over = item.get("status", {}).get("phase") in ("Succeeded", "Failed")
+        if item["kind"] != "Pod" or over or controller is None or controller["kind"] != "Job":
+            continue
+        pod = StagePod(item["metadata"]["name"], str(controller["uid"]), "deletionTimestamp" in item["metadata"])
+        component = label(item, names.COMPONENT_LABEL)
+        found[component] = (*found.get(component, ()), pod)
+    return found

@@ -20,6 +20,7 @@ from toxicity_operator.errors import ClusterError, is_transient
 from toxicity_operator.runtime.metrics import Metrics
 from toxicity_operator.runtime.reconcile import Cluster, Outcome, reconcile
 from toxicity_operator.runtime.retries import Retries
+from toxicity_operator.runtime.turns import Turns
 from toxicity_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Controller:
         self._pool = ThreadPoolExecutor(PASSES_AT_ONCE, "pass")
         self._loops: list[asyncio.Task[None]] = []
         self._retries = Retries(self.notify)
+        self._turns = Turns(settings.upgrades_at_once)
 
     def start(self) -> None:
         """Begins the resync in the running event loop."""
@@ -108,7 +110,7 @@ class Controller:
     def _pass(self, key: Key) -> Outcome:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
-            outcome = reconcile(self._cluster, self._settings, *key, now)
+            outcome = reconcile(self._cluster, self._settings, *key, now, self._turns)
         except ClusterError as error:
             outcome = Outcome(failure=error)
         failure = outcome.failure

@@ -1,0 +1,112 @@
+"""What was made with other images, defaults or sources than now, and the reading of them. Pure.
+
+Nothing of it runs by itself: a finished stage runs again by its `runId`, and what serves moves to the operator's
+present images when the chart's `upgrades.policy` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from toxicity_api.status import Outdated, StageRecord
+from toxicity_operator import names
+from toxicity_operator.chain import JobStage, references
+from toxicity_operator.decide.records import succeeded
+from toxicity_operator.decide.situation import Situation
+from toxicity_operator.model import Model
+from toxicity_operator.observe.deployment import version_of
+
+TO_ROLL_OUT = (
+    "set upgrades.policy: RollOut in the operator's chart, or images.serving in this resource, to roll it out"
+)
+
+
+def stages_to_read(model: Model, chain_stages: tuple[JobStage | None, ...]) -> dict[str, list[str]]:
+    """By component, the ConfigMaps and Secrets whose versions matter now.
+
+    All of a stage that is to begin or has failed, only its data of one that is done, none while it runs.
+    """
+    status = model.status
+    outcomes = {
+        names.TRAIN: status.training, names.QUANTIZE: status.quantization,
+        names.EVALUATE: status.evaluation, names.LOADTEST: status.load_test_job,
+    }  # fmt: skip
+    found = {}
+    for stage in filter(None, chain_stages):
+        record = outcomes[stage.component] if stage.known else None
+        read = references(model.spec, stage.component)
+        if record is not None and record.outcome == "Running":
+            read = []
+        if succeeded(record):
+            read = [name for name in read if name.startswith("ConfigMap/")]
+        if read:
+            found[stage.component] = read
+    return found
+
+
+def derive_outdated(situation: Situation) -> list[Outdated]:
+    """Every way in which what is there differs from what would be made now."""
+    records, chain = situation.records, situation.chain
+    found = [
+        *_of_stage(
+            "training", records.training, chain.train, "set training.runId to another value to train again"
+        ),
+        *_of_stage(
+            "quantization", records.quantization, chain.quantize, "set quantization.runId to quantize again"
+        ),
+        *_of_stage("evaluation", records.evaluation, chain.evaluate, TO_ROLL_OUT),
+    ]
+    return found + _of_serving(situation)
+
+
+def is_behind(situation: Situation) -> bool:
+    """Whether what serves, or what evaluated it, would be made otherwise by the present operator, and may be."""
+    deployment, evaluate = situation.observed.deployment, situation.chain.evaluate
+    if deployment is None or situation.records.evaluated is None:
+        return False
+    if evaluate.known is not None and evaluate.known.image != evaluate.made_with.image:
+        return True
+    fresh = situation.fresh and version_of(situation.fresh["metadata"]["annotations"])
+    is_of_spec = deployment.serving_fingerprint == situation.chain.serving_fingerprint
+    return bool(fresh and is_of_spec and deployment.version != fresh and not situation.failure_of(fresh))
+
+
+def is_moved(situation: Situation) -> bool:
+    """Whether the resource needs its turn no more: it serves what the spec asks for, or cannot come to that."""
+    failed = situation.records.evaluation is not None and situation.records.evaluation.outcome == "Failed"
+    return situation.serves_current or situation.failed_version is not None or failed
+
+
+def _of_stage(name: str, record: StageRecord | None, stage: JobStage | None, remedy: str) -> Iterator[Outdated]:
+    if record is None or stage is None or not succeeded(record) or record.made_with is None:
+        return
+    made, now = record.made_with, stage.made_with
+    if made.image and made.image != now.image:
+        yield _item(name, "image", made.image, now.image, remedy)
+    if made.inputs and made.inputs != made.read_as:
+        text = f"the present operator has other defaults for fields that the spec leaves open: {remedy}"
+        yield _item(name, "defaults", made.operator, now.operator, text)
+    for source, version in now.sources.items():
+        if made.sources.get(source, version) != version:
+            yield _item(name, source, made.sources[source], version, remedy)
+
+
+def _of_serving(situation: Situation) -> list[Outdated]:
+    deployment, fresh = situation.observed.deployment, situation.fresh
+    if (
+        deployment is None
+        or fresh is None
+        or deployment.serving_fingerprint != situation.chain.serving_fingerprint
+    ):
+        return []
+    present = version_of(fresh["metadata"]["annotations"])
+    if deployment.version == present:
+        return []
+    failure = situation.failure_of(present)
+    message = f"it was tried and did not become ready: {failure.message}" if failure else TO_ROLL_OUT
+    return [_item("serving", "template", deployment.version, present, message)]
+
+
+def _item(stage: str, subject: str, made_with: str | None, present: str | None, message: str) -> Outdated:
+    fields = {"stage": stage, "subject": subject, "madeWith": made_with, "present": present, "message": message}
+    return Outdated.model_validate(fields)
