@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from toxicity_api.base import read_document
 from toxicity_api.checksums import write_checksums
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
 from toxicity_training.errors import InputError, ModelError, RankFailure
@@ -25,7 +26,7 @@ TERMINATION_LOG = Path("/dev/termination-log")
 def read_result(folder: Path) -> StageResult | None:
     """The result document of a stage folder; None when it is missing or damaged."""
     try:
-        return StageResult.model_validate_json((folder / RESULT_FILE).read_bytes())
+        return read_document(StageResult, (folder / RESULT_FILE).read_bytes(), RESULT_FILE)
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from toxicity_api.base import read_document
 from toxicity_api.conditions import Reason
 from toxicity_api.results import StageResult
 from toxicity_api.types import Raw
@@ -215,7 +216,7 @@ def _stage_result(pods: list[Raw], component: str, outcome: JobOutcome) -> Stage
 
 def _parse_result(text: str) -> StageResult | None:
     try:
-        return StageResult.model_validate_json(text)
+        return read_document(StageResult, text, "a stage's result")
     except ValidationError:
         return None
 
