@@ -32,6 +32,7 @@ from toxicity_training.rank_failures import told_failure
 from toxicity_training.ranks import is_main, launch, leave_group, needs_launch
 from toxicity_training.report import write_eda, write_evaluation
 from toxicity_training.scoring import pad_id_of, prompt_lengths
+from toxicity_training.sources import source_facts
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def run(config: TrainingConfig) -> StageResult | None:
             max_input_length=spec.max_input_tokens,
             trainable_parameters=trained.trainable_parameters,
             data=prepared.facts,
+            sources=source_facts(config.dataset_path, config.base_model_path),
         ),
     )
     _write(work, prepared, trained, evaluation, spec)
