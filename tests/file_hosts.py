@@ -32,6 +32,11 @@ class Files:
     status: int | None = None
     """what every request is answered with"""
     zipped: bool = False
+    commits: dict[str, str] = field(default_factory=lambda: {"main": COMMIT, COMMIT: COMMIT})
+    """what each branch, tag and commit of a repository is now"""
+    version: int | None = None
+    """newest version of each data set on Kaggle, which tells none by default"""
+    queries: list[str] = field(default_factory=list)
     sign_in_page: bool = False
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
 
@@ -47,6 +52,7 @@ class Host(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, caller = unquote(urlsplit(self.path).path), self.headers.get("Authorization")
         self.files.requests.append((self.command, path, caller))
+        self.files.queries.append(urlsplit(self.path).query)
         if self.files.status is not None:
             return self.send_empty(self.files.status)
         self.answer(path)
@@ -85,48 +91,62 @@ class Hub(Host):
         if api:
             held = getattr(self.files, api[1]).get(api[2])
             answer = self._repository if api[3] == "revision" else self._tree
-            return answer(api[2], held) if self._is_open(held, api[4]) else None
+            return answer(api[2], held, api[4]) if self._is_open(held, api[4]) else None
         if not file:
             return self.send_empty(404)  # the client asks for more than files, and does without
         held = (self.files.datasets if file[1] else self.files.models).get(file[2])
         if self._is_open(held, file[3]):
-            self._file((held or {}).get(file[4]))
+            self._file((held or {}).get(file[4]), file[3])
 
     def _is_open(self, held: dict[str, bytes] | None, revision: str) -> bool:
         """Whether to go on; says what is wrong otherwise, as the hub does."""
         hidden = self.files.token and self.headers.get("Authorization") != f"Bearer {self.files.token}"
         if held is None or hidden:
             self.send_empty(404 if self.headers.get("Authorization") else 401, X_Error_Code="RepoNotFound")
-        elif revision not in ("main", COMMIT):
+        elif revision not in self.files.commits:
             self.send_empty(404, X_Error_Code="RevisionNotFound")
         else:
             return True
         return False
 
-    def _repository(self, name: str, held: dict[str, bytes]) -> None:
+    def _repository(self, name: str, held: dict[str, bytes], revision: str) -> None:
         siblings = [{"rfilename": path} for path in held]
-        document = {"id": name, "sha": COMMIT, "siblings": siblings, "tags": [], "private": False}
+        document = {
+            "id": name,
+            "sha": self.files.commits[revision],
+            "siblings": siblings,
+            "tags": [],
+            "private": False,
+        }
         self.send_body(json.dumps(document).encode(), "application/json")
 
-    def _tree(self, name: str, held: dict[str, bytes]) -> None:
+    def _tree(self, name: str, held: dict[str, bytes], revision: str) -> None:
         entries = [
             {"type": "file", "path": path, "size": len(body), "oid": hashlib.sha1(body).hexdigest()}
             for path, body in held.items()
         ]
         self.send_body(json.dumps(entries).encode(), "application/json")
 
-    def _file(self, body: bytes | None) -> None:
+    def _file(self, body: bytes | None, revision: str) -> None:
         if self.files.gated:
             return self.send_empty(403, X_Error_Code="GatedRepo")
         if body is None:
             return self.send_empty(404, X_Error_Code="EntryNotFound")
-        self.send_body(body, ETag=f'"{hashlib.sha1(body).hexdigest()}"', X_Repo_Commit=COMMIT)
+        self.send_body(
+            body, ETag=f'"{hashlib.sha1(body).hexdigest()}"', X_Repo_Commit=self.files.commits[revision]
+        )
 
 
 class Kaggle(Host):
     """The download request, which Kaggle answers with a redirect to a file store on another host."""
 
     def answer(self, path: str) -> None:
+        if path.startswith("/api/v1/datasets/view/"):
+            if self.files.version is None:
+                return self.send_empty(403)
+            return self.send_body(
+                json.dumps({"currentVersionNumber": self.files.version}).encode(), "application/json"
+            )
         download = re.fullmatch(r"/api/v1/datasets/download/([^/]+/[^/]+)/(.+)", path)
         if download:
             return self._redirect(download[1], download[2])

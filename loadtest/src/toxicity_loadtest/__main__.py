@@ -16,10 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
-from toxicity_api.stage_config import LoadTestConfig, parse_stage_config
+from toxicity_api.stage_config import LoadTestConfig, StageConfigError, parse_stage_config
 from toxicity_loadtest.crash import crash_words, log_crash, log_greenlet_crashes
 from toxicity_loadtest.errors import LoadTestError, Terminated
 
@@ -44,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("locust").setLevel(logging.WARNING)
     try:
-        config = parse_stage_config(LoadTestConfig, dict(os.environ))
-    except (KeyError, ValidationError) as error:
+        config = parse_stage_config(LoadTestConfig, os.environ)
+    except StageConfigError as error:
         logger.error("invalid_config error=%s", error)
         _report(_failed("", "InvalidConfig", str(error)), options.termination_log)
         return EXIT_INVALID_INPUT

@@ -1,16 +1,18 @@
 """The run's folder in the artifact volume: every request, every bucket, two plots, the status at the end.
 
-The folder appears under its name only when it is whole, as those of the other stages do.
+The folder appears under its name only when it is whole, as those of the other stages do. Two attempts measure
+different figures, so neither takes the other's place: the later one's folder has a number after its name.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+import os
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
+from toxicity_api.attempts import open_folder, publish_folder
 from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
 from toxicity_api.spec import LoadTestSpec
 from toxicity_loadtest.errors import ArtifactsError
@@ -22,24 +24,32 @@ REQUESTS, BUCKETS_CSV, BUCKETS_JSON, STATUS = "requests.csv", "buckets.csv", "bu
 DIGITS = 6
 
 
-def write_artifacts(folder: Path, windows: Sequence[Window], status: LoadTestStatus, spec: LoadTestSpec) -> None:
-    """Writes the folder, in place of one of an earlier attempt. Raises ArtifactsError."""
+def write_artifacts(
+    folder: Path, windows: Sequence[Window], status: LoadTestStatus, spec: LoadTestSpec
+) -> LoadTestStatus:
+    """Writes the folder, in place of one of an attempt that failed; the status that names it. Raises ArtifactsError."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for stale in folder.parent.glob(f"{folder.name}.tmp-*"):
-            shutil.rmtree(stale)
-        work = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
-        work.chmod(0o755)
+        work = open_folder(folder, os.getpid())
         _fill(work, windows, status, spec)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
-            folder.rename(old / folder.name)
-            work.rename(folder)
-            shutil.rmtree(old)
-        else:
-            work.rename(folder)
+        for number in count(2):
+            status = status.model_copy(update={"artifacts": folder.name})
+            text = json.dumps(status.to_wire(), ensure_ascii=False, indent=1)
+            (work / STATUS).write_text(f"{text}\n", encoding="utf-8")
+            if publish_folder(work, folder, STATUS, _is_complete):
+                break
+            folder = folder.with_name(f"{work.name.partition('.')[0]}-{number}")
     except OSError as error:
         raise ArtifactsError(f"{folder} could not be written: {error}") from error
+    return status
+
+
+def _is_complete(content: bytes) -> bool:
+    """By the one field that counts, so that a later version's figures are kept even where they cannot be read."""
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("state") == "Complete"
 
 
 def _fill(work: Path, windows: Sequence[Window], status: LoadTestStatus, spec: LoadTestSpec) -> None:
@@ -51,7 +61,6 @@ def _fill(work: Path, windows: Sequence[Window], status: LoadTestStatus, spec: L
     columns = [field.alias or name for name, field in BucketResult.model_fields.items()]
     pd.DataFrame(rows, columns=columns).to_csv(work / BUCKETS_CSV, index=False)
     (work / BUCKETS_JSON).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (work / STATUS).write_text(json.dumps(status.to_wire(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     if results:
         _draw(work, results, spec)
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TextIO
 
 from pydantic import ValidationError
 
-from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
+from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL, read_document
 from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.stage_config import LoadTestConfig
 from toxicity_loadtest.errors import PublishError
@@ -95,7 +95,7 @@ class KubernetesPublisher:
         document = self._get(API_GROUP, API_VERSION, PLURAL, self._config.model)
         figures = document.get("status", {}).get("loadTest")
         try:
-            return LoadTestStatus.model_validate(figures) if figures else None
+            return read_document(LoadTestStatus, figures, "status.loadTest") if figures else None
         except ValidationError as error:
             logger.warning("previous_figures_unreadable error=%s", error)
             return None

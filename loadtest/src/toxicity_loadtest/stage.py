@@ -182,9 +182,8 @@ class LoadTest:
     def _write_artifacts(self, windows: list[Window]) -> None:
         """Figures that are published are worth more than the files: without these the run stands all the same."""
         folder = self._config.output_dir
-        status = self.status.model_copy(update={"artifacts": folder.name})
         try:
-            write_artifacts(folder, windows, status, self._config.load_test)
+            status = write_artifacts(folder, windows, self.status, self._config.load_test)
         except ArtifactsError as error:
             logger.error("artifacts_not_written error=%s", error)
             self._update(message=self.status.message or str(error))

@@ -54,6 +54,15 @@ class DataFacts(Document):
     split_hash: str = Field(description="splitHash: sha256 over every row of the three splits, in order.")
 
 
+class SourceFacts(Document):
+    """What exactly was downloaded; a branch or a tag is resolved once."""
+
+    dataset_commit: str | None = Field(
+        None, description="datasetCommit of the data set on the hub; on Kaggle its version, such as `version 3`."
+    )
+    base_model_commit: str | None = Field(None, description="baseModelCommit of the base model on the hub.")
+
+
 class TrainingResult(Document):
     metrics: Metrics = Field(description="metrics of the merged model.")
     train_samples: int = Field(description="trainSamples that were used.")
@@ -62,6 +71,7 @@ class TrainingResult(Document):
     max_input_length: int | None = Field(None, description="maxInputLength in tokens that was applied.")
     trainable_parameters: int | None = Field(None, description="trainableParameters of the adapter.")
     data: DataFacts | None = Field(None, description="data that was read and how it was split.")
+    sources: SourceFacts | None = Field(None, description="sources that were downloaded; unset where none was.")
 
 
 class QuantizationResult(Document):

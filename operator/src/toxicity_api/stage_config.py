@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from toxicity_api.base import Document
+from toxicity_api.base import Document, DocumentT, read_document
 from toxicity_api.results import Metrics
 from toxicity_api.spec import Labels, LoadTestSpec, LongTexts, QuantizationSpec, Score, Split, TrainingSpec
 
@@ -16,12 +16,30 @@ STAGE_CONFIG_VARIABLE = "STAGE_CONFIG"
 COMPILED_FILE = "compiled.zip"
 """In the evaluation's folder: what the engine compiled for the weights that are to be served."""
 
-ConfigT = TypeVar("ConfigT", bound=Document)
+SHOWN_LENGTH = 80
+"""Characters of a wrong value that a message repeats."""
 
 
-def parse_stage_config(kind: type[ConfigT], environment: dict[str, str]) -> ConfigT:
-    """Reads STAGE_CONFIG. Raises KeyError when it is missing, pydantic.ValidationError naming a bad field."""
-    return kind.model_validate_json(environment[STAGE_CONFIG_VARIABLE])
+class StageConfigError(ValueError):
+    """STAGE_CONFIG is missing or cannot be understood; the message names the field and what to do."""
+
+
+def parse_stage_config(kind: type[DocumentT], environment: Mapping[str, str]) -> DocumentT:
+    """Reads STAGE_CONFIG, also that of an operator of another version. Raises StageConfigError."""
+    text = environment.get(STAGE_CONFIG_VARIABLE)
+    if text is None:
+        raise StageConfigError(f"{STAGE_CONFIG_VARIABLE} is missing: set it to the JSON of a {kind.__name__}")
+    try:
+        return read_document(kind, text, STAGE_CONFIG_VARIABLE)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{STAGE_CONFIG_VARIABLE}.{'.'.join(map(str, item['loc']))}: {item['msg']}, not"
+            f" {str(item['input'])[:SHOWN_LENGTH]!r}"
+            for item in error.errors()
+        )
+        raise StageConfigError(
+            f"{problems}. The image is older or newer than the operator: use those of the same release"
+        ) from error
 
 
 class TrainingConfig(Document):

@@ -10,7 +10,7 @@ from toxicity_api.base import Document
 from toxicity_api.conditions import Condition
 from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.progress import Progress
-from toxicity_api.results import DataFacts, DropFigures, EngineFigures
+from toxicity_api.results import DataFacts, DropFigures, EngineFigures, SourceFacts
 
 
 class MadeWith(Document):
@@ -79,6 +79,10 @@ class TrainingStatus(StageRecord, QualityFigures):
     max_input_length: int | None = Field(None, description="maxInputLength in tokens that was applied.")
     trainable_parameters: int | None = Field(None, description="trainableParameters of the adapter.")
     data: DataFacts | None = Field(None, description="data that was read and how it was split.")
+    sources: SourceFacts | None = Field(None, description="sources: what a branch or a tag was resolved to.")
+    image_digests: dict[str, str] = Field(
+        default_factory=dict, description="imageDigests of dataset and baseModel, where they are images."
+    )
     progress: Progress | None = Field(None, description="progress while the Job trains.")
 
 
@@ -167,6 +171,12 @@ class Lineage(Document):
 
     dataset: str = Field(description="dataset: where the comments come from.")
     base_model: str = Field(description="baseModel that was fine-tuned.")
+    dataset_revision: str | None = Field(
+        None, description="datasetRevision: commit, version or image digest that was used."
+    )
+    base_model_revision: str | None = Field(
+        None, description="baseModelRevision: commit or image digest, likewise."
+    )
     split_hash: str | None = Field(None, description="splitHash: sha256 over the rows of the three splits.")
     calibration_hash: str | None = Field(None, description="calibrationHash of the calibration prompts.")
     engine: str | None = Field(None, description="engine that evaluated it, with its version.")

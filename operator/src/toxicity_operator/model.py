@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from toxicity_api.base import API_GROUP, API_VERSION, KIND
+from toxicity_api.base import API_GROUP, API_VERSION, KIND, read_document
 from toxicity_api.conditions import ConditionType
 from toxicity_api.spec import ToxicityModelSpec
 from toxicity_api.status import ToxicityModelStatus
@@ -64,43 +62,21 @@ def read_identity(raw: Mapping[str, Any]) -> Identity:
 def read_status(raw: Mapping[str, Any]) -> ToxicityModelStatus:
     """The recorded status, as far as this version knows it: a later one may have written it, before a rollback.
 
-    A field, at any depth, or a type of condition that this version does not know is dropped. A part of the status that
+    A field, at any depth, or a type of condition that this version does not know is ignored. A part of the status that
     cannot be read even so, as of an unknown value of an enum, is left out with a warning.
     """
-    status = without_unknown(ToxicityModelStatus, raw.get("status") or {})
+    status = dict(raw.get("status") or {})
     conditions = status.get("conditions")
     if isinstance(conditions, list):
         status["conditions"] = [item for item in conditions if not _is_of_unknown_type(item)]
     try:
-        return ToxicityModelStatus.model_validate(status)
+        return read_document(ToxicityModelStatus, status, "status")
     except ValidationError as error:
         metadata = raw.get("metadata", {})
         whose = {"namespace": metadata.get("namespace"), "model": metadata.get("name")}
         logger.warning("status_unreadable", extra={**whose, "problem": _problems("status", error)})
         bad = {item["loc"][0] for item in error.errors()}
         return ToxicityModelStatus.model_validate({key: part for key, part in status.items() if key not in bad})
-
-
-def without_unknown(kind: Any, value: Any) -> Any:
-    """`value`, JSON of the annotated type `kind`, without the keys at any depth that no field there has. Pure."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        present = [argument for argument in arguments if argument is not NoneType]
-        return without_unknown(present[0], value) if len(present) == 1 else value
-    if origin is list and isinstance(value, list):
-        return [without_unknown(arguments[0], item) for item in value]
-    if origin is dict and isinstance(value, Mapping):
-        return {key: without_unknown(arguments[1], item) for key, item in value.items()}
-    if isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(value, Mapping):
-        fields = _fields(kind)
-        return {key: without_unknown(fields[key], part) for key, part in value.items() if key in fields}
-    return value
-
-
-@cache
-def _fields(kind: type[BaseModel]) -> Mapping[str, Any]:
-    """Annotations by the name that a field has outside."""
-    return {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
 
 
 def _is_of_unknown_type(condition: Any) -> bool:
@@ -114,7 +90,7 @@ def _problems(part: str, error: ValidationError) -> str:
 def read_model(raw: Mapping[str, Any]) -> Model:
     """A raw resource as a Model. Raises InvalidSpec that names every bad field."""
     try:
-        spec = ToxicityModelSpec.model_validate(raw.get("spec") or {})
+        spec = read_document(ToxicityModelSpec, raw.get("spec") or {}, "spec")
     except ValidationError as error:
         raise InvalidSpec(_problems("spec", error)) from error
     return Model(read_identity(raw), spec, read_status(raw))

@@ -27,18 +27,13 @@ def main() -> int:
     """The exit code: 0 after a stop that was asked for, 1 when the service failed, 42 on a bad configuration."""
     argparse.ArgumentParser(prog="python -m toxicity_serving", description=__doc__).parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    from pydantic import ValidationError
-
-    from toxicity_api.stage_config import ServingConfig, parse_stage_config
+    from toxicity_api.stage_config import ServingConfig, StageConfigError, parse_stage_config
 
     try:
-        config = parse_stage_config(ServingConfig, dict(os.environ))
+        config = parse_stage_config(ServingConfig, os.environ)
         prepare_process(config.gpus)
         token = take_token(os.environ)
-    except (KeyError, ValidationError) as error:
-        report_failure(f"STAGE_CONFIG is missing or wrong: {error}", TERMINATION_LOG)
-        return EXIT_INVALID_INPUT
-    except EmptyTokenError as error:
+    except (StageConfigError, EmptyTokenError) as error:
         report_failure(str(error), TERMINATION_LOG)
         return EXIT_INVALID_INPUT
     from toxicity_serving.vllm_engine import VllmEngine

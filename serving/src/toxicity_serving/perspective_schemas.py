@@ -58,7 +58,13 @@ def _text_type(kind: object) -> object:
     return kind
 
 
-class Comment(RequestBody, Document):
+class Body(RequestBody, Document):
+    """A part of a request: a field that is misspelt is refused, as Perspective does."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Comment(Body):
     text: Annotated[str, StringConstraints(max_length=MAX_CHARACTERS), AfterValidator(_not_empty)] = Field(
         description="what to score", json_schema_extra={"pattern": NOT_BLANK}
     )
@@ -72,7 +78,7 @@ def _score_type(kind: object) -> object:
     return kind
 
 
-class AttributeParameters(RequestBody, Document):
+class AttributeParameters(Body):
     score_type: Annotated[
         Literal["PROBABILITY", "SCORE_TYPE_UNSPECIFIED"] | None, BeforeValidator(_score_type)
     ] = None
@@ -109,7 +115,7 @@ def _one_context(context: dict[str, Any] | None) -> dict[str, Any] | None:
     return context
 
 
-class AnalyzeCommentRequest(RequestBody, Document):
+class AnalyzeCommentRequest(Body):
     """A comment and the attributes to score it for, of which there is one."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})

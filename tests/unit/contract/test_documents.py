@@ -7,12 +7,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from toxicity_api.buckets import length_buckets
 from toxicity_api.conditions import Condition, ConditionType, set_condition
 from toxicity_api.results import TERMINATION_MESSAGE_LIMIT, StageResult
-from toxicity_api.spec import ToxicityModelSpec
 from toxicity_api.stage_config import TrainingConfig, parse_stage_config
 
 
@@ -74,11 +72,6 @@ def test_long_message_is_cut_no_further_than_the_limit_asks(part: str, size: int
 def test_result_that_is_too_long_without_its_message_is_still_given() -> None:
     result = StageResult(stage="train", fingerprint="f" * 5000, outcome="failed", message="why")
     assert json.loads(result.to_termination_message())["message"] == "…"
-
-
-def test_misspelt_field_is_named() -> None:
-    with pytest.raises(ValidationError, match=r"learningRat\b"):
-        ToxicityModelSpec.model_validate({"dataset": {}, "baseModel": {}, "training": {"learningRat": 1e-4}})
 
 
 def test_stage_configuration_survives_the_environment() -> None:

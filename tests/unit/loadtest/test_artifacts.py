@@ -56,17 +56,40 @@ def test_folder_has_every_request_and_every_bucket(tmp_path: Path) -> None:
     assert [(b["name"], b["requests"], b["omitted"]) for b in buckets] == [("1-100", 2, 1), ("101-200", 1, 0)]
     rows = read(folder / "buckets.csv")
     assert [row["p95CorrectedSeconds"] for row in rows] == [str(buckets[0]["p95CorrectedSeconds"]), ""]
-    assert json.loads((folder / "status.json").read_text(encoding="utf-8")) == a_status().to_wire()
+    status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    assert status == a_status().to_wire() | {"artifacts": "loadtest-f"}
 
 
-def test_folder_replaces_that_of_an_earlier_attempt_and_leaves_no_other(tmp_path: Path) -> None:
+def requests_of(folder: Path) -> int:
+    return len(read(folder / "requests.csv"))
+
+
+def test_folder_replaces_that_of_an_attempt_that_failed_and_leaves_no_other(tmp_path: Path) -> None:
     folder = tmp_path / "loadtest-f"
-    stale = tmp_path / "loadtest-f.tmp-dead"
-    stale.mkdir()
-    write_artifacts(folder, WINDOWS[:1], a_status(), LoadTestSpec())
-    write_artifacts(folder, WINDOWS, a_status(), LoadTestSpec())
+    failed = a_status().model_copy(update={"state": "Failed"})
+    write_artifacts(folder, WINDOWS[:1], failed, LoadTestSpec())
+    assert requests_of(folder) == 2
+    assert write_artifacts(folder, WINDOWS, a_status(), LoadTestSpec()).artifacts == "loadtest-f"
     assert [path.name for path in tmp_path.iterdir()] == ["loadtest-f"]
-    assert len((folder / "requests.csv").read_text(encoding="utf-8").splitlines()) == 4
+    assert requests_of(folder) == 3
+
+
+def test_complete_figures_of_another_attempt_stay_and_these_are_beside_them(tmp_path: Path) -> None:
+    folder, beside = tmp_path / "loadtest-f", tmp_path / "loadtest-f-2"
+    write_artifacts(folder, WINDOWS[:1], a_status(), LoadTestSpec())
+    assert write_artifacts(folder, WINDOWS, a_status(), LoadTestSpec()).artifacts == "loadtest-f-2"
+    assert write_artifacts(folder, WINDOWS[1:], a_status(), LoadTestSpec()).artifacts == "loadtest-f-3"
+    assert (requests_of(folder), requests_of(beside), requests_of(tmp_path / "loadtest-f-3")) == (2, 3, 1)
+    assert json.loads((beside / "status.json").read_text(encoding="utf-8"))["artifacts"] == "loadtest-f-2"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_folder_that_another_attempt_is_writing_stays(tmp_path: Path) -> None:
+    other = tmp_path / "loadtest-f.tmp-ru-loadtest-1a2b-x7k2p-1-abcd1234"
+    other.mkdir()
+    (other / "requests.csv").touch()
+    write_artifacts(tmp_path / "loadtest-f", WINDOWS, a_status(), LoadTestSpec())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loadtest-f", other.name]
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

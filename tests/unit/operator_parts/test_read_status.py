@@ -3,61 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from enum import Enum
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 import pytest
 
 from builders import a_model
-from toxicity_api.base import Document
+from documents import Place, at, filled, objects
 from toxicity_api.conditions import ConditionType
 from toxicity_api.status import ToxicityModelStatus
 from toxicity_operator.model import read_status
-
-Path = tuple[str | int, ...]
-
-
-def filled(kind: Any) -> Any:
-    """JSON of the type with every field set, down to the last one."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        (present,) = (argument for argument in arguments if argument is not NoneType)
-        return filled(present)
-    if origin is list:
-        return [filled(arguments[0])]
-    if origin is dict:
-        return {"key": filled(arguments[1])}
-    if origin is Literal:
-        return arguments[0]
-    if issubclass(kind, Document):
-        return {field.alias or name: filled(field.annotation) for name, field in kind.model_fields.items()}
-    if issubclass(kind, Enum):
-        return next(iter(kind)).value
-    return {str: "2030", int: 3, float: 0.5, bool: True}[kind]
 
 
 def full_status() -> dict[str, Any]:
     status: dict[str, Any] = filled(ToxicityModelStatus)
     (condition,) = status["conditions"]
     return status | {"conditions": [condition | {"type": str(kind)} for kind in ConditionType]}
-
-
-def objects(part: Any, path: Path = ()) -> Iterator[Path]:
-    """Where the objects are, the outermost first."""
-    if isinstance(part, dict):
-        yield path
-    for key, below in (
-        part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
-    ):
-        yield from objects(below, (*path, key))
-
-
-def at(status: Any, path: Path) -> Any:
-    for key in path:
-        status = status[key]
-    return status
 
 
 def read(status: dict[str, Any]) -> ToxicityModelStatus:
@@ -80,7 +40,7 @@ def test_full_status_has_every_field_and_every_level() -> None:
 
 
 @pytest.mark.parametrize("path", LEVELS, ids=lambda path: ".".join(map(str, path)) or "status")
-def test_unknown_field_is_dropped_at_every_level(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_field_is_dropped_at_every_level(path: Place, caplog: pytest.LogCaptureFixture) -> None:
     for value in NEWS:
         newer = copy.deepcopy(FULL)
         at(newer, path)["newerField"] = value

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from toxicity_operator.manifests.sources import COPY_SCRIPT
 
+REAL = shutil.which("busybox")
 
-@pytest.fixture
-def busybox(tmp_path: Path) -> Path:
-    """Stands in for busybox: runs the command it is given."""
+
+@pytest.fixture(params=["stand-in", pytest.param("real", marks=pytest.mark.skipif(not REAL, reason="no busybox"))])
+def busybox(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Runs the command it is given, by busybox itself where this machine has it."""
     path = tmp_path / "busybox"
-    path.write_text('#!/bin/sh\nexec "$@"\n')
+    path.write_text(f"#!/bin/sh\n{runs(request.param)}\n")
     path.chmod(0o755)
     return path
+
+
+def runs(kind: str) -> str:
+    return f'exec {REAL} "$@"' if kind == "real" else 'exec "$@"'
 
 
 def copy(busybox: Path, source: Path, target: Path) -> subprocess.CompletedProcess[str]:
@@ -58,18 +66,24 @@ def test_what_is_there_is_not_copied_again(tmp_path: Path, busybox: Path) -> Non
 
 
 @pytest.mark.parametrize("there_already", [False, True])
-def test_what_killed_attempts_left_is_gone_once_the_target_is_there(
-    tmp_path: Path, busybox: Path, there_already: bool
-) -> None:
+def test_only_what_was_abandoned_is_removed(tmp_path: Path, busybox: Path, there_already: bool) -> None:
     source, volume = tmp_path / "a.csv", tmp_path / "volume"
     source.touch()
-    for name in ("dataset-1.tmp-pod-1", "dataset-1.tmp-pod-2", "dataset-10.tmp-pod-1"):
+    ages = {
+        "dataset-1.tmp-pod-2-1-copy": 7200,
+        "dataset-1.tmp-pod-3-1-copy": 1800,
+        "dataset-10.tmp-pod-2-1-copy": 7200,
+    }
+    for name, age in ages.items():
         (volume / name / "sub").mkdir(parents=True)
         (volume / name / "half").touch()
+        os.utime(volume / name, (time.time() - age, time.time() - age))
     if there_already:
         (volume / "dataset-1").mkdir()
     assert copy(busybox, source, volume / "dataset-1").returncode == 0
-    assert sorted(path.name for path in volume.iterdir()) == ["dataset-1", "dataset-10.tmp-pod-1"]
+    left = ["dataset-1", "dataset-1.tmp-pod-3-1-copy", "dataset-10.tmp-pod-2-1-copy"]
+    assert sorted(path.name for path in volume.iterdir()) == left
+    assert (volume / left[1] / "half").exists()
     assert [path.name for path in (volume / "dataset-1").iterdir()] == ([] if there_already else ["a.csv"])
 
 
@@ -86,9 +100,10 @@ def test_folder_named_with_spaces_and_stars_is_copied_and_nothing_else_removed(
 def start(busybox: Path, command: str, source: Path, target: Path) -> subprocess.Popen[str]:
     """The script, once it runs the command `command` through a busybox that stops there until it may go on."""
     gate = busybox.with_name("gate")
+    last = busybox.read_text().splitlines()[-1]
     os.mkfifo(gate)
     busybox.write_text(
-        f'#!/bin/sh\nif [ "$1" = {command} ]; then echo at {command}; read line < {gate}; fi\nexec "$@"\n'
+        f'#!/bin/sh\nif [ "$1" = {command} ]; then echo at {command}; read line < {gate}; fi\n{last}\n'
     )
     process = subprocess.Popen(
         ["sh", "-c", COPY_SCRIPT, str(busybox), str(source), str(target)],
@@ -110,17 +125,23 @@ def test_terminated_copy_ends_at_once_and_leaves_nothing(tmp_path: Path, busybox
     assert list(volume.iterdir()) == []
 
 
+@pytest.mark.parametrize("host", ["pod-1", "pod-2"])
 @pytest.mark.parametrize("command", ["cp", "chmod", "mv"])
-def test_slower_one_of_two_copies_finds_the_target_there(tmp_path: Path, busybox: Path, command: str) -> None:
+def test_slower_one_of_two_copies_finds_the_target_there(
+    tmp_path: Path, busybox: Path, command: str, host: str
+) -> None:
     source, volume = tmp_path / "a.csv", tmp_path / "volume"
     source.write_text("whole")
+    free = busybox.read_text()
     with start(busybox, command, source, volume / "dataset-1") as slow:
-        busybox.write_text('#!/bin/sh\nexec "$@"\n')
+        busybox.write_text(free)
+        (part,) = volume.iterdir()
         other = subprocess.run(
             ["sh", "-c", COPY_SCRIPT, str(busybox), str(source), str(volume / "dataset-1")],
-            env={**os.environ, "HOSTNAME": "pod-2"},
+            env={**os.environ, "HOSTNAME": host},
             check=False,
         )
+        assert part.is_dir(), "what the slower one has copied so far is its own"
         busybox.with_name("gate").write_text("\n")
         assert (other.returncode, slow.wait(timeout=10)) == (0, 0)
     assert [path.name for path in volume.iterdir()] == ["dataset-1"]

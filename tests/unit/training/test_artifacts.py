@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -44,14 +46,71 @@ def test_publish_moves_the_folder_with_its_result(tmp_path: Path) -> None:
     assert read_result(final) == DONE
 
 
-def test_open_work_folder_removes_what_a_dead_attempt_left_but_no_other_stage_s(tmp_path: Path) -> None:
-    final = tmp_path / "train-abc"
-    dead = open_work_folder(final)
-    (dead / "half").write_text("x")
-    other = open_work_folder(tmp_path / "train-abcdef")
-    fresh = open_work_folder(final)
+OTHER_POD = "ru-train-1a2b3c4d-x7k2p-1"
+
+
+def test_work_folder_is_fresh_and_another_attempt_s_stays(tmp_path: Path) -> None:
+    other = tmp_path / f"train-abc.tmp-{OTHER_POD}-abcd1234"
+    other.mkdir()
+    (other / "half").write_text("x")
+    dead = open_work_folder(tmp_path / "train-abc")
+    fresh = open_work_folder(tmp_path / "train-abc")
+    assert dead != fresh, "the same process begins anew"
     assert names(tmp_path) == sorted([fresh.name, other.name])
-    assert names(fresh) == []
+    assert (names(fresh), names(other)) == ([], ["half"])
+
+
+def test_success_of_another_attempt_is_kept_with_its_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    final = tmp_path / "train-abc"
+    theirs = DONE.model_copy(update={"message": "theirs"})
+    assert publish(open_work_folder(final), final, theirs) == theirs
+    mine = open_work_folder(final)
+    (mine / "weights").write_text("mine")
+    assert publish(mine, final, DONE) == theirs
+    assert (names(tmp_path), names(final)) == (["train-abc"], ["result.json"])
+    assert "by another attempt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content", ['{"outcome": "succeeded", "stage": "distil"}', '{"outcome": "succeeded", "fingerprint": {}}']
+)
+def test_success_that_a_later_version_wrote_is_kept_even_where_it_cannot_be_read(
+    tmp_path: Path, content: str
+) -> None:
+    final = tmp_path / "train-abc"
+    final.mkdir()
+    (final / "result.json").write_text(content)
+    assert publish(open_work_folder(final), final, DONE) == DONE
+    assert (final / "result.json").read_text() == content
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}"])
+def test_folder_without_a_result_gives_way_with_all_that_is_in_it(tmp_path: Path, content: str | None) -> None:
+    final = tmp_path / "train-abc"
+    (final / "model" / "deep").mkdir(parents=True)
+    (final / "model" / "deep" / "weights").write_text("half")
+    if content is not None:
+        (final / "result.json").write_text(content)
+    assert publish(open_work_folder(final), final, DONE) == DONE
+    assert names(final) == ["result.json"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "age", "stays"), [("succeeded", 7200, False), ("succeeded", 60, True), ("failed", 7200, True)]
+)
+def test_abandoned_checkpoints_are_removed_once_nobody_goes_on_from_them(
+    tmp_path: Path, outcome: str, age: float, stays: bool
+) -> None:
+    published = DONE.model_copy(update={"outcome": outcome})
+    publish(open_work_folder(tmp_path / "train-abc"), tmp_path / "train-abc", published)
+    checkpoints = tmp_path / f"train-abc.checkpoints-{OTHER_POD}"
+    (checkpoints / "checkpoint-5").mkdir(parents=True)
+    then = time.time() - age
+    os.utime(checkpoints, (then, then))
+    open_work_folder(tmp_path / "quantize-def")
+    assert checkpoints.exists() == stays
 
 
 def test_a_failure_gives_way_to_a_later_success_and_never_replaces_one(tmp_path: Path) -> None:

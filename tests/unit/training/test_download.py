@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from file_hosts import COMMIT, Files, Hub, Kaggle, basic, serving, zip_of
-from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT
+from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, SourceFacts
+from toxicity_training.sources import source_facts
 
 CSV = b"comment,toxic\n" + "привет,0\n".encode() * 400
 MODEL = {
@@ -27,6 +30,15 @@ MODEL = {
 }
 
 
+SOURCE = ".source"
+"""End of the folder beside a target that says which commit it is of; a later attempt goes by it."""
+
+
+def entries(volume: Path) -> list[str]:
+    """What is in the volume besides."""
+    return sorted(path.name for path in volume.iterdir() if not path.name.endswith(SOURCE))
+
+
 @dataclass
 class Program:
     """`python -m toxicity_training.download` with a volume, and nothing of this machine's environment."""
@@ -36,7 +48,7 @@ class Program:
 
     @property
     def target(self) -> Path:
-        return self.folder / "volume" / "target-1"
+        return self.folder / "volume" / "base-model-1"
 
     @property
     def sentence(self) -> str:
@@ -59,7 +71,8 @@ class Program:
     def left_behind(self) -> list[str]:
         """Every file of the volume."""
         volume = self.target.parent
-        return sorted(str(path.relative_to(volume)) for path in volume.rglob("*") if path.is_file())
+        found = (str(path.relative_to(volume)) for path in volume.rglob("*") if path.is_file())
+        return sorted(name for name in found if SOURCE not in name)
 
 
 @pytest.fixture
@@ -116,9 +129,9 @@ def test_help_needs_no_client_library(command: str) -> None:
 def test_model_is_its_weights_configuration_and_tokenizer(hub: Program) -> None:
     assert hub.run(*A_MODEL) == 0
     assert hub.left_behind() == [
-        "target-1/config.json",
-        "target-1/model.safetensors",
-        "target-1/tokenizer/tokenizer.json",
+        "base-model-1/config.json",
+        "base-model-1/model.safetensors",
+        "base-model-1/tokenizer/tokenizer.json",
     ]
     assert (hub.target / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
 
@@ -130,13 +143,13 @@ def test_model_at_a_commit(hub: Program) -> None:
 
 def test_only_csv_file_of_a_repository_is_found(hub: Program) -> None:
     assert hub.run(*from_hub("owner/one")) == 0
-    assert hub.left_behind() == ["target-1/c.csv"]
+    assert hub.left_behind() == ["base-model-1/c.csv"]
     assert (hub.target / "c.csv").read_bytes() == CSV
 
 
 def test_file_that_is_named_is_taken_as_it_is(hub: Program) -> None:
     assert hub.run(*from_hub("owner/two", "--file=b.csv.gz")) == 0
-    assert hub.left_behind() == ["target-1/c.csv"]
+    assert hub.left_behind() == ["base-model-1/c.csv"]
     assert gzip.decompress((hub.target / "c.csv").read_bytes()) == CSV
 
 
@@ -199,7 +212,7 @@ def test_half_a_file_leaves_no_target(hub: Program, files: Files, arguments: lis
     files.cut = True
     assert hub.run(*arguments) == EXIT_FAILED
     assert ".huggingFace: cannot download owner/" in hub.sentence
-    assert list(hub.target.parent.iterdir()) == []
+    assert entries(hub.target.parent) == []
 
 
 @pytest.mark.parametrize("arguments", [A_MODEL, from_hub("owner/one"), from_kaggle("owner/one", "a.csv")])
@@ -218,33 +231,21 @@ def test_what_is_there_is_not_downloaded_again(hub: Program, files: Files) -> No
     assert (files.requests, list(hub.target.iterdir())) == ([], [])
 
 
-LEFT = ("pod-1", "pod-2", socket.gethostname())
+def leave_part(target: Path, pod: str, age: float) -> str:
+    """What an attempt of a pod left when it was killed so many seconds ago; its folder's name."""
+    folder = target.with_name(f"{target.name}.tmp-{pod}-1-abcd1234")
+    folder.mkdir(parents=True)
+    (folder / "half").touch()
+    os.utime(folder, (time.time() - age, time.time() - age))
+    return folder.name
 
 
-def leave_parts(target: Path) -> None:
-    """What killed attempts left: every Job's pod has a name of its own."""
-    for pod in LEFT:
-        folder = target.with_name(f"{target.name}.tmp-{pod}")
-        folder.mkdir(parents=True)
-        (folder / "half").touch()
-
-
-@pytest.mark.parametrize("there_already", [False, True])
-def test_what_killed_attempts_left_is_gone_once_the_target_is_there(hub: Program, there_already: bool) -> None:
-    leave_parts(hub.target)
-    other = hub.target.with_name("target-10.tmp-pod-1")
-    other.mkdir()
-    if there_already:
-        hub.target.mkdir()
-    assert hub.run(*from_hub("owner/one")) == 0
-    assert sorted(path.name for path in hub.target.parent.iterdir()) == [hub.target.name, other.name]
-
-
-def test_attempt_that_fails_leaves_the_others_folders_alone(hub: Program) -> None:
-    leave_parts(hub.target)
-    assert hub.run(*from_hub("owner/missing")) == EXIT_INVALID_INPUT
-    kept = [f"target-1.tmp-{pod}" for pod in LEFT if pod != socket.gethostname()]
-    assert sorted(path.name for path in hub.target.parent.iterdir()) == kept
+@pytest.mark.parametrize(("repo", "code"), [("owner/one", 0), ("owner/missing", EXIT_INVALID_INPUT)])
+def test_only_what_was_abandoned_is_removed(hub: Program, repo: str, code: int) -> None:
+    leave_part(hub.target, "pod-1", 7200)
+    fresh = leave_part(hub.target, "pod-2", 1800)
+    assert hub.run(*from_hub(repo)) == code
+    assert entries(hub.target.parent) == sorted([fresh, *([hub.target.name] if code == 0 else [])])
 
 
 SCRIPT = """
@@ -257,8 +258,10 @@ socket.gethostname = lambda: pod
 def wait(step):
     print(step, flush=True)
     sys.stdin.readline()
+hub.resolve = lambda repository: "c" * 40
+kaggle.resolve = lambda dataset: ""
 {stand_in}
-sys.exit(download.main([*arguments, f"--target={{volume}}/target-1", f"--termination-log={{volume}}-log"]))
+sys.exit(download.main([*arguments, f"--target={{volume}}/base-model-1", f"--termination-log={{volume}}-log"]))
 """
 MODEL_OF_A_HUB = ["model", "--repo=owner/model"]
 IN_THREADS = """
@@ -290,19 +293,23 @@ def test_terminated_download_ends_at_once_and_leaves_nothing(tmp_path: Path) -> 
     with at_half(scripted(tmp_path / "volume", "pod-1", IN_THREADS, MODEL_OF_A_HUB)) as process:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 128 + signal.SIGTERM
-    assert list((tmp_path / "volume").iterdir()) == []
+    assert entries(tmp_path / "volume") == []
 
 
 def test_slower_one_of_two_downloads_finds_the_target_there(tmp_path: Path) -> None:
     slow, fast = (
         at_half(scripted(tmp_path / "volume", pod, IN_THREADS, MODEL_OF_A_HUB)) for pod in ("pod-1", "pod-2")
     )
+    halves = [path for path in (tmp_path / "volume").iterdir() if ".tmp-" in path.name]
+    assert len(halves) == 2
     for process in (fast, slow):
         output, errors = process.communicate("go on\n", timeout=20)
         assert (process.returncode, errors) == (0, "")
-        assert "target-1 is there" in output
-    assert [path.name for path in (tmp_path / "volume").iterdir()] == ["target-1"]
-    assert sorted(path.name for path in (tmp_path / "volume" / "target-1").iterdir()) == ["a", "b"]
+        assert "base-model-1 is there" in output
+        if process is fast:
+            assert sum(path.exists() for path in halves) == 1, "what the slower one has fetched so far is its own"
+    assert entries(tmp_path / "volume") == ["base-model-1"]
+    assert sorted(path.name for path in (tmp_path / "volume" / "base-model-1").iterdir()) == ["a", "b"]
     assert not (tmp_path / "volume-log").exists()
 
 
@@ -330,7 +337,7 @@ def test_full_volume_is_told_as_such(tmp_path: Path, place: str, arguments: list
     assert process.returncode == EXIT_FAILED and "Traceback" not in errors
     assert sentence.startswith("spec.storage.size: ") and sentence.endswith("raise spec.storage.size")
     assert "network" not in sentence and "way to it" not in sentence
-    assert list(volume.iterdir()) == []
+    assert entries(volume) == []
 
 
 def test_volume_that_cannot_be_written_is_told_without_a_traceback(tmp_path: Path) -> None:
@@ -338,14 +345,14 @@ def test_volume_that_cannot_be_written_is_told_without_a_traceback(tmp_path: Pat
     with scripted(tmp_path / "volume", "pod-1", "", MODEL_OF_A_HUB) as process:
         _, errors = process.communicate(timeout=20)
     assert process.returncode == EXIT_FAILED and "Traceback" not in errors
-    assert "target-1" in (tmp_path / "volume-log").read_text(encoding="utf-8")
+    assert "base-model-1" in (tmp_path / "volume-log").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_kaggle_file_is_there_as_it_was_uploaded(kaggle: Program, files: Files, zipped: bool) -> None:
     files.zipped = zipped
     assert kaggle.run(*from_kaggle("owner/one", "data/comments.csv")) == 0
-    assert kaggle.left_behind() == ["target-1/c.csv"]
+    assert kaggle.left_behind() == ["base-model-1/c.csv"]
     assert (kaggle.target / "c.csv").read_bytes() == CSV
 
 
@@ -353,6 +360,7 @@ def test_credentials_go_to_kaggle_and_not_to_its_file_store(kaggle: Program, fil
     files.token = "me:key"
     assert kaggle.run(*from_kaggle("owner/two", "a.csv"), KAGGLE_USERNAME="me", KAGGLE_KEY="key") == 0
     assert files.requests == [
+        ("GET", "/api/v1/datasets/view/owner/two", basic("me:key")),
         ("GET", "/api/v1/datasets/download/owner/two/a.csv", basic("me:key")),
         ("GET", "/store/owner/two/a.csv", None),
     ]
@@ -394,5 +402,86 @@ def test_half_a_file_of_kaggle_leaves_no_target(kaggle: Program, files: Files, b
     archive = zip_of("a.csv", CSV)
     files.datasets["owner/two"]["a.csv"] = archive.replace(archive[45:50], b"?????")
     assert kaggle.run(*from_kaggle("owner/two", "a.csv")) == EXIT_FAILED
-    assert "spec.dataset.kaggle: cannot download a.csv" in kaggle.sentence
+    assert "spec.dataset.kaggle: cannot download " in kaggle.sentence and "owner/two" in kaggle.sentence
     assert list(kaggle.target.parent.iterdir()) == []
+
+
+NEWER = "d" * 40
+
+
+def source_of(program: Program) -> dict[str, str]:
+    found: dict[str, str] = json.loads((program.target.parent / f"base-model-1{SOURCE}/source.json").read_bytes())
+    return found
+
+
+@pytest.mark.parametrize("arguments", [A_MODEL, from_hub("owner/one")])
+def test_branch_is_resolved_once_and_retries_download_that_commit(
+    hub: Program, files: Files, arguments: list[str]
+) -> None:
+    files.cut = True
+    assert hub.run(*arguments) == EXIT_FAILED
+    repo = arguments[1].removeprefix("--repo=")
+    assert source_of(hub) == {"repo": repo, "revision": "main", "commit": COMMIT}
+    files.cut, files.commits["main"] = False, NEWER
+    files.commits[NEWER] = NEWER
+    files.requests.clear()
+    assert hub.run(*arguments) == 0
+    asked = "".join(path for _, path, _ in files.requests)
+    assert COMMIT in asked and NEWER not in asked and "main" not in asked
+    assert source_of(hub)["commit"] == COMMIT
+
+
+def test_commit_that_the_repository_lost_is_told_with_the_branch_that_it_was(hub: Program, files: Files) -> None:
+    files.cut = True
+    assert hub.run(*A_MODEL) == EXIT_FAILED
+    files.commits = {"main": NEWER, NEWER: NEWER}
+    assert hub.run(*A_MODEL) == EXIT_INVALID_INPUT
+    assert hub.sentence.startswith("spec.baseModel.huggingFace.revision: owner/model no longer has the commit ccc")
+    assert "'main'" in hub.sentence and "set revision" in hub.sentence
+
+
+RESOLVED = """
+def fetch(repository, folder):
+    folder.mkdir()
+    (folder / "commit").write_text(repository.commit)
+    wait("half")
+    return folder
+hub.download_model = fetch
+hub.resolve = lambda repository: wait("resolved") or pod
+"""
+
+
+def test_two_that_resolve_at_once_download_the_commit_of_the_first(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    pods = [scripted(volume, pod, RESOLVED, MODEL_OF_A_HUB) for pod in ("pod-1", "pod-2")]
+    for process in pods:
+        assert process.stdout is not None and process.stdout.readline() == "resolved\n"
+    for process in reversed(pods):
+        assert process.stdin is not None
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        at_half(process)
+    for process in pods:
+        _, errors = process.communicate("go on\n", timeout=20)
+        assert (process.returncode, errors) == (0, "")
+    assert (volume / "base-model-1" / "commit").read_text() == "pod-2"
+    assert source_facts(volume / "none" / "c.csv", volume / "base-model-1") == SourceFacts(
+        base_model_commit="pod-2"
+    )
+
+
+def test_kaggle_version_is_resolved_once_and_downloaded(kaggle: Program, files: Files) -> None:
+    files.version, files.sign_in_page = 3, True
+    assert kaggle.run(*from_kaggle("owner/one", "data/comments.csv")) == EXIT_INVALID_INPUT
+    files.version, files.sign_in_page = 4, False
+    files.queries.clear()
+    assert kaggle.run(*from_kaggle("owner/one", "data/comments.csv")) == 0
+    assert files.queries[0] == "datasetVersionNumber=3"
+    facts = source_facts(kaggle.target / "c.csv", kaggle.target.with_name("none"))
+    assert facts == SourceFacts(dataset_commit="version 3")
+
+
+def test_nothing_is_said_of_a_source_whose_version_is_not_told(kaggle: Program, files: Files) -> None:
+    assert kaggle.run(*from_kaggle("owner/one", "data/comments.csv")) == 0
+    assert [path.name for path in kaggle.target.parent.iterdir()] == ["base-model-1"]
+    assert source_facts(kaggle.target / "c.csv", kaggle.target) is None

@@ -46,8 +46,7 @@ def run(config: EvaluationConfig, ask: AskRows) -> StageResult:
         say(line)
     write_scores(original, served, labels, work / SCORES_FILE)
     outcome = StageResult(stage="evaluate", fingerprint=config.fingerprint, outcome="succeeded", evaluation=result)
-    publish(work, config.output_dir, outcome)
-    return outcome
+    return publish(work, config.output_dir, outcome)
 
 
 def _ask(

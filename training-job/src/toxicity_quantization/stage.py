@@ -86,8 +86,7 @@ def run(config: QuantizationConfig) -> StageResult:
             calibration_hash=prompts_hash(prompts),
         ),
     )
-    publish(work, config.output_dir, result)
-    return result
+    return publish(work, config.output_dir, result)
 
 
 def make_checkpoint(

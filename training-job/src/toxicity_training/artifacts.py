@@ -1,21 +1,26 @@
 """Where a stage's folder and its result document go; the last step of the training and quantization stages.
 
-A folder appears under its final name only when it is whole. The result document is left in the folder and in the
-container's termination message, where the operator reads it, also after a failure.
+A folder appears under its final name only when it is whole; `toxicity_api.attempts` says how several attempts get on.
+The result document is left in the folder and in the container's termination message, where the operator reads it, also
+after a failure.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from toxicity_api.attempts import keep_alive, open_folder, publish_folder
+from toxicity_api.base import read_document
 from toxicity_api.checksums import write_checksums
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
+from toxicity_training.checkpoints import remove_leftovers
 from toxicity_training.errors import InputError, ModelError, RankFailure
+from toxicity_training.ranks import leader
 
 RESULT_FILE = "result.json"
 MODEL_FOLDER = "model"
@@ -25,7 +30,7 @@ TERMINATION_LOG = Path("/dev/termination-log")
 def read_result(folder: Path) -> StageResult | None:
     """The result document of a stage folder; None when it is missing or damaged."""
     try:
-        return StageResult.model_validate_json((folder / RESULT_FILE).read_bytes())
+        return read_document(StageResult, (folder / RESULT_FILE).read_bytes(), RESULT_FILE)
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
 
@@ -45,28 +50,38 @@ def input_result(folder: Path) -> StageResult:
 
 
 def open_work_folder(final: Path) -> Path:
-    """A fresh temporary folder beside `final`; those of attempts that died are removed."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    for stale in final.parent.glob(f"{final.name}.tmp-*"):
-        shutil.rmtree(stale)
-    work = Path(tempfile.mkdtemp(prefix=f"{final.name}.tmp-", dir=final.parent))
-    work.chmod(0o755)
+    """A fresh temporary folder beside `final`, for this attempt alone; abandoned ones are removed."""
+    work = open_folder(final, leader(os.environ))
+    remove_leftovers(final.parent, lambda folder: succeeded_result(folder) is not None, work.stat().st_mtime)
+    keep_alive(work)
     return work
 
 
-def publish(work: Path, final: Path, result: StageResult) -> None:
-    """Writes `result`, and the checksums of a model, into `work` and renames it to `final`.
+def publish(work: Path, final: Path, result: StageResult) -> StageResult:
+    """Writes `result`, and the checksums of a model, into `work` and renames it to `final`; the result that is there.
 
-    A folder left there by a failed attempt gives way.
+    A folder left there by a failed attempt gives way. One in which another attempt has succeeded is kept, with its
+    result, and `work` is removed.
     """
     if (work / MODEL_FOLDER).is_dir():
         write_checksums(work / MODEL_FOLDER)
     (work / RESULT_FILE).write_text(
         result.model_dump_json(by_alias=True, exclude_none=True, indent=1), encoding="utf-8"
     )
-    if final.exists():
-        shutil.rmtree(final)
-    os.rename(work, final)
+    if publish_folder(work, final, RESULT_FILE, _has_succeeded):
+        return result
+    print(f"{final} is there already, by another attempt: it is kept, and this one's is removed", flush=True)
+    shutil.rmtree(work, ignore_errors=True)
+    return succeeded_result(final) or result
+
+
+def _has_succeeded(content: bytes) -> bool:
+    """By the one field that counts, so that a later version's success is kept even where it cannot be read."""
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("outcome") == "succeeded"
 
 
 def report(result: StageResult, termination_log: Path) -> None:

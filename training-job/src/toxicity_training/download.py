@@ -1,8 +1,8 @@
 """Brings a base model or a data set to the model's volume: `python -m toxicity_training.download`, an init container.
 
-A folder appears under its final name only when it is whole, and one that is there is not made again. What killed
-attempts left goes as soon as it is there. An expected failure leaves one sentence in the termination message; the exit
-code says whether a retry may help.
+A folder appears under its final name only when it is whole, and one that is there is not made again;
+`toxicity_api.attempts` says how several attempts get on. An expected failure leaves one sentence in the termination
+message; the exit code says whether a retry may help.
 """
 
 from __future__ import annotations
@@ -12,14 +12,20 @@ import errno
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from toxicity_api.attempts import keep_alive, open_folder
 from toxicity_training.artifacts import TERMINATION_LOG, exit_code
 from toxicity_training.errors import DownloadError, InputError, detail_of
+from toxicity_training.sources import pinned_commit
+
+if TYPE_CHECKING:
+    from toxicity_training.hub import Repository
 
 TERMINATED = 128 + signal.SIGTERM
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -35,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         with work_folder(options.target) as work:
             publish(options.fetch(options, work), options.target)
     except (InputError, DownloadError, OSError) as error:
-        if options.target.is_dir():  # another pod was first, and removed what this one was still writing
+        if options.target.is_dir():
             return _there(options.target, "is there, by another pod")
         told = _told(error, options.target)
         options.termination_log.write_text(str(told), encoding="utf-8")
@@ -45,12 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _there(target: Path, words: str) -> int:
-    """Says so, and removes what killed attempts left: each had the name of its own pod, and no other will look for it.
-
-    A download that is still running ends by it, and then finds the target.
-    """
-    for left in target.parent.glob(f"{target.name}.tmp-*"):
-        shutil.rmtree(left, ignore_errors=True)  # its owner may be writing, or removing it as well
+    """Says so; the exit code."""
     print(f"download: {target} {words}", flush=True)
     return 0
 
@@ -69,14 +70,9 @@ def _told(error: Exception, target: Path) -> Exception:
 
 @contextmanager
 def work_folder(target: Path) -> Iterator[Path]:
-    """A fresh folder beside `target` for as long as the block runs, also when the process is terminated in it.
-
-    Other pods' folders stay: two Jobs may fetch the same base model at the same time.
-    """
-    work = target.with_name(f"{target.name}.tmp-{socket.gethostname()}")
-    if work.exists():
-        shutil.rmtree(work)
-    work.mkdir(parents=True)
+    """A fresh folder beside `target` for as long as the block runs, also when the process is terminated in it."""
+    work = open_folder(target, os.getpid())
+    keep_alive(work)
 
     def end(*_: object) -> None:
         # at once, by no exception: the hub's client would first wait for its threads, each at a file of gigabytes,
@@ -102,22 +98,33 @@ def publish(whole: Path, target: Path) -> None:
 
 
 def _fetch_model(options: argparse.Namespace, work: Path) -> Path:
-    from toxicity_training.hub import MODEL_FIELD, Repository, download_model
+    from toxicity_training.hub import MODEL_FIELD, MODELS, Repository, download_model
 
-    return download_model(Repository(options.repo, options.revision, MODEL_FIELD), work / "whole")
+    repository = Repository(options.repo, options.revision, MODEL_FIELD, MODELS)
+    return download_model(_pinned(repository, options.target, work), work / "whole")
 
 
 def _fetch_from_hub(options: argparse.Namespace, work: Path) -> Path:
-    from toxicity_training.hub import DATASET_FIELD, Repository, download_file
+    from toxicity_training.hub import DATASET_FIELD, DATASETS, Repository, download_file
 
-    repository = Repository(options.repo, options.revision, DATASET_FIELD)
-    return _folder_of(download_file(repository, options.file, work / "parts"), work, options.save_as)
+    repository = Repository(options.repo, options.revision, DATASET_FIELD, DATASETS)
+    found = download_file(_pinned(repository, options.target, work), options.file, work / "parts")
+    return _folder_of(found, work, options.save_as)
+
+
+def _pinned(repository: Repository, target: Path, work: Path) -> Repository:
+    """The repository at the one commit that all attempts at `target` download."""
+    from toxicity_training import hub
+
+    commit = pinned_commit(target, work, repository.name, repository.revision, lambda: hub.resolve(repository))
+    return replace(repository, commit=commit)
 
 
 def _fetch_from_kaggle(options: argparse.Namespace, work: Path) -> Path:
-    from toxicity_training.kaggle import download_file
+    from toxicity_training import kaggle
 
-    found = download_file(options.dataset, options.file, work / "parts")
+    commit = pinned_commit(options.target, work, options.dataset, "", lambda: kaggle.resolve(options.dataset))
+    found = kaggle.download_file(options.dataset, options.file, work / "parts", commit)
     return _folder_of(found, work, options.save_as)
 
 

@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pydantic import ValidationError
-
 from toxicity_api.results import EXIT_INVALID_INPUT, StageResult
-from toxicity_api.stage_config import EvaluationConfig, QuantizationConfig, TrainingConfig, parse_stage_config
+from toxicity_api.stage_config import (
+    EvaluationConfig,
+    QuantizationConfig,
+    StageConfigError,
+    TrainingConfig,
+    parse_stage_config,
+)
 from toxicity_training.artifacts import (
     TERMINATION_LOG,
     exit_code,
@@ -57,8 +61,8 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
     # peft imports it whenever it is there, and without a GPU it warns of kernels that nobody asked for
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
-        config = parse_stage_config(entry.config, dict(os.environ))
-    except (KeyError, ValidationError) as error:
+        config = parse_stage_config(entry.config, os.environ)
+    except StageConfigError as error:
         report(entry.failed.model_copy(update={"reason": "InvalidConfig", "message": str(error)}), termination_log)
         return EXIT_INVALID_INPUT
     done = succeeded_result(config.output_dir)
@@ -69,6 +73,11 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
     try:
         result = entry.run(config)
     except Exception as error:  # noqa: BLE001  a crash must leave a result too
+        done = None if is_started(os.environ) else succeeded_result(config.output_dir)
+        if done is not None:
+            print(f"{entry.title}: another attempt has succeeded, while this one failed: {error}", flush=True)
+            report(done, termination_log)
+            return 0
         stage = entry.failed.model_copy(update={"fingerprint": config.fingerprint})
         _tell(error, failed_result(stage, error, entry.crash_reason), config.output_dir, options)
         return exit_code(error)

@@ -90,7 +90,7 @@ def read_grid(path: Path) -> Grid:
     import yaml
 
     try:
-        return Grid.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Grid.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")), extra="forbid")
     except OSError as error:
         raise GridError("GridUnreadable", f"cannot read {path}: {error.strerror}") from error
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:

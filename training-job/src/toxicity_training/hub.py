@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import httpx2
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
@@ -25,6 +26,8 @@ from toxicity_training.errors import DownloadError, InputError, detail_of, liste
 
 MODEL_FIELD = "spec.baseModel.huggingFace"
 DATASET_FIELD = "spec.dataset.huggingFace"
+MODELS: Literal["model"] = "model"
+DATASETS: Literal["dataset"] = "dataset"
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 CSV_SUFFIXES = (".csv", ".csv.gz")
 TRANSIENT = (408, 425, 429)
@@ -58,15 +61,31 @@ REFUSALS: list[tuple[type[Exception], str, str]] = [
         "{field}.repo: {repo} is no name of a repository; write it as owner/name",
     ),
 ]
+LOST_COMMIT = (
+    "{field}.revision: {repo} no longer has the commit {commit}, which {revision!r} was when it was first resolved;"
+    " set revision to a commit that it has"
+)
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository at a revision; `field` is the place in the spec that names it."""
+    """A repository at a revision; `field` is the place in the spec that names it.
+
+    `commit` is what the revision was when an attempt first asked; empty before.
+    """
 
     name: str
     revision: str
     field: str
+    kind: Literal["model", "dataset"]
+    commit: str = ""
+
+
+def resolve(repository: Repository) -> str:
+    """The commit that the revision is now. Raises as the downloads do."""
+    with _explained(repository):
+        found = HfApi().repo_info(repository.name, revision=repository.revision, repo_type=repository.kind)
+        return str(found.sha)
 
 
 def download_model(repository: Repository, folder: Path) -> Path:
@@ -76,7 +95,7 @@ def download_model(repository: Repository, folder: Path) -> Path:
     """
     with _explained(repository):
         snapshot_download(
-            repository.name, revision=repository.revision, local_dir=folder, allow_patterns=MODEL_FILES
+            repository.name, revision=repository.commit, local_dir=folder, allow_patterns=MODEL_FILES
         )
     if not any(folder.glob("*.safetensors")):
         raise InputError(
@@ -94,11 +113,12 @@ def download_file(repository: Repository, file: str | None, folder: Path) -> Pat
     Raises InputError when repository or file cannot be used as they are named, DownloadError when a retry may help.
     """
     with _explained(repository):
-        info = HfApi().dataset_info(repository.name, revision=repository.revision)
+        info = HfApi().dataset_info(repository.name, revision=repository.commit)
         chosen = choose_file([sibling.rfilename for sibling in info.siblings or []], file, repository)
-        # by the commit that was listed, so that both requests speak of the same files
         return Path(
-            hf_hub_download(repository.name, chosen, repo_type="dataset", revision=info.sha, local_dir=folder)
+            hf_hub_download(
+                repository.name, chosen, repo_type=repository.kind, revision=repository.commit, local_dir=folder
+            )
         )
 
 
@@ -136,11 +156,14 @@ def _explanation(repository: Repository, error: BaseException) -> InputError | D
         "field": repository.field,
         "repo": repository.name,
         "revision": repository.revision,
+        "commit": repository.commit,
         "access": _access(repository),
     }
+    is_resolved = repository.commit not in ("", repository.revision)
     for kind, reason, sentence in REFUSALS:
         if isinstance(error, kind):
-            return InputError(reason, sentence.format(**words))
+            is_lost = is_resolved and kind is RevisionNotFoundError
+            return InputError(reason, (LOST_COMMIT if is_lost else sentence).format(**words))
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
     if 400 <= status < 500 and status not in TRANSIENT:
         sentence = "{field}.repo: the hub refused access to {repo} (HTTP {status}); {access}"

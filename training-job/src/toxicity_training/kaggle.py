@@ -10,6 +10,8 @@ import os
 import shutil
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,23 +20,51 @@ import httpx2
 from toxicity_training.errors import DownloadError, InputError, detail_of
 
 FIELD = "spec.dataset.kaggle"
+VERSION = "version "
 DEFAULT_ENDPOINT = "https://www.kaggle.com"
 TIMEOUT = httpx2.Timeout(60, connect=15)
 
 
-def download_file(dataset: str, file: str, folder: Path) -> Path:
+def resolve(dataset: str) -> str:
+    """The newest version of the data set, such as `version 3`; empty where Kaggle does not tell it.
+
+    Raises DownloadError.
+    """
+    with _explained(dataset):
+        answer = httpx2.get(f"{_endpoint()}/api/v1/datasets/view/{dataset}", auth=_credentials(), timeout=TIMEOUT)
+        if answer.is_client_error or answer.is_redirect:
+            return ""  # the download says what is wrong
+        answer.raise_for_status()
+        try:
+            return f"{VERSION}{int(answer.json()['currentVersionNumber'])}"
+        except (ValueError, KeyError, TypeError):
+            return ""
+
+
+def download_file(dataset: str, file: str, folder: Path, commit: str) -> Path:
     """The file `file` of data set `dataset` (owner/name), somewhere in `folder`, which is made.
 
-    Raises InputError when data set or file cannot be used as they are named, DownloadError when a retry may help.
+    `commit` is a version as `resolve` tells it; empty means the newest. Raises InputError when data set or file cannot
+    be used as they are named, DownloadError when a retry may help.
     """
     folder.mkdir()
-    endpoint = os.environ.get("KAGGLE_API_ENDPOINT", DEFAULT_ENDPOINT).rstrip("/")
-    url = f"{endpoint}/api/v1/datasets/download/{dataset}/{quote(file, safe='')}"
-    try:
+    asked = f"?datasetVersionNumber={commit.removeprefix(VERSION)}" if commit else ""
+    url = f"{_endpoint()}/api/v1/datasets/download/{dataset}/{quote(file, safe='')}{asked}"
+    with _explained(f"{file} of {dataset}"):
         return _unpacked(_fetch(url, dataset, file, folder / "answer"), file)
+
+
+def _endpoint() -> str:
+    return os.environ.get("KAGGLE_API_ENDPOINT", DEFAULT_ENDPOINT).rstrip("/")
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
     except (httpx2.HTTPError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise DownloadError(
-            f"{FIELD}: cannot download {file} of {dataset} from {endpoint}: {detail_of(error)};"
+            f"{FIELD}: cannot download {what} from {_endpoint()}: {detail_of(error)};"
             " check the cluster's way to it, or put the file into a volume or an image"
         ) from error
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from toxicity_api.base import Document
+from toxicity_api.base import Document, read_document
 from toxicity_api.results import EXIT_INVALID_INPUT, Metrics
 from toxicity_api.spec import Split
 from toxicity_training.artifacts import input_result
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 def best_stage(experiments: Path) -> Path:
     """The stage folder of the run with the best toxic F1. Raises ModelError when there is none, or no such file."""
     try:
-        report = ExperimentsReport.model_validate_json(experiments.read_bytes())
+        report = read_document(ExperimentsReport, experiments.read_bytes(), experiments.name)
     except (OSError, ValidationError) as error:
         raise ModelError("NoExperiments", f"{experiments} is no report of experiments: {error}") from error
     done = [(run.figures.metrics.f1, run.fingerprint) for run in report.runs if run.figures]

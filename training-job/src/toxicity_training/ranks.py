@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,11 @@ def processes(environment: Mapping[str, str]) -> int:
 def local_rank(environment: Mapping[str, str]) -> int:
     """Which of the node's GPUs is this process's own."""
     return int(environment.get(LAUNCHED, "0"))
+
+
+def leader(environment: Mapping[str, str]) -> int:
+    """The process that stands for all that train together here: the one that torchrun started them from."""
+    return os.getppid() if LAUNCHED in environment else os.getpid()
 
 
 def needs_launch(gpus: int, environment: Mapping[str, str]) -> bool:

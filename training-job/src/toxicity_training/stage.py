@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_training.artifacts import MODEL_FOLDER, open_work_folder, publish, succeeded_result
 from toxicity_training.batches import Row, build_rows
-from toxicity_training.checkpoints import checkpoints_folder
+from toxicity_training.checkpoints import checkpoints_folder, open_checkpoints, remove_checkpoints
 from toxicity_training.data import (
     Example,
     Splits,
@@ -33,6 +32,7 @@ from toxicity_training.rank_failures import told_failure
 from toxicity_training.ranks import is_main, launch, leave_group, needs_launch
 from toxicity_training.report import write_eda, write_evaluation
 from toxicity_training.scoring import pad_id_of, prompt_lengths
+from toxicity_training.sources import source_facts
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def run(config: TrainingConfig) -> StageResult | None:
     prepared = prepare(config)
     if needs_launch(config.training.gpus, os.environ):
         return _launch(config)
-    work = open_work_folder(config.output_dir) if is_main(os.environ) else None
+    work = _open_folders(config.output_dir) if is_main(os.environ) else None
     spec, trained = _train(config, prepared, work)
     if work is None:
         return None
@@ -110,12 +110,19 @@ def run(config: TrainingConfig) -> StageResult | None:
             max_input_length=spec.max_input_tokens,
             trainable_parameters=trained.trainable_parameters,
             data=prepared.facts,
+            sources=source_facts(config.dataset_path, config.base_model_path),
         ),
     )
     _write(work, prepared, trained, evaluation, spec)
-    publish(work, config.output_dir, result)
-    shutil.rmtree(checkpoints_folder(config.output_dir), ignore_errors=True)
+    result = publish(work, config.output_dir, result)
+    remove_checkpoints(config.output_dir)
     return result
+
+
+def _open_folders(final: Path) -> Path:
+    """This attempt's folder, and that of its checkpoints, from which all of its processes go on."""
+    open_checkpoints(final)
+    return open_work_folder(final)
 
 
 def _launch(config: TrainingConfig) -> StageResult:
@@ -124,7 +131,6 @@ def _launch(config: TrainingConfig) -> StageResult:
     Raises what a process failed with, as it told it.
     """
     say(f"starting {config.training.gpus} processes, one per GPU")
-    shutil.rmtree(config.output_dir, ignore_errors=True)  # the result of an earlier failure
     with TemporaryDirectory(prefix="ranks-") as failures:
         arguments = ["--termination-log", os.devnull, "--rank-failures", failures]
         code = launch("toxicity_training", config.training.gpus, arguments)

@@ -32,6 +32,9 @@ from toxicity_operator.observe.state import Observed
 
 RecordT = TypeVar("RecordT", bound=StageRecord)
 DIGITS = 4
+COPIED = {"dataset": "dataset", "baseModel": "base-model"}
+"""Fields of the spec whose image an init container copies from, and its name."""
+
 METRIC_FIELDS = ("metrics", "originalMetrics")
 
 
@@ -187,6 +190,10 @@ def _facts(
     }
     if job.image_id:
         facts["imageId"] = job.image_id
+    if kind is TrainingStatus and job.init_image_ids:
+        facts["imageDigests"] = {
+            field: job.init_image_ids[name] for field, name in COPIED.items() if name in job.init_image_ids
+        }
     if job.outcome == "Running" and job.message:
         facts["message"] = job.message
     if job.outcome != "Running":

@@ -105,10 +105,16 @@ def _serving(situation: Situation) -> ServingStatus | None:
 def _lineage(situation: Situation) -> Lineage:
     """The lineage of the chain's model; what is not known yet is left out."""
     spec, records, chain = situation.model.spec, situation.records, situation.chain
-    data = records.trained.data if records.trained else None
+    trained = records.trained
+    data = trained.data if trained else None
+    sources, digests = (trained.sources, trained.image_digests) if trained else (None, {})
     return Lineage(
         dataset=dataset_name(spec.dataset),
         base_model=base_model_name(spec.base_model),
+        dataset_revision=digests.get("dataset") if spec.dataset.image else sources and sources.dataset_commit,
+        base_model_revision=digests.get("baseModel")
+        if spec.base_model.image
+        else sources and sources.base_model_commit,
         split_hash=data.split_hash if data else None,
         calibration_hash=records.quantized.calibration_hash if records.quantized else None,
         engine=records.evaluated.engine if records.evaluated else None,

@@ -33,21 +33,24 @@ KAGGLE_KEYS = ("KAGGLE_USERNAME", "KAGGLE_KEY")
 SMALL = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
 
 # $0 is the busybox itself: the image has no commands of its own. The copy runs in the background, since a shell hears
-# a signal only while it waits. What killed attempts left goes once the target is there, since each had its own pod's
-# name; a copy that is still running fails by it, and then finds the target
+# a signal only while it waits. Folders are named and renewed as toxicity_api.attempts says, so that a copy removes no
+# other one that still runs; the slower one of two finds the target
 COPY_SCRIPT = """\
 set -eu
-b=$0; source=$1; target=$2; partial=$2.tmp-$HOSTNAME; copy=
-trap '$b rm -rf "$partial"' EXIT
+b=$0; source=$1; target=$2; partial=$2.tmp-$HOSTNAME-$$-copy; copy=; beat=
+trap '[ -z "$beat" ] || kill "$beat" || :; $b rm -rf "$partial"' EXIT
 trap '[ -z "$copy" ] || { kill "$copy"; wait "$copy"; }; exit 143' TERM
 if [ ! -d "$target" ]; then
   $b rm -rf "$partial"
   $b mkdir -p "$partial"
+  while $b sleep 60 && $b touch -c "$partial"; do :; done >/dev/null 2>&1 & beat=$!
   if [ -d "$source" ]; then source=$source/.; fi
   $b cp -RL "$source" "$partial/" & copy=$!
   { wait "$copy" && $b chmod -R u+rwX "$partial" && $b mv -T "$partial" "$target"; } || [ -d "$target" ]
 fi
-$b rm -rf "$target".tmp-* || [ -d "$target" ]
+for left in "$target".tmp-*; do
+  [ ! -d "$left" ] || $b find "$left" -prune -mmin +60 -exec "$b" rm -rf {} \\; || :
+done
 """
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import ValidationError
 
+from toxicity_api.base import read_document
 from toxicity_api.conditions import Reason
 from toxicity_api.results import StageResult
 from toxicity_api.types import Raw
@@ -25,7 +27,8 @@ class JobState:
     """A stage Job and what its newest telling pod said. `running_pod`: the one whose stage container runs, or "".
 
     `lacks_gpu`: a pod of it waits, since no node has as many GPUs free as it asks for. `lost_pod`: no pod of it is left
-    that could tell how it ended, as when its node was removed. `image` is that of the stage's container.
+    that could tell how it ended, as when its node was removed. `image` is that of the stage's container,
+    `init_image_ids` what the node pulled for its init containers, by their names.
     """
 
     name: str
@@ -42,6 +45,7 @@ class JobState:
     lacks_gpu: bool = False
     lost_pod: bool = False
     image: str = ""
+    init_image_ids: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_job(job: Raw, pods: list[Raw]) -> JobState:
@@ -73,6 +77,7 @@ def read_job(job: Raw, pods: list[Raw]) -> JobState:
         lacks_gpu=any(map(lacks_gpu, own)),
         lost_pod=not own,
         image=_image(job, component),
+        init_image_ids=_init_image_ids(own),
     )
 
 
@@ -116,7 +121,7 @@ def _stage_result(pods: list[Raw], component: str, outcome: JobOutcome) -> Stage
 
 def _parse_result(text: str) -> StageResult | None:
     try:
-        return StageResult.model_validate_json(text)
+        return read_document(StageResult, text, "a stage's result")
     except ValidationError:
         return None
 
@@ -157,3 +162,13 @@ def _image(job: Raw, component: str) -> str:
     """The image of the stage's container, as the Job names it."""
     containers = job.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
     return next((str(item["image"]) for item in containers if item["name"] == component), "")
+
+
+def _init_image_ids(pods: list[Raw]) -> dict[str, str]:
+    """By init container, the image that the node pulled, in the newest pod that has started it."""
+    found: dict[str, str] = {}
+    for pod in reversed(pods):
+        for container in pod.get("status", {}).get("initContainerStatuses", []):
+            if container.get("imageID"):
+                found[container["name"]] = str(container["imageID"])
+    return found
