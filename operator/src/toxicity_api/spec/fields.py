@@ -6,9 +6,20 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue
 
+INT32_MAX = 2**31 - 1
+"""Highest value of the Kubernetes fields that count replicas, retries or seconds."""
+
+MOST_GPUS = 1024
+"""More than a node has, also where each of its GPUs is shared in time slices."""
+
+MOST_ROWS = 1_000_000_000
+LARGEST_BATCH = 65_536
+
 Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 Score = Annotated[float, Field(ge=0, le=1)]
+# numpy, PyTorch and Transformers accept 32 bits
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 OwnerAndName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 # a relative path; its last part is a name and neither `.` nor `..`

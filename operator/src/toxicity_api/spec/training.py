@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import NonEmpty, cel
+from toxicity_api.spec.fields import LARGEST_BATCH, MOST_ROWS, NonEmpty, Seed, cel
 from toxicity_api.spec.pods import JobFields
 
 
@@ -20,7 +20,7 @@ class Labels(Document):
 
 class Lora(Document):
     r: int = Field(16, ge=1, le=512, description="r is the rank of the adapter.")
-    alpha: int = Field(32, ge=1, description="alpha scales the adapter by alpha / r.")
+    alpha: int = Field(32, ge=1, le=65_536, description="alpha scales the adapter by alpha / r.")
     dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the adapter's input.")
     bias: Literal["none", "all", "lora_only"] = Field("none", description="bias terms that are trained.")
     target_modules: list[str] = Field(
@@ -30,6 +30,9 @@ class Lora(Document):
     )
     init_weights: Literal["default", "gaussian"] = Field("default", description="initWeights of the adapter.")
 
+
+MOST_STEPS = 999_999_999
+"""A progress line of the training has at most nine digits for its steps."""
 
 SHORTEST_INPUT, LONGEST_INPUT = 16, 8192
 """Bounds of maxInputLength in tokens, also of what `auto` comes to."""
@@ -68,8 +71,10 @@ class TrainingSpec(JobFields):
     learning_rate: float = Field(3e-4, gt=0, le=1, description="learningRate at its peak.")
     scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="scheduler of the rate.")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="warmupRatio of all steps.")
-    batch_size: int = Field(8, ge=1, description="batchSize in rows.")
-    gradient_accumulation_steps: int = Field(1, ge=1, description="gradientAccumulationSteps per update.")
+    batch_size: int = Field(8, ge=1, le=LARGEST_BATCH, description="batchSize in rows.")
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, le=LARGEST_BATCH, description="gradientAccumulationSteps per update."
+    )
     max_input_length: TokenLimit = Field(
         256,
         description="maxInputLength of a prompt in tokens; `auto` is the 98th percentile of the training rows.",
@@ -86,15 +91,24 @@ class TrainingSpec(JobFields):
         False, description="gradientCheckpointing: recompute activations, less memory for more time."
     )
     checkpoint_steps: int = Field(
-        50, ge=1, description="checkpointSteps between checkpoints, from which a killed pod goes on."
+        50,
+        ge=1,
+        le=MOST_STEPS,
+        description="checkpointSteps between checkpoints, from which a killed pod goes on.",
     )
     max_samples: int | None = Field(
-        None, ge=32, description="maxSamples of the whole data set, drawn stratified. Unset means all rows."
+        None,
+        ge=32,
+        le=MOST_ROWS,
+        description="maxSamples of the whole data set, drawn stratified. Unset means all rows.",
     )
     max_evaluation_samples: int | None = Field(
-        None, ge=8, description="maxEvaluationSamples of validation and of test each. Unset means all rows."
+        None,
+        ge=8,
+        le=MOST_ROWS,
+        description="maxEvaluationSamples of validation and of test each. Unset means all rows.",
     )
-    seed: int = Field(42, ge=0, description="seed of initialisation and data order.")
+    seed: Seed = Field(42, description="seed of initialisation and data order.")
 
     @field_validator("max_input_length")
     @classmethod
