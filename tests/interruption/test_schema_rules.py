@@ -71,3 +71,50 @@ def test_highest_numbers_are_stored_as_they_are(api: Api) -> None:
         for key in path.split("."):
             node = node[key]
         assert node == value, path
+
+
+@pytest.mark.parametrize("template", ["no place", "{text} and {text}", "{ text }", "{text}{text}"])
+def test_prompt_without_exactly_one_place_for_the_text_is_refused(api: Api, template: str) -> None:
+    with pytest.raises(RequestFailed, match=r"promptTemplate must contain \{text\} exactly once") as refusal:
+        create(api, a_model().with_spec("training.promptTemplate", template))
+    assert refusal.value.status == REFUSED
+    assert "spec.training.promptTemplate" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "template", ["{text}", 'JSON {"a": {}} {{text}} {0} {x}\n', "{{text}", "{Text} {text}", "{te{text}"]
+)
+def test_prompt_with_other_braces_is_accepted(api: Api, template: str) -> None:
+    made = create(api, a_model().with_spec("training.promptTemplate", template))
+    assert made["spec"]["training"]["promptTemplate"] == template
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("8Gi", "8192Mi"), ("2", 2), (2, "2000m"), ("1e3", "1k"), ("8Gi", "8.0Gi"), ("20Gi", None)],
+)
+def test_size_of_the_volume_may_be_written_in_another_way(api: Api, before: Any, after: Any) -> None:
+    create(api, a_model().with_spec("storage", {"size": before, "reclaim": "Retain"}))
+    changed = api.merge(KIND, NAME, {"spec": {"storage": {"size": after}}})
+    assert changed["spec"]["storage"]["size"] == ("20Gi" if after is None else after)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": "8193Mi"},
+        {"size": "9Gi"},
+        {"size": 8},
+        {"size": "8G"},
+        {"storageClassName": "fast"},
+        {"claimName": None},
+        {"claimName": "other"},
+        {"accessModes": ["ReadWriteMany"]},
+        {"reclaim": "Delete"},
+    ],
+)
+def test_storage_cannot_be_changed(api: Api, change: dict[str, Any]) -> None:
+    create(api, a_model().with_spec("storage", {"size": "8Gi", "claimName": "mine", "reclaim": "Retain"}))
+    with pytest.raises(RequestFailed, match="storage cannot be changed") as refusal:
+        api.merge(KIND, NAME, {"spec": {"storage": change}})
+    assert refusal.value.status == REFUSED

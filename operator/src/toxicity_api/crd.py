@@ -27,6 +27,7 @@ NAME_LIMIT = 40
 
 STRING_LIMIT = 4096
 LIST_LIMIT = 256
+QUANTITY_LIMIT = 64
 NUMBER = r"(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
 QUANTITY_PATTERN = rf"^{NUMBER}(([KMGTPE]i)|[numkMGTPE]|([eE]{NUMBER}))?$"
 RULES = "x-kubernetes-validations"
@@ -81,7 +82,11 @@ def _resolve(node: Schema, definitions: Schema) -> Schema:
 def _int_or_string(node: Schema) -> Schema:
     """A quantity, unless the field has a rule of its own."""
     kept: Schema = {key: node[key] for key in ("description", "default", RULES) if key in node}
-    bound: Schema = {"maxLength": STRING_LIMIT} if RULES in node else {"pattern": QUANTITY_PATTERN}
+    bound: Schema = (
+        {"maxLength": STRING_LIMIT}
+        if RULES in node
+        else {"pattern": QUANTITY_PATTERN, "maxLength": QUANTITY_LIMIT}
+    )
     alternatives = [{"type": "integer"}, {"type": "string"}]
     return {**kept, "anyOf": alternatives, **bound, "x-kubernetes-int-or-string": True}
 

@@ -31,6 +31,11 @@ def cel(rule: str, message: str) -> JsonValue:
     return {"rule": rule, "message": message}
 
 
+def unchanged(name: str) -> str:
+    """The CEL rule that an optional field `name` stays as it is, which is unset where it was unset."""
+    return f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+
+
 def exactly_one(*names: str) -> dict[str, Any]:
     """The schema extension that demands exactly one of the optional fields `names`."""
     count = " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names)

@@ -90,7 +90,8 @@ class ServingSpec(PodFields):
             "x-kubernetes-validations": [
                 cel(
                     "!(has(self.replicas) && has(self.autoscaling))",
-                    "replicas and autoscaling exclude each other: set one of them",
+                    "serving.replicas and serving.autoscaling exclude each other: set autoscaling.minReplicas and"
+                    " maxReplicas, or remove autoscaling to set replicas",
                 )
             ]
         }

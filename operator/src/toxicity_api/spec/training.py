@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from toxicity_api.base import Document
 from toxicity_api.spec.fields import LARGEST_BATCH, MOST_ROWS, NonEmpty, Seed, cel
@@ -54,16 +54,38 @@ TokenLimit = Annotated[
 ]
 
 
+PLACEHOLDER = "{text}"
+PLACEHOLDER_MESSAGE = f"promptTemplate must contain {PLACEHOLDER} exactly once: the comment takes its place"
+
+
+def _with_one_place(template: str) -> str:
+    """The template, with the rule of the schema checked. Raises ValueError."""
+    if template.count(PLACEHOLDER) != 1:
+        raise ValueError(PLACEHOLDER_MESSAGE)
+    return template
+
+
+PromptTemplate = Annotated[
+    str,
+    AfterValidator(_with_one_place),
+    Field(
+        json_schema_extra={
+            "x-kubernetes-validations": [cel(f"self.split('{PLACEHOLDER}').size() == 2", PLACEHOLDER_MESSAGE)]
+        }
+    ),
+]
+
+
 class TrainingSpec(JobFields):
     """LoRA fine-tuning of the base model."""
 
     engine: Literal["trainer", "loop"] = Field(
         "trainer", description="engine: the Hugging Face Trainer, or our own PyTorch loop with equal results."
     )
-    prompt_template: str = Field(
+    prompt_template: PromptTemplate = Field(
         "токсичный текст: {text}\nответ:",
-        pattern=r"\{text\}",
-        description="promptTemplate with the placeholder {text}; the label follows it.",
+        description="promptTemplate with the placeholder {text} exactly once; the label follows it. Other braces stay as"
+        " they are.",
     )
     labels: Labels = Field(default_factory=Labels, description="labels the model answers with.")
     lora: Lora = Field(default_factory=Lora, description="lora adapter, passed through to PEFT.")
