@@ -46,6 +46,7 @@ def test_whole_pipeline_ends_ready_with_the_figures_in_status() -> None:
     ]
     assert status(cluster)["serving"] == {
         "url": "http://ru-toxicity-serve.default.svc",
+        "selector": "toxicity.dev/model=ru-toxicity,toxicity.dev/component=serve",
         "replicas": 1,
         "readyReplicas": 1,
         "modelFingerprint": status(cluster)["quantization"]["fingerprint"],
@@ -57,6 +58,19 @@ def test_whole_pipeline_ends_ready_with_the_figures_in_status() -> None:
         "EvaluationStarted", "EvaluationSucceeded", "QualityAccepted",
         "LoadTestStarted", "Ready", "LoadTestSucceeded",
     ]  # fmt: skip
+
+
+def test_url_is_told_while_the_service_is_there() -> None:
+    cluster = drive(a_model(), 2)
+    assert "Service" not in {kind for kind, _ in cluster.objects}
+    assert "url" not in status(cluster)
+    cluster.finish_evaluation()
+    run(cluster)
+    assert cluster.names_of("Service") == ["ru-toxicity-serve"]
+    assert status(cluster)["url"] == "http://ru-toxicity-serve.default.svc"
+    cluster.change_spec(a_model().with_spec("training.learningRate", 1e-4).spec)
+    settle(cluster)
+    assert status(cluster)["url"] == "http://ru-toxicity-serve.default.svc", "the version before serves"
 
 
 def test_what_quantization_did_is_in_status_rounded() -> None:

@@ -1,4 +1,4 @@
-"""Rules of the CRD on a real API server."""
+"""Rules of the CRD and its scale subresource on a real API server."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from actors import Api, RequestFailed
 from api_server import ApiServer
 from builders import ModelBuilder, a_model
 from interruption.backends import on_server
-from interruption.schedule import NAME
+from interruption.schedule import NAME, Schedule
 from toxicity_api.base import KIND
+from toxicity_operator import names
 
 pytestmark = pytest.mark.interruption
 
@@ -118,3 +119,44 @@ def test_storage_cannot_be_changed(api: Api, change: dict[str, Any]) -> None:
     with pytest.raises(RequestFailed, match="storage cannot be changed") as refusal:
         api.merge(KIND, NAME, {"spec": {"storage": change}})
     assert refusal.value.status == REFUSED
+
+
+def scale_of(api: Api) -> dict[str, Any]:
+    return api.request("GET", api.path(KIND, NAME) + "/scale")
+
+
+def set_scale(api: Api, replicas: int) -> dict[str, Any]:
+    """As `kubectl scale --replicas` does."""
+    return api.merge(KIND, NAME, {"spec": {"replicas": replicas}}, "/scale")
+
+
+def test_scale_sets_the_replicas_and_finds_the_serving_pods(api: Api) -> None:
+    schedule = Schedule(api, spec="replicas")
+    schedule.converge()
+    scale = scale_of(api)
+    assert (scale["spec"], scale["status"]["replicas"]) == ({"replicas": 2}, 2)
+    selector = dict(item.split("=") for item in scale["status"]["selector"].split(","))
+    assert selector == names.selector_labels(NAME, names.SERVE)
+    deployment = api.get("Deployment", names.serving_name(NAME))
+    assert deployment is not None and deployment["spec"]["selector"]["matchLabels"] == selector
+    set_scale(api, 3)
+    schedule.tell_model()
+    schedule.converge()
+    deployment = api.get("Deployment", names.serving_name(NAME))
+    assert deployment is not None and deployment["spec"]["replicas"] == 3
+    assert scale_of(api)["status"]["replicas"] == 3
+
+
+def test_scale_of_a_resource_that_names_no_replicas(api: Api) -> None:
+    """The API server cannot show a number that is not there, but takes one."""
+    create(api, a_model())
+    with pytest.raises(RequestFailed, match=r"\.spec\.serving\.replicas"):
+        scale_of(api)
+    set_scale(api, 3)
+    assert scale_of(api)["spec"] == {"replicas": 3}
+
+
+def test_scale_is_refused_beside_an_autoscaler(api: Api) -> None:
+    create(api, a_model().with_spec("serving.autoscaling", {"maxReplicas": 4}))
+    with pytest.raises(RequestFailed, match=r"serving\.replicas and serving\.autoscaling exclude each other"):
+        set_scale(api, 3)

@@ -38,6 +38,13 @@ KEPT = (
 LIST_KEYS = {"conditions": "type", "buckets": "name"}
 """Lists of objects that are maps by a key, so that two writers can share them."""
 
+SCALE = {
+    "specReplicasPath": ".spec.serving.replicas",
+    "statusReplicasPath": ".status.serving.replicas",
+    "labelSelectorPath": ".status.serving.selector",
+}
+"""For `kubectl scale` and autoscalers of any kind. Without a number in the spec the API server shows no scale."""
+
 COLUMNS: list[tuple[str, str, str, int]] = [
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
     ("Stage", "string", ".status.stage", 0),
@@ -180,7 +187,7 @@ def build_crd() -> Schema:
         "served": True,
         "storage": True,
         "schema": {"openAPIV3Schema": _root_schema()},
-        "subresources": {"status": {}},
+        "subresources": {"status": {}, "scale": SCALE},
         "additionalPrinterColumns": [_column(*column) for column in COLUMNS],
     }
     names = {

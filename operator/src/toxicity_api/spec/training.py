@@ -84,8 +84,8 @@ class TrainingSpec(JobFields):
     )
     prompt_template: PromptTemplate = Field(
         "токсичный текст: {text}\nответ:",
-        description="promptTemplate with the placeholder {text} exactly once; the label follows it. Other braces stay as"
-        " they are.",
+        description="promptTemplate with the placeholder {text} exactly once; the label follows it. Other braces"
+        " stay as they are.",
     )
     labels: Labels = Field(default_factory=Labels, description="labels the model answers with.")
     lora: Lora = Field(default_factory=Lora, description="lora adapter, passed through to PEFT.")

@@ -29,6 +29,7 @@ def derive_status(situation: Situation, now: str, failure: str | None = None) ->
     return ToxicityModelStatus(
         observed_generation=model.identity.generation,
         stage=stage,
+        url=_url(situation),
         conditions=_conditions(model.status.conditions, findings, model.identity.generation, now),
         training=records.training,
         quantization=records.quantization,
@@ -76,6 +77,14 @@ def _conditions(
     return sorted(conditions, key=lambda condition: order.index(condition.type))
 
 
+def _url(situation: Situation) -> str | None:
+    """The Service's URL; None while there is no Service."""
+    model = situation.model
+    if not situation.observed.has("Service", names.serving_name(model.name)):
+        return None
+    return names.service_url(model.name, model.namespace)
+
+
 def _serving(situation: Situation) -> ServingStatus | None:
     deployment, old = situation.observed.deployment, situation.model.status.serving
     if deployment is None:
@@ -90,10 +99,16 @@ def _serving(situation: Situation) -> ServingStatus | None:
         failed_fingerprint=failure.fingerprint if failure else None,
         failed_message=failure.message if failure else None,
         url=names.service_url(situation.model.name, situation.model.namespace),
+        selector=_selector(situation.model.name),
         replicas=deployment.replicas,
         ready_replicas=deployment.ready_replicas,
         model_fingerprint=served,
     )
+
+
+def _selector(name: str) -> str:
+    """The label selector of the serving pods as text."""
+    return ",".join(f"{key}={value}" for key, value in names.selector_labels(name, names.SERVE).items())
 
 
 def _lineage(situation: Situation) -> Lineage:
