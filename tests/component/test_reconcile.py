@@ -25,7 +25,7 @@ def test_first_pass_starts_training_and_sets_every_condition() -> None:
         "Evaluated": ("Unknown", "Waiting"),
         "QualityAccepted": ("Unknown", "Waiting"),
         "Available": ("False", "Waiting"),
-        "Scalable": ("False", "Skipped"),
+        "Scalable": ("True", "Skipped"),
         "LoadTested": ("Unknown", "Waiting"),
         "Ready": ("False", "Running"),
     }
@@ -37,7 +37,7 @@ def test_whole_pipeline_ends_ready_with_the_figures_in_status() -> None:
     cluster = drive(a_model())
     assert status(cluster)["stage"] == "Ready"
     assert {kind for kind, value in conditions(cluster).items() if value[0] == "True"} == {
-        "Trained", "Quantized", "Evaluated", "QualityAccepted", "Available", "LoadTested", "Ready",
+        "Trained", "Quantized", "Evaluated", "QualityAccepted", "Available", "Scalable", "LoadTested", "Ready",
     }  # fmt: skip
     assert [status(cluster)[stage]["f1"] for stage in ("training", "quantization", "evaluation")] == [
         0.9,
@@ -223,8 +223,11 @@ def test_stages_that_are_switched_off_are_skipped() -> None:
     settle(cluster)
     cluster.roll_out()
     settle(cluster)
-    assert conditions(cluster)["Quantized"] == ("False", "Skipped")
-    assert conditions(cluster)["LoadTested"] == ("False", "Skipped")
+    assert conditions(cluster)["Quantized"] == ("True", "Skipped")
+    assert conditions(cluster)["LoadTested"] == ("True", "Skipped")
+    assert message(cluster, "Quantized") == "switched off: spec.quantization.method is none"
+    assert message(cluster, "LoadTested") == "switched off: spec.loadTest.enabled is false"
+    assert message(cluster, "Scalable") == "switched off: spec.serving.autoscaling is not set"
     assert conditions(cluster)["Ready"] == ("True", "AllStagesDone")
     assert status(cluster)["serving"]["modelFingerprint"] == status(cluster)["training"]["fingerprint"]
     assert len(cluster.names_of("Job")) == 2

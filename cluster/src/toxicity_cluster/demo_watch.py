@@ -24,7 +24,7 @@ STEP_CONDITIONS = (
     ConditionType.QUALITY_ACCEPTED,
     ConditionType.LOAD_TESTED,
 )
-PASSING_REASONS = (Reason.WAITING, Reason.RUNNING, Reason.SKIPPED)
+PASSING_REASONS = (Reason.WAITING, Reason.RUNNING)
 FINAL_REASONS = (Reason.INVALID_SPEC, Reason.INCONCLUSIVE, Reason.ROLLED_BACK, Reason.ROLL_OUT_FAILED)
 """Reasons that only a change of the spec ends, whatever the condition's type and status."""
 
@@ -45,9 +45,8 @@ def current_conditions(model: Manifest) -> Sequence[Condition]:
 
 
 def is_done(model: Manifest) -> bool:
-    """Whether every condition is True for the present spec, or of a stage that the spec skips."""
-    conditions = current_conditions(model)
-    passed = [c for c in conditions if c.status == "True" or c.reason == Reason.SKIPPED]
+    """Whether every condition is True for the present spec."""
+    passed = [c for c in current_conditions(model) if c.status == "True"]
     return {c.type for c in passed} == set(ConditionType)
 
 

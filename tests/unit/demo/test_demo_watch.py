@@ -46,7 +46,7 @@ def test_not_done_when_a_condition_is_not_true(kind: ConditionType, status: str)
 
 
 def test_done_when_the_spec_skips_a_stage() -> None:
-    model = a_model({"Quantized": ("False", "Skipped", 3)})
+    model = a_model({"Quantized": ("True", "Skipped", 3)})
     assert is_done(model)
     assert failed_condition(model) is None
 
