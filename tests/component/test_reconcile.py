@@ -28,6 +28,8 @@ def test_first_pass_starts_training_and_sets_every_condition() -> None:
         "Scalable": ("True", "Skipped"),
         "LoadTested": ("Unknown", "Waiting"),
         "Ready": ("False", "Running"),
+        "Reconciling": ("True", "Running"),
+        "Stalled": ("False", "Running"),
     }
     assert status(cluster)["stage"] == "Training"
     assert {item["observedGeneration"] for item in status(cluster)["conditions"]} == {1}

@@ -160,3 +160,15 @@ def test_scale_is_refused_beside_an_autoscaler(api: Api) -> None:
     create(api, a_model().with_spec("serving.autoscaling", {"maxReplicas": 4}))
     with pytest.raises(RequestFailed, match=r"serving\.replicas and serving\.autoscaling exclude each other"):
         set_scale(api, 3)
+
+
+def test_new_resource_is_not_taken_for_done_before_the_first_pass(api: Api) -> None:
+    made = create(api, a_model())
+    assert made["status"] == {"observedGeneration": -1}
+    schedule = Schedule(api)
+    schedule.converge()
+    seen = api.get(KIND, NAME)
+    assert seen is not None
+    assert seen["status"]["observedGeneration"] == seen["metadata"]["generation"]
+    said = {item["type"]: item["status"] for item in seen["status"]["conditions"]}
+    assert (said["Ready"], said["Reconciling"], said["Stalled"]) == ("True", "False", "False")

@@ -45,6 +45,9 @@ SCALE = {
 }
 """For `kubectl scale` and autoscalers of any kind. Without a number in the spec the API server shows no scale."""
 
+NOT_SEEN = {"observedGeneration": -1}
+"""Status of a resource before the first pass: without it, kstatus takes a resource without conditions for done."""
+
 COLUMNS: list[tuple[str, str, str, int]] = [
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
     ("Stage", "string", ".status.stage", 0),
@@ -170,7 +173,7 @@ def _root_schema() -> Schema:
             "kind": text,
             "metadata": {"type": "object"},
             "spec": structural_schema(ToxicityModelSpec, defaults=True),
-            "status": structural_schema(ToxicityModelStatus, defaults=False),
+            "status": structural_schema(ToxicityModelStatus, defaults=False) | {"default": NOT_SEEN},
         },
         RULES: [{"rule": rule, "message": message}],
     }

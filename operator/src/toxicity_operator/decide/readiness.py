@@ -9,12 +9,13 @@ from toxicity_operator import names
 from toxicity_operator.decide.conditions import Finding
 from toxicity_operator.decide.rollout import Failure
 from toxicity_operator.decide.stages import Situation
+from toxicity_operator.errors import ClusterError
 from toxicity_operator.observe.state import DeploymentState
 
 Findings = Mapping[ConditionType, Finding]
 
 
-def derive_ready(situation: Situation, findings: Findings, failure: str | None) -> tuple[Finding, str]:
+def derive_ready(situation: Situation, findings: Findings, failure: ClusterError | None) -> tuple[Finding, str]:
     """The condition Ready, and the stage in one word; `failure` is what went wrong while applying the plan."""
     ready, stage = _of_stages(situation, findings)
     return (_with_failure(situation, ready, failure) if failure else ready), stage
@@ -90,8 +91,8 @@ def _trouble(situation: Situation) -> str:
     return deployment.trouble if deployment else ""
 
 
-def _with_failure(situation: Situation, ready: Finding, failure: str) -> Finding:
+def _with_failure(situation: Situation, ready: Finding, failure: ClusterError) -> Finding:
     """Ready follows the pods: what could not be applied denies it only where it stands in the way to them."""
     if ready.status == "True" and situation.observed.has("Service", names.serving_name(situation.model.name)):
         return Finding("True", ready.reason, f"{ready.message}; not everything could be applied: {failure}")
-    return Finding("False", Reason.APPLY_FAILED, failure)
+    return Finding("False", Reason.APPLY_FAILED, str(failure))

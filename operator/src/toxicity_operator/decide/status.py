@@ -14,18 +14,21 @@ from toxicity_api.status import (
 )
 from toxicity_operator import names
 from toxicity_operator.decide.conditions import UNKNOWN, Finding, derive_findings
+from toxicity_operator.decide.kstatus import derive_kstatus
 from toxicity_operator.decide.readiness import derive_ready
 from toxicity_operator.decide.schedule import schedule_in_force
 from toxicity_operator.decide.stages import Situation
+from toxicity_operator.errors import ClusterError
 from toxicity_operator.manifests.sources import base_model_name, dataset_name
 from toxicity_operator.model import Identity
 
 
-def derive_status(situation: Situation, now: str, failure: str | None = None) -> ToxicityModelStatus:
+def derive_status(situation: Situation, now: str, failure: ClusterError | None = None) -> ToxicityModelStatus:
     """The status as it should be now (RFC 3339); `failure` is what went wrong while applying the plan."""
     records, model = situation.records, situation.model
     findings = derive_findings(situation)
     findings[ConditionType.READY], stage = derive_ready(situation, findings, failure)
+    findings |= derive_kstatus(findings[ConditionType.READY], failure)
     return ToxicityModelStatus(
         observed_generation=model.identity.generation,
         stage=stage,
@@ -47,6 +50,7 @@ def derive_invalid(identity: Identity, old: ToxicityModelStatus, problem: str, n
     fresh = Finding(UNKNOWN, Reason.INVALID_SPEC, "")
     findings = {kind: fresh for kind in ConditionType if kind not in known}
     findings[ConditionType.READY] = Finding("False", Reason.INVALID_SPEC, problem)
+    findings |= derive_kstatus(findings[ConditionType.READY])
     return old.model_copy(
         update={
             "observed_generation": identity.generation,

@@ -102,7 +102,7 @@ def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name
             return Outcome(failure=failure, gone=True)
         model = replace(model, status=read_status(raw))
         situation = _situation(cluster, model, chain, seen, settings)
-    status = derive_status(situation, now, str(failure) if failure else None)
+    status = derive_status(situation, now, failure)
     trains = any(job.name == chain.train.job_name and job.running_pod for job in situation.observed.jobs)
     return replace(_write_status(cluster, identity, raw, status), failure=failure, trains=trains)
 
