@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -119,15 +120,20 @@ def test_permissions_are_those_that_the_operator_states(defaults: Documents) -> 
 
 
 def test_people_of_a_namespace_edit_and_view_resources_and_write_no_status(defaults: Documents) -> None:
-    granted: dict[str, set[str]] = {}
+    granted: dict[tuple[str, str], set[str]] = {}
     for role in all_of_kind(defaults, "ClusterRole"):
-        for people in people_of(role):
-            (rule,) = role["rules"]
-            assert (rule["apiGroups"], rule["resources"]) == (["toxicity.dev"], ["toxicitymodels"])
-            granted.setdefault(people, set()).update(rule["verbs"])
+        for people, rule in product(people_of(role), role["rules"]):
+            assert rule["apiGroups"] == ["toxicity.dev"]
+            (resource,) = rule["resources"]
+            granted.setdefault((people, resource), set()).update(rule["verbs"])
     reads = {"get", "list", "watch"}
     writes = {"create", "update", "patch", "delete", "deletecollection"}
-    assert granted == {"view": reads, "edit": reads | writes, "admin": reads | writes}
+    models = {"view": reads, "edit": reads | writes, "admin": reads | writes}
+    scales = {"view": {"get"}, "edit": {"get", "update", "patch"}, "admin": {"get", "update", "patch"}}
+    assert granted == {
+        **{(people, "toxicitymodels"): verbs for people, verbs in models.items()},
+        **{(people, "toxicitymodels/scale"): verbs for people, verbs in scales.items()},
+    }
 
 
 def test_names_that_look_like_numbers_stay_words(render: Render) -> None:

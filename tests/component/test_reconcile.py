@@ -26,9 +26,11 @@ def test_first_pass_starts_training_and_sets_every_condition() -> None:
         "Evaluated": ("Unknown", "Waiting"),
         "QualityAccepted": ("Unknown", "Waiting"),
         "Available": ("False", "Waiting"),
-        "Scalable": ("False", "Skipped"),
+        "Scalable": ("True", "Skipped"),
         "LoadTested": ("Unknown", "Waiting"),
         "Ready": ("False", "Running"),
+        "Reconciling": ("True", "Running"),
+        "Stalled": ("False", "Running"),
     }
     assert status(cluster)["stage"] == "Training"
     assert {item["observedGeneration"] for item in status(cluster)["conditions"]} == {1}
@@ -38,7 +40,7 @@ def test_whole_pipeline_ends_ready_with_the_figures_in_status() -> None:
     cluster = drive(a_model())
     assert status(cluster)["stage"] == "Ready"
     assert {kind for kind, value in conditions(cluster).items() if value[0] == "True"} == {
-        "Trained", "Quantized", "Evaluated", "QualityAccepted", "Available", "LoadTested", "Ready",
+        "Trained", "Quantized", "Evaluated", "QualityAccepted", "Available", "Scalable", "LoadTested", "Ready",
     }  # fmt: skip
     assert [status(cluster)[stage]["f1"] for stage in ("training", "quantization", "evaluation")] == [
         0.9,
@@ -50,6 +52,7 @@ def test_whole_pipeline_ends_ready_with_the_figures_in_status() -> None:
     assert serving.pop("fingerprint") == annotation(cluster, names.SERVING_FINGERPRINT)
     assert serving == {
         "url": "http://ru-toxicity-serve.default.svc",
+        "selector": "toxicity.dev/model=ru-toxicity,toxicity.dev/component=serve",
         "replicas": 1,
         "readyReplicas": 1,
         "modelFingerprint": status(cluster)["quantization"]["fingerprint"],
@@ -66,6 +69,19 @@ def test_whole_pipeline_ends_ready_with_the_figures_in_status() -> None:
 def annotation(cluster: FakeCluster, key: str) -> str:
     found: str = cluster.objects["Deployment", "ru-toxicity-serve"]["metadata"]["annotations"][key]
     return found
+
+
+def test_url_is_told_while_the_service_is_there() -> None:
+    cluster = drive(a_model(), 2)
+    assert "Service" not in {kind for kind, _ in cluster.objects}
+    assert "url" not in status(cluster)
+    cluster.finish_evaluation()
+    run(cluster)
+    assert cluster.names_of("Service") == ["ru-toxicity-serve"]
+    assert status(cluster)["url"] == "http://ru-toxicity-serve.default.svc"
+    cluster.change_spec(a_model().with_spec("training.learningRate", 1e-4).spec)
+    settle(cluster)
+    assert status(cluster)["url"] == "http://ru-toxicity-serve.default.svc", "the version before serves"
 
 
 def test_what_quantization_did_is_in_status_rounded() -> None:
@@ -218,8 +234,11 @@ def test_stages_that_are_switched_off_are_skipped() -> None:
     settle(cluster)
     cluster.roll_out()
     settle(cluster)
-    assert conditions(cluster)["Quantized"] == ("False", "Skipped")
-    assert conditions(cluster)["LoadTested"] == ("False", "Skipped")
+    assert conditions(cluster)["Quantized"] == ("True", "Skipped")
+    assert conditions(cluster)["LoadTested"] == ("True", "Skipped")
+    assert message(cluster, "Quantized") == "switched off: spec.quantization.method is none"
+    assert message(cluster, "LoadTested") == "switched off: spec.loadTest.enabled is false"
+    assert message(cluster, "Scalable") == "switched off: spec.serving.autoscaling is not set"
     assert conditions(cluster)["Ready"] == ("True", "AllStagesDone")
     assert status(cluster)["serving"]["modelFingerprint"] == status(cluster)["training"]["fingerprint"]
     assert len(cluster.names_of("Job")) == 2

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from toxicity_api.base import PLURAL
-from toxicity_api.conditions import Condition, ConditionType, Reason
+from toxicity_api.conditions import ABNORMAL_TYPES, Condition, ConditionType, Reason
 from toxicity_api.status import StageRecord, ToxicityModelStatus
 from toxicity_cluster.demo_kubectl import Kubectl, Manifest, wait_until
 from toxicity_cluster.errors import ClusterError
@@ -24,7 +24,7 @@ STEP_CONDITIONS = (
     ConditionType.QUALITY_ACCEPTED,
     ConditionType.LOAD_TESTED,
 )
-PASSING_REASONS = (Reason.WAITING, Reason.RUNNING, Reason.SKIPPED)
+PASSING_REASONS = (Reason.WAITING, Reason.RUNNING)
 FINAL_REASONS = (Reason.INVALID_SPEC, Reason.INCONCLUSIVE, Reason.ROLLED_BACK, Reason.ROLL_OUT_FAILED)
 """Reasons that only a change of the spec ends, whatever the condition's type and status."""
 
@@ -45,10 +45,14 @@ def current_conditions(model: Manifest) -> Sequence[Condition]:
 
 
 def is_done(model: Manifest) -> bool:
-    """Whether every condition is True for the present spec, or of a stage that the spec skips."""
-    conditions = current_conditions(model)
-    passed = [c for c in conditions if c.status == "True" or c.reason == Reason.SKIPPED]
-    return {c.type for c in passed} == set(ConditionType)
+    """Whether every condition has its good status for the present spec."""
+    passed = {c.type for c in current_conditions(model) if c.status == good_status(c.type)}
+    return passed == set(ConditionType)
+
+
+def good_status(kind: ConditionType) -> str:
+    """The status that a condition of this type has when all is well."""
+    return "False" if kind in ABNORMAL_TYPES else "True"
 
 
 def failed_condition(model: Manifest) -> Condition | None:
@@ -112,6 +116,8 @@ class Watcher:
         for condition in current_conditions(model):
             if condition.type == ConditionType.READY and condition.reason == Reason.RUNNING:
                 continue  # it repeats what the condition of the running stage says
+            if condition.type in ABNORMAL_TYPES:
+                continue  # they repeat what Ready says
             text = f"{condition.status} {condition.reason}"
             self._tell_once(str(condition.type), f"{text}: {condition.message}" if condition.message else text)
         job = running_job(status)

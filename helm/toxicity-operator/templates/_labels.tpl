@@ -27,3 +27,13 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 app.kubernetes.io/component: test
 {{ include "toxicity-operator.versionLabels" . }}
 {{- end }}
+
+{{/* The namespaces that a policy of the cluster is about: those that are looked after. */}}
+{{- define "toxicity-operator.watchedNamespaces" -}}
+{{- with .Values.watchNamespaces -}}
+matchResources:
+  namespaceSelector:
+    matchExpressions:
+      - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson . }}}
+{{- end }}
+{{- end }}

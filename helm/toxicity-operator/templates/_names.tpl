@@ -33,3 +33,12 @@ toxicity-operator
 {{- define "toxicity-operator.test" -}}
 {{ include "toxicity-operator.name" . }}-test
 {{- end }}
+
+{{/* Of which images and Secrets a resource may reference. */}}
+{{- define "toxicity-operator.referencesPolicy" -}}
+{{ .Release.Namespace }}-{{ .Release.Name }}-references
+{{- end }}
+
+{{- define "toxicity-operator.loadTestStatusPolicy" -}}
+{{ .Release.Namespace }}-{{ .Release.Name }}-load-test-status
+{{- end }}

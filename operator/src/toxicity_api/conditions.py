@@ -20,6 +20,12 @@ class ConditionType(StrEnum):
     SCALABLE = "Scalable"
     LOAD_TESTED = "LoadTested"
     READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+ABNORMAL_TYPES = frozenset({ConditionType.RECONCILING, ConditionType.STALLED})
+"""Types whose good status is False, as kstatus has it."""
 
 
 class Reason(StrEnum):

@@ -27,6 +27,7 @@ NAME_LIMIT = 40
 
 STRING_LIMIT = 4096
 LIST_LIMIT = 256
+QUANTITY_LIMIT = 64
 NUMBER = r"(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
 QUANTITY_PATTERN = rf"^{NUMBER}(([KMGTPE]i)|[numkMGTPE]|([eE]{NUMBER}))?$"
 RULES = "x-kubernetes-validations"
@@ -36,6 +37,16 @@ KEPT = (
 )  # fmt: skip
 LIST_KEYS = {"conditions": "type", "buckets": "name"}
 """Lists of objects that are maps by a key, so that two writers can share them."""
+
+SCALE = {
+    "specReplicasPath": ".spec.serving.replicas",
+    "statusReplicasPath": ".status.serving.replicas",
+    "labelSelectorPath": ".status.serving.selector",
+}
+"""For `kubectl scale` and autoscalers of any kind. Without a number in the spec the API server shows no scale."""
+
+NOT_SEEN = {"observedGeneration": -1}
+"""Status of a resource before the first pass: without it, kstatus takes a resource without conditions for done."""
 
 COLUMNS: list[tuple[str, str, str, int]] = [
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
@@ -81,7 +92,11 @@ def _resolve(node: Schema, definitions: Schema) -> Schema:
 def _int_or_string(node: Schema) -> Schema:
     """A quantity, unless the field has a rule of its own."""
     kept: Schema = {key: node[key] for key in ("description", "default", RULES) if key in node}
-    bound: Schema = {"maxLength": STRING_LIMIT} if RULES in node else {"pattern": QUANTITY_PATTERN}
+    bound: Schema = (
+        {"maxLength": STRING_LIMIT}
+        if RULES in node
+        else {"pattern": QUANTITY_PATTERN, "maxLength": QUANTITY_LIMIT}
+    )
     alternatives = [{"type": "integer"}, {"type": "string"}]
     return {**kept, "anyOf": alternatives, **bound, "x-kubernetes-int-or-string": True}
 
@@ -158,7 +173,7 @@ def _root_schema() -> Schema:
             "kind": text,
             "metadata": {"type": "object"},
             "spec": structural_schema(ToxicityModelSpec, defaults=True),
-            "status": structural_schema(ToxicityModelStatus, defaults=False),
+            "status": structural_schema(ToxicityModelStatus, defaults=False) | {"default": NOT_SEEN},
         },
         RULES: [{"rule": rule, "message": message}],
     }
@@ -175,7 +190,7 @@ def build_crd() -> Schema:
         "served": True,
         "storage": True,
         "schema": {"openAPIV3Schema": _root_schema()},
-        "subresources": {"status": {}},
+        "subresources": {"status": {}, "scale": SCALE},
         "additionalPrinterColumns": [_column(*column) for column in COLUMNS],
     }
     names = {

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from toxicity_api.spec import Labels
-
-PLACEHOLDER = "{text}"
+from toxicity_api.spec.training import PLACEHOLDER
 
 WINDOW_OVERLAP_TOKENS = 64
 """Tokens that two neighbouring windows of a long text share: an insult of a few words is whole in one of them."""

@@ -123,6 +123,7 @@ class EvaluationStatus(StageRecord, QualityFigures):
 
 class ServingStatus(Document):
     url: str = Field("", description="url of the Service inside the cluster.")
+    selector: str | None = Field(None, description="selector of the serving pods, for the scale subresource.")
     replicas: int = Field(0, description="replicas that exist.")
     ready_replicas: int = Field(0, description="readyReplicas that answer.")
     model_fingerprint: str | None = Field(None, description="modelFingerprint that the ready replicas serve.")
@@ -186,6 +187,9 @@ class Lineage(Document):
 class ToxicityModelStatus(Document):
     observed_generation: int | None = Field(None, description="observedGeneration of the spec that was acted on.")
     stage: str | None = Field(None, description="stage in one word, for people; derived from the conditions.")
+    url: str | None = Field(
+        None, description="url of the Service inside the cluster; unset while there is no Service."
+    )
     conditions: list[Condition] = Field(default_factory=list, description="conditions, one of each type.")
     training: TrainingStatus | None = Field(None, description="training result.")
     quantization: QuantizationStatus | None = Field(None, description="quantization result.")

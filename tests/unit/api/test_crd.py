@@ -65,7 +65,9 @@ def test_every_field_of_spec_and_status_is_described() -> None:
 
 
 def test_status_has_no_defaults_that_nobody_would_own() -> None:
-    assert [path for path, node in nodes(root_schema()["properties"]["status"]) if "default" in node] == []
+    status = root_schema()["properties"]["status"]
+    assert status["default"] == {"observedGeneration": -1}, "the first pass overwrites it"
+    assert [path for path, node in nodes(status) if "default" in node] == [""]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,32 @@ def test_status_has_no_defaults_that_nobody_would_own() -> None:
 )
 def test_field_keeps_what_the_model_says(path: str, key: str, value: object) -> None:
     assert spec(*path.split("."))[key] == value
+
+
+INT32_MAX = 2**31 - 1
+INT32_FIELDS = {
+    "replicas", "minReplicas", "maxReplicas", "target", "backoffLimit", "progressDeadlineSeconds",
+    "scaleDownStabilizationSeconds", "workers",
+}  # fmt: skip
+"""Fields of the spec that end in an int32 field of a Kubernetes object."""
+
+
+def test_every_number_of_the_spec_is_bounded() -> None:
+    numbers = [(path, node) for path, node in nodes(spec()) if node.get("type") in ("integer", "number")]
+    free = [path for path, node in numbers if "enum" not in node and not {"minimum", "maximum"} <= set(node)]
+    assert free == []
+    assert len(numbers) > 40, "the walk reaches the nested ones"
+
+
+def test_numbers_of_kubernetes_objects_fit_their_fields() -> None:
+    highest = {path: node["maximum"] for path, node in nodes(spec()) if path.rsplit(".", 1)[-1] in INT32_FIELDS}
+    assert {path.rsplit(".", 1)[-1] for path in highest} == INT32_FIELDS
+    assert [path for path, maximum in highest.items() if maximum > INT32_MAX] == []
+
+
+@pytest.mark.parametrize("path", ["training.seed", "dataset.split.seed"])
+def test_seed_has_32_bits(path: str) -> None:
+    assert (spec(*path.split("."))["minimum"], spec(*path.split("."))["maximum"]) == (0, 2**32 - 1)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+from pydantic import ValidationError
 
 from letter_tokenizer import LetterTokenizer
 from toxicity_api.prompting import LabelTokenError, build_prompt, build_windows, label_tokens, toxic_score
-from toxicity_api.spec import Labels
+from toxicity_api.spec import Labels, TrainingSpec
 
 TEMPLATE = "текст: {text}\nответ:"
 
@@ -107,3 +108,14 @@ def test_a_template_that_begins_with_bos_gets_no_second_one() -> None:
 
 def ids_of(tokenizer: LetterTokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("template", ["no place", "{ text }", "{text} и {text}"])
+def test_template_without_exactly_one_place_for_the_text_is_refused(template: str) -> None:
+    with pytest.raises(ValidationError, match=r"promptTemplate must contain \{text\} exactly once"):
+        TrainingSpec(prompt_template=template)
+
+
+def test_other_braces_of_a_template_are_characters() -> None:
+    template = '{"a": {}} {{text}} {0}'
+    assert TrainingSpec(prompt_template=template).prompt_template == template

@@ -8,14 +8,21 @@ from typing import Any
 import pytest
 
 from toxicity_api.conditions import ConditionType
-from toxicity_cluster.demo_watch import failed_condition, is_done, progress_line, running_job, status_of
+from toxicity_cluster.demo_watch import (
+    failed_condition,
+    good_status,
+    is_done,
+    progress_line,
+    running_job,
+    status_of,
+)
 
 
 def a_model(changed: Mapping[str, tuple[str, str, int]] | None = None) -> dict[str, Any]:
-    """A resource of generation 3, all True but for `changed`: type to (status, reason, observedGeneration)."""
+    """A resource of generation 3, all well but for `changed`: type to (status, reason, observedGeneration)."""
     conditions = []
     for kind in ConditionType:
-        status, reason, observed = (changed or {}).get(kind, ("True", "Succeeded", 3))
+        status, reason, observed = (changed or {}).get(kind, (good_status(kind), "Succeeded", 3))
         conditions.append(
             {
                 "type": str(kind),
@@ -36,17 +43,17 @@ def test_done_when_every_condition_is_true_for_the_present_generation() -> None:
 
 @pytest.mark.parametrize("kind", list(ConditionType))
 def test_not_done_when_a_condition_is_of_an_older_generation(kind: ConditionType) -> None:
-    assert not is_done(a_model({kind: ("True", "Succeeded", 2)}))
+    assert not is_done(a_model({kind: (good_status(kind), "Succeeded", 2)}))
 
 
-@pytest.mark.parametrize("status", ["False", "Unknown"])
+@pytest.mark.parametrize("status", ["True", "False", "Unknown"])
 @pytest.mark.parametrize("kind", list(ConditionType))
-def test_not_done_when_a_condition_is_not_true(kind: ConditionType, status: str) -> None:
-    assert not is_done(a_model({kind: (status, "Running", 3)}))
+def test_not_done_when_a_condition_has_another_status(kind: ConditionType, status: str) -> None:
+    assert is_done(a_model({kind: (status, "Running", 3)})) is (status == good_status(kind))
 
 
 def test_done_when_the_spec_skips_a_stage() -> None:
-    model = a_model({"Quantized": ("False", "Skipped", 3)})
+    model = a_model({"Quantized": ("True", "Skipped", 3)})
     assert is_done(model)
     assert failed_condition(model) is None
 

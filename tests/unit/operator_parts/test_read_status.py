@@ -69,6 +69,7 @@ def test_condition_of_unknown_type_is_dropped_wherever_it_stands(
 UNREADABLE = {
     "observedGeneration": "word",
     "stage": {},
+    "url": ["newer"],
     "conditions": [{**FULL["conditions"][0], "status": "Perhaps"}],
     "training": FULL["training"] | {"outcome": "Suspended"},
     "quantization": FULL["quantization"] | {"sizeBytes": {"newer": 1}},

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from toxicity_api.conditions import Reason
+from toxicity_operator.decide.kstatus import OUTLOOKS, Outlook
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -51,6 +52,16 @@ REASONS = sorted({str(reason) for reason in Reason} | set(stage_reasons()))
 
 def test_reasons_are_found_in_every_part() -> None:
     assert {"MissingColumn", "GroupSizeDoesNotFit", "EvaluationCrashed", "ServiceNotReady"} <= set(REASONS)
+
+
+@pytest.mark.parametrize(
+    ("row", "outlook"),
+    [("`Reconciling`", Outlook.WORKING), ("`Stalled`", Outlook.STUCK), ("neither", Outlook.HELD)],
+)
+def test_page_has_every_reason_of_a_kstatus_condition(row: str, outlook: Outlook) -> None:
+    (line,) = (line for line in PAGE.splitlines() if line.startswith(f"| {row} | `"))
+    named = set(re.findall(r"`(\w+)`", line.removeprefix(f"| {row}")))
+    assert named == {str(reason) for reason, found in OUTLOOKS.items() if found is outlook}
 
 
 @pytest.mark.parametrize("reason", REASONS)

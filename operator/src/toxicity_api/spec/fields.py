@@ -6,9 +6,20 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue
 
+INT32_MAX = 2**31 - 1
+"""Highest value of the Kubernetes fields that count replicas, retries or seconds."""
+
+MOST_GPUS = 1024
+"""More than a node has, also where each of its GPUs is shared in time slices."""
+
+MOST_ROWS = 1_000_000_000
+LARGEST_BATCH = 65_536
+
 Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 Score = Annotated[float, Field(ge=0, le=1)]
+# numpy, PyTorch and Transformers accept 32 bits
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 OwnerAndName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 # a relative path; its last part is a name and neither `.` nor `..`
@@ -18,6 +29,11 @@ RelativePath = Annotated[str, Field(pattern=r"^([^/]+/)*[^/]*[^/.][^/]*$")]
 def cel(rule: str, message: str) -> JsonValue:
     """One CEL validation rule of the CRD with the sentence a person reads when it refuses."""
     return {"rule": rule, "message": message}
+
+
+def unchanged(name: str) -> str:
+    """The CEL rule that an optional field `name` stays as it is, which is unset where it was unset."""
+    return f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
 
 
 def exactly_one(*names: str) -> dict[str, Any]:

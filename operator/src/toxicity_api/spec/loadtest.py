@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import cel
+from toxicity_api.spec.fields import INT32_MAX, cel
 from toxicity_api.spec.pods import PodFields
 
 CRON_PATTERN = r"^[0-9A-Za-z*/,#-]+( [0-9A-Za-z*/,#-]+){4}$"
@@ -30,10 +30,11 @@ NEVER_OFFERED = (
 
 
 class Slo(Document):
-    p95_seconds: float = Field(1.0, gt=0, description="p95Seconds a request may take.")
+    p95_seconds: float = Field(1.0, gt=0, le=3600, description="p95Seconds a request may take.")
     rps: float | None = Field(
         None,
         gt=0,
+        le=1_000_000,
         description="rps the service must carry; in mode fixed at most requestedRps. Unset means requestedRps.",
     )
 
@@ -72,7 +73,10 @@ class LoadTestSpec(PodFields):
     users: int = Field(16, ge=1, le=1024, description="users that together offer requestedRps.")
     requested_rps: float = Field(10.0, gt=0, le=10000, description="requestedRps offered by all users together.")
     bucket_step: int = Field(
-        100, ge=1, description="bucketStep: width of a length bucket in characters; there are at most 200 buckets."
+        100,
+        ge=1,
+        le=MOST_CHARACTERS,
+        description="bucketStep: width of a length bucket in characters; there are at most 200 buckets.",
     )
     max_length: int = Field(
         1100, ge=1, le=MOST_CHARACTERS, description="maxLength of the longest bucket in characters."
@@ -102,7 +106,7 @@ class LoadTestSpec(PodFields):
         "1", min_length=1, max_length=63, description="runId: change it to run the load test again."
     )
     active_deadline_seconds: int = Field(
-        3600, ge=60, description="activeDeadlineSeconds after which the Job has failed."
+        3600, ge=60, le=INT32_MAX, description="activeDeadlineSeconds after which the Job has failed."
     )
 
     @model_validator(mode="after")

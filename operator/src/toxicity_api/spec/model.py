@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import NonEmpty, Quantity, cel
+from toxicity_api.spec.fields import NonEmpty, Quantity, cel, unchanged
 from toxicity_api.spec.loadtest import LoadTestSpec
 from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
 from toxicity_api.spec.serving import ServingSpec
@@ -21,11 +21,21 @@ def _one_node() -> list[AccessMode]:
     return ["ReadWriteOnce"]
 
 
+KEPT = ("storageClassName", "accessModes", "claimName", "reclaim")
+UNCHANGED = "storage cannot be changed: the volume is made once"
+
+
 class StorageSpec(Document):
     model_config = {
         "json_schema_extra": {
             "x-kubernetes-validations": [
-                cel("self == oldSelf", "storage cannot be changed: the volume is made once")
+                # equal quantities can be written in several ways: 8Gi, 8192Mi
+                cel(
+                    "has(self.size) == has(oldSelf.size) && (!has(self.size) || self.size == oldSelf.size"
+                    " || quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) == 0)",
+                    UNCHANGED,
+                ),
+                *(cel(unchanged(name), UNCHANGED) for name in KEPT),
             ]
         }
     }

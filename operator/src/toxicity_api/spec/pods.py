@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import Quantity
+from toxicity_api.spec.fields import INT32_MAX, MOST_GPUS, Quantity
 
 
 class Resources(Document):
@@ -32,15 +32,15 @@ class PodFields(Document):
         description="resources of the stage's container. A request that is unset is the limit; without either a stage"
         " requests 1 core and 2Gi, the load test 100m and 384Mi.",
     )
-    gpus: int = Field(1, ge=0, description="gpus (nvidia.com/gpu) the pod asks for; 0 runs on CPU.")
+    gpus: int = Field(1, ge=0, le=MOST_GPUS, description="gpus (nvidia.com/gpu) the pod asks for; 0 runs on CPU.")
     node_selector: dict[str, str] = Field(default_factory=dict, description="nodeSelector of the pod.")
     tolerations: list[Toleration] = Field(default_factory=list, description="tolerations of the pod.")
 
 
 class JobFields(PodFields):
     backoff_limit: int = Field(
-        2, ge=0, description="backoffLimit: restarts of a crashed pod; bad input is never retried."
+        2, ge=0, le=INT32_MAX, description="backoffLimit: restarts of a crashed pod; bad input is never retried."
     )
     active_deadline_seconds: int = Field(
-        21600, ge=60, description="activeDeadlineSeconds after which the Job has failed."
+        21600, ge=60, le=INT32_MAX, description="activeDeadlineSeconds after which the Job has failed."
     )

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import NonEmpty, Score
+from toxicity_api.spec.fields import INT32_MAX, NonEmpty, Score
 from toxicity_api.spec.pods import JobFields
 
 
@@ -35,9 +35,9 @@ class QuantizationSpec(JobFields):
 class EvaluationSpec(Document):
     """Evaluation by the serving engine itself, in a Job with the pod fields of `serving`."""
 
-    backoff_limit: int = Field(2, ge=0, description="backoffLimit: restarts of a crashed pod.")
+    backoff_limit: int = Field(2, ge=0, le=INT32_MAX, description="backoffLimit: restarts of a crashed pod.")
     active_deadline_seconds: int = Field(
-        7200, ge=60, description="activeDeadlineSeconds after which the Job has failed."
+        7200, ge=60, le=INT32_MAX, description="activeDeadlineSeconds after which the Job has failed."
     )
 
 

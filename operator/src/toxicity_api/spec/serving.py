@@ -8,10 +8,16 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import Score, cel
+from toxicity_api.spec.fields import INT32_MAX, LARGEST_BATCH, Score, cel
 from toxicity_api.spec.pods import PodFields
 
 LongTexts = Literal["window", "truncate"]
+
+LONGEST_CONTEXT = 1_048_576
+"""No model has a longer one."""
+
+MOST_WAITING = 1_000_000
+"""Texts of 20 000 characters that many would fill the memory of any pod."""
 
 
 METRIC_TARGETS: Mapping[str, int] = {"cpu": 80, "inFlight": 16}
@@ -36,8 +42,8 @@ class Autoscaling(Document):
         }
     }
 
-    min_replicas: int = Field(1, ge=1, description="minReplicas the autoscaler keeps.")
-    max_replicas: int = Field(2, ge=1, description="maxReplicas the autoscaler may start.")
+    min_replicas: int = Field(1, ge=1, le=INT32_MAX, description="minReplicas the autoscaler keeps.")
+    max_replicas: int = Field(2, ge=1, le=INT32_MAX, description="maxReplicas the autoscaler may start.")
     metric: Literal["cpu", "inFlight"] = Field(
         "cpu",
         description="metric that is held at the target: the pods' use of CPU, by a HorizontalPodAutoscaler; or their"
@@ -46,6 +52,7 @@ class Autoscaling(Document):
     target: int | None = Field(
         None,
         ge=1,
+        le=INT32_MAX,
         description="target per replica: average CPU use in per cent of the pod's request, or requests in flight."
         " Unset means 80 for cpu and 16 for inFlight.",
     )
@@ -83,7 +90,8 @@ class ServingSpec(PodFields):
             "x-kubernetes-validations": [
                 cel(
                     "!(has(self.replicas) && has(self.autoscaling))",
-                    "replicas and autoscaling exclude each other: set one of them",
+                    "serving.replicas and serving.autoscaling exclude each other: set autoscaling.minReplicas and"
+                    " maxReplicas, or remove autoscaling to set replicas",
                 )
             ]
         }
@@ -92,9 +100,12 @@ class ServingSpec(PodFields):
     threshold: Score | None = Field(
         None, description="threshold of the toxic score. Unset means the one chosen on the validation split."
     )
-    max_num_seqs: int = Field(64, ge=1, description="maxNumSeqs the engine batches.")
+    max_num_seqs: int = Field(64, ge=1, le=LARGEST_BATCH, description="maxNumSeqs the engine batches.")
     max_model_len: int = Field(
-        512, ge=32, description="maxModelLen in tokens; longTexts says what becomes of longer texts."
+        512,
+        ge=32,
+        le=LONGEST_CONTEXT,
+        description="maxModelLen in tokens; longTexts says what becomes of longer texts.",
     )
     long_texts: LongTexts = Field(
         "window",
@@ -102,7 +113,10 @@ class ServingSpec(PodFields):
         " when the end is cut (truncate). Flagged either way.",
     )
     queue_limit: int = Field(
-        256, ge=0, description="queueLimit: texts that may wait beyond maxNumSeqs; more are refused with 429."
+        256,
+        ge=0,
+        le=MOST_WAITING,
+        description="queueLimit: texts that may wait beyond maxNumSeqs; more are refused with 429.",
     )
     api_token_secret_name: str | None = Field(
         None,
@@ -119,10 +133,13 @@ class ServingSpec(PodFields):
     autoscaling: Autoscaling | None = Field(
         None, description="autoscaling by a HorizontalPodAutoscaler, or by KEDA, which then owns the replicas."
     )
-    replicas: int | None = Field(None, ge=0, description="replicas without autoscaling. Unset means 1.")
+    replicas: int | None = Field(
+        None, ge=0, le=INT32_MAX, description="replicas without autoscaling. Unset means 1."
+    )
     progress_deadline_seconds: int = Field(
         900,
         ge=60,
+        le=INT32_MAX,
         description="progressDeadlineSeconds in which a new version must become ready; else the last good one is"
         " restored.",
     )

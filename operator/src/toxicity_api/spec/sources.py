@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import Fraction, NonEmpty, OwnerAndName, RelativePath, exactly_one
+from toxicity_api.spec.fields import Fraction, NonEmpty, OwnerAndName, RelativePath, Seed, exactly_one
 
 
 class ConfigMapFile(Document):
@@ -57,7 +57,7 @@ class KaggleFile(Document):
 class Split(Document):
     validation: Fraction = Field(0.1, description="validation is the share of rows for choosing the threshold.")
     test: Fraction = Field(0.1, description="test is the share of rows that only the reported figures use.")
-    seed: int = Field(42, ge=0, description="seed of the stratified split.")
+    seed: Seed = Field(42, description="seed of the stratified split.")
 
 
 class DatasetSpec(Document):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import NonEmpty, cel
+from toxicity_api.spec.fields import LARGEST_BATCH, MOST_ROWS, NonEmpty, Seed, cel
 from toxicity_api.spec.pods import JobFields
 
 
@@ -20,7 +20,7 @@ class Labels(Document):
 
 class Lora(Document):
     r: int = Field(16, ge=1, le=512, description="r is the rank of the adapter.")
-    alpha: int = Field(32, ge=1, description="alpha scales the adapter by alpha / r.")
+    alpha: int = Field(32, ge=1, le=65_536, description="alpha scales the adapter by alpha / r.")
     dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the adapter's input.")
     bias: Literal["none", "all", "lora_only"] = Field("none", description="bias terms that are trained.")
     target_modules: list[str] = Field(
@@ -30,6 +30,9 @@ class Lora(Document):
     )
     init_weights: Literal["default", "gaussian"] = Field("default", description="initWeights of the adapter.")
 
+
+MOST_STEPS = 999_999_999
+"""A progress line of the training has at most nine digits for its steps."""
 
 SHORTEST_INPUT, LONGEST_INPUT = 16, 8192
 """Bounds of maxInputLength in tokens, also of what `auto` comes to."""
@@ -51,16 +54,38 @@ TokenLimit = Annotated[
 ]
 
 
+PLACEHOLDER = "{text}"
+PLACEHOLDER_MESSAGE = f"promptTemplate must contain {PLACEHOLDER} exactly once: the comment takes its place"
+
+
+def _with_one_place(template: str) -> str:
+    """The template, with the rule of the schema checked. Raises ValueError."""
+    if template.count(PLACEHOLDER) != 1:
+        raise ValueError(PLACEHOLDER_MESSAGE)
+    return template
+
+
+PromptTemplate = Annotated[
+    str,
+    AfterValidator(_with_one_place),
+    Field(
+        json_schema_extra={
+            "x-kubernetes-validations": [cel(f"self.split('{PLACEHOLDER}').size() == 2", PLACEHOLDER_MESSAGE)]
+        }
+    ),
+]
+
+
 class TrainingSpec(JobFields):
     """LoRA fine-tuning of the base model."""
 
     engine: Literal["trainer", "loop"] = Field(
         "trainer", description="engine: the Hugging Face Trainer, or our own PyTorch loop with equal results."
     )
-    prompt_template: str = Field(
+    prompt_template: PromptTemplate = Field(
         "токсичный текст: {text}\nответ:",
-        pattern=r"\{text\}",
-        description="promptTemplate with the placeholder {text}; the label follows it.",
+        description="promptTemplate with the placeholder {text} exactly once; the label follows it. Other braces"
+        " stay as they are.",
     )
     labels: Labels = Field(default_factory=Labels, description="labels the model answers with.")
     lora: Lora = Field(default_factory=Lora, description="lora adapter, passed through to PEFT.")
@@ -68,8 +93,10 @@ class TrainingSpec(JobFields):
     learning_rate: float = Field(3e-4, gt=0, le=1, description="learningRate at its peak.")
     scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="scheduler of the rate.")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="warmupRatio of all steps.")
-    batch_size: int = Field(8, ge=1, description="batchSize in rows.")
-    gradient_accumulation_steps: int = Field(1, ge=1, description="gradientAccumulationSteps per update.")
+    batch_size: int = Field(8, ge=1, le=LARGEST_BATCH, description="batchSize in rows.")
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, le=LARGEST_BATCH, description="gradientAccumulationSteps per update."
+    )
     max_input_length: TokenLimit = Field(
         256,
         description="maxInputLength of a prompt in tokens; `auto` is the 98th percentile of the training rows.",
@@ -86,15 +113,24 @@ class TrainingSpec(JobFields):
         False, description="gradientCheckpointing: recompute activations, less memory for more time."
     )
     checkpoint_steps: int = Field(
-        50, ge=1, description="checkpointSteps between checkpoints, from which a killed pod goes on."
+        50,
+        ge=1,
+        le=MOST_STEPS,
+        description="checkpointSteps between checkpoints, from which a killed pod goes on.",
     )
     max_samples: int | None = Field(
-        None, ge=32, description="maxSamples of the whole data set, drawn stratified. Unset means all rows."
+        None,
+        ge=32,
+        le=MOST_ROWS,
+        description="maxSamples of the whole data set, drawn stratified. Unset means all rows.",
     )
     max_evaluation_samples: int | None = Field(
-        None, ge=8, description="maxEvaluationSamples of validation and of test each. Unset means all rows."
+        None,
+        ge=8,
+        le=MOST_ROWS,
+        description="maxEvaluationSamples of validation and of test each. Unset means all rows.",
     )
-    seed: int = Field(42, ge=0, description="seed of initialisation and data order.")
+    seed: Seed = Field(42, description="seed of initialisation and data order.")
     run_id: str = Field(
         "1",
         min_length=1,

@@ -52,6 +52,11 @@ def derive_findings(situation: Situation) -> dict[ConditionType, Finding]:
     }
 
 
+def _switched_off(why: str) -> Finding:
+    """Of what the spec does not ask for: nothing has failed."""
+    return Finding("True", Reason.SKIPPED, f"switched off: {why}")
+
+
 def _of_job(record: StageRecord | None, word: str) -> Finding:
     if record is None:
         return Finding(UNKNOWN, Reason.WAITING, f"{word} has not begun")
@@ -89,7 +94,7 @@ def _running(record: StageRecord) -> str:
 
 def _quantized(situation: Situation) -> Finding:
     if situation.chain.quantize is None:
-        return Finding("False", Reason.SKIPPED, "spec.quantization.method is none")
+        return _switched_off("spec.quantization.method is none")
     return _of_stage(situation, situation.records.quantization, "quantization")
 
 
@@ -144,7 +149,7 @@ def _scalable(situation: Situation) -> Finding:
     """Whether the autoscaler gets the metric that it scales by; without it nothing scales, and nothing else says so."""
     scaling, observed = situation.model.spec.serving.autoscaling, situation.observed
     if scaling is None:
-        return Finding("False", Reason.SKIPPED, "spec.serving.autoscaling is not set")
+        return _switched_off("spec.serving.autoscaling is not set")
     kind = SCALERS[scaling.metric][1]
     if kind in observed.missing_kinds:
         return Finding("False", Reason.KEDA_MISSING, NO_KEDA)
@@ -168,7 +173,7 @@ def _where_to_look(model: Model, scaling: Autoscaling) -> str:
 
 def _load_tested(situation: Situation) -> Finding:
     if situation.chain.loadtest is None:
-        return Finding("False", Reason.SKIPPED, "spec.loadTest.enabled is false")
+        return _switched_off("spec.loadTest.enabled is false")
     finding = _of_job(situation.records.load_test, "load test")
     figures = situation.model.status.load_test
     if finding.status == "True" and figures is not None:

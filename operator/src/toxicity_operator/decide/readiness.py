@@ -37,7 +37,7 @@ def _of_stages(situation: Situation, findings: Findings) -> tuple[Finding, str]:
         reason = Reason.NO_READY_REPLICAS if unavailable else Reason.ROLLING_OUT
         return Finding("False", reason, available.message), "Unavailable" if unavailable else "Deploying"
     test = findings[ConditionType.LOAD_TESTED]
-    if test.status == "True" or test.reason == Reason.SKIPPED:
+    if test.status == "True":
         return Finding("True", Reason.ALL_STAGES_DONE, available.message), "Ready"
     if test.status == "False":
         return Finding("True", Reason.REPLICAS_READY, f"the load test failed: {test.message}"), "LoadTestFailed"

@@ -14,6 +14,7 @@ from toxicity_api.status import (
 )
 from toxicity_operator import names
 from toxicity_operator.decide.conditions import UNKNOWN, Finding, derive_findings
+from toxicity_operator.decide.kstatus import derive_kstatus
 from toxicity_operator.decide.outdated import derive_outdated
 from toxicity_operator.decide.readiness import derive_ready
 from toxicity_operator.decide.schedule import schedule_in_force
@@ -28,9 +29,11 @@ def derive_status(situation: Situation, now: str, failure: ClusterError | None =
     records, model = situation.records, situation.model
     findings = derive_findings(situation)
     findings[ConditionType.READY], stage = derive_ready(situation, findings, failure)
+    findings |= derive_kstatus(findings[ConditionType.READY], failure)
     return ToxicityModelStatus(
         observed_generation=model.identity.generation,
         stage=stage,
+        url=_url(situation),
         conditions=_conditions(model.status.conditions, findings, model.identity.generation, now),
         training=records.training,
         quantization=records.quantization,
@@ -49,6 +52,7 @@ def derive_invalid(identity: Identity, old: ToxicityModelStatus, problem: str, n
     fresh = Finding(UNKNOWN, Reason.INVALID_SPEC, "")
     findings = {kind: fresh for kind in ConditionType if kind not in known}
     findings[ConditionType.READY] = Finding("False", Reason.INVALID_SPEC, problem)
+    findings |= derive_kstatus(findings[ConditionType.READY])
     return old.model_copy(
         update={
             "observed_generation": identity.generation,
@@ -79,6 +83,14 @@ def _conditions(
     return sorted(conditions, key=lambda condition: order.index(condition.type))
 
 
+def _url(situation: Situation) -> str | None:
+    """The Service's URL; None while there is no Service."""
+    model = situation.model
+    if not situation.observed.has("Service", names.serving_name(model.name)):
+        return None
+    return names.service_url(model.name, model.namespace)
+
+
 def _serving(situation: Situation) -> ServingStatus | None:
     deployment, old = situation.observed.deployment, situation.model.status.serving
     if deployment is None:
@@ -96,10 +108,16 @@ def _serving(situation: Situation) -> ServingStatus | None:
         failed_fingerprint=failure.fingerprint if failure else None,
         failed_message=failure.message if failure else None,
         url=names.service_url(situation.model.name, situation.model.namespace),
+        selector=_selector(situation.model.name),
         replicas=deployment.replicas,
         ready_replicas=deployment.ready_replicas,
         model_fingerprint=served,
     )
+
+
+def _selector(name: str) -> str:
+    """The label selector of the serving pods as text."""
+    return ",".join(f"{key}={value}" for key, value in names.selector_labels(name, names.SERVE).items())
 
 
 def _lineage(situation: Situation) -> Lineage:

@@ -1,0 +1,174 @@
+"""Rules of the CRD and its scale subresource on a real API server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actors import Api, RequestFailed
+from api_server import ApiServer
+from builders import ModelBuilder, a_model
+from interruption.backends import on_server
+from interruption.schedule import NAME, Schedule
+from toxicity_api.base import KIND
+from toxicity_operator import names
+
+pytestmark = pytest.mark.interruption
+
+INT32_MAX = 2**31 - 1
+MANY = 3_000_000_000
+REFUSED = 422
+
+
+@pytest.fixture
+def api(server: ApiServer) -> Api:
+    """A namespace of this test alone."""
+    return on_server(server.connect())
+
+
+def create(api: Api, builder: ModelBuilder) -> dict[str, Any]:
+    return api.create(KIND, builder.raw() | {"metadata": {"name": NAME}})
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "highest"),
+    [
+        ("serving.replicas", MANY, INT32_MAX),
+        ("serving.progressDeadlineSeconds", MANY, INT32_MAX),
+        ("serving.autoscaling", {"maxReplicas": MANY}, INT32_MAX),
+        ("serving.autoscaling", {"target": MANY}, INT32_MAX),
+        ("serving.gpus", MANY, 1024),
+        ("training.backoffLimit", MANY, INT32_MAX),
+        ("training.activeDeadlineSeconds", MANY, INT32_MAX),
+        ("quantization.backoffLimit", MANY, INT32_MAX),
+        ("evaluation.backoffLimit", MANY, INT32_MAX),
+        ("loadTest.activeDeadlineSeconds", MANY, INT32_MAX),
+        ("training.seed", 2**32, 2**32 - 1),
+        ("dataset.split.seed", 2**32, 2**32 - 1),
+        ("training.batchSize", MANY, 65_536),
+        ("loadTest.slo", {"p95Seconds": 1e300}, 3600),
+    ],
+)
+def test_number_beyond_its_bound_is_refused_with_the_bound(api: Api, path: str, value: Any, highest: int) -> None:
+    with pytest.raises(RequestFailed) as refusal:
+        create(api, a_model().with_spec(path, value))
+    assert refusal.value.status == REFUSED
+    assert f"should be less than or equal to {highest}" in str(refusal.value)
+    assert f"spec.{path}" in str(refusal.value)
+
+
+def test_highest_numbers_are_stored_as_they_are(api: Api) -> None:
+    highest = {
+        "training.seed": 2**32 - 1, "dataset.split.seed": 2**32 - 1, "training.backoffLimit": INT32_MAX,
+        "serving.progressDeadlineSeconds": INT32_MAX, "serving.replicas": INT32_MAX,
+    }  # fmt: skip
+    wanted = a_model()
+    for path, value in highest.items():
+        wanted = wanted.with_spec(path, value)
+    stored = create(api, wanted)["spec"]
+    for path, value in highest.items():
+        node = stored
+        for key in path.split("."):
+            node = node[key]
+        assert node == value, path
+
+
+@pytest.mark.parametrize("template", ["no place", "{text} and {text}", "{ text }", "{text}{text}"])
+def test_prompt_without_exactly_one_place_for_the_text_is_refused(api: Api, template: str) -> None:
+    with pytest.raises(RequestFailed, match=r"promptTemplate must contain \{text\} exactly once") as refusal:
+        create(api, a_model().with_spec("training.promptTemplate", template))
+    assert refusal.value.status == REFUSED
+    assert "spec.training.promptTemplate" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "template", ["{text}", 'JSON {"a": {}} {{text}} {0} {x}\n', "{{text}", "{Text} {text}", "{te{text}"]
+)
+def test_prompt_with_other_braces_is_accepted(api: Api, template: str) -> None:
+    made = create(api, a_model().with_spec("training.promptTemplate", template))
+    assert made["spec"]["training"]["promptTemplate"] == template
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("8Gi", "8192Mi"), ("2", 2), (2, "2000m"), ("1e3", "1k"), ("8Gi", "8.0Gi"), ("20Gi", None)],
+)
+def test_size_of_the_volume_may_be_written_in_another_way(api: Api, before: Any, after: Any) -> None:
+    create(api, a_model().with_spec("storage", {"size": before, "reclaim": "Retain"}))
+    changed = api.merge(KIND, NAME, {"spec": {"storage": {"size": after}}})
+    assert changed["spec"]["storage"]["size"] == ("20Gi" if after is None else after)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": "8193Mi"},
+        {"size": "9Gi"},
+        {"size": 8},
+        {"size": "8G"},
+        {"storageClassName": "fast"},
+        {"claimName": None},
+        {"claimName": "other"},
+        {"accessModes": ["ReadWriteMany"]},
+        {"reclaim": "Delete"},
+    ],
+)
+def test_storage_cannot_be_changed(api: Api, change: dict[str, Any]) -> None:
+    create(api, a_model().with_spec("storage", {"size": "8Gi", "claimName": "mine", "reclaim": "Retain"}))
+    with pytest.raises(RequestFailed, match="storage cannot be changed") as refusal:
+        api.merge(KIND, NAME, {"spec": {"storage": change}})
+    assert refusal.value.status == REFUSED
+
+
+def scale_of(api: Api) -> dict[str, Any]:
+    return api.request("GET", api.path(KIND, NAME) + "/scale")
+
+
+def set_scale(api: Api, replicas: int) -> dict[str, Any]:
+    """As `kubectl scale --replicas` does."""
+    return api.merge(KIND, NAME, {"spec": {"replicas": replicas}}, "/scale")
+
+
+def test_scale_sets_the_replicas_and_finds_the_serving_pods(api: Api) -> None:
+    schedule = Schedule(api, spec="replicas")
+    schedule.converge()
+    scale = scale_of(api)
+    assert (scale["spec"], scale["status"]["replicas"]) == ({"replicas": 2}, 2)
+    selector = dict(item.split("=") for item in scale["status"]["selector"].split(","))
+    assert selector == names.selector_labels(NAME, names.SERVE)
+    deployment = api.get("Deployment", names.serving_name(NAME))
+    assert deployment is not None and deployment["spec"]["selector"]["matchLabels"] == selector
+    set_scale(api, 3)
+    schedule.tell_model()
+    schedule.converge()
+    deployment = api.get("Deployment", names.serving_name(NAME))
+    assert deployment is not None and deployment["spec"]["replicas"] == 3
+    assert scale_of(api)["status"]["replicas"] == 3
+
+
+def test_scale_of_a_resource_that_names_no_replicas(api: Api) -> None:
+    """The API server cannot show a number that is not there, but takes one."""
+    create(api, a_model())
+    with pytest.raises(RequestFailed, match=r"\.spec\.serving\.replicas"):
+        scale_of(api)
+    set_scale(api, 3)
+    assert scale_of(api)["spec"] == {"replicas": 3}
+
+
+def test_scale_is_refused_beside_an_autoscaler(api: Api) -> None:
+    create(api, a_model().with_spec("serving.autoscaling", {"maxReplicas": 4}))
+    with pytest.raises(RequestFailed, match=r"serving\.replicas and serving\.autoscaling exclude each other"):
+        set_scale(api, 3)
+
+
+def test_new_resource_is_not_taken_for_done_before_the_first_pass(api: Api) -> None:
+    made = create(api, a_model())
+    assert made["status"] == {"observedGeneration": -1}
+    schedule = Schedule(api)
+    schedule.converge()
+    seen = api.get(KIND, NAME)
+    assert seen is not None
+    assert seen["status"]["observedGeneration"] == seen["metadata"]["generation"]
+    said = {item["type"]: item["status"] for item in seen["status"]["conditions"]}
+    assert (said["Ready"], said["Reconciling"], said["Stalled"]) == ("True", "False", "False")
