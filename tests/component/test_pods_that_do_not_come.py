@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from builders import a_model
+from builders import NOW, a_model
 from fake_cluster import FakeCluster
 from pipeline import conditions, drive, fingerprint_of, message, settle, status
 from toxicity_operator import names
@@ -96,7 +96,7 @@ def test_healthy_start_of_a_job_costs_two_writes_and_no_event() -> None:
     assert cluster.writes == writes + 1
     cluster.leave_pod_pending("train", "")
     pod = cluster.objects["Pod", cluster.names_of("Pod")[0]]["status"]
-    creating, running = {"waiting": {"reason": "ContainerCreating"}}, {"running": {"startedAt": "x"}}
+    creating, running = {"waiting": {"reason": "ContainerCreating"}}, {"running": {"startedAt": NOW}}
     for sandbox, state in ((NO_SANDBOX, creating), (SANDBOX, creating), (SANDBOX, running)):
         pod["conditions"] = [SCHEDULED, sandbox]
         pod["containerStatuses"][0]["state"] = state
