@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toxicity_operator import names
-from toxicity_operator.decide.records import stale_jobs
+from toxicity_operator.decide.records import settled, stale_jobs
 from toxicity_operator.decide.stages import Situation, walk
 from toxicity_operator.manifests.autoscaler import SCALERS
 from toxicity_operator.manifests.common import Manifest, of_existing, seal
@@ -81,8 +81,21 @@ def _obsolete(situation: Situation) -> list[Target]:
         wanted -= {stage.job_name for stage in (chain.quantize, chain.evaluate) if stage}
     running = [job.name for job in situation.observed.jobs if job.outcome == "Running" and job.name not in wanted]
     stale = stale_jobs(chain, situation.records, situation.observed)
-    targets = [Target("batch/v1", "Job", name) for name in (*running, *stale)]
+    obsolete = dict.fromkeys((*running, *stale, *_lingering(situation)))
+    targets = [Target("batch/v1", "Job", name) for name in obsolete]
     return targets + _obsolete_autoscalers(situation) + _obsolete_access(situation)
+
+
+def _lingering(situation: Situation) -> list[str]:
+    """Jobs whose stage has ended and which another container of the pod would keep running, with its CPU and GPU.
+
+    One that the spec asks for goes once the status that is stored has its end, and so nothing of it can be lost.
+    """
+    status = situation.model.status
+    records = (status.training, status.quantization, status.evaluation, status.load_test_job)
+    recorded = {record.job_name for record in records if settled(record) and record is not None}
+    unread = situation.chain.job_names() - recorded
+    return [job.name for job in situation.observed.jobs if job.lingers and job.name not in unread]
 
 
 def _obsolete_access(situation: Situation) -> list[Target]:
