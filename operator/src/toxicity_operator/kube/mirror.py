@@ -261,6 +261,9 @@ class CachedCluster:
     def read_log_end(self, namespace: str, pod: str, container: str, lines: int) -> list[str]:
         return self._cluster.read_log_end(namespace, pod, container, lines)
 
+    def read_events(self, namespace: str, uid: str, limit: int) -> list[Raw]:
+        return self._cluster.read_events(namespace, uid, limit)
+
     def _wrote(self, body: Raw, answer: Raw) -> Raw:
         written = {**answer, "kind": body["kind"]}
         if _ends_load_test(written):

@@ -2,7 +2,7 @@
 
 There is no wildcard, no Secret and no finalizer of our own. `create` belongs to server-side apply of something
 new; `get` on Deployments is needed to hand the same right to the load test; logs are read for the progress of a
-training.
+training, and Events for why a Job gets no pod or a pod does not start.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ RULES: list[dict[str, list[str]]] = [
     {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "list"]},
 ]

@@ -1,6 +1,7 @@
 """When to reconcile: on every event of a resource or a child, and every so often; one pass per resource at a time.
 
-A resource whose training runs is looked at more often, since its progress makes no event.
+A resource whose training runs is looked at more often, since its progress makes no event; so is one of which a pod
+has just been placed and does not start, since the reason is not told by the pod.
 
 Passes run in threads, since the client blocks. Triggers that come during a pass make one more after it, which will see
 everything that they are about. What failed is tried again soon, and then ever later (`retries.py`).
@@ -101,7 +102,10 @@ class Controller:
             _tell_crash(key, error)
 
     def _note(self, key: Key, outcome: Outcome) -> None:
-        for keys, belongs in ((self._known, not outcome.gone), (self._training, outcome.trains)):
+        for keys, belongs in (
+            (self._known, not outcome.gone),
+            (self._training, outcome.trains or outcome.settles),
+        ):
             (keys.add if belongs else keys.discard)(key)
         self._retries.note(key, failed=outcome.failure is not None and not outcome.gone)
 

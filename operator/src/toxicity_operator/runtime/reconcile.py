@@ -25,7 +25,9 @@ from toxicity_operator.manifests.common import Manifest
 from toxicity_operator.model import Identity, Model, read_identity, read_model, read_status
 from toxicity_operator.observe.autoscaler import is_made_by_keda
 from toxicity_operator.observe.drift import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
+from toxicity_operator.observe.events import event_words
 from toxicity_operator.observe.jobs import JobState
+from toxicity_operator.observe.objects import Moment
 from toxicity_operator.observe.state import GRANDCHILDREN, Observed, from_objects
 from toxicity_operator.settings import OperatorSettings
 
@@ -33,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 
 LOG_LINES = 40
+EVENTS_LIMIT = 100
+"""Of one object in the hour that Events are kept: more than there are, since equal ones are counted in one."""
 
 
 class Cluster(Protocol):
@@ -68,15 +72,22 @@ class Cluster(Protocol):
     def read_log_end(self, namespace: str, pod: str, container: str, lines: int) -> list[str]:
         """The last lines of a running container's log."""
 
+    def read_events(self, namespace: str, uid: str, limit: int) -> list[Raw]:
+        """The Events about the object with the uid, in any order."""
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one reconcile ended. `trains`: a training runs, which has news more often than the cluster has events."""
+    """How one reconcile ended. `trains`: a training runs, which has news more often than the cluster has events.
+
+    `settles`: something new waits for what only Events tell, for which it is too early to ask.
+    """
 
     wrote_status: bool = False
     failure: ClusterError | None = None
     gone: bool = False
     trains: bool = False
+    settles: bool = False
     events: tuple[Event, ...] = ()
 
 
@@ -93,7 +104,7 @@ def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name
     except InvalidSpec as error:
         status = derive_invalid(identity, read_status(raw), str(error), now)
         return _write_status(cluster, identity, raw, status)
-    situation = _situation(cluster, model, chain, _own(objects, identity), settings)
+    situation = _situation(cluster, model, chain, _own(objects, identity), settings, now)
     failure, changed = _execute(cluster, plan(situation), identity, situation.observed)
     if changed:
         seen = _own(cluster.list_children(namespace, name), identity)
@@ -102,10 +113,11 @@ def reconcile(cluster: Cluster, settings: OperatorSettings, namespace: str, name
         if raw is None:
             return Outcome(failure=failure, gone=True)
         model = replace(model, status=read_status(raw))
-        situation = _situation(cluster, model, chain, seen, settings)
+        situation = _situation(cluster, model, chain, seen, settings, now)
     status = derive_status(situation, now, str(failure) if failure else None)
     trains = any(job.name == chain.train.job_name and job.running_pod for job in situation.observed.jobs)
-    return replace(_write_status(cluster, identity, raw, status), failure=failure, trains=trains)
+    outcome = _write_status(cluster, identity, raw, status)
+    return replace(outcome, failure=failure, trains=trains, settles=situation.observed.settles)
 
 
 def _slot(model: Model, raw: Raw, now: str) -> str:
@@ -133,11 +145,30 @@ def _own(objects: Iterable[Raw], identity: Identity) -> list[Raw]:
 
 
 def _situation(
-    cluster: Cluster, model: Model, chain: Chain, objects: list[Raw], settings: OperatorSettings
+    cluster: Cluster, model: Model, chain: Chain, objects: list[Raw], settings: OperatorSettings, now: str
 ) -> Situation:
-    observed = from_objects(objects, cluster.missing_kinds())
+    observed = _observe(cluster, model.namespace, objects, now)
     progress = _progress(cluster, model.namespace, observed.jobs_by_name.get(chain.train.job_name))
     return Situation(model, chain, read_records(model, chain, observed, progress), observed, settings)
+
+
+def _observe(cluster: Cluster, namespace: str, objects: list[Raw], now: str) -> Observed:
+    """The view of the objects, with the words of Events about what waits for something that nothing else tells."""
+    missing = cluster.missing_kinds()
+    observed = from_objects(objects, missing, Moment(now))
+    if not observed.asks:
+        return observed
+    events = {uid: _event_words(cluster, namespace, uid) for uid in sorted(observed.asks)}
+    return from_objects(objects, missing, Moment(now, events))
+
+
+def _event_words(cluster: Cluster, namespace: str, uid: str) -> str:
+    """What the Events about an object say. When they cannot be read nothing fails: the next pass asks again."""
+    try:
+        return event_words(cluster.read_events(namespace, uid, EVENTS_LIMIT))
+    except ClusterError as error:
+        logger.warning("events_unreadable", extra={"uid": uid, "problem": str(error)})
+        return ""
 
 
 def _progress(cluster: Cluster, namespace: str, job: JobState | None) -> Progress | None:
