@@ -41,7 +41,7 @@ def test_pod_whose_volume_fails_is_explained_by_its_events_and_looked_at_again_s
     cluster = drive(a_model(), 0)
     cluster.leave_pod_pending("train", "")
     pod = cluster.objects["Pod", cluster.names_of("Pod")[0]]
-    pod["metadata"]["uid"] = "pod-uid"
+    pod["metadata"]["uid"], pod["status"]["phase"] = "pod-uid", "Pending"
     pod["status"]["conditions"] = [
         {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2030-01-01T00:00:00Z"},
         {"type": "PodReadyToStartContainers", "status": "False"},
@@ -52,7 +52,9 @@ def test_pod_whose_volume_fails_is_explained_by_its_events_and_looked_at_again_s
     ]
     assert run(cluster, "2030-01-01T00:00:01Z").settles
     assert cluster.asked_for_events == []
-    assert not run(cluster, "2030-01-01T00:00:05Z").settles
+    assert run(cluster, "2030-01-01T00:00:11Z").settles
+    assert cluster.asked_for_events == ["pod-uid"]
+    assert not run(cluster, "2030-01-01T00:00:21Z").settles
     assert "create the ConfigMap data, or correct dataset.configMap.name" in message(cluster, "Trained")
 
 

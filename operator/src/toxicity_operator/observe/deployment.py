@@ -8,7 +8,7 @@ from functools import partial
 from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.observe.objects import Moment, condition, first_words, image_id, label
-from toxicity_operator.observe.pods import awaits_events, has_settled, lacks_gpu, pod_delay, pod_trouble
+from toxicity_operator.observe.pods import awaits_events, has_settled, is_new, lacks_gpu, pod_delay, pod_trouble
 from toxicity_operator.observe.remedies import fields_of, with_remedy
 
 
@@ -20,8 +20,8 @@ class DeploymentState:
     roll-out was given up, or ""; `failed_fingerprint` and `failed_message` are what the
     operator noted on it of an earlier version when it restored this one. `gpus` are those of one
     pod; `handed_to` is the stage Job that has them while there are no pods, or "". `is_paused`: its controller does
-    not exchange pods. `asks`: the uid of a pod that only Events say more about, or ""; `settles`: it is too early to
-    ask for them.
+    not exchange pods. `asks`: the uid of a pod that only Events say more about, or ""; `settles`: a pod is too new to
+    say what it waits for.
     """
 
     serving_fingerprint: str
@@ -54,7 +54,6 @@ def read_deployment(deployment: Raw, pods: list[Raw], moment: Moment) -> Deploym
     of_version, refused = _of_version(serving, annotations), _refused_pods(deployment)
     trouble, delay = partial(pod_trouble, moment=moment), partial(pod_delay, moment=moment)
     told = first_words(trouble, serving) or refused
-    asks, settles = _asks(serving, moment) if not told else ("", False)
     return DeploymentState(
         serving_fingerprint=annotations.get(names.SERVING_FINGERPRINT, ""),
         model_fingerprint=annotations.get(names.MODEL_FINGERPRINT, ""),
@@ -74,16 +73,15 @@ def read_deployment(deployment: Raw, pods: list[Raw], moment: Moment) -> Deploym
         lacks_gpu=any(map(lacks_gpu, serving)),
         handed_to=annotations.get(names.HANDED_TO, ""),
         is_paused=bool(spec.get("paused")),
-        asks=asks,
-        settles=settles,
+        asks="" if told else _asks(serving, moment),
+        settles=any(is_new(pod, moment) for pod in serving),
     )
 
 
-def _asks(pods: list[Raw], moment: Moment) -> tuple[str, bool]:
-    """The uid of the first pod that only Events say more about, or ""; and whether it is too early to ask for them."""
-    waiting = [pod for pod in pods if awaits_events(pod)]
-    settled = [str(pod["metadata"].get("uid", "")) for pod in waiting if has_settled(pod, moment)]
-    return (settled[0] if settled else ""), len(waiting) > len(settled)
+def _asks(pods: list[Raw], moment: Moment) -> str:
+    """The uid of the first pod that only Events say more about; empty when there is none, or it is too early."""
+    due = [pod for pod in pods if awaits_events(pod) and has_settled(pod, moment)]
+    return str(due[0]["metadata"].get("uid", "")) if due else ""
 
 
 def _untouched_words(deployment: Raw, moment: Moment) -> str:

@@ -14,7 +14,7 @@ from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.observe.containers import keepers_of, refused_source, stage_container
 from toxicity_operator.observe.objects import Moment, condition, first_words, image_id, is_owned_by, label
-from toxicity_operator.observe.pods import awaits_events, has_settled, lacks_gpu, pod_delay, pod_trouble
+from toxicity_operator.observe.pods import awaits_events, has_settled, is_new, lacks_gpu, pod_delay, pod_trouble
 from toxicity_operator.observe.remedies import MESSAGE_LIMIT, fields_of, with_remedy
 
 JobOutcome = Literal["Running", "Succeeded", "Failed"]
@@ -30,8 +30,8 @@ class JobState:
 
     `reason` is that of a failure, or of a wait which has one of its own. `lacks_gpu`: a pod of it waits, since no
     node has as many GPUs free as it asks for. `lingers`: the stage has ended, but another container keeps the pod,
-    and so the Job, running. `asks`: the uid of what only Events say more about, or ""; `settles`: it is too early to
-    ask for them.
+    and so the Job, running. `asks`: the uid of what only Events say more about, or ""; `settles`: it is too new to
+    say what it waits for.
     """
 
     name: str
@@ -67,7 +67,7 @@ def read_job(job: Raw, pods: list[Raw], moment: Moment) -> JobState:
     reason, message = _wait_reason(job), _wait_words(job, own, moment)
     if outcome == "Failed":
         reason, message = _failure(job, end or {}, own, result)
-    asks, settles = _asks(job, own, moment) if outcome == "Running" and not reason else ("", False)
+    is_waiting = outcome == "Running" and not reason
     return JobState(
         name=name,
         component=component,
@@ -84,8 +84,8 @@ def read_job(job: Raw, pods: list[Raw], moment: Moment) -> JobState:
         image_id=image_id(own, component),
         lacks_gpu=any(map(lacks_gpu, own)),
         lingers=kept is not None,
-        asks=asks,
-        settles=settles,
+        asks=_asks(job, own, moment) if is_waiting else "",
+        settles=is_waiting and _settles(job, own, moment),
     )
 
 
@@ -147,13 +147,20 @@ def _misses_pods(status: Raw) -> bool:
     return bool(status.get("startTime")) and not status.get("active") and not ends
 
 
-def _asks(job: Raw, pods: list[Raw], moment: Moment) -> tuple[str, bool]:
-    """The uid of what only Events say more about, or ""; and whether it is too early to ask for them."""
+def _asks(job: Raw, pods: list[Raw], moment: Moment) -> str:
+    """The uid of what only Events say more about; empty when there is nothing to ask, or it is too early."""
     if not pods:
-        return (str(job["metadata"]["uid"]) if _misses_pods(job.get("status", {})) else ""), False
-    if not awaits_events(pods[0]) or pod_trouble(pods[0], moment):
-        return "", False
-    return (str(pods[0]["metadata"].get("uid", "")), False) if has_settled(pods[0], moment) else ("", True)
+        return str(job["metadata"]["uid"]) if _misses_pods(job.get("status", {})) else ""
+    is_due = awaits_events(pods[0]) and has_settled(pods[0], moment) and not pod_trouble(pods[0], moment)
+    return str(pods[0]["metadata"].get("uid", "")) if is_due else ""
+
+
+def _settles(job: Raw, pods: list[Raw], moment: Moment) -> bool:
+    """Whether the Job or its pod is so new that a look soon after this one may say more."""
+    if pods:
+        return is_new(pods[0], moment)
+    untouched = not job.get("status", {}).get("startTime")
+    return untouched and moment.is_soon_after(job["metadata"].get("creationTimestamp"))
 
 
 def _suspended_words(job: Raw) -> str:

@@ -30,6 +30,10 @@ class Moment:
         passed = datetime.fromisoformat(self.now) - datetime.fromisoformat(str(timestamp))
         return passed.total_seconds() >= seconds
 
+    def is_soon_after(self, timestamp: object) -> bool:
+        """Whether the timestamp is so fresh that what is silent may yet speak; False when either time is unknown."""
+        return bool(self.now and timestamp) and not self.is_past(timestamp)
+
 
 UNKNOWN_MOMENT = Moment()
 

@@ -59,6 +59,12 @@ def has_settled(pod: Raw, moment: Moment) -> bool:
     return moment.is_past(placed.get("lastTransitionTime"), SETTLING_SECONDS)
 
 
+def is_new(pod: Raw, moment: Moment) -> bool:
+    """Whether a pod has not started, and is too new for that to be told."""
+    pending = pod.get("status", {}).get("phase") == "Pending"
+    return pending and moment.is_soon_after(pod["metadata"].get("creationTimestamp"))
+
+
 def lacks_gpu(pod: Raw) -> bool:
     """Whether the pod cannot be scheduled because no node has as many GPUs free as it asks for."""
     return f"Insufficient {names.GPU_RESOURCE}" in _unschedulable(pod)
@@ -92,7 +98,7 @@ def _lost(pod: Raw, moment: Moment) -> str:
     metadata, name = pod["metadata"], pod["metadata"]["name"]
     node = pod.get("spec", {}).get("nodeName", "")
     # of a deleted pod this is when it is to be gone at the latest
-    if moment.is_past(metadata.get("deletionTimestamp")):
+    if moment.is_past(metadata.get("deletionTimestamp"), SETTLING_SECONDS):
         foreign = [item for item in metadata.get("finalizers", []) if item != JOB_FINALIZER]
         if foreign:
             return f"is deleted, but waits for {', '.join(foreign)}: see who removes that finalizer"

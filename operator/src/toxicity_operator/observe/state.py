@@ -12,7 +12,7 @@ from toxicity_operator.observe.autoscaler import AutoscalerState, read_autoscale
 from toxicity_operator.observe.deployment import DeploymentState, read_deployment
 from toxicity_operator.observe.jobs import JobState, read_job
 from toxicity_operator.observe.objects import UNKNOWN_MOMENT, Moment, is_owned_by
-from toxicity_operator.observe.pods import SETTLING_SECONDS, pending_claims
+from toxicity_operator.observe.pods import pending_claims
 
 GRANDCHILDREN = ("Pod", "ReplicaSet")
 """Kinds that the Job and Deployment controllers make, not the operator."""
@@ -38,7 +38,7 @@ class Observed:
     """Uids of the objects that wait for what only Events tell."""
 
     settles: bool = False
-    """Whether something waits that is too new to ask for its Events: a look soon after this one says more."""
+    """Whether something waits that is too new to say for what: a look soon after this one may say more."""
 
     def has(self, kind: str, name: str) -> bool:
         """Whether the child exists."""
@@ -76,7 +76,7 @@ def from_objects(
 
 def _unbound_claims(children: list[Raw], pods: list[Raw], moment: Moment) -> dict[str, str]:
     """The claims that are not bound while a pod which is not placed has long needed them, as uids by name."""
-    late = [pod for pod in pods if moment.is_past(pod["metadata"].get("creationTimestamp"), SETTLING_SECONDS)]
+    late = [pod for pod in pods if moment.is_past(pod["metadata"].get("creationTimestamp"))]
     needed = {name for pod in late for name in pending_claims(pod)}
     return {
         item["metadata"]["name"]: str(item["metadata"].get("uid", ""))

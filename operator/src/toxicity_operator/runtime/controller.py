@@ -1,7 +1,7 @@
 """When to reconcile: on every event of a resource or a child, and every so often; one pass per resource at a time.
 
-A resource whose training runs is looked at more often, since its progress makes no event; so is one of which a pod
-has just been placed and does not start, since the reason is not told by the pod.
+A resource whose training runs is looked at more often, since its progress makes no event; so is one of which a pod is
+new and has not started, since time alone tells that it waits, and mostly the pod does not say for what.
 
 Passes run in threads, since the client blocks. Triggers that come during a pass make one more after it, which will see
 everything that they are about. What failed is tried again soon, and then ever later (`retries.py`).

@@ -80,7 +80,7 @@ class Cluster(Protocol):
 class Outcome:
     """How one reconcile ended. `trains`: a training runs, which has news more often than the cluster has events.
 
-    `settles`: something new waits for what only Events tell, for which it is too early to ask.
+    `settles`: something waits that is too new to say for what.
     """
 
     wrote_status: bool = False
