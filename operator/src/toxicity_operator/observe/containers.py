@@ -122,7 +122,7 @@ def _end_words(item: Container, ended: Raw) -> str:
 
 
 def _memory_words(item: Container) -> str:
-    """The limit that was too small, and the field to raise; nothing of a container whose limit is not known."""
+    """The limit that was too small, and the field to raise."""
     if not item.is_ours:
         return ": raise its limit where it is added to pods, which the operator does not"
     field = f"{item.fields.section}.resources"
