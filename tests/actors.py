@@ -223,6 +223,36 @@ def finish_job(api: Api, job: Raw) -> bool:
     return True
 
 
+def end_beside_sidecar(api: Api, job: Raw) -> None:
+    """The stage's container ends well with its result and a service mesh's runs on, so that pod and Job do not end."""
+    component, fingerprint = label(job, names.COMPONENT_LABEL), label(job, names.FINGERPRINT_LABEL)
+    pod = start_pod(api, job)["metadata"]["name"]
+    if component == names.LOADTEST:
+        publish(api, label(job, names.MODEL_LABEL), fingerprint)
+    result, now = stage_result(component, fingerprint), timestamp()
+    message = {"message": result.to_termination_message()} if result else {}
+    ended = {"exitCode": 0, "reason": "Completed", "startedAt": now, "finishedAt": now, **message}
+    statuses = [
+        _container_status(component, {"terminated": ended}),
+        _container_status("mesh", {"running": {"startedAt": now}}),
+    ]
+    api.merge("Pod", pod, {"status": {"phase": "Running", "containerStatuses": statuses}}, "/status")
+    api.merge("Job", job["metadata"]["name"], {"status": {"startTime": now, "active": 1}}, "/status")
+
+
+def record_event(api: Api, about: Raw, reason: str, message: str) -> None:
+    """A controller tells a problem of an object."""
+    metadata, now = about["metadata"], timestamp()
+    body = {
+        "metadata": {"generateName": f"{metadata['name']}.", "namespace": api.namespace},
+        "involvedObject": {"kind": about["kind"], "namespace": api.namespace, "name": metadata["name"],
+                           "uid": metadata["uid"]},
+        "type": "Warning", "reason": reason, "message": message, "count": 1, "firstTimestamp": now,
+        "lastTimestamp": now, "source": {"component": "controller"},
+    }  # fmt: skip
+    api.request("POST", f"/api/v1/namespaces/{api.namespace}/events", body, "application/json")
+
+
 def publish(api: Api, model: str, fingerprint: str) -> None:
     """The load test writes its figures under its own field manager."""
     bucket = {"name": "1-100", "requests": 300, "failures": 0, "actualRps": 9.98, "p95Seconds": 0.18}
@@ -297,9 +327,13 @@ def collect_garbage(api: Api, kinds: Iterable[str] = GROUPS) -> list[str]:
 
 def _set_container(api: Api, pod: str, container: str, phase: str, state: Raw) -> dict[str, Any]:
     """The kubelet reports the one container of a pod."""
-    report = {
+    report = _container_status(container, state)
+    status = {"phase": phase, "containerStatuses": [report]}
+    return api.merge("Pod", pod, {"status": status}, "/status")
+
+
+def _container_status(container: str, state: Raw) -> dict[str, Any]:
+    return {
         "name": container, "image": "none", "imageID": "", "ready": "running" in state, "restartCount": 0,
         "state": {"running": None, "terminated": None, **state},
     }  # fmt: skip
-    status = {"phase": phase, "containerStatuses": [report]}
-    return api.merge("Pod", pod, {"status": status}, "/status")

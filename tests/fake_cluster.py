@@ -33,6 +33,9 @@ class FakeCluster:
         self.logs: dict[str, list[str]] = {}
         self.log_failure: ClusterError | None = None
         self.looks = 0
+        self.told: dict[str, list[dict[str, Any]]] = {}
+        self.asked_for_events: list[str] = []
+        self.event_failure: ClusterError | None = None
         self.held: list[int] = []
         self.kinds_without_crd: set[str] = set()
         self.pods_linger = False
@@ -146,6 +149,12 @@ class FakeCluster:
         assert status["name"] == container
         assert "running" in status["state"], "a container that does not run may have no log"
         return self.logs[pod][-lines:]
+
+    def read_events(self, namespace: str, uid: str, limit: int) -> list[Raw]:
+        self.asked_for_events.append(uid)
+        if self.event_failure is not None:
+            raise self.event_failure
+        return copy.deepcopy(list(self.told.get(uid, [])[:limit]))
 
     def _count_write(self) -> None:
         if self.writes_until_failure is not None:

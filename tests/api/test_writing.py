@@ -205,6 +205,7 @@ def test_named_rights_suffice_and_reach_no_further(
     with pytest.raises(ClusterError) as absent:
         cluster.read_log_end(namespace, "no-such-pod", names.TRAIN, 40)
     assert absent.value.status == 404, "the log may be read, it is only not there"
+    assert cluster.read_events(namespace, "no-such-uid", 5) == [], "Events may be read, there are none"
     for body in all_manifests(model, settings):
         cluster.apply(body)
     cluster.delete("autoscaling/v2", "HorizontalPodAutoscaler", namespace, "ru-toxicity-serve")

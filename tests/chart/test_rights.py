@@ -96,6 +96,7 @@ class Attempt:
         yield partial(cluster.apply_status, model.identity, {"stage": "Training"})
         yield partial(cluster.record_event, model.identity, Event("Normal", "Ready", "an event"))
         yield partial(cluster.read_log_end, namespace, "no-such-pod", names.TRAIN, 1)
+        yield partial(cluster.read_events, namespace, "no-such-uid", 1)
         job, scaler = build_chain(model, SETTINGS).train.job_name, names.serving_name(NAME)
         yield partial(cluster.delete, "batch/v1", "Job", namespace, job)
         access = names.loadtest_account_name(NAME)

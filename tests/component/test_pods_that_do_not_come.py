@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builders import a_model
+from builders import NOW, a_model
 from pipeline import conditions, drive, message, settle, status
 
 DEPLOYMENT = ("Deployment", "ru-toxicity-serve")
@@ -79,7 +79,7 @@ def test_healthy_start_of_a_job_costs_two_writes_and_no_event() -> None:
     assert cluster.writes == writes + 1
     cluster.leave_pod_pending("train", "")
     pod = cluster.objects["Pod", cluster.names_of("Pod")[0]]["status"]
-    creating, running = {"waiting": {"reason": "ContainerCreating"}}, {"running": {"startedAt": "x"}}
+    creating, running = {"waiting": {"reason": "ContainerCreating"}}, {"running": {"startedAt": NOW}}
     for sandbox, state in ((NO_SANDBOX, creating), (SANDBOX, creating), (SANDBOX, running)):
         pod["conditions"] = [SCHEDULED, sandbox]
         pod["containerStatuses"][0]["state"] = state

@@ -13,6 +13,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -126,10 +127,13 @@ class MemoryApi:
 
     def _list(self, collection: str, query: Mapping[str, str]) -> Raw:
         key, _, value = query.get("labelSelector", "").partition("=")
+        about = query.get("fieldSelector", "").removeprefix("involvedObject.uid=")
         found = [
             stored.told()
             for (where, _), stored in sorted(self._objects.items())
-            if where == collection and (not key or selected(stored.live, key, value))
+            if where == collection
+            and (not key or selected(stored.live, key, value))
+            and about in ("", stored.live.get("involvedObject", {}).get("uid"))
         ]
         return {"metadata": {"resourceVersion": str(self._version)}, "items": found}
 
@@ -207,7 +211,8 @@ class MemoryApi:
         version = self._version + 1
         namespace = collection.split("/namespaces/")[1].split("/")[0]
         facts = {"name": name, "namespace": namespace, "uid": f"uid-{version}", "generation": 1}
-        created = f"2026-01-01T{version // 3600 % 24:02}:{version // 60 % 60:02}:{version % 60:02}Z"
+        # as late as it is: the operator tells what has waited for long
+        created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         live["metadata"] = {**live["metadata"], **facts, "creationTimestamp": created}
 
     def _next_version(self) -> int:

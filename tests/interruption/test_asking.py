@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors import Api, finish_job, roll_out
+from actors import Api, end_beside_sidecar, finish_job, roll_out, start_pod
 from builders import NOW, SETTINGS, a_model
 from interruption.backends import in_memory
 from toxicity_api.base import KIND
@@ -38,6 +38,10 @@ class Asked(KubernetesCluster):
     def list_pods(self, namespace: str, name: str) -> list[Mapping[str, Any]]:
         self.reads.append("pods")
         return super().list_pods(namespace, name)
+
+    def read_events(self, namespace: str, uid: str, limit: int) -> list[Mapping[str, Any]]:
+        self.reads.append(f"events of {uid}")
+        return super().read_events(namespace, uid, limit)
 
     def apply_status(self, identity: Identity, status: Mapping[str, Any]) -> Mapping[str, Any]:
         answer = super().apply_status(identity, status)
@@ -119,7 +123,38 @@ def test_lost_answer_to_the_status_asks_for_the_resource() -> None:
     assert operator.reads_of_a_pass() == []
 
 
+def test_job_without_pods_asks_for_its_events_and_one_with_a_pod_for_none() -> None:
+    operator = Operator()
+    (job,) = operator.api.list("Job")
+    status = {"startTime": "2026-01-01T00:00:00Z"}
+    operator.api.merge("Job", job["metadata"]["name"], {"status": status}, "/status")
+    operator.hear("Job")
+    assert operator.reads_of_a_pass() == [f"events of {job['metadata']['uid']}"]
+    start_pod(operator.api, job)
+    operator.hear("Pod")
+    assert operator.reads_of_a_pass() == []
+
+
+@pytest.mark.parametrize("kinds", [("Pod", "Job"), ("Pod",)])
+def test_load_test_that_ended_beside_a_sidecar_asks_for_its_figures(kinds: tuple[str, ...]) -> None:
+    operator = serving_operator()
+    (job,) = (item for item in operator.api.list("Job") if "-loadtest-" in item["metadata"]["name"])
+    end_beside_sidecar(operator.api, job)
+    operator.hear(*kinds)
+    assert operator.reads_of_a_pass() == ["resource"]
+    assert operator.stage() == "Ready"
+
+
 def test_ended_load_test_asks_for_its_figures() -> None:
+    operator = serving_operator()
+    operator.finish(names.LOADTEST)
+    operator.hear("Pod", "Job")
+    assert operator.reads_of_a_pass() == ["resource"]
+    assert operator.stage() == "Ready"
+
+
+def serving_operator() -> Operator:
+    """One whose resource serves and whose load test is made."""
     operator = Operator()
     for component in (names.TRAIN, names.QUANTIZE, names.EVALUATE):
         operator.finish(component)
@@ -129,7 +164,4 @@ def test_ended_load_test_asks_for_its_figures() -> None:
     roll_out(operator.api, deployment)
     operator.hear("Deployment")
     assert operator.reads_of_a_pass() == []
-    operator.finish(names.LOADTEST)
-    operator.hear("Pod", "Job")
-    assert operator.reads_of_a_pass() == ["resource"]
-    assert operator.stage() == "Ready"
+    return operator

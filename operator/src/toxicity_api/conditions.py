@@ -33,6 +33,7 @@ class Reason(StrEnum):
 
     WAITING = "Waiting"
     RUNNING = "Running"
+    SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
     SKIPPED = "Skipped"
     PAUSED = "Paused"
@@ -50,6 +51,8 @@ class Reason(StrEnum):
     REPLICAS_READY = "ReplicasReady"
     ROLLING_OUT = "RollingOut"
     NO_READY_REPLICAS = "NoReadyReplicas"
+    STOPPED = "Stopped"
+    DEPLOYMENT_PAUSED = "DeploymentPaused"
     WAITING_FOR_GPU = "WaitingForGPU"
     GPU_HANDED_OVER = "GPUHandedOver"
     ROLLED_BACK = "RolledBack"

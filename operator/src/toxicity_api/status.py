@@ -41,7 +41,7 @@ class StageRecord(Document):
     fingerprint: str = Field(description="fingerprint of the stage's inputs.")
     job_name: str = Field("", description="jobName of the Job that ran it.")
     outcome: Literal["Running", "Succeeded", "Failed"] = Field("Running", description="outcome so far.")
-    reason: str | None = Field(None, description="reason of a failure.")
+    reason: str | None = Field(None, description="reason of a failure, or of a wait that has one of its own.")
     message: str | None = Field(None, description="message of a failure, or what a running stage waits for.")
     started_at: str | None = Field(None, description="startedAt, RFC 3339.")
     finished_at: str | None = Field(None, description="finishedAt, RFC 3339.")

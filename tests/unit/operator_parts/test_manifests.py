@@ -295,3 +295,17 @@ def test_every_pod_pulls_with_the_given_secrets(build: Callable[[ModelBuilder], 
     pod = build(private)["spec"]["template"]["spec"]
     assert pod["imagePullSecrets"] == [{"name": "registry"}, {"name": "mirror"}]
     assert "imagePullSecrets" not in build(a_model())["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_init_containers_may_use_what_the_training_may_and_no_gpu(gpus: int) -> None:
+    """A quota and a LimitRange judge them too, and what they copy may be larger than any small limit."""
+    amounts = {"requests": {"cpu": "3", "memory": "5Gi"}, "limits": {"cpu": "4", "memory": "9Gi"}}
+    image = {"image": {"reference": "base:1", "path": "/model"}}
+    model = a_model().with_spec("training.resources", amounts).with_spec("baseModel", image)
+    model = model.with_spec("training.gpus", gpus).with_spec(
+        "dataset", {"kaggle": {"dataset": "a/b", "file": "c.csv"}}
+    )
+    pod = train(model)["spec"]["template"]["spec"]
+    assert [item["name"] for item in pod["initContainers"]] == ["tools", "dataset", "base-model"]
+    assert [item["resources"] for item in pod["initContainers"]] == [amounts] * 3

@@ -29,8 +29,8 @@ class PodFields(Document):
 
     resources: Resources = Field(
         default_factory=Resources,
-        description="resources of the stage's container. A request that is unset is the limit; without either a stage"
-        " requests 1 core and 2Gi, the load test 100m and 384Mi.",
+        description="resources of the stage's container and of its init containers. A request that is unset is"
+        " the limit; without either a stage requests 1 core and 2Gi, the load test 100m and 384Mi.",
     )
     gpus: int = Field(1, ge=0, le=MOST_GPUS, description="gpus (nvidia.com/gpu) the pod asks for; 0 runs on CPU.")
     node_selector: dict[str, str] = Field(default_factory=dict, description="nodeSelector of the pod.")

@@ -14,6 +14,7 @@ from toxicity_api.status import (
     StageRecord,
     TrainingStatus,
 )
+from toxicity_operator import names
 from toxicity_operator.decide.handover import advice
 from toxicity_operator.decide.situation import Situation
 from toxicity_operator.manifests.autoscaler import SCALERS, in_flight_query
@@ -61,7 +62,7 @@ def _of_job(record: StageRecord | None, word: str) -> Finding:
     if record is None:
         return Finding(UNKNOWN, Reason.WAITING, f"{word} has not begun")
     if record.outcome == "Running":
-        return Finding(UNKNOWN, Reason.RUNNING, _running(record))
+        return Finding(UNKNOWN, record.reason or Reason.RUNNING, _running(record))
     if record.outcome == "Failed":
         return Finding(
             "False", record.reason or Reason.JOB_FAILED, record.message or f"Job {record.job_name} failed"
@@ -85,6 +86,8 @@ def _trained(situation: Situation) -> Finding:
 
 def _running(record: StageRecord) -> str:
     """What a running stage waits for; else how far it is, if it says so."""
+    if record.reason:
+        return f"Job {record.job_name} {record.message}"
     if record.message:
         return f"Job {record.job_name} runs: {record.message}"
     if isinstance(record, TrainingStatus) and record.progress:
@@ -136,13 +139,35 @@ def _available(situation: Situation) -> Finding:
     trouble = f"; {words}" if words else ""
     if deployment.lacks_gpu:
         trouble += advice(situation.model.spec, situation.observed)
+    if deployment.is_paused:
+        trouble += _paused_words(situation.model)
     if deployment.ready_replicas > 0:
         return Finding("True", Reason.REPLICAS_READY, count + trouble)
     if deployment.handed_to:
         return Finding(
             "False", Reason.GPU_HANDED_OVER, f"no pod serves while Job {deployment.handed_to} has the GPU"
         )
+    if deployment.wanted_replicas == 0:
+        return Finding("False", Reason.STOPPED, _stopped(situation.model))
+    if deployment.is_paused:
+        return Finding("False", Reason.DEPLOYMENT_PAUSED, count + trouble)
     return Finding("False", Reason.NO_READY_REPLICAS, count + trouble)
+
+
+def _paused_words(model: Model) -> str:
+    name = names.serving_name(model.name)
+    return f"; Deployment {name} is paused: its pods are exchanged after kubectl rollout resume deployment/{name}"
+
+
+def _stopped(model: Model) -> str:
+    """Why no pod is to serve, and how to have some again."""
+    name, serving = names.serving_name(model.name), model.spec.serving
+    if serving.replicas == 0:
+        return "serving.replicas is 0, so no pod serves: set it to 1 or more"
+    return (
+        f"Deployment {name} was scaled to 0, where no autoscaler looks at it, so no pod serves:"
+        f" kubectl scale deployment {name} --replicas=1"
+    )
 
 
 def _scalable(situation: Situation) -> Finding:

@@ -1,8 +1,8 @@
 """The conditions Reconciling and Stalled, by which kstatus, Flux and Argo CD see success and failure. Pure.
 
 Both follow from Ready, and both are False while Ready is True, also during a load test. At most one is True:
-Reconciling while the operator or the cluster works towards the spec, Stalled when a person must act first. A paused
-resource is neither.
+Reconciling while the operator or the cluster works towards the spec, Stalled when a person must act first. A resource
+that is paused or stopped is neither.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ OUTLOOKS: Mapping[str, Outlook] = {
     Reason.ROLLED_BACK: Outlook.STUCK,
     Reason.ROLL_OUT_FAILED: Outlook.STUCK,
     Reason.KEDA_MISSING: Outlook.STUCK,
+    Reason.DEPLOYMENT_PAUSED: Outlook.STUCK,
+    Reason.SUSPENDED: Outlook.WORKING,
     Reason.PAUSED: Outlook.HELD,
+    Reason.STOPPED: Outlook.HELD,
 }
 """By reason of Ready. A reason that is not here is that of a failed stage, which passes its own on."""
 
@@ -60,7 +63,7 @@ WORDS: Mapping[Outlook, str] = {
     Outlook.DONE: "the resource is as its spec asks",
     Outlook.WORKING: "the operator or the cluster works towards the spec",
     Outlook.STUCK: "nothing more happens until a person acts",
-    Outlook.HELD: "nothing happens while spec.paused is true",
+    Outlook.HELD: "nothing happens while the spec pauses or stops it",
 }
 """Message of the condition that is False, and why it is."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from toxicity_api.types import Raw
 from toxicity_operator import names
-from toxicity_operator.decide.records import stale_jobs
+from toxicity_operator.decide.records import settled, stale_jobs
 from toxicity_operator.decide.situation import Situation
 from toxicity_operator.decide.stages import walk
 from toxicity_operator.manifests.autoscaler import SCALERS
@@ -95,7 +95,8 @@ def _obsolete(situation: Situation) -> list[Target]:
         wanted -= {stage.job_name for stage in (chain.quantize, chain.evaluate) if stage}
     running = [job.name for job in situation.observed.jobs if job.outcome == "Running" and job.name not in wanted]
     stale = stale_jobs(chain, situation.records, situation.observed)
-    unwanted = [("batch/v1", "Job", name) for name in (*running, *stale)]
+    jobs = dict.fromkeys((*running, *stale, *_lingering(situation)))
+    unwanted = [("batch/v1", "Job", name) for name in jobs]
     unwanted += _obsolete_autoscalers(situation) + _obsolete_access(situation)
     live = situation.observed.objects
     return [
@@ -103,6 +104,18 @@ def _obsolete(situation: Situation) -> list[Target]:
         for api_version, kind, name in unwanted
         if (kind, name) in live
     ]
+
+
+def _lingering(situation: Situation) -> list[str]:
+    """Jobs whose stage has ended and which another container of the pod would keep running, with its CPU and GPU.
+
+    One that the spec asks for goes once the status that is stored has its end, and so nothing of it can be lost.
+    """
+    status = situation.model.status
+    records = (status.training, status.quantization, status.evaluation, status.load_test_job)
+    recorded = {record.job_name for record in records if settled(record) and record is not None}
+    unread = situation.chain.job_names() - recorded
+    return [job.name for job in situation.observed.jobs if job.lingers and job.name not in unread]
 
 
 def _obsolete_access(situation: Situation) -> list[tuple[str, str, str]]:

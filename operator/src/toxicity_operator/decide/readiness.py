@@ -33,6 +33,10 @@ def _of_stages(situation: Situation, findings: Findings) -> tuple[Finding, str]:
         deployment = situation.observed.deployment
         if deployment is not None and deployment.lacks_gpu:
             return Finding("False", Reason.WAITING_FOR_GPU, available.message), "Deploying"
+        if deployment is not None and deployment.wanted_replicas == 0 and not deployment.handed_to:
+            return Finding("False", Reason.STOPPED, available.message), "Stopped"
+        if deployment is not None and deployment.is_paused:
+            return Finding("False", Reason.DEPLOYMENT_PAUSED, available.message), "Deploying"
         unavailable = available.reason == Reason.NO_READY_REPLICAS and bool(_trouble(situation))
         reason = Reason.NO_READY_REPLICAS if unavailable else Reason.ROLLING_OUT
         return Finding("False", reason, available.message), "Unavailable" if unavailable else "Deploying"

@@ -196,6 +196,7 @@ def _facts(
         }
     if job.outcome == "Running" and job.message:
         facts["message"] = job.message
+        facts |= {"reason": job.reason} if job.reason else {}
     if job.outcome != "Running":
         facts["finishedAt"] = job.finished_at
     if job.outcome == "Failed":

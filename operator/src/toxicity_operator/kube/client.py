@@ -272,6 +272,13 @@ class KubernetesCluster:
         log = self._send("get", path, query_params=query, _request_timeout=LOG_TIMEOUT_SECONDS)
         return log.decode(errors="replace").splitlines()
 
+    def read_events(self, namespace: str, uid: str, limit: int) -> list[Raw]:
+        path = f"/api/v1/namespaces/{namespace}/events"
+        found: list[Raw] = self._request("get", path, field_selector=f"involvedObject.uid={uid}", limit=limit)[
+            "items"
+        ]
+        return found
+
     def _serves(self, api_version: str) -> bool:
         try:
             self._request("get", f"/apis/{api_version}")

@@ -29,6 +29,7 @@ from toxicity_operator.decide.events import Event
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.kube.client import KubernetesCluster
 from toxicity_operator.model import Identity
+from toxicity_operator.observe.containers import keepers_of
 from toxicity_operator.observe.jobs import finished_condition
 from toxicity_operator.observe.ownership import controller_of
 
@@ -279,6 +280,9 @@ class CachedCluster:
     def read_log_end(self, namespace: str, pod: str, container: str, lines: int) -> list[str]:
         return self._cluster.read_log_end(namespace, pod, container, lines)
 
+    def read_events(self, namespace: str, uid: str, limit: int) -> list[Raw]:
+        return self._cluster.read_events(namespace, uid, limit)
+
     def _wrote(self, body: Raw, answer: Raw) -> Raw:
         written = {**answer, "kind": body["kind"]}
         if _ends_load_test(written):
@@ -335,7 +339,10 @@ def _has_ended(item: Raw, recorded: frozenset[str]) -> bool:
 
 
 def _ends_load_test(item: Raw) -> bool:
-    return _label(item, names.COMPONENT_LABEL) == names.LOADTEST and _has_ended(item, frozenset())
+    """Whether a load test's Job has ended, or its pod has while a container of others keeps it running."""
+    if _label(item, names.COMPONENT_LABEL) != names.LOADTEST:
+        return False
+    return _has_ended(item, frozenset()) or (item["kind"] == "Pod" and bool(keepers_of(item)))
 
 
 def _succeeded(items: Iterable[Raw]) -> frozenset[str]:

@@ -1,8 +1,8 @@
 """The rights the operator needs, rule by rule. The chart's ClusterRole must say the same; a test compares them.
 
-There is no wildcard, no Secret and no finalizer of our own. A child is read (`get`) right before it is changed, and
-when something of its name is there already; `get` on Deployments is handed on to the load test as well. Logs are read
-for the progress of a training.
+There is no wildcard and no finalizer of our own. A child is read (`get`) right before it is changed, and when something
+of its name is there already; `get` on Deployments is handed on to the load test as well. Logs are read for the progress
+of a training, Events for why a Job gets no pod or a pod does not start. Of a Secret only the metadata are asked for.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ RULES: list[dict[str, list[str]]] = [
     {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "list"]},
 ]

@@ -3,7 +3,7 @@
 Volumes and ConfigMaps are mounted and used in place. An image is run as an init container that copies its files
 to the model's volume; it needs no shell, since the training image lends it a static busybox. What lies on the
 Hugging Face hub or on Kaggle is downloaded to the same place by the training image. A folder that is already there
-is not made again.
+is not made again. How much an init container may use is for the Job to say.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ DOWNLOADED_NAME = "dataset.csv"
 """Of a file whose name only the download finds out; the reader goes by the content, not by the suffix."""
 HUB_KEYS = ("HF_TOKEN",)
 KAGGLE_KEYS = ("KAGGLE_USERNAME", "KAGGLE_KEY")
-SMALL = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
 
 # $0 is the busybox itself: the image has no commands of its own. The copy runs in the background, since a shell hears
 # a signal only while it waits. Folders are named and renewed as toxicity_api.attempts says, so that a copy removes no
@@ -112,7 +111,6 @@ def tools_container(training_image: str) -> Manifest:
         "tools",
         training_image,
         command=["cp", "/usr/bin/busybox", BUSYBOX],
-        resources=SMALL,
         volumeMounts=[{"name": "tools", "mountPath": TOOLS}],
     )
 
@@ -129,7 +127,6 @@ def _copy_container(name: str, source: ImageFile, target: Path, artifacts: Manif
         source.reference,
         command=[BUSYBOX, "sh", "-c", COPY_SCRIPT, BUSYBOX],
         args=[verbatim(source.path), str(target)],
-        resources=SMALL,
         volumeMounts=[artifacts, {"name": "tools", "mountPath": TOOLS, "readOnly": True}],
     )
 
@@ -171,7 +168,6 @@ def _download_container(
         command=["python", "-m", "toxicity_training.download"],
         args=list(map(verbatim, arguments)),
         env=[*env({"HOME": "/tmp"}), *secret],
-        resources=SMALL,
         volumeMounts=[artifacts, {"name": "tmp", "mountPath": "/tmp"}],
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_operator.chain import JobStage
-from toxicity_operator.manifests.common import Manifest, artifacts_volume, env, stage_env
+from toxicity_operator.manifests.common import Manifest, artifacts_volume, env, resources, stage_env
 from toxicity_operator.manifests.job import build_job, stage_pod
 from toxicity_operator.manifests.sources import base_model_source, dataset_source, tools_container
 from toxicity_operator.model import Model
@@ -41,7 +41,9 @@ def build_training_job(model: Model, stage: JobStage, image: str) -> Manifest:
         init = [tools_container(image), *init]
         pod["volumes"].append({"name": "tools", "emptyDir": {}})
     if init:
-        pod["initContainers"] = init
+        # quotas and LimitRanges judge each container, and a copy takes as much memory as the limit leaves it
+        amounts = resources(training.model_copy(update={"gpus": 0}))
+        pod["initContainers"] = [{**item, "resources": amounts} for item in init]
     return build_job(
         model,
         stage,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from toxicity_api.types import Raw
 from toxicity_operator import names
-from toxicity_operator.observe.objects import first_words, image_id, label, true_conditions
-from toxicity_operator.observe.pods import MESSAGE_LIMIT, lacks_gpu, pod_delay, pod_trouble
+from toxicity_operator.observe.objects import Moment, condition, first_words, image_id, label
+from toxicity_operator.observe.pods import awaits_events, has_settled, is_new, lacks_gpu, pod_delay, pod_trouble
+from toxicity_operator.observe.remedies import fields_of, with_remedy
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,9 @@ class DeploymentState:
     `trouble` is what is wrong, `waits_for` what a pod that only just starts waits for. `failure` says why its
     roll-out was given up, or ""; `failed_fingerprint` and `failed_message` are what the
     operator noted on it of an earlier version when it restored this one. `gpus` are those of one
-    pod; `handed_to` is the stage Job that has them while there are no pods, or "".
+    pod; `handed_to` is the stage Job that has them while there are no pods, or "". `is_paused`: its controller does
+    not exchange pods. `asks`: the uid of a pod that only Events say more about, or ""; `settles`: a pod is too new to
+    say what it waits for.
     """
 
     version: str
@@ -37,16 +41,21 @@ class DeploymentState:
     lacks_gpu: bool = False
     handed_to: str = ""
     waits_for: str = ""
+    is_paused: bool = False
+    asks: str = ""
+    settles: bool = False
 
 
-def read_deployment(deployment: Raw, pods: list[Raw]) -> DeploymentState:
+def read_deployment(deployment: Raw, pods: list[Raw], moment: Moment) -> DeploymentState:
     """The state of the Deployment; `pods` may hold those of Jobs."""
     metadata, spec, status = deployment["metadata"], deployment.get("spec", {}), deployment.get("status", {})
     annotations = metadata.get("annotations", {})
     replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
     seen = status.get("observedGeneration", 0) >= metadata.get("generation", 1)
     serving = [pod for pod in pods if label(pod, names.COMPONENT_LABEL) == names.SERVE and not _is_over(pod)]
-    of_version, refused = _of_version(serving, annotations), _refused_pods(status)
+    of_version, refused = _of_version(serving, annotations), _refused_pods(deployment)
+    trouble, delay = partial(pod_trouble, moment=moment), partial(pod_delay, moment=moment)
+    told = first_words(trouble, serving) or refused
     return DeploymentState(
         version=version_of(annotations),
         serving_fingerprint=annotations.get(names.SERVING_FINGERPRINT, ""),
@@ -54,17 +63,22 @@ def read_deployment(deployment: Raw, pods: list[Raw]) -> DeploymentState:
         replicas=replicas,
         ready_replicas=status.get("readyReplicas", 0),
         rolled_out=seen and updated == replicas,
-        trouble=first_words(pod_trouble, serving) or refused,
-        waits_for=first_words(pod_delay, serving),
+        trouble=told,
+        waits_for=first_words(delay, serving) or _untouched_words(deployment, moment),
         image=_image(spec),
         image_id=image_id(of_version, names.SERVE),
-        failure=_stalled(status, of_version, refused) if seen else "",
+        failure=_stalled(status, first_words(trouble, of_version) or refused or first_words(delay, of_version))
+        if seen
+        else "",
         failed_fingerprint=annotations.get(names.FAILED_FINGERPRINT, ""),
         failed_message=annotations.get(names.FAILED_MESSAGE, ""),
         wanted_replicas=spec.get("replicas", replicas),
         gpus=sum(map(_gpus, spec.get("template", {}).get("spec", {}).get("containers", []))),
         lacks_gpu=any(map(lacks_gpu, serving)),
         handed_to=annotations.get(names.HANDED_TO, ""),
+        is_paused=bool(spec.get("paused")),
+        asks="" if told else _asks(serving, moment),
+        settles=any(is_new(pod, moment) for pod in serving),
     )
 
 
@@ -73,17 +87,38 @@ def _image(spec: Raw) -> str:
     return next((str(item.get("image", "")) for item in containers if item["name"] == names.SERVE), "")
 
 
+def _asks(pods: list[Raw], moment: Moment) -> str:
+    """The uid of the first pod that only Events say more about; empty when there is none, or it is too early."""
+    due = [pod for pod in pods if awaits_events(pod) and has_settled(pod, moment)]
+    return str(due[0]["metadata"].get("uid", "")) if due else ""
+
+
+def _untouched_words(deployment: Raw, moment: Moment) -> str:
+    """That the Deployment controller, which mostly acts within a second, has not looked at a new Deployment."""
+    if deployment.get("status", {}).get("observedGeneration"):
+        return ""
+    if not moment.is_past(deployment["metadata"].get("creationTimestamp")):
+        return ""
+    return "the Deployment controller has not looked at it: see whether kube-controller-manager runs"
+
+
 def _is_over(pod: Raw) -> bool:
     """Whether a pod is only what is left of one: a ReplicaSet replaces an evicted pod and leaves it there for hours."""
     return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
-def _refused_pods(status: Raw) -> str:
+def _refused_pods(deployment: Raw) -> str:
     """Why the cluster does not let the Deployment make its pods, as by a quota; empty when it does."""
-    for condition in true_conditions(status.get("conditions", [])):
-        if condition["type"] == "ReplicaFailure":
-            text = f"pods are refused ({condition.get('reason', '')}): {condition.get('message', '')}"
-            return text[:MESSAGE_LIMIT]
+    status, fields = deployment.get("status", {}), fields_of(deployment)
+    found = condition(status, "ReplicaFailure")
+    if found is not None:
+        words = f"pods are refused ({found.get('reason', '')}): {found.get('message', '')}"
+        return with_remedy(words, fields, f"see kubectl describe deployment {deployment['metadata']['name']}")
+    found = condition(status, "Progressing", "False")
+    if found is not None and found.get("reason") == "ReplicaSetCreateError":
+        return with_remedy(
+            f"its ReplicaSet is refused (ReplicaSetCreateError): {found.get('message', '')}", fields
+        )
     return ""
 
 
@@ -106,10 +141,9 @@ def _of_version(pods: list[Raw], annotations: Raw) -> list[Raw]:
     return [pod for pod, version in zip(pods, versions, strict=True) if version == wanted]
 
 
-def _stalled(status: Raw, pods: list[Raw], refused: str) -> str:
-    """Why the roll-out made no progress in its deadline, by the version's own `pods`; empty while it may still."""
-    for condition in status.get("conditions", []):
-        if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
-            words = first_words(pod_trouble, pods) or refused or first_words(pod_delay, pods)
-            return words or str(condition.get("message", "no progress within the deadline"))
+def _stalled(status: Raw, words: str) -> str:
+    """Why the roll-out made no progress in its deadline, in `words` if there are any; empty while it may still."""
+    for found in status.get("conditions", []):
+        if found["type"] == "Progressing" and found.get("reason") == "ProgressDeadlineExceeded":
+            return words or str(found.get("message", "no progress within the deadline"))
     return ""

@@ -11,24 +11,30 @@ from pydantic import ValidationError
 
 from toxicity_api.base import read_document
 from toxicity_api.conditions import Reason
-from toxicity_api.results import StageResult
+from toxicity_api.results import EXIT_INVALID_INPUT, StageResult
 from toxicity_api.types import Raw
 from toxicity_operator import names
-from toxicity_operator.observe.objects import first_words, image_id, is_owned_by, label, true_conditions
-from toxicity_operator.observe.pods import MESSAGE_LIMIT, lacks_gpu, pod_delay, pod_trouble, refused_source
+from toxicity_operator.observe.containers import keepers_of, refused_source, stage_container
+from toxicity_operator.observe.objects import Moment, condition, first_words, image_id, is_owned_by, label
+from toxicity_operator.observe.pods import awaits_events, has_settled, is_new, lacks_gpu, pod_delay, pod_trouble
+from toxicity_operator.observe.remedies import MESSAGE_LIMIT, fields_of, with_remedy
 
 JobOutcome = Literal["Running", "Succeeded", "Failed"]
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 """Kubernetes' own reason of a Job that ran longer than its activeDeadlineSeconds."""
+
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True)
 class JobState:
     """A stage Job and what its newest telling pod said. `running_pod`: the one whose stage container runs, or "".
 
-    `lacks_gpu`: a pod of it waits, since no node has as many GPUs free as it asks for. `lost_pod`: no pod of it is left
-    that could tell how it ended, as when its node was removed. `image` is that of the stage's container,
-    `init_image_ids` what the node pulled for its init containers, by their names.
+    `reason` is that of a failure, or of a wait which has one of its own. `lacks_gpu`: a pod of it waits, since no
+    node has as many GPUs free as it asks for. `lingers`: the stage has ended, but another container keeps the pod,
+    and so the Job, running. `asks`: the uid of what only Events say more about, or ""; `settles`: it is too new to
+    say what it waits for. `lost_pod`: no pod of it is left that could tell how it ended, as when its node was removed.
+    `image` is that of the stage's container, `init_image_ids` what the node pulled for its init containers, by name.
     """
 
     name: str
@@ -46,9 +52,12 @@ class JobState:
     lost_pod: bool = False
     image: str = ""
     init_image_ids: Mapping[str, str] = field(default_factory=dict)
+    lingers: bool = False
+    asks: str = ""
+    settles: bool = False
 
 
-def read_job(job: Raw, pods: list[Raw]) -> JobState:
+def read_job(job: Raw, pods: list[Raw], moment: Moment) -> JobState:
     """The state of a Job; `pods` may hold those of others."""
     name, component, status = job["metadata"]["name"], label(job, names.COMPONENT_LABEL), job.get("status", {})
     end = finished_condition(status)
@@ -58,10 +67,13 @@ def read_job(job: Raw, pods: list[Raw]) -> JobState:
         reverse=True,
     )
     outcome: JobOutcome = "Running" if end is None else "Succeeded" if end["type"] == "Complete" else "Failed"
+    kept = _kept_outcome(job, own) if end is None else None
+    outcome = kept or outcome
     result = _stage_result(own, component, outcome)
-    reason, message = "", _wait_words(job, own)
+    reason, message = _wait_reason(job), _wait_words(job, own, moment)
     if outcome == "Failed":
         reason, message = _failure(job, end or {}, own, result)
+    is_waiting = outcome == "Running" and not reason
     return JobState(
         name=name,
         component=component,
@@ -70,7 +82,9 @@ def read_job(job: Raw, pods: list[Raw]) -> JobState:
         reason=reason,
         message=message,
         started_at=status.get("startTime"),
-        finished_at=status.get("completionTime") or (end or {}).get("lastTransitionTime"),
+        finished_at=_kept_end(own)
+        if kept
+        else status.get("completionTime") or (end or {}).get("lastTransitionTime"),
         result=result,
         running_pod=_running_pod(own, component) if outcome == "Running" else "",
         image_id=image_id(own, component),
@@ -78,18 +92,129 @@ def read_job(job: Raw, pods: list[Raw]) -> JobState:
         lost_pod=not own,
         image=_image(job, component),
         init_image_ids=_init_image_ids(own),
+        lingers=kept is not None,
+        asks=_asks(job, own, moment) if is_waiting else "",
+        settles=is_waiting and _settles(job, own, moment),
     )
 
 
-def _wait_words(job: Raw, pods: list[Raw]) -> str:
+def _kept_outcome(job: Raw, pods: list[Raw]) -> JobOutcome | None:
+    """How the stage of a Job has ended whose pod another container keeps running; None of any other Job.
+
+    A stage that failed and may be tried again has not ended: that the Job cannot do so is in the words of its pod.
+    """
+    if not any(map(keepers_of, pods)):
+        return None
+    spec, failed_before = job.get("spec", {}), int(job.get("status", {}).get("failed", 0))
+    stages = (stage_container(pod) for pod in pods)
+    codes = [int(ended["exitCode"]) for stage in stages if stage and (ended := stage.terminated)]
+    wanted, well, badly = spec.get("completions", 1), codes.count(0), len(codes) - codes.count(0)
+    if well >= wanted:
+        return "Succeeded"
+    if spec.get("completionMode") == "Indexed":
+        return "Failed" if well + badly >= wanted else None
+    kept = sum(1 for pod in pods if keepers_of(pod))
+    is_final = EXIT_INVALID_INPUT in codes or failed_before + kept > spec.get("backoffLimit", 6)
+    return "Failed" if is_final else None
+
+
+def _kept_end(pods: list[Raw]) -> str | None:
+    """When the last stage container ended."""
+    stages = (stage_container(pod) for pod in pods)
+    ends = [str(ended.get("finishedAt") or "") for stage in stages if stage and (ended := stage.terminated)]
+    return max(ends, default="") or None
+
+
+def _wait_reason(job: Raw) -> str:
+    """The reason of a wait that has one of its own; empty of any other."""
+    return str(Reason.SUSPENDED) if job.get("spec", {}).get("suspend") else ""
+
+
+def _wait_words(job: Raw, pods: list[Raw], moment: Moment) -> str:
     """What a Job that has not ended waits for, by its newest pod, or by its controller where there is none."""
-    if pods:
-        return pod_trouble(pods[0]) or pod_delay(pods[0])
     status, name = job.get("status", {}), job["metadata"]["name"]
+    if _wait_reason(job):
+        return _suspended_words(job)
+    if pods:
+        words = pod_trouble(pods[0], moment) or pod_delay(pods[0], moment) or _ending_words(status, moment)
+        return words + _keeper_words(pods[0])
+    if not status.get("startTime"):
+        return _untouched_words(job, moment)
+    if not _misses_pods(status):
+        return _ending_words(status, moment)
+    told, look = moment.events.get(str(job["metadata"]["uid"]), ""), f"kubectl describe job {name} says why"
+    return (
+        with_remedy(f"it has no pod yet: {told}", fields_of(job), look) if told else f"it has no pod yet: {look}"
+    )
+
+
+def _misses_pods(status: Raw) -> bool:
+    """Whether the Job controller was to make pods and has made none: it says why only in Events."""
     # `active` counts pods that the mirror may not have yet; a true condition is a Job that ends or is suspended
-    if not status.get("startTime") or status.get("active") or any(true_conditions(status.get("conditions", []))):
+    kinds = ("FailureTarget", "SuccessCriteriaMet", "Suspended")
+    ends = any(condition(status, kind) for kind in kinds) or finished_condition(status) is not None
+    return bool(status.get("startTime")) and not status.get("active") and not ends
+
+
+def _asks(job: Raw, pods: list[Raw], moment: Moment) -> str:
+    """The uid of what only Events say more about; empty when there is nothing to ask, or it is too early."""
+    if not pods:
+        return str(job["metadata"]["uid"]) if _misses_pods(job.get("status", {})) else ""
+    is_due = awaits_events(pods[0]) and has_settled(pods[0], moment) and not pod_trouble(pods[0], moment)
+    return str(pods[0]["metadata"].get("uid", "")) if is_due else ""
+
+
+def _settles(job: Raw, pods: list[Raw], moment: Moment) -> bool:
+    """Whether the Job or its pod is so new that a look soon after this one may say more."""
+    if pods:
+        return is_new(pods[0], moment)
+    untouched = not job.get("status", {}).get("startTime")
+    return untouched and moment.is_soon_after(job["metadata"].get("creationTimestamp"))
+
+
+def _suspended_words(job: Raw) -> str:
+    name, queue = job["metadata"]["name"], label(job, QUEUE_LABEL)
+    if queue:
+        return (
+            f"is suspended by Kueue until queue {queue} admits it: kubectl describe workloads says what is missing"
+        )
+    return (
+        "is suspended (spec.suspend of the Job is true), so that no pod of it runs: unless a queueing system lifts"
+        f""" that, kubectl patch job {name} --type=merge -p '{{"spec":{{"suspend":false}}}}'"""
+    )
+
+
+def _untouched_words(job: Raw, moment: Moment) -> str:
+    """That whoever is to run the Job has not looked at it yet."""
+    manager = job.get("spec", {}).get("managedBy", "")
+    if manager and manager != "kubernetes.io/job-controller":
+        return (
+            f"{manager} is to run it (spec.managedBy of the Job) and has not begun: see the log of that controller"
+        )
+    if moment.is_past(job["metadata"].get("creationTimestamp")):
+        return "the Job controller has not looked at it: see whether kube-controller-manager runs"
+    return ""
+
+
+def _keeper_words(pod: Raw) -> str:
+    """That a stage which has failed is not tried again, because another container keeps the pod running."""
+    keepers, name = ", ".join(keepers_of(pod)), pod["metadata"]["name"]
+    if not keepers:
         return ""
-    return f"it has no pod yet: kubectl describe job {name} says why"
+    return (
+        f"; container {keepers} keeps the pod running, so that the Job does not try again: kubectl delete pod {name},"
+        " and keep the service mesh from adding that container to the pods of Jobs"
+    )
+
+
+def _ending_words(status: Raw, moment: Moment) -> str:
+    """What a Job whose end is decided waits for."""
+    for kind, word in (("FailureTarget", "has failed"), ("SuccessCriteriaMet", "has succeeded")):
+        found = condition(status, kind)
+        if found is not None and moment.is_past(found.get("lastTransitionTime")):
+            said = found.get("message") or found.get("reason", "")
+            return f"it {word} ({said}) and ends when the last of its pods has ended: kubectl get pods shows them"
+    return ""
 
 
 def finished_condition(status: Raw) -> Raw | None:

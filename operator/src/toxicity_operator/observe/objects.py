@@ -1,10 +1,41 @@
-"""What is read in the same way from every kind of raw object. Pure."""
+"""What is read in the same way from every kind of raw object, and the moment at which it is read. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from toxicity_api.types import Raw
+
+PATIENCE_SECONDS = 20
+"""How long a controller, the scheduler or a kubelet may be silent about a new object before that is told."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When the objects were read (RFC 3339; empty: unknown), and what Events say of those that were asked about.
+
+    `events` are words by the uid of an object, `claims` by the name of a volume claim that is not bound.
+    """
+
+    now: str = ""
+    events: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, str] = field(default_factory=dict)
+
+    def is_past(self, timestamp: object, seconds: float = PATIENCE_SECONDS) -> bool:
+        """Whether so many seconds have passed since the timestamp; False when either time is unknown."""
+        if not self.now or not timestamp:
+            return False
+        passed = datetime.fromisoformat(self.now) - datetime.fromisoformat(str(timestamp))
+        return passed.total_seconds() >= seconds
+
+    def is_soon_after(self, timestamp: object) -> bool:
+        """Whether the timestamp is so fresh that what is silent may yet speak; False when either time is unknown."""
+        return bool(self.now and timestamp) and not self.is_past(timestamp)
+
+
+UNKNOWN_MOMENT = Moment()
 
 
 def label(item: Raw, key: str) -> str:
@@ -18,6 +49,12 @@ def is_owned_by(item: Raw, owner: Raw) -> bool:
 def true_conditions(conditions: Iterable[Raw]) -> list[Raw]:
     """The conditions whose status is True."""
     return [condition for condition in conditions if condition["status"] == "True"]
+
+
+def condition(status: Raw, kind: str, wanted: str = "True") -> Raw | None:
+    """The condition of the type that has the `wanted` status; None when there is none."""
+    found = (c for c in status.get("conditions", []) if c["type"] == kind and c["status"] == wanted)
+    return next(found, None)
 
 
 def first_words(words: Callable[[Raw], str], pods: Iterable[Raw]) -> str:

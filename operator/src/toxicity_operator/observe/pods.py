@@ -1,70 +1,83 @@
-"""What is wrong with a pod, in words that a person can act on; pure, on raw pods."""
+"""What is wrong with a pod, or what it waits for, in words that a person can act on; pure, on raw pods."""
 
 from __future__ import annotations
 
-from toxicity_api.results import EXIT_INVALID_INPUT
 from toxicity_api.types import Raw
 from toxicity_operator import names
+from toxicity_operator.observe.containers import CREATING, Container, container_trouble, containers_of
+from toxicity_operator.observe.objects import UNKNOWN_MOMENT, Moment, condition
+from toxicity_operator.observe.remedies import MESSAGE_LIMIT, fields_of, with_remedy
 
-MESSAGE_LIMIT = 800
-CREATING = ("ContainerCreating", "PodInitializing")
-"""Why a container waits that nothing is wrong with."""
+SETTLING_SECONDS = 3
+"""In which the volumes and the network of most pods come to be, so that Events are not asked for them."""
 
-
-def refused_source(pod: Raw) -> str:
-    """What an init container said that found its source unusable for good; empty when none did."""
-    for container in pod.get("status", {}).get("initContainerStatuses", []):
-        terminated = container.get("state", {}).get("terminated") or {}
-        if terminated.get("exitCode") == EXIT_INVALID_INPUT:
-            return str(terminated.get("message", "")).strip()[:MESSAGE_LIMIT]
-    return ""
+JOB_FINALIZER = "batch.kubernetes.io/job-tracking"
+"""By which the Job controller counts a pod before it goes."""
 
 
-def pod_trouble(pod: Raw) -> str:
-    """Why a pod stopped or cannot start, in words; empty when nothing is wrong."""
+def pod_trouble(pod: Raw, moment: Moment = UNKNOWN_MOMENT) -> str:
+    """Why a pod stopped or cannot start, and what to do; empty when nothing is wrong."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
     # before the containers: the exit code 137 of a stopped pod would look like a crash of its own
-    stopped = _stopped(status)
+    stopped = _stopped(status) or _lost(pod, moment)
     if stopped:
-        return f"pod {name} {stopped}"[:MESSAGE_LIMIT]
-    for kind, statuses, specs in (
-        ("init container", "initContainerStatuses", "initContainers"),
-        ("container", "containerStatuses", "containers"),
-    ):
-        limits = {item["name"]: _memory_limit(item) for item in pod.get("spec", {}).get(specs, [])}
-        for container in status.get(statuses, []):
-            words = _state_words(container, limits.get(container["name"], ""))
-            if words:
-                return f"{kind} {container['name']} of pod {name} {words}"
+        return with_remedy(f"pod {name} {stopped}", fields_of(pod))
+    words = next(filter(None, map(container_trouble, containers_of(pod))), "")
+    if words:
+        return words
     words = _unschedulable(pod)
-    return f"pod {name} cannot be scheduled: {words}"[:MESSAGE_LIMIT] if words else ""
+    if not words:
+        return ""
+    return with_remedy(f"pod {name} cannot be scheduled: {words}{_claim_words(pod, moment)}", fields_of(pod))
 
 
-def pod_delay(pod: Raw) -> str:
-    """What a placed pod without trouble waits for before any container of it can start; empty when for nothing.
+def pod_delay(pod: Raw, moment: Moment = UNKNOWN_MOMENT) -> str:
+    """What a pod without trouble waits for; empty when for nothing."""
+    return (
+        _creating_words(pod, moment)
+        or _unseen_words(pod, moment)
+        or next(filter(None, (_slow_words(item, moment) for item in containers_of(pod))), "")
+        or _gate_words(pod)
+        or _resize_words(pod)
+    )
 
-    The kubelet tells a volume that cannot be mounted, a missing ConfigMap or Secret, or a network that does not come
-    only as events. So the words hold for the first second of every pod as well, and are no trouble by themselves.
-    """
+
+def awaits_events(pod: Raw) -> bool:
+    """Whether no container of a placed pod can start yet, for reasons that the kubelet tells only in Events."""
     status = pod.get("status", {})
-    states = [
-        container.get("state", {})
-        for statuses in ("initContainerStatuses", "containerStatuses")
-        for container in status.get(statuses, [])
-    ]
+    states = [item.status.get("state", {}) for item in containers_of(pod)]
     creating = bool(states) and all((state.get("waiting") or {}).get("reason") in CREATING for state in states)
-    if not creating or _condition(status, "PodScheduled", "True") is None:
-        return ""
+    if not creating or condition(status, "PodScheduled") is None:
+        return False
     # once this is true only images are pulled; a kubelet before 1.29 does not say
-    if _condition(status, "PodReadyToStartContainers", "False") is None:
-        return ""
-    name = pod["metadata"]["name"]
-    return f"the volumes or the network of pod {name} are not ready yet: kubectl describe pod {name} says more"
+    return condition(status, "PodReadyToStartContainers", "False") is not None
+
+
+def has_settled(pod: Raw, moment: Moment) -> bool:
+    """Whether a placed pod has had the time that its volumes and its network mostly take."""
+    placed = condition(pod.get("status", {}), "PodScheduled") or {}
+    return moment.is_past(placed.get("lastTransitionTime"), SETTLING_SECONDS)
+
+
+def is_new(pod: Raw, moment: Moment) -> bool:
+    """Whether a pod has not started, and is too new for that to be told."""
+    pending = pod.get("status", {}).get("phase") == "Pending"
+    return pending and moment.is_soon_after(pod["metadata"].get("creationTimestamp"))
 
 
 def lacks_gpu(pod: Raw) -> bool:
     """Whether the pod cannot be scheduled because no node has as many GPUs free as it asks for."""
     return f"Insufficient {names.GPU_RESOURCE}" in _unschedulable(pod)
+
+
+def pending_claims(pod: Raw) -> list[str]:
+    """Names of the volume claims that a pod which is not placed needs; a scheduler waits for them to be bound."""
+    if condition(pod.get("status", {}), "PodScheduled") is not None:
+        return []
+    volumes = pod.get("spec", {}).get("volumes", [])
+    return [
+        volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume
+    ]
 
 
 def _stopped(status: Raw) -> str:
@@ -74,44 +87,106 @@ def _stopped(status: Raw) -> str:
     # a pod that failed by its containers has no reason of its own
     if reason and (phase == "Failed" or reason in ("Evicted", "Preempting", "NodeLost")):
         return f"{word} stopped by the cluster ({reason}): {message}"
-    disruption = _condition(status, "DisruptionTarget", "True")
+    disruption = condition(status, "DisruptionTarget")
     if disruption is None or phase == "Succeeded":
         return ""
     return f"{word} stopped by the cluster ({disruption.get('reason', '')}): {disruption.get('message', '')}"
 
 
-def _condition(status: Raw, kind: str, wanted: str) -> Raw | None:
-    found = (c for c in status.get("conditions", []) if c["type"] == kind and c["status"] == wanted)
-    return next(found, None)
+def _lost(pod: Raw, moment: Moment) -> str:
+    """That the node does not confirm the end of a pod, or says nothing of it at all."""
+    metadata, name = pod["metadata"], pod["metadata"]["name"]
+    node = pod.get("spec", {}).get("nodeName", "")
+    # of a deleted pod this is when it is to be gone at the latest
+    if moment.is_past(metadata.get("deletionTimestamp"), SETTLING_SECONDS):
+        foreign = [item for item in metadata.get("finalizers", []) if item != JOB_FINALIZER]
+        if foreign:
+            return f"is deleted, but waits for {', '.join(foreign)}: see who removes that finalizer"
+        return (
+            f"is deleted, but node {node or 'unknown'} does not confirm its end: see kubectl get node {node};"
+            f" where the node is gone for good, kubectl delete pod {name} --force"
+        )
+    if pod.get("status", {}).get("phase") == "Unknown":
+        return f"has no known state, since node {node} does not answer: see kubectl describe node {node}"
+    return ""
 
 
 def _unschedulable(pod: Raw) -> str:
-    """What the scheduler says of a pod that fits nowhere; empty when it says nothing."""
-    for condition in pod.get("status", {}).get("conditions", []):
-        if condition.get("reason") == "Unschedulable" and condition["status"] == "False":
-            return str(condition.get("message", ""))
+    """What the scheduler says of a pod that it has not placed; empty when it says nothing."""
+    found = condition(pod.get("status", {}), "PodScheduled", "False")
+    if found is None:
+        return ""
+    message, reason = str(found.get("message", "")), found.get("reason", "")
+    return message if reason == "Unschedulable" and message else f"{message} ({reason})".strip()
+
+
+def _claim_words(pod: Raw, moment: Moment) -> str:
+    told = [f"; claim {name}: {moment.claims[name]}" for name in pending_claims(pod) if moment.claims.get(name)]
+    return "".join(told)
+
+
+def _creating_words(pod: Raw, moment: Moment) -> str:
+    """The kubelet tells a volume that cannot be mounted, a missing ConfigMap or a network that fails only in Events.
+
+    Without them the words hold for the first second of every pod as well, and are no trouble by themselves.
+    """
+    if not awaits_events(pod):
+        return ""
+    name = pod["metadata"]["name"]
+    told = moment.events.get(str(pod["metadata"].get("uid", "")), "")
+    look = f"kubectl describe pod {name} says more"
+    if told:
+        return with_remedy(f"pod {name} cannot start: {told}", fields_of(pod), look)
+    return f"the volumes or the network of pod {name} are not ready yet: {look}"
+
+
+def _unseen_words(pod: Raw, moment: Moment) -> str:
+    """That the scheduler or the kubelet, which mostly act within a second, have not looked at a pod."""
+    metadata, status = pod["metadata"], pod.get("status", {})
+    if status.get("phase") != "Pending" or metadata.get("deletionTimestamp") or any(containers_of(pod)):
+        return ""
+    placed = condition(status, "PodScheduled")
+    if placed is None:
+        if not moment.is_past(metadata.get("creationTimestamp")):
+            return ""
+        claims = _claim_words(pod, moment)
+        text = f"no scheduler has placed pod {metadata['name']} yet{claims}"
+        return with_remedy(text, fields_of(pod), "see whether kube-scheduler runs")
+    if not moment.is_past(placed.get("lastTransitionTime")):
+        return ""
+    node = pod.get("spec", {}).get("nodeName", "")
+    return f"node {node} has not begun with pod {metadata['name']}: see kubectl describe node {node}"
+
+
+def _slow_words(item: Container, moment: Moment) -> str:
+    """What a container that runs is not through with: an init container's work, or the first answer of a server."""
+    pod = item.pod["metadata"]["name"]
+    if not item.runs or not moment.is_past(item.status["state"]["running"].get("startedAt")):
+        return ""
+    if item.kind == "init container" and item.spec.get("restartPolicy") != "Always":
+        return f"{item.words} is still at work: see kubectl logs {pod} -c {item.name}"
+    probe = "startup" if item.status.get("started") is False else "readiness"
+    if item.kind == "container" and item.status.get("ready") is False and f"{probe}Probe" in item.spec:
+        return f"{item.words} has not passed its {probe} probe yet: see kubectl logs {pod} -c {item.name}"
     return ""
 
 
-def _memory_limit(container: Raw) -> str:
-    return str(container.get("resources", {}).get("limits", {}).get("memory", ""))
+def _gate_words(pod: Raw) -> str:
+    """Which readiness gates of a pod whose containers are all ready have not been opened."""
+    status = pod.get("status", {})
+    if condition(status, "ContainersReady") is None or condition(status, "Ready") is not None:
+        return ""
+    gates = [gate["conditionType"] for gate in pod.get("spec", {}).get("readinessGates", [])]
+    closed = [gate for gate in gates if condition(status, gate) is None]
+    if not closed:
+        return ""
+    return f"pod {pod['metadata']['name']} waits for its readiness gate {', '.join(closed)}: see who sets it"
 
 
-def _state_words(container: Raw, memory_limit: str) -> str:
-    state, last = container.get("state", {}), container.get("lastState", {})
-    terminated = state.get("terminated") or (None if container.get("ready") else last.get("terminated"))
-    if terminated and terminated.get("exitCode", 0) != 0:
-        return _end_words(terminated, memory_limit)
-    waiting = state.get("waiting") or {}
-    if waiting.get("reason") not in (None, *CREATING):
-        return f"waits: {waiting['reason']} {waiting.get('message', '')}".strip()[:MESSAGE_LIMIT]
-    return ""
-
-
-def _end_words(terminated: Raw, memory_limit: str) -> str:
-    reason, code = terminated.get("reason", "Error"), terminated["exitCode"]
-    if reason == "OOMKilled":
-        limit = f", its limit is {memory_limit}: raise resources.limits.memory" if memory_limit else ""
-        return f"was killed for lack of memory (OOMKilled) with exit code {code}{limit}"
-    detail = str(terminated.get("message", "")).strip()[-MESSAGE_LIMIT // 2 :]
-    return f"ended ({reason}) with exit code {code}" + (f": {detail}" if detail else "")
+def _resize_words(pod: Raw) -> str:
+    found = condition(pod.get("status", {}), "PodResizePending")
+    if found is None:
+        return ""
+    said = f"{found.get('reason', '')}: {found.get('message', '')}"
+    words = f"the resize of pod {pod['metadata']['name']} is pending ({said}): undo it, or make room on the node"
+    return words[:MESSAGE_LIMIT]

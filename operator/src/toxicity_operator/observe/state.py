@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from toxicity_api.types import Raw
@@ -11,8 +11,9 @@ from toxicity_operator import names
 from toxicity_operator.observe.autoscaler import AutoscalerState, read_autoscalers
 from toxicity_operator.observe.deployment import DeploymentState, read_deployment, version_of
 from toxicity_operator.observe.jobs import JobState, read_job
-from toxicity_operator.observe.objects import is_owned_by, label
+from toxicity_operator.observe.objects import UNKNOWN_MOMENT, Moment, is_owned_by, label
 from toxicity_operator.observe.ownership import GRANDCHILDREN, controller_of
+from toxicity_operator.observe.pods import pending_claims
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ class Observed:
     running_pods: Mapping[str, tuple[StagePod, ...]] = field(default_factory=dict)
     """Pods of stage Jobs that have not ended, by component; also those of Jobs that are gone."""
 
+    asks: frozenset[str] = frozenset()
+    """Uids of the objects that wait for what only Events tell."""
+
+    settles: bool = False
+    """Whether something waits that is too new to say for what: a look soon after this one may say more."""
+
     def pod_in_the_way(self, component: str, job_name: str) -> StagePod | None:
         """A pod of another Job of the stage that still runs, and writes what the Job of this name would write."""
         job = self.objects.get(("Job", job_name))
@@ -58,22 +65,43 @@ class Observed:
         return {job.name: job for job in self.jobs}
 
 
-def from_objects(objects: Iterable[Raw], missing_kinds: frozenset[str] = frozenset()) -> Observed:
+def from_objects(
+    objects: Iterable[Raw], missing_kinds: frozenset[str] = frozenset(), moment: Moment = UNKNOWN_MOMENT
+) -> Observed:
     """The view of raw objects (Jobs, the Deployment, their pods and revisions, the rest), each with its `kind`."""
     everything = list(objects)
     pods = [item for item in everything if item["kind"] == "Pod"]
     children = [item for item in everything if item["kind"] not in GRANDCHILDREN]
-    jobs = tuple(read_job(item, pods) for item in children if item["kind"] == "Job")
+    claims = _unbound_claims(children, pods, moment)
+    moment = replace(moment, claims={name: moment.events.get(uid, "") for name, uid in claims.items()})
+    jobs = tuple(read_job(item, pods, moment) for item in children if item["kind"] == "Job")
     deployments = [item for item in children if item["kind"] == "Deployment"]
+    deployment = read_deployment(deployments[0], pods, moment) if deployments else None
+    waiting: list[JobState | DeploymentState] = [*jobs, *([deployment] if deployment else [])]
     return Observed(
         objects={(item["kind"], item["metadata"]["name"]): item for item in children},
         jobs=jobs,
-        deployment=read_deployment(deployments[0], pods) if deployments else None,
+        deployment=deployment,
         autoscalers=read_autoscalers(children),
         templates=_templates(everything, deployments[0]) if deployments else {},
         missing_kinds=missing_kinds,
         running_pods=_running_pods(everything),
+        asks=frozenset(filter(None, (*(each.asks for each in waiting), *claims.values()))),
+        settles=any(each.settles for each in waiting),
     )
+
+
+def _unbound_claims(children: list[Raw], pods: list[Raw], moment: Moment) -> dict[str, str]:
+    """The claims that are not bound while a pod which is not placed has long needed them, as uids by name."""
+    late = [pod for pod in pods if moment.is_past(pod["metadata"].get("creationTimestamp"))]
+    needed = {name for pod in late for name in pending_claims(pod)}
+    return {
+        item["metadata"]["name"]: str(item["metadata"].get("uid", ""))
+        for item in children
+        if item["kind"] == "PersistentVolumeClaim"
+        and item["metadata"]["name"] in needed
+        and item.get("status", {}).get("phase") == "Pending"
+    }
 
 
 def _templates(objects: Iterable[Raw], deployment: Raw) -> dict[str, Raw]:

@@ -1,6 +1,7 @@
 """When to reconcile: on every event of a resource or a child, and every so often; one pass per resource at a time.
 
-A resource whose training runs is looked at more often, since its progress makes no event.
+A resource whose training runs is looked at more often, since its progress makes no event; so is one of which a pod is
+new and has not started, since time alone tells that it waits, and mostly the pod does not say for what.
 
 Passes run in threads, since the client blocks. Triggers that come during a pass make one more after it, which will see
 everything that they are about. What failed is tried again soon, and then ever later (`retries.py`).
@@ -17,8 +18,9 @@ from functools import partial
 
 from toxicity_api.types import Key
 from toxicity_operator.errors import ClusterError, is_transient
+from toxicity_operator.runtime.cluster import Cluster
 from toxicity_operator.runtime.metrics import Metrics
-from toxicity_operator.runtime.reconcile import Cluster, Outcome, reconcile
+from toxicity_operator.runtime.reconcile import Outcome, reconcile
 from toxicity_operator.runtime.retries import Retries
 from toxicity_operator.runtime.turns import Turns
 from toxicity_operator.settings import OperatorSettings
@@ -103,7 +105,10 @@ class Controller:
             _tell_crash(key, error)
 
     def _note(self, key: Key, outcome: Outcome) -> None:
-        for keys, belongs in ((self._known, not outcome.gone), (self._training, outcome.trains)):
+        for keys, belongs in (
+            (self._known, not outcome.gone),
+            (self._training, outcome.trains or outcome.settles),
+        ):
             (keys.add if belongs else keys.discard)(key)
         self._retries.note(key, failed=outcome.failure is not None and not outcome.gone)
 

@@ -7,7 +7,6 @@ the resource is its controller, and only as it was read a moment ago: the write 
 from __future__ import annotations
 
 import logging
-from typing import Protocol
 
 from toxicity_api.types import Raw
 from toxicity_operator.decide.plan import Plan
@@ -17,36 +16,12 @@ from toxicity_operator.model import Identity
 from toxicity_operator.observe.drift import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
 from toxicity_operator.observe.ownership import Ownership, controller_of, ownership
 from toxicity_operator.observe.state import Observed
+from toxicity_operator.runtime.cluster import Children
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """Of a change whose object others change at the same time, as the Deployment controller does with its status."""
-
-
-class Children(Protocol):
-    """What is written, and read right before. Every method raises ClusterError when the request fails."""
-
-    def create(self, body: Raw) -> object:
-        """Makes the object; an error with status 409 where one of its name is there."""
-
-    def read(self, body: Raw) -> Raw | None:
-        """The live object that has the kind and name of `body`; None when there is none."""
-
-    def apply(self, body: Raw, live: Raw) -> object:
-        """Server-side apply over `live`, forced; an error with status 409 when that has changed."""
-
-    def take_over(self, live: Raw, controller: Raw) -> Raw:
-        """Adds the controller to the owners of `live`, which has none; 409 when that has changed."""
-
-    def hold(self, body: Raw) -> object:
-        """Server-side apply of an existing object with the field manager that holds replicas, not forced."""
-
-    def overwrite(self, body: Raw) -> object:
-        """JSON merge patch with the operator's field manager."""
-
-    def delete(self, api_version: str, kind: str, namespace: str, name: str, uid: str) -> None:
-        """Deletes the object with this uid, its dependents in the background; gone already is fine."""
 
 
 def execute(

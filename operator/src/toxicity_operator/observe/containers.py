@@ -1,0 +1,135 @@
+"""What the containers of a pod say of themselves: how they ended, why they wait. Pure, on raw pods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from toxicity_api.results import EXIT_INVALID_INPUT
+from toxicity_api.types import Raw
+from toxicity_operator import names
+from toxicity_operator.observe.objects import label
+from toxicity_operator.observe.remedies import MESSAGE_LIMIT, SECTIONS, Fields, fields_of, with_remedy
+
+CREATING = ("ContainerCreating", "PodInitializing")
+"""Why a container waits that nothing is wrong with."""
+
+LISTS = (
+    ("init container", "initContainerStatuses", "initContainers"),
+    ("container", "containerStatuses", "containers"),
+)
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container of a pod: its status, and what the pod's spec says of it. `kind` is its word for people."""
+
+    kind: str
+    pod: Raw
+    status: Raw
+    spec: Raw
+
+    @property
+    def name(self) -> str:
+        return str(self.status["name"])
+
+    @property
+    def words(self) -> str:
+        """Which container it is."""
+        return f"{self.kind} {self.name} of pod {self.pod['metadata']['name']}"
+
+    @property
+    def fields(self) -> Fields:
+        return fields_of(self.pod, self.spec)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the operator put it there: not so a service mesh's, which admission adds."""
+        component = label(self.pod, names.COMPONENT_LABEL)
+        return component not in SECTIONS or self.name in (component, "tools", "dataset", "base-model")
+
+    @property
+    def terminated(self) -> Raw | None:
+        """How it ended, None while it has not."""
+        found: Raw | None = self.status.get("state", {}).get("terminated")
+        return found
+
+    @property
+    def runs(self) -> bool:
+        return bool(self.status.get("state", {}).get("running"))
+
+
+def containers_of(pod: Raw) -> Iterator[Container]:
+    """The containers that the kubelet tells of, init containers first."""
+    for kind, statuses, specs in LISTS:
+        by_name = {item["name"]: item for item in pod.get("spec", {}).get(specs, [])}
+        for status in pod.get("status", {}).get(statuses) or []:
+            yield Container(kind, pod, status, by_name.get(status["name"], {}))
+
+
+def stage_container(pod: Raw) -> Container | None:
+    """The container of the stage, which bears the component's name; None before the kubelet tells of it."""
+    component = label(pod, names.COMPONENT_LABEL)
+    found = (item for item in containers_of(pod) if item.kind == "container" and item.name == component)
+    return next(found, None)
+
+
+def keepers_of(pod: Raw) -> list[str]:
+    """Names of the containers that keep a pod running whose stage container has ended: those of a service mesh."""
+    stage = stage_container(pod)
+    ends = pod["metadata"].get("deletionTimestamp") or pod.get("status", {}).get("phase") in (
+        "Succeeded",
+        "Failed",
+    )
+    if stage is None or stage.terminated is None or ends:
+        return []
+    return [item.name for item in containers_of(pod) if item.kind == "container" and item.runs]
+
+
+def refused_source(pod: Raw) -> str:
+    """What an init container said that found its source unusable for good; empty when none did."""
+    for item in containers_of(pod):
+        ended = item.terminated or {}
+        if item.kind == "init container" and ended.get("exitCode") == EXIT_INVALID_INPUT:
+            return str(ended.get("message", "")).strip()[:MESSAGE_LIMIT]
+    return ""
+
+
+def container_trouble(item: Container) -> str:
+    """Why a container ended or cannot start, and what to do; empty when nothing is wrong."""
+    state, last = item.status.get("state", {}), item.status.get("lastState", {})
+    ended = item.terminated or (None if item.status.get("ready") else last.get("terminated"))
+    if ended and ended.get("exitCode", 0) != 0:
+        return f"{item.words} {_end_words(item, ended)}"
+    waiting = state.get("waiting") or {}
+    if waiting.get("reason") in (None, *CREATING):
+        return ""
+    words = f"{item.words} waits: {waiting['reason']} {waiting.get('message', '')}".strip()
+    return with_remedy(words, item.fields, f"see kubectl describe pod {item.pod['metadata']['name']}")
+
+
+def _end_words(item: Container, ended: Raw) -> str:
+    reason, code = ended.get("reason", "Error"), ended["exitCode"]
+    if reason == "OOMKilled":
+        return f"was killed for lack of memory (OOMKilled) with exit code {code}{_memory_words(item)}"
+    if reason == "ContainerStatusUnknown":
+        return "was lost with its node (ContainerStatusUnknown): another pod starts by itself"
+    detail = str(ended.get("message", "")).strip()[-MESSAGE_LIMIT // 2 :]
+    words = f"ended ({reason}) with exit code {code}"
+    if reason in ("StartError", "ContainerCannotRun"):
+        return with_remedy(f"{words}: {detail}", item.fields)
+    return words + (f": {detail}" if detail else "")
+
+
+def _memory_words(item: Container) -> str:
+    """The limit that was too small, and the field to raise."""
+    if not item.is_ours:
+        return ": raise its limit where it is added to pods, which the operator does not"
+    field = f"{item.fields.section}.resources"
+    amounts = item.spec.get("resources", {})
+    limit = amounts.get("limits", {}).get("memory")
+    if limit:
+        return f", its limit is {limit}: raise {field}.limits.memory"
+    if not item.spec:
+        return f": raise {field}.limits.memory"
+    return f", it has no limit, so the node had no more: raise {field}.requests.memory, or add memory to the node"
