@@ -15,8 +15,13 @@ def end_beside_sidecar(cluster: FakeCluster, component: str, code: int, said: st
     """The stage's container ends and that of a service mesh runs on; the name of the Job, which knows of no end."""
     job = cluster.job(component)
     job["status"] = {"startTime": NOW, "active": 1}
-    owner = {"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
-    metadata = {"name": name, "labels": job["metadata"]["labels"], "ownerReferences": [owner]}
+    owner = {"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"], "controller": True}
+    metadata = {
+        "name": name,
+        "uid": f"uid-of-{name}",
+        "labels": job["metadata"]["labels"],
+        "ownerReferences": [owner],
+    }
     ended = {"exitCode": code, "reason": "Completed", "message": said, "finishedAt": NOW}
     statuses = [
         {"name": "mesh", "ready": True, "state": {"running": {"startedAt": NOW}}},

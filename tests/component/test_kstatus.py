@@ -66,7 +66,7 @@ class Refusing(FakeCluster):
 
     answer = 403
 
-    def apply(self, body: Raw) -> None:
+    def create(self, body: Raw) -> None:
         raise ClusterError("the API server does not take it", self.answer)
 
 
@@ -203,7 +203,7 @@ def test_paused_resource_is_neither_worked_at_nor_stalled() -> None:
     cluster = paused(5)
     assert conditions(cluster)["Reconciling"] == ("False", "Paused")
     assert conditions(cluster)["Stalled"] == ("False", "Paused")
-    assert "spec.paused" in message(cluster, "Reconciling")
+    assert "the spec pauses" in message(cluster, "Reconciling")
 
 
 def test_corrected_spec_ends_the_stall() -> None:

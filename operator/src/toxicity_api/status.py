@@ -196,9 +196,8 @@ class ToxicityModelStatus(Document):
     evaluation: EvaluationStatus | None = Field(None, description="evaluation by the serving engine.")
     serving: ServingStatus | None = Field(None, description="serving state.")
     lineage: Lineage | None = Field(None, description="lineage of the model that the spec asks for.")
-    outdated: list[Outdated] = Field(
-        default_factory=list,
-        description="outdated: what was made with other images, defaults or sources than now.",
+    outdated: list[Outdated] | None = Field(
+        None, description="outdated: what was made with other images, defaults or sources than now."
     )
     load_test_job: LoadTestRecord | None = Field(None, description="loadTestJob as the operator sees it.")
     load_test_schedule: LoadTestSchedule | None = Field(

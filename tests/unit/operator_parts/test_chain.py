@@ -9,6 +9,7 @@ import pytest
 
 from builders import SETTINGS, ModelBuilder, a_model
 from toxicity_operator.chain import Chain, build_chain
+from toxicity_operator.settings import Images
 
 
 def chain(model: ModelBuilder) -> Chain:
@@ -37,9 +38,11 @@ ALL = ["train", "quantize", "evaluate", "serve", "loadtest"]
         ("dataset.textColumn", "text", ALL),
         ("dataset.image.reference", "dataset-image:2", ALL),
         ("baseModel.image.reference", "base-model-image:2", ALL),
-        ("images.training", "mine:1", ALL),
+        ("images.training", "mine:1", []),
+        ("training.runId", "2", ALL),
+        ("quantization.runId", "2", ALL[1:]),
         ("quantization.calibrationSamples", 64, ALL[1:]),
-        ("images.quantization", "mine:1", ALL[1:]),
+        ("images.quantization", "mine:1", []),
         ("serving.maxModelLen", 256, ALL[2:]),
         ("serving.kvCacheDtype", "fp8", ALL[2:]),
         ("serving.enforceEager", True, ALL[2:]),
@@ -51,10 +54,10 @@ ALL = ["train", "quantize", "evaluate", "serve", "loadtest"]
         ("images.serving", "mine:1", ALL[2:]),
         ("loadTest.requestedRps", 5.0, ALL[4:]),
         ("loadTest.runId", "2", ALL[4:]),
-        ("images.loadtest", "mine:1", ALL[4:]),
-        ("images.pullSecrets", ["registry"], ALL[3:]),
+        ("images.loadtest", "mine:1", []),
+        ("images.pullSecrets", ["registry"], ["serve"]),
         ("serving.nodeSelector", {"a": "b"}, ALL[3:]),
-        ("serving.tolerations", [{"operator": "Exists"}], ALL[3:]),
+        ("serving.tolerations", [{"operator": "Exists"}], ["serve"]),
         ("loadTest.schedule", "0 3 * * *", []),
         ("loadTest.pinReplicas", True, []),
         ("serving.replicas", 3, []),
@@ -95,9 +98,36 @@ def test_placement_changes_the_jobs_name_but_not_the_fingerprint() -> None:
     assert before.job_name != after.job_name
 
 
-def test_operators_own_image_setting_counts_like_the_resources() -> None:
-    other = replace(SETTINGS, images=replace(SETTINGS.images, training="train-image:2"))
-    assert build_chain(a_model().build(), other).train.fingerprint != chain(a_model()).train.fingerprint
+def test_operators_own_images_change_no_fingerprint() -> None:
+    other = replace(SETTINGS, images=Images("a:2", "b:2", "c:2", "d:2", "e:2"))
+    assert prints(build_chain(a_model().build(), other)) == prints(chain(a_model()))
+
+
+@pytest.mark.parametrize("cpu", [2, "2", "2.0", "2000m", "2e0"])
+@pytest.mark.parametrize("memory", ["8Gi", "8192Mi", 8589934592, "8589934592000m"])
+def test_equal_quantities_are_equal(cpu: int | str, memory: int | str) -> None:
+    model = a_model()
+    for stage in ("training", "quantization", "serving", "loadTest"):
+        model = model.with_spec(f"{stage}.resources", {"requests": {"cpu": cpu}, "limits": {"memory": memory}})
+    written = a_model()
+    for stage in ("training", "quantization", "serving", "loadTest"):
+        written = written.with_spec(f"{stage}.resources", {"requests": {"cpu": "2"}, "limits": {"memory": "8Gi"}})
+    assert chain(model) == chain(written)
+
+
+PINNED = {
+    "train": "db77c459682f",
+    "quantize": "970c8fcc2464",
+    "evaluate": "2ad9987728fa",
+    "serve": "6e0d41bb8bb1",
+    "loadtest": "1cf15977e722",
+}
+"""A changed one runs that stage of every model again whose spec is edited: see the module's first paragraph."""
+
+
+def test_fingerprints_stay_what_they_are() -> None:
+    cyrillic = a_model().with_spec("training.labels", {"toxic": " да!", "nonToxic": " нет"})
+    assert prints(chain(cyrillic)) == PINNED
 
 
 @pytest.mark.parametrize(
@@ -131,9 +161,8 @@ def test_pull_secrets_name_every_job_anew_so_that_what_could_not_be_pulled_is_tr
 def test_backend_has_an_image_of_its_own_and_its_change_runs_the_quantization_again() -> None:
     awq = a_model().with_spec("quantization.backend", "autoawq")
     assert prints(chain(awq))["quantize"] != prints(chain(a_model()))["quantize"]
-    other = replace(SETTINGS, images=replace(SETTINGS.images, quantization_autoawq="autoawq-image:2"))
-    assert build_chain(awq.build(), other).quantize != chain(awq).quantize
-    assert build_chain(a_model().build(), other) == chain(a_model())
+    images = [found.quantize.made_with.image for found in (chain(awq), chain(a_model())) if found.quantize]
+    assert images == ["autoawq-image:1", "quantize-image:1"]
 
 
 def test_stage_that_is_switched_off_leaves_the_chain() -> None:

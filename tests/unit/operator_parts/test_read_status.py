@@ -76,6 +76,7 @@ UNREADABLE = {
     "evaluation": {"newerField": "without the fingerprint"},
     "serving": FULL["serving"] | {"replicas": [1]},
     "lineage": "word",
+    "outdated": [{"stage": "newer", "subject": "image"}],
     "loadTestJob": [],
     "loadTestSchedule": {"schedule": "0 3 * * *"},
     "loadTest": FULL["loadTest"] | {"mode": "newer"},

@@ -17,6 +17,7 @@ from toxicity_operator.decide.conditions import UNKNOWN, Finding, derive_finding
 from toxicity_operator.decide.kstatus import derive_kstatus
 from toxicity_operator.decide.outdated import derive_outdated
 from toxicity_operator.decide.readiness import derive_ready
+from toxicity_operator.decide.rollout import Failure
 from toxicity_operator.decide.schedule import schedule_in_force
 from toxicity_operator.decide.situation import Situation
 from toxicity_operator.errors import ClusterError
@@ -42,7 +43,7 @@ def derive_status(situation: Situation, now: str, failure: ClusterError | None =
         load_test_job=records.load_test,
         load_test_schedule=schedule_in_force(model.spec.load_test, model.status.load_test_schedule, now),
         lineage=_lineage(situation),
-        outdated=derive_outdated(situation),
+        outdated=derive_outdated(situation) or None,
     )
 
 
@@ -99,6 +100,8 @@ def _serving(situation: Situation) -> ServingStatus | None:
     if deployment.rolled_out and deployment.ready_replicas > 0:
         served = deployment.model_fingerprint
     failure = situation.failed_version
+    if failure is None and deployment.failed_fingerprint:
+        failure = Failure(deployment.failed_fingerprint, deployment.failed_message)
     stage = situation.chain.serve
     return ServingStatus(
         fingerprint=stage.fingerprint,

@@ -1,0 +1,255 @@
+"""Another version of the operator, with other images, defaults or formulas: nothing runs again by itself."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from builders import NOW, SETTINGS, a_model
+from fake_cluster import FakeCluster
+from pipeline import STEPS, conditions, drive, settle, status, take_steps
+from toxicity_operator import names
+from toxicity_operator.runtime.reconcile import reconcile
+from toxicity_operator.runtime.turns import Turns
+from toxicity_operator.settings import Images, OperatorSettings
+
+NEWER = replace(SETTINGS, images=Images("t:2", "q:2", "awq:2", "s:2", "l:2"), version="2.0.0")
+ROLLING = replace(NEWER, upgrades="RollOut")
+SERVE = ("Deployment", "ru-toxicity-serve")
+ANNOTATIONS = (names.SERVING_FINGERPRINT, names.MODEL_FINGERPRINT)
+
+
+def passes(cluster: FakeCluster, settings: OperatorSettings = NEWER, turns: Turns | None = None) -> None:
+    """Passes of an operator with these settings until nothing is written any more."""
+    turns = turns or Turns(1)
+    for _ in range(6):
+        before = cluster.writes
+        reconcile(cluster, settings, "default", "ru-toxicity", NOW, turns)
+        if cluster.writes == before:
+            return
+    raise AssertionError("reconcile does not come to rest")
+
+
+def children(cluster: FakeCluster) -> dict[Any, Any]:
+    """What the children are, without what a write that changes nothing of it leaves."""
+    parts = ("spec", "rules", "subjects", "roleRef", "status")
+    return copy.deepcopy(
+        {
+            key: {part: item.get(part) for part in parts} | {"uid": item["metadata"]["uid"]}
+            for key, item in cluster.objects.items()
+            if key[0] not in ("Pod", "ReplicaSet")
+        }
+    )
+
+
+def as_of_an_earlier_version(cluster: FakeCluster) -> None:
+    """Makes what an operator left that hashed otherwise and recorded neither versions nor what stages were made of."""
+    assert cluster.model is not None
+    known = {
+        part["fingerprint"]
+        for part in cluster.model["status"].values()
+        if isinstance(part, dict) and "fingerprint" in part
+    }
+    text = {old: f"earlier{index:05}" for index, old in enumerate(sorted(known))}
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: renamed(part) for key, part in value.items() if key not in ("madeWith", names.VERSION)}
+        if isinstance(value, list):
+            return [renamed(part) for part in value]
+        for old, new in text.items():
+            value = value.replace(old, new) if isinstance(value, str) else value
+        return value
+
+    version = cluster.objects.get(SERVE, {}).get("metadata", {}).get("annotations", {}).get(names.VERSION)
+    served = (
+        cluster.objects.get(SERVE, {}).get("metadata", {}).get("annotations", {}).get(names.SERVING_FINGERPRINT)
+    )
+    if version:
+        text[version] = text.get(served, served)
+    cluster.model["status"] = renamed(cluster.model["status"])
+    if "serving" in cluster.model["status"]:
+        del cluster.model["status"]["serving"]["fingerprint"]
+    cluster.objects = {key: renamed(item) for key, item in cluster.objects.items()}
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("steps", range(len(STEPS) + 1))
+def test_newer_operator_makes_no_job_and_rolls_nothing_out(steps: int, earlier: bool) -> None:
+    cluster = drive(a_model(), steps)
+    if earlier:
+        as_of_an_earlier_version(cluster)
+    before, made = children(cluster), list(cluster.ever_created)
+    stage = status(cluster)["stage"]
+    passes(cluster)
+    assert children(cluster) == before
+    assert cluster.ever_created == made
+    assert status(cluster)["stage"] == stage
+    take_rest(cluster, steps)
+    assert status(cluster)["stage"] == "Ready"
+    jobs = [name for kind, name in cluster.ever_created if kind == "Job"]
+    assert len(jobs) == len(set(jobs)) == 4
+
+
+def take_rest(cluster: FakeCluster, steps: int) -> None:
+    for step in STEPS[steps:]:
+        step(cluster)
+        passes(cluster)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_edit_after_the_upgrade_runs_again_what_depends_on_it_and_no_more(earlier: bool) -> None:
+    cluster = drive(a_model())
+    if earlier:
+        as_of_an_earlier_version(cluster)
+    passes(cluster)
+    made = len(cluster.ever_created)
+    cluster.change_spec(a_model().with_spec("loadTest.runId", "2").spec)
+    passes(cluster)
+    assert [name.rsplit("-", 1)[0] for _, name in cluster.ever_created[made:]] == ["ru-toxicity-loadtest"]
+    cluster.finish_load_test()
+    passes(cluster)
+    cluster.change_spec(a_model().with_spec("training.learningRate", 1e-4).spec)
+    passes(cluster)
+    assert [name.rsplit("-", 1)[0] for _, name in cluster.ever_created[made + 1 :]] == ["ru-toxicity-train"]
+    assert cluster.job("train")["spec"]["template"]["spec"]["containers"][0]["image"] == "t:2"
+
+
+def outdated(cluster: FakeCluster) -> dict[tuple[str, str], tuple[str, str]]:
+    return {
+        (item["stage"], item["subject"]): (item["madeWith"], item["present"])
+        for item in status(cluster).get("outdated", [])
+    }
+
+
+def test_status_says_what_was_made_with_other_images() -> None:
+    cluster = drive(a_model())
+    assert outdated(cluster) == {}
+    passes(cluster)
+    found = outdated(cluster)
+    assert (
+        found.items()
+        >= {
+            ("training", "image"): ("train-image:1", "t:2"),
+            ("quantization", "image"): ("quantize-image:1", "q:2"),
+            ("evaluation", "image"): ("serve-image:1", "s:2"),
+        }.items()
+    )
+    assert status(cluster)["training"]["madeWith"]["operator"] == "unknown"
+    messages = {item["stage"]: item["message"] for item in status(cluster)["outdated"]}
+    assert "training.runId" in messages["training"] and "quantization.runId" in messages["quantization"]
+    assert "upgrades.policy: RollOut" in messages["evaluation"]
+    assert conditions(cluster)["Ready"] == ("True", "AllStagesDone")
+
+
+def image_of(cluster: FakeCluster) -> str:
+    found: str = cluster.objects[SERVE]["spec"]["template"]["spec"]["containers"][0]["image"]
+    return found
+
+
+def test_new_version_of_a_model_is_served_by_the_engine_that_evaluated_it() -> None:
+    cluster = drive(a_model())
+    cluster.change_spec(a_model().with_spec("serving.threshold", 0.75).spec)
+    passes(cluster)
+    assert image_of(cluster) == "serve-image:1", "only the threshold is new"
+    cluster.change_spec(a_model().with_spec("serving.maxModelLen", 256).spec)
+    passes(cluster)
+    cluster.finish_evaluation()
+    passes(cluster)
+    assert image_of(cluster) == "s:2"
+
+
+def test_roll_out_evaluates_with_the_new_image_before_it_serves_and_trains_nothing() -> None:
+    cluster, turns = drive(a_model()), Turns(1)
+    made = len(cluster.ever_created)
+    passes(cluster, ROLLING, turns)
+    assert image_of(cluster) == "serve-image:1"
+    cluster.finish_evaluation()
+    passes(cluster, ROLLING, turns)
+    assert image_of(cluster) == "s:2"
+    cluster.roll_out()
+    passes(cluster, ROLLING, turns)
+    cluster.finish_load_test()
+    passes(cluster, ROLLING, turns)
+    assert [name.rsplit("-", 1)[0] for _, name in cluster.ever_created[made:]] == [
+        "ru-toxicity-evaluate", "ru-toxicity-loadtest",
+    ]  # fmt: skip
+    assert conditions(cluster)["Ready"] == ("True", "AllStagesDone")
+    assert {stage for stage, _ in outdated(cluster)} == {"training", "quantization"}
+    assert turns.take(("default", "another")), "its turn is over"
+
+
+def test_only_as_many_are_rolled_out_at_once_as_the_chart_says() -> None:
+    clusters, turns = [drive(a_model()) for _ in range(3)], Turns(2)
+    for number, cluster in enumerate(clusters):
+        assert cluster.model is not None
+        cluster.model["metadata"]["namespace"] = f"team-{number}"
+        reconcile(cluster, ROLLING, f"team-{number}", "ru-toxicity", NOW, turns)
+    begun = [len(cluster.ever_created) for cluster in clusters]
+    assert begun == [max(begun), max(begun), min(begun)] and begun[0] > begun[2]
+
+
+def test_broken_pods_of_a_newer_operator_give_way_to_the_version_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    from toxicity_operator.manifests import serving
+
+    cluster, turns = drive(a_model()), Turns(1)
+    good, template = status(cluster)["serving"]["goodFingerprint"], cluster.objects[SERVE]["spec"]["template"]
+    settings = replace(ROLLING, images=SETTINGS.images)
+    monkeypatch.setattr(serving, "PORT", 9999)
+    passes(cluster, settings, turns)
+    bad = cluster.objects[SERVE]["metadata"]["annotations"][names.VERSION]
+    assert bad != good
+    cluster.stall()
+    passes(cluster, settings, turns)
+    assert cluster.objects[SERVE]["metadata"]["annotations"][names.VERSION] == good
+    probe = cluster.objects[SERVE]["spec"]["template"]["spec"]["containers"][0]["ports"]
+    assert probe == template["spec"]["containers"][0]["ports"]
+    cluster.roll_out()
+    passes(cluster, settings, turns)
+    assert conditions(cluster)["Ready"][0] == "True", "the version before serves what the spec asks for"
+    assert status(cluster)["serving"]["failedFingerprint"] == bad
+    writes = cluster.writes
+    for _ in range(5):
+        reconcile(cluster, settings, "default", "ru-toxicity", NOW, turns)
+    assert cluster.writes == writes, "the failed version is not tried again"
+    assert "RolledBack" in {event.reason for event in cluster.events}
+
+
+def test_changed_default_trains_nothing_and_is_reported() -> None:
+    """The API server has stored the default of before, and the operator now has another one."""
+    from toxicity_api.spec import TrainingSpec
+
+    stored = a_model().with_spec("training.epochs", 1.0)
+    cluster = drive(stored)
+    made = list(cluster.ever_created)
+    field = TrainingSpec.model_fields["epochs"]
+    before = field.default
+    try:
+        field.default = 3.0
+        TrainingSpec.model_rebuild(force=True)
+        passes(cluster, SETTINGS)
+        assert cluster.ever_created == made
+        assert ("training", "defaults") in outdated(cluster)
+        cluster.change_spec(stored.with_spec("loadTest.runId", "2").spec)
+        passes(cluster, SETTINGS)
+        assert [name.rsplit("-", 1)[0] for _, name in cluster.ever_created[len(made) :]] == [
+            "ru-toxicity-loadtest"
+        ]
+    finally:
+        field.default = before
+        TrainingSpec.model_rebuild(force=True)
+    settle(cluster)
+
+
+def test_spec_that_was_invalid_is_not_taken_for_what_was_made() -> None:
+    cluster = drive(a_model())
+    as_of_an_earlier_version(cluster)
+    cluster.change_spec(a_model().with_spec("training.learningRate", 1e-4).spec)
+    status(cluster)["stage"] = "InvalidSpec"
+    status(cluster)["observedGeneration"] = 2
+    passes(cluster)
+    assert cluster.job("train")
+    take_steps(cluster, 0)
