@@ -31,6 +31,9 @@ POOL_SIZE = 32
 PAGE_SIZE = 100
 """Of a list, which is packed away page by page: as dictionaries objects take ten times the room."""
 
+MODEL_PAGE_SIZE = 50
+"""Of a list of resources, which are larger than their children."""
+
 WATCH_SECONDS = 120
 """After which a watch begins anew; one whose connection died in silence is noticed soon after."""
 
@@ -53,17 +56,24 @@ CHILD_KINDS: tuple[tuple[str, str, str], ...] = (
 )
 """Pods last: a Job that is seen as finished then has its pods seen at least as late."""
 
+FOLLOWED_KINDS = (*CHILD_KINDS, (MODEL_API, KIND, PLURAL))
+"""The resources after their children: none of them is then older than what it depends on."""
+
 OPTIONAL_KINDS = frozenset({"ScaledObject"})
 """Kinds of others, that a cluster may serve or not, and may begin to serve at any time."""
 
 NOT_FOUND = 404
 
-PLURALS = {(api, kind): plural for api, kind, plural in (*CHILD_KINDS, (MODEL_API, KIND, PLURAL))}
+PLURALS = {(api, kind): plural for api, kind, plural in FOLLOWED_KINDS}
 
 
-def connect() -> client.ApiClient:
-    """A client from the pod's service account, else from KUBECONFIG. Raises ClusterError when there is neither."""
+def connect(retries: int | None = None) -> client.ApiClient:
+    """A client from the pod's service account, else from KUBECONFIG. Raises ClusterError when there is neither.
+
+    `retries`: how often a request that gets no answer is sent again; None means urllib3's own number, three.
+    """
     settings = client.Configuration()
+    settings.retries = retries
     try:
         config.load_incluster_config(settings)
     except config.ConfigException:
@@ -130,12 +140,15 @@ class KubernetesCluster:
         return [{**item, "apiVersion": "v1", "kind": "Pod"} for item in answer["items"]]
 
     def list_kind(self, api_version: str, kind: str, namespace: str | None) -> tuple[Iterator[Raw], int]:
-        """Every child of a kind, in a namespace or (None) in all, and the resourceVersion to watch from.
+        """Every child of a kind, or every resource, in a namespace or (None) in all, and the resourceVersion to
+        watch from.
 
         The objects come page by page: asking for the next one may raise ClusterError.
         """
         path = _path(api_version, kind, namespace)
         options: dict[str, Any] = {"label_selector": names.MODEL_LABEL, "limit": PAGE_SIZE}
+        if kind == KIND:
+            options = {"limit": MODEL_PAGE_SIZE}
         first = self._request("get", path, **options)
 
         def items(page: Raw) -> Iterator[Raw]:
@@ -150,15 +163,17 @@ class KubernetesCluster:
 
     @contextmanager
     def watch_kind(
-        self, api_version: str, kind: str, namespace: str | None, version: int
+        self, api_version: str, kind: str, namespace: str | None, version: int, seconds: int = WATCH_SECONDS
     ) -> Iterator[Iterator[WatchEvent]]:
-        """The changes of every child of a kind after `version`, until the API server ends it after a while.
+        """The changes after `version` of what `list_kind` lists, until the API server ends it after `seconds`.
 
         Raises ClusterError, with status 410 when `version` is too old and the kind must be listed again.
         """
-        query = [("watch", "true"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", WATCH_SECONDS)]
-        query += [("labelSelector", names.MODEL_LABEL), ("resourceVersion", version)]
-        path, timeout = _path(api_version, kind, namespace), (TIMEOUT_SECONDS[0], WATCH_SECONDS + 30)
+        query = [("watch", "true"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", seconds)]
+        query += [("resourceVersion", version)]
+        if kind != KIND:
+            query += [("labelSelector", names.MODEL_LABEL)]
+        path, timeout = _path(api_version, kind, namespace), (TIMEOUT_SECONDS[0], seconds + 30)
         answer = self._open("get", path, query_params=query, _request_timeout=timeout)
         try:
             yield _watch_events(answer, path, {"apiVersion": api_version, "kind": kind})
