@@ -1,6 +1,6 @@
 """What the operator knows of the cluster without asking: a mirror of the children, and a Cluster that reads from it.
 
-`watching.py` feeds the mirror with one watch per kind; here is only memory. A view may be late. Why that is safe:
+`watch.py` feeds the mirror with one watch per kind; here is only memory. A view may be late. Why that is safe:
 
 - *It never goes back.* An object gives way only to a newer one, by its resourceVersion, which orders the versions of
   one kind. What the operator writes enters the mirror with the API server's answer, so a pass sees all that the passes
@@ -96,7 +96,7 @@ class Mirror:
         `mark` is told them before anyone can see the change; it must not ask the mirror.
         """
         # packed one by one, since the list may come page by page
-        listed = {_place(item): Entry.of(_key(item), item) for item in items}
+        listed = {_place(item): self._packed(item) for item in items}
         with self._lock:
             self._tell(kind, namespace, version)
             changed = {key for place, entry in listed.items() for key in self._put(place, entry)}
@@ -111,6 +111,11 @@ class Mirror:
             places = sorted(self._places.get(key, ()), key=lambda place: (place[0] == "Pod", place))
             entries = [self._entries[place] for place in places]
         return [entry.unpack() for entry in entries]
+
+    def _packed(self, item: Raw) -> Entry:
+        """The entry of an object; the one that is there already where nothing has changed."""
+        old = self._entries.get(_place(item))
+        return old if old is not None and old.version == _version(item) else Entry.of(_key(item), item)
 
     def _tell(self, kind: str, namespace: str | None, version: int) -> None:
         self._told[kind, namespace] = max(self._told.get((kind, namespace), 0), version)
@@ -143,10 +148,14 @@ class Mirror:
 
 
 class CachedCluster:
-    """The Cluster of `reconcile` on mirrors: children from memory, and mostly the resource too."""
+    """The Cluster of `reconcile` on mirrors: children from memory, and mostly the resource too.
 
-    def __init__(self, cluster: KubernetesCluster) -> None:
+    A resource of another class than `operator_class` is for it as if it did not exist.
+    """
+
+    def __init__(self, cluster: KubernetesCluster, operator_class: str = "") -> None:
         self._cluster = cluster
+        self._class = operator_class
         self._mirror = Mirror()
         self._lock = threading.Lock()
         self._models: dict[Key, Entry] = {}
@@ -179,10 +188,34 @@ class CachedCluster:
 
     def observe_model(self, item: Raw, *, gone: bool = False) -> set[Key]:
         """Takes an event of a resource; none by the echo of the operator's own writing."""
-        key = (item["metadata"]["namespace"], item["metadata"]["name"])
-        if gone:
-            return self._mark({key})
+        key = _key_of_model(item)
+        if gone or not self._is_ours(item):
+            return self._mark({key}) if self.knows(key) else set()
         return {key} if self._remember(key, item) else set()
+
+    def replace_models(self, namespace: str | None, items: Iterable[Raw], version: int) -> set[Key]:
+        """Takes the list of all resources, in a namespace or (None) everywhere."""
+        ours = ((_key_of_model(item), item) for item in items if self._is_ours(item))
+        listed = {key: self._remember(key, item) for key, item in ours}
+        with self._lock:
+            lost = {
+                key
+                for key, entry in self._models.items()
+                if namespace in (None, key[0]) and key not in listed and entry.version <= version
+            }
+            # marks of what never became known, such as a deleted child of another class, would stay for ever
+            self._changed = {key for key in self._changed if key in self._models} | lost
+        return lost | {key for key, is_news in listed.items() if is_news}
+
+    def knows(self, key: Key) -> bool:
+        """Whether the resource is one of ours that exists, as far as is known."""
+        with self._lock:
+            return key in self._models
+
+    def models(self) -> list[Key]:
+        """Every resource that is known."""
+        with self._lock:
+            return list(self._models)
 
     # the Cluster protocol
 
@@ -199,7 +232,7 @@ class CachedCluster:
         except ClusterError:
             self._mark({key})
             raise
-        if found is None:
+        if found is None or not self._is_ours(found):
             self._forget(key)
             return None
         self._remember(key, found)
@@ -267,6 +300,9 @@ class CachedCluster:
         self._mirror.wrote(written)
         return written
 
+    def _is_ours(self, model: Raw) -> bool:
+        return (model.get("spec", {}).get("operatorClass") or "") == self._class
+
     def _tell_missing(self, kind: str, missing: bool) -> set[Key]:
         with self._lock:
             if missing == (kind in self._missing):
@@ -301,6 +337,10 @@ def _version(item: Raw) -> int:
 
 def _place(item: Raw) -> Place:
     return str(item["kind"]), str(item["metadata"]["namespace"]), str(item["metadata"]["name"])
+
+
+def _key_of_model(item: Raw) -> Key:
+    return str(item["metadata"]["namespace"]), str(item["metadata"]["name"])
 
 
 def _key(item: Raw) -> Key:
