@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from kubernetes import client
 
@@ -136,6 +137,21 @@ def test_process_that_may_not_renew_ends_in_time(server: ApiServer, tmp_path: Pa
         barred = time.monotonic()
         assert operator.process.wait(LEASE_SECONDS) == 3
         assert time.monotonic() - barred < LEASE_SECONDS
+
+
+def test_process_whose_api_server_hangs_ends_before_another_can_lead(
+    server: ApiServer, tmp_path: Path, wait_for: WaitFor
+) -> None:
+    (api_server,) = (child for child in psutil.Process().children() if child.name() == "kube-apiserver")
+    with running_operator(server, tmp_path, "hanging", electing("hanging", "hanging")) as operator:
+        wait_for("it to lead", lambda: operator.metric(LEADER) == 1, NEEDED_SECONDS)
+        api_server.suspend()
+        suspended = time.monotonic()
+        try:
+            assert operator.process.wait(LEASE_SECONDS) == 3
+            assert time.monotonic() - suspended < LEASE_SECONDS - RETRY_SECONDS
+        finally:
+            api_server.resume()
 
 
 def test_each_class_is_looked_after_by_its_own_operator(

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from functools import partial
 
 from toxicity_api.types import Key
 from toxicity_operator.errors import ClusterError
@@ -40,17 +39,18 @@ class Life:
         self._controller, self._watching, self._elector = controller, watching, elector
         self._require_api, self._end_now = require_api, end_now
         self._begun = self._stopped = False
+        self._filling: threading.Thread | None = None
         self.stopping = asyncio.Event()
         self.failure: ClusterError | None = None
 
     def start(self) -> None:
         """Stands by, or begins at once; in the running event loop, without waiting."""
         loop = asyncio.get_running_loop()
-        fill = partial(threading.Thread(target=self._fill, args=(loop,), name="fill", daemon=True).start)
+        self._filling = threading.Thread(target=self._fill, args=(loop,), name="fill", daemon=True)
         if self._elector is None:
-            fill()
+            self._filling.start()
         else:
-            self._elector.start(fill, self._end_now)
+            self._elector.start(self._filling.start, self._end_now)
 
     def leads(self) -> bool:
         """Whether this process is the one that acts."""
@@ -61,7 +61,8 @@ class Life:
         if self._elector is not None and not self._elector.is_alive():
             return "the Lease is not looked after"
         if not self._begun:
-            return None
+            has_ended = self._filling is not None and self._filling.ident and not self._filling.is_alive()
+            return "the first lists have failed" if has_ended else None
         if not self._controller.is_alive():
             return "the resync has ended"
         if not self._watching.is_alive():
