@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kubernetes import client
 from prometheus_client.parser import text_string_to_metric_families
 
 from api_server import SYSTEM_NAMESPACE, ApiServer, die_with_parent, free_ports
+from toxicity_operator.kube.permissions import RULES
 from toxicity_operator.settings import Images
 
 IMAGES = {f"IMAGE_{part.upper()}": f"{part}-image:1" for part in Images.__dataclass_fields__}
@@ -67,6 +69,18 @@ class OperatorProcess:
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         found = [s.value for s in samples if s.name == name and labels.items() <= s.labels.items()]
         return found[0] if found else None
+
+
+def set_rights(server: ApiServer, account: str, without: str = "") -> None:
+    """Grants the operator's rules, save that the objects of one resource are neither listed nor watched."""
+    rules = [
+        {**rule, "verbs": [verb for verb in rule["verbs"] if verb not in ("list", "watch")]}
+        if rule["resources"] == [without]
+        else rule
+        for rule in RULES
+    ]
+    body = {"metadata": {"name": account}, "rules": [rule for rule in rules if rule["verbs"]]}
+    client.RbacAuthorizationV1Api(server.connect()).replace_cluster_role(account, body)
 
 
 @contextmanager

@@ -9,19 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes import client
 
 from api_server import ApiServer
 from builders import a_model
 from interruption.backends import on_server
-from operator_process import OperatorProcess, running_operator
+from operator_process import OperatorProcess, running_operator, set_rights
 from toxicity_api.base import KIND, PLURAL
 from toxicity_api.types import Key
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.kube.client import WATCH_SECONDS, KubernetesCluster, WatchEvent
 from toxicity_operator.kube.health import WatchHealth
 from toxicity_operator.kube.mirror import CachedCluster
-from toxicity_operator.kube.permissions import RULES
 from toxicity_operator.kube.watch import Watching
 
 pytestmark = pytest.mark.interruption
@@ -30,18 +28,6 @@ WaitFor = Callable[..., Any]
 FAILURES, AGE = "toxicity_operator_watch_failures_total", "toxicity_operator_watch_age_seconds"
 SOON = {"RELIST_SECONDS": "2", "UNFOLLOWED_SECONDS": "8", "RESYNC_SECONDS": "5"}
 """Watches that last two seconds, so that what is taken away is missed soon."""
-
-
-def set_rights(server: ApiServer, account: str, without: str = "") -> None:
-    """Grants the operator's rules, save that the objects of one resource are neither listed nor watched."""
-    rules = [
-        {**rule, "verbs": [verb for verb in rule["verbs"] if verb not in ("list", "watch")]}
-        if rule["resources"] == [without]
-        else rule
-        for rule in RULES
-    ]
-    body = {"metadata": {"name": account}, "rules": rules}
-    client.RbacAuthorizationV1Api(server.connect()).replace_cluster_role(account, body)
 
 
 def is_followed(operator: OperatorProcess, kind: str) -> bool:

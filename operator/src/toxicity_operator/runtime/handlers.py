@@ -1,9 +1,9 @@
 """Every kopf trigger on one screen: the beginning, the end, and whether the process is well. None decides anything.
 
 kopf runs the process: its event loop, its signals and its health endpoint. What happens to resources and children comes
-from `kube.watch`: kopf tells nobody when a watch of its own keeps failing, never lists anew while one works, and begins
-before this process is the one to act. So no handler of a resource is registered, and kopf writes neither annotations
-nor a finalizer into any: a resource can be deleted while no operator runs.
+from `kube.watch`: no metric and no probe says that a watch of kopf's keeps failing, kopf never lists anew while one
+works, and it begins before this process is the one to act. So no handler of a resource is registered, and kopf writes
+neither annotations nor a finalizer into any: a resource can be deleted while no operator runs.
 """
 
 from __future__ import annotations

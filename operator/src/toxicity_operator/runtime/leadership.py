@@ -1,6 +1,6 @@
 """Which of several operator processes acts: the one that holds the Lease. The others stand by.
 
-Why not `kubernetes.leaderelection` of the client library (36.0): it catches ApiException only, so that an API server
+Why not `kubernetes.leaderelection` of the client library (37.0): it catches ApiException only, so that an API server
 that does not answer ends its thread without `onstopped_leading`, and the work goes on; its requests have no timeout, so
 that one that hangs goes past the deadline; its deadlines are taken from the wall clock, which may be set; and it never
 gives the Lease up. docs/adr/0007 says what is kept of it.

@@ -38,7 +38,7 @@ class Life:
     ) -> None:
         self._controller, self._watching, self._elector = controller, watching, elector
         self._require_api, self._end_now = require_api, end_now
-        self._begun = self._stopped = False
+        self._begun = self._filled = self._stopped = False
         self._filling: threading.Thread | None = None
         self.stopping = asyncio.Event()
         self.failure: ClusterError | None = None
@@ -61,8 +61,7 @@ class Life:
         if self._elector is not None and not self._elector.is_alive():
             return "the Lease is not looked after"
         if not self._begun:
-            has_ended = self._filling is not None and self._filling.ident and not self._filling.is_alive()
-            return "the first lists have failed" if has_ended else None
+            return "the first lists have failed" if self._has_crashed() else None
         if not self._controller.is_alive():
             return "the resync has ended"
         if not self._watching.is_alive():
@@ -87,10 +86,16 @@ class Life:
             patiently(self._require_api)
             patiently(self._watching.fill)
         except ClusterError as error:
-            self.failure = error
+            self.failure, self._filled = error, True
             loop.call_soon_threadsafe(self.stopping.set)
             return
+        self._filled = True
         loop.call_soon_threadsafe(self._begin)
+
+    def _has_crashed(self) -> bool:
+        """Whether the first lists ended in a way that nobody expected."""
+        thread = self._filling
+        return thread is not None and thread.ident is not None and not thread.is_alive() and not self._filled
 
     def _begin(self) -> None:
         if self._stopped:
