@@ -25,7 +25,7 @@ from toxicity_cluster.components import api_server, etcd
 from toxicity_cluster.demo_kubectl import wait_until
 from toxicity_cluster.pki import build_kubeconfig, ensure_pki
 from toxicity_cluster.settings import Settings
-from toxicity_operator.kube.permissions import RULES
+from toxicity_operator.kube.permissions import LEASE_RULES, RULES
 
 PR_SET_PDEATHSIG = 1
 START_SECONDS = 60
@@ -37,7 +37,10 @@ AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived", "ResponseStarted"],
-    "rules": [{"level": "Metadata", "users": [OPERATOR_USER]}, {"level": "None"}],
+    "rules": [
+        {"level": "Metadata", "userGroups": [f"system:serviceaccounts:{SYSTEM_NAMESPACE}"]},
+        {"level": "None"},
+    ],
 }
 
 
@@ -56,19 +59,29 @@ class ApiServer:
         config.load_kube_config(str(self.kubeconfig), client_configuration=settings)
         return client.ApiClient(settings)
 
-    def operator_kubeconfig(self) -> Path:
-        """A kubeconfig of the operator's ServiceAccount with exactly the rights that the operator names."""
+    def operator_kubeconfig(self, account: str = OPERATOR) -> Path:
+        """A kubeconfig of a new ServiceAccount with exactly the rights that the operator names."""
         api_client = self.connect()
         core, rbac = client.CoreV1Api(api_client), client.RbacAuthorizationV1Api(api_client)
-        core.create_namespace({"metadata": {"name": SYSTEM_NAMESPACE}})
-        core.create_namespaced_service_account(SYSTEM_NAMESPACE, {"metadata": {"name": OPERATOR}})
-        rbac.create_cluster_role({"metadata": {"name": OPERATOR}, "rules": RULES})
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": OPERATOR}
-        subject = {"kind": "ServiceAccount", "name": OPERATOR, "namespace": SYSTEM_NAMESPACE}
-        rbac.create_cluster_role_binding({"metadata": {"name": OPERATOR}, "roleRef": role, "subjects": [subject]})
+        if not core.list_namespace(field_selector=f"metadata.name={SYSTEM_NAMESPACE}").items:
+            core.create_namespace({"metadata": {"name": SYSTEM_NAMESPACE}})
+        core.create_namespaced_service_account(SYSTEM_NAMESPACE, {"metadata": {"name": account}})
+        rbac.create_cluster_role({"metadata": {"name": account}, "rules": RULES})
+        rbac.create_namespaced_role(SYSTEM_NAMESPACE, {"metadata": {"name": account}, "rules": LEASE_RULES})
+        subject = {"kind": "ServiceAccount", "name": account, "namespace": SYSTEM_NAMESPACE}
+        bindings = {
+            kind: {
+                "metadata": {"name": account},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": account},
+                "subjects": [subject],
+            }
+            for kind in ("ClusterRole", "Role")
+        }
+        rbac.create_cluster_role_binding(bindings["ClusterRole"])
+        rbac.create_namespaced_role_binding(SYSTEM_NAMESPACE, bindings["Role"])
         request = {"spec": {"expirationSeconds": 86400}}
-        made = core.create_namespaced_service_account_token(OPERATOR, SYSTEM_NAMESPACE, request)
-        path = self.kubeconfig.with_name("operator.kubeconfig")
+        made = core.create_namespaced_service_account_token(account, SYSTEM_NAMESPACE, request)
+        path = self.kubeconfig.with_name(f"{account}.kubeconfig")
         document = json.loads(self.kubeconfig.read_text())
         document["users"][0]["user"] = {"token": made.status.token}
         path.write_text(json.dumps(document))

@@ -13,6 +13,8 @@ import yaml
 from rendering import (
     CHART,
     EVERYTHING,
+    NAMESPACE,
+    RELEASE,
     Documents,
     Render,
     all_of_kind,
@@ -24,7 +26,7 @@ from rendering import (
     people_of,
 )
 from toxicity_cluster.commands import run
-from toxicity_operator.kube.permissions import RULES
+from toxicity_operator.kube.permissions import LEASE_RULES, RULES
 from toxicity_operator.settings import OperatorSettings
 
 
@@ -37,6 +39,8 @@ def test_defaults_render_one_operator_with_cluster_wide_permissions(defaults: Do
         "CustomResourceDefinition",
         "Deployment",
         "Pod",
+        "Role",
+        "RoleBinding",
         "Service",
         "ServiceAccount",
     ]
@@ -68,14 +72,19 @@ def test_operator_pod_gets_the_values(everything: Documents) -> None:
         "IMAGE_SERVING": values["images"]["serving"],
         "IMAGE_LOADTEST": values["images"]["loadtest"],
         "WATCH_NAMESPACES": "moderation,staging",
+        "OPERATOR_CLASS": "fast",
+        "LEADER_ELECTION": "true",
+        "LEASE_NAMESPACE": NAMESPACE,
+        "LEASE_NAME": RELEASE,
         "LOG_LEVEL": "debug",
     }
 
 
 def test_environment_is_one_that_the_operator_accepts(everything: Documents) -> None:
     container = operator_container(everything)
-    settings = OperatorSettings.from_environment(environment(container))
+    settings = OperatorSettings.from_environment(environment(container) | {"POD_NAME": "operator-0"})
     assert settings.namespaces == ("moderation", "staging")
+    assert settings.lease is not None and settings.lease.name == RELEASE
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"healthz": settings.liveness_port, "metrics": settings.metrics_port}
     service = {port["targetPort"]: port["port"] for port in of_kind(everything, "Service")["spec"]["ports"]}
@@ -86,7 +95,7 @@ def test_environment_is_one_that_the_operator_accepts(everything: Documents) -> 
 def test_with_namespaces_nothing_is_granted_outside_them(render: Render, namespaces: list[str]) -> None:
     documents = render("--set", f"watchNamespaces={{{','.join(namespaces)}}}")
     assert all_of_kind(documents, "ClusterRoleBinding") == []
-    bindings = all_of_kind(documents, "RoleBinding")
+    bindings = bindings_of_operator(documents)
     assert [binding["metadata"]["namespace"] for binding in bindings] == namespaces
     role, account = operator_role(documents), of_kind(documents, "ServiceAccount")["metadata"]
     for binding in bindings:
@@ -99,6 +108,63 @@ def test_with_namespaces_nothing_is_granted_outside_them(render: Render, namespa
             {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
         ]
     assert "aggregationRule" not in role
+
+
+def bindings_of_operator(documents: Documents) -> Documents:
+    """The RoleBindings of its ClusterRole, without that of the Lease."""
+    return [item for item in all_of_kind(documents, "RoleBinding") if item["roleRef"]["kind"] == "ClusterRole"]
+
+
+def test_lease_is_granted_in_the_namespace_of_the_release_by_its_name(everything: Documents) -> None:
+    role, account = of_kind(everything, "Role"), of_kind(everything, "ServiceAccount")["metadata"]
+    name = environment(operator_container(everything))["LEASE_NAME"]
+    named = [rule.pop("resourceNames", None) for rule in role["rules"]]
+    assert (role["rules"], named) == (LEASE_RULES, [None, [name]])
+    (binding,) = (item for item in all_of_kind(everything, "RoleBinding") if item["roleRef"]["kind"] == "Role")
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert {role["metadata"]["namespace"], binding["metadata"]["namespace"]} == {NAMESPACE}
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
+    ]
+
+
+def test_one_pod_goes_before_the_next_and_several_wait_beside_each_other(render: Render) -> None:
+    one = of_kind(render(), "Deployment")["spec"]
+    assert one["strategy"] == {"type": "Recreate"}
+    assert "affinity" not in one["template"]["spec"]
+    several = of_kind(render("--set", "operator.replicas=3"), "Deployment")["spec"]
+    assert several["replicas"] == 3
+    assert several["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    (term,) = several["template"]["spec"]["affinity"]["podAntiAffinity"].pop(
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    )
+    assert term["podAffinityTerm"]["labelSelector"] == several["selector"]
+    assert term["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
+
+
+def test_two_releases_have_no_object_in_common_but_the_crd(render: Render) -> None:
+    """In one namespace, and in two with the same name."""
+    releases = [
+        render("-f", str(EVERYTHING), "--set", "rbac.aggregate=true", release=release, namespace=namespace)
+        for release, namespace in (("fast", "system"), ("slow", "system"), ("fast", "elsewhere"))
+    ]
+    kinds = [
+        {(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"]) for d in documents}
+        for documents in releases
+    ]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert {kind for kind, *_ in kinds[one] & kinds[other]} == {"CustomResourceDefinition"}
+    assert [len(found) for found in kinds] == [len(documents) for documents in releases]
+
+
+@pytest.mark.parametrize(
+    ("release", "name"),
+    [("toxicity-operator", "toxicity-operator"), ("my-toxicity-operator", "my-toxicity-operator"),
+     ("fast", "fast-toxicity-operator"), ("a" * 53, "a" * 53 + "-toxicity")],
+)  # fmt: skip
+def test_objects_bear_the_name_of_the_release(render: Render, release: str, name: str) -> None:
+    documents = render(release=release)
+    assert {of_kind(documents, kind)["metadata"]["name"] for kind in ("Deployment", "Service", "Role")} == {name}
 
 
 def test_crd_is_the_generated_one_and_kept(defaults: Documents, render: Render) -> None:
@@ -141,7 +207,7 @@ def test_names_that_look_like_numbers_stay_words(render: Render) -> None:
     odd = ["123", "null", "1e3", "on", "0x1f"]
     values = ("--set-json", f"watchNamespaces={json.dumps(odd)}", "--set-string", "helmTest.tokenSecretName=77")
     documents = render("-f", str(EVERYTHING), *values, release="404", namespace="456")
-    assert [binding["metadata"]["namespace"] for binding in all_of_kind(documents, "RoleBinding")] == odd
+    assert [binding["metadata"]["namespace"] for binding in bindings_of_operator(documents)] == odd
     found = [(key, value) for document in documents for key, value in _names(document)]
     assert {"456", "404", "77"} <= {value for _, value in found}
     assert [(key, value) for key, value in found if not isinstance(value, str)] == []

@@ -16,7 +16,7 @@ from rendering import EVERYTHING, NAMESPACE, RELEASE, Documents, environment, lo
 
 TIMEOUT_SECONDS = 30
 ANSWERS = {
-    "/healthz": (200, '{"resync": true}'),
+    "/healthz": (200, '{"operator": true}'),
     "/down/healthz": (500, "a watch has ended"),
     "/good/v1/classify": (200, '{"results": [{"score": 0.03, "toxic": false}]}'),
     "/busy/v1/classify": (429, '{"message": "too many requests"}'),

@@ -35,6 +35,11 @@ def test_budget_refuses_evictions_of_a_ready_operator_only(render: Render) -> No
     assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (0, "AlwaysAllow")
 
 
+def test_budget_lets_one_of_several_pods_go(render: Render) -> None:
+    budget = of_kind(render("--set", BUDGET, "--set", "operator.replicas=2"), "PodDisruptionBudget")["spec"]
+    assert budget["maxUnavailable"] == 1
+
+
 def test_selectors_find_the_operators_pod_and_not_that_of_the_test(everything: Documents) -> None:
     pod = of_kind(everything, "Deployment")["spec"]["template"]["metadata"]["labels"]
     test = of_kind(everything, "Pod")["metadata"]["labels"]

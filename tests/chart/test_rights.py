@@ -11,15 +11,16 @@ from kubernetes import client
 from actors import Api
 from api_server import ApiServer
 from builders import SETTINGS, a_model
-from toxicity_api.base import KIND, PLURAL
+from toxicity_api.base import KIND
 from toxicity_api.status import EvaluationStatus
 from toxicity_cluster.demo_kubectl import wait_until
 from toxicity_operator import names
 from toxicity_operator.chain import build_chain
 from toxicity_operator.decide.events import Event
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.kube.client import CHILD_KINDS, MODEL_API, KubernetesCluster
-from toxicity_operator.kube.permissions import RULES
+from toxicity_operator.kube.client import FOLLOWED_KINDS, KubernetesCluster
+from toxicity_operator.kube.lease import Lease
+from toxicity_operator.kube.permissions import LEASE_RULES, RULES
 from toxicity_operator.manifests.autoscaler import SCALERS, Bounds, build_autoscaler
 from toxicity_operator.manifests.common import Manifest, seal
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job
@@ -48,9 +49,14 @@ BY_REQUESTS = a_model().with_spec(
     "serving.autoscaling", {"metric": "inFlight", "prometheusAddress": "http://prometheus:9090"}
 )
 
-GRANTS: list[Grant] = sorted(
-    {(g, r, v) for rule in RULES for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
-)
+
+def grants_of(rules: list[dict[str, list[str]]]) -> list[Grant]:
+    return sorted(
+        {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+    )
+
+
+GRANTS, LEASE_GRANTS = grants_of(RULES), grants_of(LEASE_RULES)
 
 
 class Attempt:
@@ -87,8 +93,7 @@ class Attempt:
     def _requests(self) -> Iterator[Callable[[], object]]:
         cluster, model, namespace = self._cluster, self._model, self._model.namespace
         yield partial(cluster.get_model, namespace, NAME)
-        # the resources are listed and watched by kopf, in the same way
-        for api_version, kind, _ in (*CHILD_KINDS, (MODEL_API, KIND, PLURAL)):
+        for api_version, kind, _ in FOLLOWED_KINDS:
             yield partial(cluster.list_kind, api_version, kind, namespace)
             yield partial(self._watch, api_version, kind)
         for body in children(model):
@@ -161,3 +166,33 @@ def test_grant_is_needed(server: ApiServer, grant: Grant) -> None:
     group, resource, verb = grant
     words = (f'cannot {verb} resource "{resource}" in API group "{group}"', HANDED_ON, OWNED)
     assert any(word in said for said in refused for word in words), refused
+
+
+def lease_refusal(server: ApiServer, namespace: str, grants: list[Grant]) -> str:
+    """Takes a Lease that is not there yet, then renews it; what was said when that was forbidden."""
+    administrator = server.connect()
+    client.CoreV1Api(administrator).create_namespace({"metadata": {"name": namespace}})
+    user = f"system:serviceaccount:{namespace}:operator"
+    _grant(administrator, namespace, grants)
+    wait_until(
+        "the role to be known", lambda: _is_allowed(administrator, user, namespace, grants[0]), KNOWN_SECONDS
+    )
+    administrator.set_default_header("Impersonate-User", user)
+    lease = Lease(administrator, namespace, "operator")
+    try:
+        lease.write(lease.write(lease.read(), "operator-0", 15), "operator-0", 15)
+    except ClusterError as error:
+        assert error.status == FORBIDDEN
+        return str(error)
+    return ""
+
+
+def test_grants_of_the_lease_suffice(server: ApiServer) -> None:
+    assert lease_refusal(server, "lease-with-all", LEASE_GRANTS) == ""
+
+
+@pytest.mark.parametrize("grant", LEASE_GRANTS, ids="-".join)
+def test_grant_of_the_lease_is_needed(server: ApiServer, grant: Grant) -> None:
+    others = [other for other in LEASE_GRANTS if other != grant]
+    said = lease_refusal(server, f"lease-without-{grant[2]}", others)
+    assert f'cannot {grant[2]} resource "leases"' in said

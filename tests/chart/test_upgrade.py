@@ -25,6 +25,7 @@ from toxicity_api.base import KIND
 from toxicity_api.crd import build_crd
 from toxicity_cluster.commands import run
 from toxicity_cluster.demo_kubectl import wait_until
+from toxicity_cluster.errors import CommandFailed
 from toxicity_operator.model import read_model
 
 pytestmark = pytest.mark.api
@@ -57,17 +58,17 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Helm:
     """helm with the administrator's rights on the API server."""
 
-    def __init__(self, program: str, server: ApiServer) -> None:
-        self._program = program
+    def __init__(self, program: str, server: ApiServer, release: str = RELEASE) -> None:
+        self._program, self._release = program, release
         self._options = ["-n", NAMESPACE, "--kubeconfig", str(server.kubeconfig)]
 
     def install(self, chart: Path, values: dict[str, Any]) -> str:
         """`helm upgrade --install` without waiting; what it prints."""
-        command = [self._program, "upgrade", "--install", RELEASE, str(chart), *self._options, "-f", "-"]
+        command = [self._program, "upgrade", "--install", self._release, str(chart), *self._options, "-f", "-"]
         return run(command, input=json.dumps(values))
 
     def uninstall(self) -> None:
-        run([self._program, "uninstall", RELEASE, *self._options])
+        run([self._program, "uninstall", self._release, *self._options])
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +211,31 @@ def test_uninstall_keeps_the_crd_and_the_resource(
     again = Api(api_client, MODELS).get(KIND, upgraded["name"])
     assert again is not None
     assert again["metadata"]["resourceVersion"] == found["metadata"]["resourceVersion"]
+
+
+def test_number_of_pods_changes_the_strategy_and_back(
+    upgraded: dict[str, Any], bare_server: ApiServer, helm: str
+) -> None:
+    program, found = Helm(helm, bare_server), []
+    for replicas in (1, 2, 1):
+        program.install(CHART, {"operator": {"replicas": replicas}})
+        spec = deployment(bare_server).spec
+        found.append((spec.replicas, spec.strategy.type, spec.strategy.rolling_update is not None))
+    assert found == [(1, "Recreate", False), (2, "RollingUpdate", True), (1, "Recreate", False)]
+
+
+def test_second_release_stands_beside_the_first_without_the_crd(
+    upgraded: dict[str, Any], bare_server: ApiServer, helm: str
+) -> None:
+    second = Helm(helm, bare_server, "fast")
+    with pytest.raises(CommandFailed, match=CRD_NAME):
+        second.install(CHART, {"operatorClass": "fast"})
+    second.install(CHART, {"operatorClass": "fast", "crds": {"enabled": False}})
+    api_client = bare_server.connect()
+    found = client.AppsV1Api(api_client).list_namespaced_deployment(NAMESPACE).items
+    assert [item.metadata.name for item in found] == ["fast-toxicity-operator", RELEASE]
+    second.uninstall()
+    roles = client.RbacAuthorizationV1Api(api_client)
+    for listed in (roles.list_cluster_role, roles.list_cluster_role_binding):
+        assert listed(label_selector=f"app.kubernetes.io/instance={RELEASE}").items
+        assert listed(label_selector="app.kubernetes.io/instance=fast").items == []

@@ -13,8 +13,8 @@ from interruption.backends import in_memory
 from toxicity_api.base import KIND
 from toxicity_operator import names
 from toxicity_operator.errors import ClusterError
+from toxicity_operator.kube.cached import CachedCluster
 from toxicity_operator.kube.client import KubernetesCluster
-from toxicity_operator.kube.mirror import CachedCluster
 from toxicity_operator.model import Identity
 from toxicity_operator.runtime.reconcile import reconcile
 

@@ -1,10 +1,7 @@
-"""The operator's process beside an API server that gets ready only after it."""
+"""The start of the operator's process: what it waits for, and what it does not."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,43 +9,42 @@ import pytest
 from kubernetes import client
 
 from actors import Api, RequestFailed
-from api_server import apply_crd, die_with_parent, free_ports, running_api_server
+from api_server import OPERATOR, SYSTEM_NAMESPACE, ApiServer, apply_crd, running_api_server
 from builders import a_model
 from interruption.backends import on_server
+from operator_process import OperatorProcess, running_operator, set_rights
 from toxicity_api.base import API_GROUP, KIND, PLURAL
-from toxicity_operator.settings import Images
 
 pytestmark = pytest.mark.interruption
-
-IMAGES = {f"IMAGE_{part.upper()}": f"{part}-image:1" for part in Images.__dataclass_fields__}
 
 
 def test_operator_that_starts_before_its_crd_waits_for_it(tmp_path: Path, wait_for: Callable[..., object]) -> None:
     with running_api_server(tmp_path / "server") as server:
         crds = client.ApiextensionsV1Api(server.connect())
         crds.delete_custom_resource_definition(f"{PLURAL}.{API_GROUP}")
-        ports = dict(zip(("LIVENESS_PORT", "METRICS_PORT"), map(str, free_ports(2)), strict=True))
-        environment = {**os.environ, **IMAGES, **ports, "KUBECONFIG": str(server.operator_kubeconfig())}
-        output = tmp_path / "operator.log"
-        with output.open("wb") as log:
-            operator = subprocess.Popen(
-                [sys.executable, "-m", "toxicity_operator"],
-                env=environment,
-                stdout=log,
-                stderr=log,
-                preexec_fn=die_with_parent,
-            )
-        try:
-            wait_for("it to find no CRD", lambda: "cluster_not_ready" in output.read_text(), 30)
+        with running_operator(server, tmp_path, OPERATOR, {}) as operator:
+            wait_for("it to find no CRD", lambda: "cluster_not_ready" in operator.output(), 30)
             apply_crd(server.connect())
             api = on_server(server.connect())
             wait_for("the kind to be served", lambda: _is_created(api), 30)
             wait_for("the training's Job", lambda: api.list("Job"), 60)
-            assert operator.poll() is None, "the operator ended"
-            assert " ERROR " not in output.read_text()
-        finally:
-            operator.terminate()
-            operator.wait(60)
+            assert operator.process.poll() is None, "the operator ended"
+            assert " ERROR " not in operator.output()
+
+
+def test_operator_without_a_right_says_so_and_ends(
+    server: ApiServer, tmp_path: Path, wait_for: Callable[..., object]
+) -> None:
+    kubeconfig = server.operator_kubeconfig("without-pods")
+    set_rights(server, "without-pods", without="pods")
+    user = f"system:serviceaccount:{SYSTEM_NAMESPACE}:without-pods"
+    review = {"spec": {"user": user, "resourceAttributes": {"verb": "list", "resource": "pods"}}}
+    judge = client.AuthorizationV1Api(server.connect())
+    wait_for("it to be denied", lambda: not judge.create_subject_access_review(review).status.allowed, 30)
+    operator = OperatorProcess(kubeconfig, tmp_path / "operator.log", {})
+    assert operator.process.wait(60) == 1
+    (line,) = [line for line in operator.output().splitlines() if " ERROR " in line]
+    assert "cluster_unusable" in line and 'cannot list resource "pods"' in line
 
 
 def _is_created(api: Api) -> bool:

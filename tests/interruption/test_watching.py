@@ -14,10 +14,11 @@ from api_server import ApiServer, apply_crd, keda_stand_in
 from builders import NOW, SETTINGS, a_model
 from interruption.backends import on_server
 from toxicity_api.base import KIND
+from toxicity_api.types import Key
 from toxicity_operator import names
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.kube.client import KubernetesCluster, WatchEvent
-from toxicity_operator.kube.mirror import CachedCluster, Key
+from toxicity_operator.kube.cached import CachedCluster
+from toxicity_operator.kube.client import WATCH_SECONDS, KubernetesCluster, WatchEvent
 from toxicity_operator.kube.watch import Watching
 from toxicity_operator.manifests.autoscaler import SCALED_OBJECT, Bounds, build_autoscaler
 from toxicity_operator.manifests.common import Manifest, seal
@@ -37,12 +38,12 @@ class BrokenOnce(KubernetesCluster):
 
     @contextmanager
     def watch_kind(
-        self, api_version: str, kind: str, namespace: str | None, version: int
+        self, api_version: str, kind: str, namespace: str | None, version: int, seconds: int = WATCH_SECONDS
     ) -> Iterator[Iterator[WatchEvent]]:
         if kind not in self.broken:
             self.broken.add(kind)
             raise ClusterError("too old resource version", 410)
-        with super().watch_kind(api_version, kind, namespace, version) as events:
+        with super().watch_kind(api_version, kind, namespace, version, seconds) as events:
             yield events
 
 

@@ -1,7 +1,17 @@
 {{/* Every resource name of the chart, one template each. */}}
 
+{{/* With the release's name, so that two releases do not collide in a namespace; the chart's own where it is in that. */}}
 {{- define "toxicity-operator.name" -}}
-toxicity-operator
+{{- if contains "toxicity-operator" .Release.Name -}}
+{{ .Release.Name }}
+{{- else -}}
+{{ printf "%s-toxicity-operator" .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- end -}}
+{{- end }}
+
+{{/* Of the Lease that the pods of a release share, and of the Role that lets them. */}}
+{{- define "toxicity-operator.lease" -}}
+{{ include "toxicity-operator.name" . }}
 {{- end }}
 
 {{- define "toxicity-operator.serviceAccount" -}}

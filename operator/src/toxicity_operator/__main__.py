@@ -1,4 +1,4 @@
-"""`python -m toxicity_operator`: reads the environment, checks that the API is served, runs kopf."""
+"""`python -m toxicity_operator`: reads the environment, builds the parts, runs kopf."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from functools import partial
 from toxicity_operator.settings import OperatorSettings
 
 logger = logging.getLogger("toxicity_operator")
+
+
+LEADERSHIP_LOST = 3
+"""Exit code of a process that must not act any more."""
 
 
 def main() -> int:
@@ -35,29 +39,53 @@ def main() -> int:
 def _run(settings: OperatorSettings) -> None:
     import kopf
 
-    from toxicity_operator.kube.client import KubernetesCluster, connect
-    from toxicity_operator.kube.mirror import CachedCluster
+    from toxicity_operator.kube.cached import CachedCluster
+    from toxicity_operator.kube.client import KubernetesCluster
+    from toxicity_operator.kube.connection import connect
+    from toxicity_operator.kube.health import WatchHealth
+    from toxicity_operator.kube.lease import Lease
     from toxicity_operator.kube.watch import Watching
     from toxicity_operator.runtime import handlers  # noqa: F401  registers the triggers
     from toxicity_operator.runtime.controller import Controller
-    from toxicity_operator.runtime.retries import patiently
+    from toxicity_operator.runtime.leadership import Elector
+    from toxicity_operator.runtime.life import Life
 
     cluster = KubernetesCluster(connect())
-    patiently(partial(cluster.require_api, settings.namespaces))
-    cache = CachedCluster(cluster)
-    watching = Watching(KubernetesCluster(connect()), cache, settings.namespaces)
-    patiently(watching.fill)
+    cache = CachedCluster(cluster, settings.operator_class)
     controller = Controller(cache, settings)
+    health = WatchHealth(controller.metrics.count_watch_failure)
+    watching = Watching(
+        KubernetesCluster(connect()), cache, settings.namespaces,
+        relist_seconds=settings.relist_seconds, health=health,
+    )  # fmt: skip
+    lease = settings.lease
+    elector = Elector(Lease(connect(retries=0), lease.namespace, lease.name), lease) if lease else None
+    life = Life(controller, watching, elector, partial(cluster.require_api, settings.namespaces), _end_now)
+    controller.metrics.show_process(life.leads, health.ages)
     controller.metrics.serve(settings.metrics_port)
-    logger.info("operator_starts", extra={"namespaces": settings.namespaces or "all"})
+    namespaces, of_class = settings.namespaces or "all", settings.operator_class
+    logger.info("process_starts", extra={"namespaces": namespaces, "operator_class": of_class})
     gc.freeze()  # the modules stay: the collector need not go through them again and again
-    kopf.run(
-        standalone=True,
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-        liveness_endpoint=f"http://{settings.liveness_host}:{settings.liveness_port}/healthz",
-        memo=kopf.Memo(cache=cache, watching=watching, controller=controller),
-    )
+    try:
+        kopf.run(
+            standalone=True,
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+            liveness_endpoint=f"http://{settings.liveness_host}:{settings.liveness_port}/healthz",
+            stop_flag=life.stopping,
+            memo=kopf.Memo(life=life, unfollowed_seconds=settings.unfollowed_seconds),
+        )
+    finally:
+        life.finish()
+    if life.failure is not None:
+        raise life.failure
+
+
+def _end_now(problem: str) -> None:
+    """Ends the process in the middle of whatever it does: another one acts already, or soon."""
+    logger.error("leadership_lost", extra={"problem": problem})
+    logging.shutdown()
+    os._exit(LEADERSHIP_LOST)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
@@ -12,6 +14,8 @@ UpgradePolicy = Literal["NewVersions", "RollOut"]
 """What another version of the operator does to what serves: nothing before the model itself changes, or roll it out."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+CLASS = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?")
+"""A DNS label, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,48 @@ class Images:
 
 
 @dataclass(frozen=True)
+class LeaseSettings:
+    """The Lease by which one of several processes acts; the times are those of Kubernetes' own components."""
+
+    namespace: str
+    name: str
+    holder: str
+    lease_seconds: int = 15
+    renew_seconds: int = 10
+    retry_seconds: int = 2
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> LeaseSettings | None:
+        """Reads LEADER_ELECTION, LEASE_NAMESPACE, LEASE_NAME, POD_NAME, LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS.
+
+        None when there is no election. Raises ValueError.
+        """
+        switch = environment.get("LEADER_ELECTION") or "false"
+        if switch not in ("true", "false"):
+            raise ValueError(f"LEADER_ELECTION must be true or false, not {switch!r}")
+        if switch == "false":
+            return None
+        needed = {name: environment.get(name, "") for name in ("LEASE_NAMESPACE", "LEASE_NAME", "POD_NAME")}
+        missing = [name for name, value in needed.items() if not value]
+        if missing:
+            raise ValueError(f"with LEADER_ELECTION these environment variables must be set: {', '.join(missing)}")
+        names = ("lease_seconds", "renew_seconds", "retry_seconds")
+        times = {name: int(_positive(environment, name.upper(), getattr(cls, name))) for name in names}
+        if not times["lease_seconds"] > times["renew_seconds"] > times["retry_seconds"] > 0:
+            raise ValueError(f"LEASE_SECONDS > RENEW_SECONDS > RETRY_SECONDS >= 1 must hold, not {times}")
+        # a container that starts anew in its pod is another process: the one before may have left a pass half done
+        holder = f"{needed['POD_NAME']}_{secrets.token_hex(4)}"
+        return cls(needed["LEASE_NAMESPACE"], needed["LEASE_NAME"], holder, **times)
+
+
+@dataclass(frozen=True)
 class OperatorSettings:
+    """`operator_class`: whose resources are looked after. `relist_seconds`: after which every kind is listed again.
+
+    `unfollowed_seconds`: how long a kind may not be followed until the process counts as ill; a watch that works is
+    told something at least every two minutes.
+    """
+
     images: Images
     namespaces: tuple[str, ...] = ()
     resync_seconds: float = 30.0
@@ -35,6 +80,10 @@ class OperatorSettings:
     liveness_port: int = 8080
     metrics_port: int = 8081
     log_level: LogLevel = "info"
+    operator_class: str = ""
+    relist_seconds: float = 600.0
+    unfollowed_seconds: float = 300.0
+    lease: LeaseSettings | None = None
     upgrades: UpgradePolicy = "NewVersions"
     upgrades_at_once: int = 1
     version: str = "unknown"
@@ -42,8 +91,9 @@ class OperatorSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> OperatorSettings:
-        """Reads IMAGE_*, WATCH_NAMESPACES, RESYNC_SECONDS, PROGRESS_SECONDS, LIVENESS_PORT, METRICS_PORT, LOG_LEVEL,
-        POD_IP, UPGRADES_POLICY, UPGRADES_AT_ONCE.
+        """Reads IMAGE_*, WATCH_NAMESPACES, OPERATOR_CLASS, RESYNC_SECONDS, PROGRESS_SECONDS, RELIST_SECONDS,
+        UNFOLLOWED_SECONDS, LIVENESS_PORT, METRICS_PORT, LOG_LEVEL, POD_IP, UPGRADES_POLICY, UPGRADES_AT_ONCE, and what
+        LeaseSettings reads.
 
         Raises ValueError that names the variable when one is missing or makes no sense.
         """
@@ -59,6 +109,9 @@ class OperatorSettings:
             raise ValueError(
                 f"UPGRADES_POLICY must be one of {', '.join(get_args(UpgradePolicy))}, not {policy!r}"
             )
+        operator_class = environment.get("OPERATOR_CLASS", "")
+        if not CLASS.fullmatch(operator_class):
+            raise ValueError(f"OPERATOR_CLASS must be a DNS label or empty, not {operator_class!r}")
         return cls(
             images=Images(**images),
             namespaces=tuple(filter(None, map(str.strip, environment.get("WATCH_NAMESPACES", "").split(",")))),
@@ -72,6 +125,10 @@ class OperatorSettings:
             upgrades=cast(UpgradePolicy, policy),
             upgrades_at_once=int(_positive(environment, "UPGRADES_AT_ONCE", cls.upgrades_at_once)),
             version=importlib.metadata.version("toxicity-model"),
+            operator_class=operator_class,
+            relist_seconds=_positive(environment, "RELIST_SECONDS", cls.relist_seconds),
+            unfollowed_seconds=_positive(environment, "UNFOLLOWED_SECONDS", cls.unfollowed_seconds),
+            lease=LeaseSettings.from_environment(environment),
         )
 
 

@@ -72,11 +72,42 @@ def failing(error: Exception) -> Metrics:
 
 def test_every_metric_is_listed_in_the_docs() -> None:
     page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
-    names = {family.name for family in Metrics().registry.collect() if family.name.startswith("toxicity_")}
-    assert len(names) == 7
+    metrics = Metrics()
+    metrics.show_process(lambda: True, dict[str, float])
+    names = {family.name for family in metrics.registry.collect() if family.name.startswith("toxicity_")}
+    assert len(names) == 10
     assert [name for name in names if f"`{name}" not in page] == []
-    labels = [*OUTCOMES, *ERROR_KINDS, *FAILURES.values()]
+    labels = [*OUTCOMES, *ERROR_KINDS, *FAILURES.values(), "gone"]
     assert [label for label in labels if f"`{label}`" not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (403, "forbidden"),
+        (410, "gone"),
+        (0, "no_answer"),
+        (429, "throttled"),
+        (500, "server_error"),
+        (400, "refused"),
+    ],
+)
+def test_failed_watches_are_counted_by_kind_and_reason(status: int, reason: str) -> None:
+    metrics = Metrics()
+    for _ in range(3):
+        metrics.count_watch_failure("Job", ClusterError("failed", status))
+    found = {name: value for name, value in samples(metrics).items() if "watch_failures_total" in name}
+    assert found == {f"watch_failures_total{{Job,{reason}}}": 3}
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_page_says_who_leads_and_how_old_the_news_of_a_kind_are(leads: bool) -> None:
+    metrics = Metrics()
+    metrics.show_process(lambda: leads, lambda: {"Job": 12.5, "Pod": 0.5})
+    page = samples(metrics)
+    assert page["leader"] == leads
+    ages = {name: value for name, value in page.items() if name.startswith("watch_age")}
+    assert ages == {"watch_age_seconds{Job}": 12.5, "watch_age_seconds{Pod}": 0.5}
 
 
 def test_every_label_is_there_before_anything_happens() -> None:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toxicity_operator import names
+from toxicity_operator.kube.cached import CachedCluster
 from toxicity_operator.kube.client import KubernetesCluster
-from toxicity_operator.kube.mirror import CachedCluster, Mirror
+from toxicity_operator.kube.mirror import Mirror
 
 KEY = ("default", "ru-toxicity")
 
@@ -167,3 +168,64 @@ def followed_by(look: Callable[[], None], step: Callable[..., Any]) -> Callable[
         return answer
 
     return both
+
+
+def resource(version: int, name: str = KEY[1], operator_class: str | None = None) -> dict[str, Any]:
+    spec = {} if operator_class is None else {"operatorClass": operator_class}
+    metadata = {"namespace": KEY[0], "name": name, "uid": name, "resourceVersion": str(version)}
+    return {"metadata": metadata, "spec": spec}
+
+
+def a_cache(operator_class: str = "") -> CachedCluster:
+    cluster = create_autospec(KubernetesCluster, instance=True)
+    cluster.get_model.return_value = None
+    return CachedCluster(cluster, operator_class)
+
+
+def test_list_of_resources_tells_of_new_changed_and_vanished_ones_only() -> None:
+    cache = a_cache()
+    for version, name in ((1, "same"), (2, "changed"), (3, "vanished"), (9, "written since")):
+        cache.observe_model(resource(version, name))
+    listed = [resource(1, "same"), resource(4, "changed"), resource(5, "unknown")]
+    told = cache.replace_models(None, iter(listed), 8)
+    assert told == {(KEY[0], name) for name in ("changed", "unknown", "vanished")}
+    assert cache.get_model(KEY[0], "vanished") is None
+    assert {name for _, name in cache.models()} == {"same", "changed", "unknown", "written since"}
+
+
+def test_list_of_one_namespace_says_nothing_of_another() -> None:
+    cache = a_cache()
+    cache.observe_model(resource(1))
+    assert cache.replace_models("elsewhere", iter([]), 8) == set()
+    assert cache.knows(KEY)
+
+
+@pytest.mark.parametrize(("operator_class", "theirs"), [("", "fast"), ("fast", None), ("fast", "slow")])
+def test_resource_of_another_class_does_not_exist(operator_class: str, theirs: str | None) -> None:
+    cluster = create_autospec(KubernetesCluster, instance=True)
+    cluster.get_model.return_value = resource(1, operator_class=theirs)
+    cache = CachedCluster(cluster, operator_class)
+    assert cache.observe_model(resource(1, operator_class=theirs)) == set()
+    assert cache.replace_models(None, iter([resource(1, operator_class=theirs)]), 1) == set()
+    assert (cache.knows(KEY), cache.get_model(*KEY), cache.models()) == (False, None, [])
+
+
+def test_changed_class_hands_a_resource_over() -> None:
+    before, after = resource(1, operator_class="slow"), resource(2, operator_class="fast")
+    slow, fast = a_cache("slow"), a_cache("fast")
+    assert (slow.observe_model(before), fast.observe_model(before)) == ({KEY}, set())
+    assert (slow.observe_model(after), fast.observe_model(after)) == ({KEY}, {KEY})
+    assert (slow.get_model(*KEY), fast.get_model(*KEY)) == (None, after)
+    assert (slow.knows(KEY), fast.knows(KEY)) == (False, True)
+
+
+def test_what_becomes_of_others_children_is_not_remembered_for_ever() -> None:
+    cache = a_cache()
+    cache.observe_model(resource(1, "ours"))
+    for number in range(100):
+        child = load_test(number)
+        child["metadata"]["labels"][names.MODEL_LABEL] = f"other-{number}"
+        cache.observe(child)
+        cache.observe(child, gone=True)
+    cache.replace_models(None, iter([resource(1, "ours")]), 200)
+    assert [key for name, value in vars(cache).items() if isinstance(value, set) for key in value] == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from toxicity_operator.kube.permissions import RULES
+from toxicity_operator.kube.permissions import LEASE_RULES, RULES
 
 CHART_ROLE = Path(__file__).parents[3] / "helm/toxicity-operator/templates/operator/clusterrole.yaml"
 
@@ -29,4 +29,4 @@ def test_of_pods_only_the_log_is_read_one_by_one() -> None:
 
 
 def test_there_is_no_wildcard() -> None:
-    assert not any("*" in part for grant in grants(RULES) for part in grant)
+    assert not any("*" in part for grant in grants(RULES + LEASE_RULES) for part in grant)

@@ -91,6 +91,13 @@ class ToxicityModelSpec(Document):
     serving: ServingSpec = Field(default_factory=ServingSpec, description="serving over HTTP.")
     load_test: LoadTestSpec = Field(default_factory=LoadTestSpec, description="loadTest of the served model.")
     storage: StorageSpec = Field(default_factory=StorageSpec, description="storage of the artifacts.")
+    operator_class: str = Field(
+        "",
+        max_length=63,
+        pattern="^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+        description="operatorClass of the operator that looks after the resource, where several share a cluster. Unset"
+        " means the operator without a class. Changing it hands the resource, its children and artifacts over.",
+    )
     paused: bool = Field(
         False,
         description="paused: nothing is made, changed or deleted. What runs goes on, and the status is kept up.",

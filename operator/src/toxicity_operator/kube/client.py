@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
-from kubernetes.dynamic import DynamicClient
+from kubernetes import client
 from urllib3.exceptions import HTTPError
 
 from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
@@ -19,22 +17,22 @@ from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.decide.events import Event
 from toxicity_operator.errors import CONFLICT, ClusterError
+from toxicity_operator.kube.connection import TIMEOUT_SECONDS, Connection
 from toxicity_operator.kube.managed_fields import applied_fields
 from toxicity_operator.model import Identity
 
-TIMEOUT_SECONDS = (5, 30)
 LOG_TIMEOUT_SECONDS = (5, 5)
 """Short, since a node that does not answer would hold up the pass, and urllib3 tries three times more."""
 
 LOG_LIMIT_BYTES = 65536
 """Room for the lines that are asked for: what is beyond the limit is cut off at the end, where the news is."""
 
-Body = Raw | Sequence[Raw] | None
-"""A JSON patch is a list."""
 
-POOL_SIZE = 32
 PAGE_SIZE = 100
 """Of a list, which is packed away page by page: as dictionaries objects take ten times the room."""
+
+MODEL_PAGE_SIZE = 50
+"""Of a list of resources, which are larger than their children."""
 
 WATCH_SECONDS = 120
 """After which a watch begins anew; one whose connection died in silence is noticed soon after."""
@@ -59,6 +57,9 @@ CHILD_KINDS: tuple[tuple[str, str, str], ...] = (
 )
 """Pods last: a Job that is seen as finished then has its pods seen at least as late."""
 
+FOLLOWED_KINDS = (*CHILD_KINDS, (MODEL_API, KIND, PLURAL))
+"""The resources after their children: none of them is then older than what it depends on."""
+
 OPTIONAL_KINDS = frozenset({"ScaledObject"})
 """Kinds of others, that a cluster may serve or not, and may begin to serve at any time."""
 
@@ -67,21 +68,7 @@ NOT_FOUND = 404
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 SOURCE_PLURALS = {"ConfigMap": "configmaps", "Secret": "secrets"}
 
-PLURALS = {(api, kind): plural for api, kind, plural in (*CHILD_KINDS, (MODEL_API, KIND, PLURAL))}
-
-
-def connect() -> client.ApiClient:
-    """A client from the pod's service account, else from KUBECONFIG. Raises ClusterError when there is neither."""
-    settings = client.Configuration()
-    try:
-        config.load_incluster_config(settings)
-    except config.ConfigException:
-        try:
-            config.load_kube_config(client_configuration=settings)
-        except config.ConfigException as error:
-            raise ClusterError(f"no way to reach a cluster: {error}", 0) from error
-    settings.connection_pool_maxsize = POOL_SIZE
-    return client.ApiClient(settings)
+PLURALS = {(api, kind): plural for api, kind, plural in FOLLOWED_KINDS}
 
 
 class WatchEvent(NamedTuple):
@@ -91,12 +78,11 @@ class WatchEvent(NamedTuple):
     item: Raw
 
 
-class KubernetesCluster:
+class KubernetesCluster(Connection):
     """Blocking requests, each with a timeout; call it from a thread."""
 
     def __init__(self, api_client: client.ApiClient) -> None:
-        # the raw requests of the dynamic client suffice; its discovery would ask for every API group
-        self._client = DynamicClient(api_client, discoverer=lambda *_: None)
+        super().__init__(api_client)
         self._digests: dict[str, tuple[str, str]] = {}
 
     def require_api(self, namespaces: Sequence[str]) -> None:
@@ -140,12 +126,15 @@ class KubernetesCluster:
         return [{**item, "apiVersion": "v1", "kind": "Pod"} for item in answer["items"]]
 
     def list_kind(self, api_version: str, kind: str, namespace: str | None) -> tuple[Iterator[Raw], int]:
-        """Every child of a kind, in a namespace or (None) in all, and the resourceVersion to watch from.
+        """Every child of a kind, or every resource, in a namespace or (None) in all, and the resourceVersion to
+        watch from.
 
         The objects come page by page: asking for the next one may raise ClusterError.
         """
         path = _path(api_version, kind, namespace)
         options: dict[str, Any] = {"label_selector": names.MODEL_LABEL, "limit": PAGE_SIZE}
+        if kind == KIND:
+            options = {"limit": MODEL_PAGE_SIZE}
         first = self._request("get", path, **options)
 
         def items(page: Raw) -> Iterator[Raw]:
@@ -160,15 +149,17 @@ class KubernetesCluster:
 
     @contextmanager
     def watch_kind(
-        self, api_version: str, kind: str, namespace: str | None, version: int
+        self, api_version: str, kind: str, namespace: str | None, version: int, seconds: int = WATCH_SECONDS
     ) -> Iterator[Iterator[WatchEvent]]:
-        """The changes of every child of a kind after `version`, until the API server ends it after a while.
+        """The changes after `version` of what `list_kind` lists, until the API server ends it after `seconds`.
 
         Raises ClusterError, with status 410 when `version` is too old and the kind must be listed again.
         """
-        query = [("watch", "true"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", WATCH_SECONDS)]
-        query += [("labelSelector", names.MODEL_LABEL), ("resourceVersion", version)]
-        path, timeout = _path(api_version, kind, namespace), (TIMEOUT_SECONDS[0], WATCH_SECONDS + 30)
+        query = [("watch", "true"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", seconds)]
+        query += [("resourceVersion", version)]
+        if kind != KIND:
+            query += [("labelSelector", names.MODEL_LABEL)]
+        path, timeout = _path(api_version, kind, namespace), (TIMEOUT_SECONDS[0], seconds + 30)
         answer = self._open("get", path, query_params=query, _request_timeout=timeout)
         try:
             yield _watch_events(answer, path, {"apiVersion": api_version, "kind": kind})
@@ -306,28 +297,6 @@ class KubernetesCluster:
         options = {"field_manager": names.FIELD_MANAGER, "force_conflicts": True, "content_type": APPLY}
         return self._request("patch", path, body, **options)
 
-    def _request(self, method: str, path: str, body: Body = None, **options: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self._send(method, path, body, **options))
-        return answer
-
-    def _send(self, method: str, path: str, body: Body = None, **options: Any) -> bytes:
-        try:
-            answer: bytes = self._open(method, path, body, **options).data
-        except HTTPError as error:
-            raise ClusterError(f"{method} {path}: {error}", 0) from error
-        return answer
-
-    def _open(self, method: str, path: str, body: Body = None, **options: Any) -> Any:
-        """The answer with its body still to be read."""
-        # the client extends default lists that it is not given, so both are passed anew each time
-        parameters = {"query_params": [], "header_params": {}, "_request_timeout": TIMEOUT_SECONDS, **options}
-        try:
-            return self._client.request(method, path, body, serialize=False, **parameters)
-        except ApiException as error:
-            raise ClusterError(f"{method} {path}: {_explanation(error)}", error.status or 0) from error
-        except HTTPError as error:
-            raise ClusterError(f"{method} {path}: {error}", 0) from error
-
 
 def is_missing(kind: str, error: ClusterError) -> bool:
     """Whether the failed request for all objects of a kind says that this cluster does not have the kind."""
@@ -359,11 +328,3 @@ def _path(api_version: str, kind: str, namespace: str | None, name: str | None =
     scope = f"/namespaces/{namespace}" if namespace is not None else ""
     path = f"{root}{scope}/{PLURALS[api_version, kind]}"
     return path if name is None else f"{path}/{name}"
-
-
-def _explanation(error: ApiException) -> str:
-    """The API server's own sentence, which names the field or the missing right."""
-    try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return f"{error.status} {error.reason}"

@@ -1,36 +1,16 @@
-"""What the operator knows of the cluster without asking: a mirror of the children, and a Cluster that reads from it.
-
-`watching.py` feeds the mirror with one watch per kind; here is only memory. A view may be late. Why that is safe:
-
-- *It never goes back.* An object gives way only to a newer one, by its resourceVersion, which orders the versions of
-  one kind. What the operator writes enters the mirror with the API server's answer, so a pass sees all that the passes
-  before it wrote, and a watch that is behind does not undo it.
-- *A write from a late view does no harm.* A child that is not seen yet is created, which fails where it is there, and
-  then it is read. Every other write names the uid of the object that it is about.
-- *The resource is never older than its children where they depend on it.* It is asked for, after them, when one was
-  deleted or a load test's Job ended since the last look: what was deleted is not made anew, and the load test's
-  figures are there when its end is seen. All else in a resource is the operator's own writing, or an event of its own.
-- *A stage's end is told with its pods.* The result document is in a pod, and the watch of pods may be behind that of
-  Jobs: when a Job is first seen as finished and no pod of it has ended well, its pods are listed past the mirror, once.
-"""
+"""Objects of every kind in memory, by the resource that they belong to; `cached.py` reads from it."""
 
 from __future__ import annotations
 
 import json
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from toxicity_api.types import Key, Raw
 from toxicity_operator import names
-from toxicity_operator.decide.events import Event
-from toxicity_operator.errors import ClusterError
-from toxicity_operator.kube.client import KubernetesCluster
-from toxicity_operator.model import Identity
-from toxicity_operator.observe.containers import keepers_of
-from toxicity_operator.observe.jobs import finished_condition
 from toxicity_operator.observe.ownership import controller_of
 
 Place = tuple[str, str, str]
@@ -54,7 +34,7 @@ class Entry:
         unread = {"managedFields"} if controller_of(item) else set()
         slim = {**item, "metadata": {k: v for k, v in item["metadata"].items() if k not in unread}}
         compressor = zlib.compressobj(COMPRESSION, zlib.DEFLATED, WINDOW_BITS, COMPRESSOR_MEMORY)
-        return cls(key, _version(item), compressor.compress(json.dumps(slim).encode()) + compressor.flush())
+        return cls(key, version_number(item), compressor.compress(json.dumps(slim).encode()) + compressor.flush())
 
     def unpack(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(zlib.decompress(self.packed, WINDOW_BITS))
@@ -73,8 +53,8 @@ class Mirror:
     def observe(self, item: Raw, *, gone: bool = False) -> set[Key]:
         """Takes what a watch tells of an object, which has its `kind`. The resources changed; none by old news."""
         with self._lock:
-            self._tell(item["kind"], item["metadata"]["namespace"], _version(item))
-            return self._drop(_place(item), _version(item)) if gone else self._take(item)
+            self._tell(item["kind"], item["metadata"]["namespace"], version_number(item))
+            return self._drop(_place(item), version_number(item)) if gone else self._take(item)
 
     def wrote(self, item: Raw) -> None:
         """Takes the answer to the operator's own write, unless a watch has told of something later already.
@@ -84,7 +64,7 @@ class Mirror:
         with self._lock:
             kind, namespace = item["kind"], item["metadata"]["namespace"]
             told = max(self._told.get((kind, scope), 0) for scope in (namespace, None))
-            if _version(item) > told:
+            if version_number(item) > told:
                 self._take(item)
 
     def replace(
@@ -100,7 +80,7 @@ class Mirror:
         `mark` is told them before anyone can see the change; it must not ask the mirror.
         """
         # packed one by one, since the list may come page by page
-        listed = {_place(item): Entry.of(_key(item), item) for item in items}
+        listed = {_place(item): self._packed(item) for item in items}
         with self._lock:
             self._tell(kind, namespace, version)
             changed = {key for place, entry in listed.items() for key in self._put(place, entry)}
@@ -116,14 +96,21 @@ class Mirror:
             entries = [self._entries[place] for place in places]
         return [entry.unpack() for entry in entries]
 
+    def _packed(self, item: Raw) -> Entry:
+        """The entry of an object; the one that is there already where nothing has changed."""
+        old = self._entries.get(_place(item))
+        return (
+            old if old is not None and old.version == version_number(item) else Entry.of(key_of_child(item), item)
+        )
+
     def _tell(self, kind: str, namespace: str | None, version: int) -> None:
         self._told[kind, namespace] = max(self._told.get((kind, namespace), 0), version)
 
     def _take(self, item: Raw) -> set[Key]:
         old = self._entries.get(_place(item))
-        if old is not None and old.version >= _version(item):
+        if old is not None and old.version >= version_number(item):
             return set()  # before it is packed: mostly the echo of the operator's own writing
-        return self._put(_place(item), Entry.of(_key(item), item))
+        return self._put(_place(item), Entry.of(key_of_child(item), item))
 
     def _put(self, place: Place, new: Entry) -> set[Key]:
         old = self._entries.get(place)
@@ -146,178 +133,7 @@ class Mirror:
         return {entry.key}
 
 
-class CachedCluster:
-    """The Cluster of `reconcile` on mirrors: children from memory, and mostly the resource too."""
-
-    def __init__(self, cluster: KubernetesCluster) -> None:
-        self._cluster = cluster
-        self._mirror = Mirror()
-        self._lock = threading.Lock()
-        self._models: dict[Key, Entry] = {}
-        self._changed: set[Key] = set()
-        self._ended: dict[Key, frozenset[str]] = {}
-        self._missing: set[str] = set()
-
-    # what the watches tell; each returns the resources that need a look
-
-    def start_with(self, kind: str, namespace: str | None, items: Iterable[Raw], version: int) -> None:
-        """Takes the first list of a kind. The resources are listed after it, so none is older than its children."""
-        self._tell_missing(kind, False)
-        self._mirror.replace(kind, namespace, items, version)
-
-    def replace(self, kind: str, namespace: str | None, items: Iterable[Raw], version: int) -> set[Key]:
-        """Takes a later list of all objects of a kind, in a namespace or (None) everywhere."""
-        changed = self._mirror.replace(kind, namespace, items, version, self._mark)
-        return changed | self._tell_missing(kind, False)
-
-    def miss(self, kind: str) -> set[Key]:
-        """Takes that the cluster does not serve a kind. Every resource when that is news, else none."""
-        return self._tell_missing(kind, True)
-
-    def observe(self, item: Raw, *, gone: bool = False) -> set[Key]:
-        """Takes an event of a child."""
-        if gone or _ends_load_test(item):
-            # first: a pass that sees the end asks for the figures, one that misses the child whether it is wanted
-            self._mark({_key(item)})
-        return self._mirror.observe(item, gone=gone)
-
-    def observe_model(self, item: Raw, *, gone: bool = False) -> set[Key]:
-        """Takes an event of a resource; none by the echo of the operator's own writing."""
-        key = (item["metadata"]["namespace"], item["metadata"]["name"])
-        if gone:
-            return self._mark({key})
-        return {key} if self._remember(key, item) else set()
-
-    # the Cluster protocol
-
-    def get_model(self, namespace: str, name: str) -> Raw | None:
-        """The resource as remembered; asked for when what happened to a child since the last time calls for it."""
-        key = (namespace, name)
-        with self._lock:
-            entry = None if key in self._changed else self._models.get(key)
-            self._changed.discard(key)
-        if entry is not None:
-            return entry.unpack()
-        try:
-            found = self._cluster.get_model(namespace, name)
-        except ClusterError:
-            self._mark({key})
-            raise
-        if found is None:
-            self._forget(key)
-            return None
-        self._remember(key, found)
-        return found
-
-    def list_children(self, namespace: str, name: str) -> list[Raw]:
-        """The mirror's view; with the pods as they are now when a Job is first seen as finished before any of them."""
-        key = (namespace, name)
-        children: list[Raw] = list(self._mirror.children(key))
-        with self._lock:
-            entry, known = self._models.get(key), self._ended.get(key, frozenset())
-        recorded = _recorded_jobs(entry.unpack()) if entry else frozenset()
-        ended = frozenset(item["metadata"]["uid"] for item in children if _has_ended(item, recorded))
-        if not ended <= known | _succeeded(children):
-            pods = self._cluster.list_pods(namespace, name)
-            for pod in pods:
-                self._mirror.wrote(pod)
-            children = [*(item for item in children if item["kind"] != "Pod"), *pods]
-        with self._lock:
-            self._ended[key] = ended
-        return children
-
-    def missing_kinds(self) -> frozenset[str]:
-        with self._lock:
-            return frozenset(self._missing)
-
-    def create(self, body: Raw) -> Raw:
-        return self._wrote(body, self._cluster.create(body))
-
-    def read(self, body: Raw) -> Raw | None:
-        """Past the mirror, which takes the answer where the object is a child of some resource."""
-        found = self._cluster.read(body)
-        if found is not None and names.MODEL_LABEL in found["metadata"].get("labels", {}):
-            self._wrote(body, found)
-        return found
-
-    def apply(self, body: Raw, live: Raw) -> Raw:
-        return self._wrote(body, self._cluster.apply(body, live))
-
-    def take_over(self, live: Raw, controller: Raw) -> Raw:
-        return self._wrote(live, self._cluster.take_over(live, controller))
-
-    def hold(self, body: Raw) -> Raw:
-        return self._wrote(body, self._cluster.hold(body))
-
-    def overwrite(self, body: Raw) -> Raw:
-        return self._wrote(body, self._cluster.overwrite(body))
-
-    def delete(self, api_version: str, kind: str, namespace: str, name: str, uid: str) -> None:
-        self._cluster.delete(api_version, kind, namespace, name, uid)
-
-    def read_version(self, kind: str, namespace: str, name: str) -> str:
-        return self._cluster.read_version(kind, namespace, name)
-
-    def apply_status(self, identity: Identity, status: Raw) -> Raw:
-        """Writes, and remembers the answer unless others have written too: their change is still to be looked at."""
-        key = (identity.namespace, identity.name)
-        try:
-            answer = self._cluster.apply_status(identity, status)
-        except ClusterError:
-            self._mark({key})  # it may have been written all the same
-            raise
-        with self._lock:
-            entry = self._models.get(key)
-        if entry is not None and _others_part(entry.unpack()) == _others_part(answer):
-            self._remember(key, answer)
-        else:
-            self._mark({key})
-        return answer
-
-    def record_event(self, identity: Identity, event: Event) -> None:
-        self._cluster.record_event(identity, event)
-
-    def read_log_end(self, namespace: str, pod: str, container: str, lines: int) -> list[str]:
-        return self._cluster.read_log_end(namespace, pod, container, lines)
-
-    def read_events(self, namespace: str, uid: str, limit: int) -> list[Raw]:
-        return self._cluster.read_events(namespace, uid, limit)
-
-    def _wrote(self, body: Raw, answer: Raw) -> Raw:
-        written = {**answer, "kind": body["kind"]}
-        if _ends_load_test(written):
-            self._mark({_key(written)})
-        self._mirror.wrote(written)
-        return written
-
-    def _tell_missing(self, kind: str, missing: bool) -> set[Key]:
-        with self._lock:
-            if missing == (kind in self._missing):
-                return set()
-            (self._missing.add if missing else self._missing.discard)(kind)
-            return set(self._models)
-
-    def _mark(self, keys: set[Key]) -> set[Key]:
-        with self._lock:
-            self._changed |= keys
-        return keys
-
-    def _remember(self, key: Key, model: Raw) -> bool:
-        """Whether the model is newer than what was known."""
-        with self._lock:
-            old = self._models.get(key)
-            if old is not None and old.version >= _version(model):
-                return False
-            self._models[key] = Entry.of(key, model)
-            return True
-
-    def _forget(self, key: Key) -> None:
-        with self._lock:
-            self._models.pop(key, None)
-            self._ended.pop(key, None)
-
-
-def _version(item: Raw) -> int:
+def version_number(item: Raw) -> int:
     """The resourceVersion; an integer that grows, since Kubernetes 1.35 by contract and before that in fact."""
     return int(item["metadata"]["resourceVersion"])
 
@@ -326,51 +142,6 @@ def _place(item: Raw) -> Place:
     return str(item["kind"]), str(item["metadata"]["namespace"]), str(item["metadata"]["name"])
 
 
-def _key(item: Raw) -> Key:
+def key_of_child(item: Raw) -> Key:
     """The resource that a child belongs to, by its label."""
     return str(item["metadata"]["namespace"]), str(item["metadata"]["labels"][names.MODEL_LABEL])
-
-
-def _has_ended(item: Raw, recorded: frozenset[str]) -> bool:
-    """Whether this is a finished Job whose end is not in the status yet."""
-    if item["kind"] != "Job" or item["metadata"]["name"] in recorded:
-        return False
-    return finished_condition(item.get("status", {})) is not None
-
-
-def _ends_load_test(item: Raw) -> bool:
-    """Whether a load test's Job has ended, or its pod has while a container of others keeps it running."""
-    if _label(item, names.COMPONENT_LABEL) != names.LOADTEST:
-        return False
-    return _has_ended(item, frozenset()) or (item["kind"] == "Pod" and bool(keepers_of(item)))
-
-
-def _succeeded(items: Iterable[Raw]) -> frozenset[str]:
-    """The uids of the owners of pods that ended well: such a pod has said all that it will."""
-    ended = [
-        item for item in items if item["kind"] == "Pod" and item.get("status", {}).get("phase") == "Succeeded"
-    ]
-    return frozenset(owner["uid"] for pod in ended for owner in pod["metadata"].get("ownerReferences", []))
-
-
-def _label(item: Raw, key: str) -> str:
-    return str(item["metadata"].get("labels", {}).get(key, ""))
-
-
-def _recorded_jobs(model: Raw) -> frozenset[str]:
-    """Names of the Jobs whose end is in the status."""
-    records = [
-        part for part in model.get("status", {}).values() if isinstance(part, Mapping) and "jobName" in part
-    ]
-    return frozenset(str(record["jobName"]) for record in records if record.get("outcome") != "Running")
-
-
-def _others_part(model: Raw) -> tuple[object, ...]:
-    """All of a resource that the operator does not write."""
-    metadata = model["metadata"]
-    return (
-        metadata["uid"],
-        metadata.get("generation"),
-        metadata.get("deletionTimestamp"),
-        model.get("status", {}).get("loadTest"),
-    )

@@ -31,3 +31,11 @@ RULES: list[dict[str, list[str]]] = [
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "list"]},
 ]
+
+LEASES: dict[str, list[str]] = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
+
+LEASE_RULES: list[dict[str, list[str]]] = [
+    {**LEASES, "verbs": ["create"]},
+    {**LEASES, "verbs": ["get", "update"]},
+]
+"""In the release's namespace alone. The chart limits the second rule to the one name, which `create` cannot be."""

@@ -1,32 +1,48 @@
-"""Keeps the mirrors of `cache.py` up to date: per child kind one list, then one watch after the other, in a thread.
+"""Keeps the mirrors of `mirror.py` up to date: per kind one list, then one watch after the other, in a thread.
 
-The label selector is the API server's to apply, so that of a cluster's pods only our own are sent; that and the
-answer to a list after a gap, which says what is gone, are why the children are not left to kopf. Bookmarks keep the
-place in a quiet watch; when the API server has forgotten the place (410), the kind is listed again. A kind of others
-that the cluster does not have (404) is asked for every half a minute: it is followed from when it is installed.
+The label selector of the children is the API server's to apply, so that of a cluster's pods only our own are sent; that
+and the answer to a list after a gap, which says what is gone, are why nothing is left to kopf. Bookmarks keep the place
+in a quiet watch; when the API server has forgotten the place (410), the kind is listed again. So is every kind every
+ten minutes, which heals what a missed event left behind. A kind of others that the cluster does not have (404), or that
+the operator may not ask for (403), is asked for every half a minute: it is followed from when it can be.
 """
 
 from __future__ import annotations
 
-import logging
+import math
+import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 
-from toxicity_api.types import Key
+from toxicity_api.base import KIND
+from toxicity_api.types import Key, Raw
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.kube.client import CHILD_KINDS, KubernetesCluster, is_missing
-from toxicity_operator.kube.mirror import CachedCluster
+from toxicity_operator.kube.cached import CachedCluster
+from toxicity_operator.kube.client import (
+    FOLLOWED_KINDS,
+    NOT_FOUND,
+    OPTIONAL_KINDS,
+    WATCH_SECONDS,
+    KubernetesCluster,
+)
+from toxicity_operator.kube.health import WatchHealth
 
-logger = logging.getLogger(__name__)
-
-GONE = 410
+FORBIDDEN, GONE = 403, 410
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+
+RELIST_SECONDS = 600.0
+RELIST_EARLIEST = 0.7
+"""The part of that time after which a kind may be listed again: each chooses, so that they do not all list at once."""
+
+SHORTEST_WATCH_SECONDS = 0.5
+"""A watch that ends sooner without having told anything has failed; it would be opened again without a pause."""
 
 Notify = Callable[[Key], None]
 
 
 class Watching:
-    """Watches of every child kind in every namespace asked for; `namespaces` empty for the whole cluster.
+    """Watches of the resources and of every child kind in every namespace asked for; none asked for: the whole cluster.
 
     `retry_seconds`: how long a watch that fails, or a kind that is missing, is left alone at most.
     """
@@ -37,25 +53,40 @@ class Watching:
         cache: CachedCluster,
         namespaces: Sequence[str],
         retry_seconds: float = LONGEST_PAUSE_SECONDS,
+        relist_seconds: float = RELIST_SECONDS,
+        health: WatchHealth | None = None,
     ) -> None:
         scopes: Sequence[str | None] = namespaces or (None,)
+        self._cache = cache
         self._stopping = threading.Event()
+        self.health = health or WatchHealth()
         self._watches = [
-            Watch(cluster, cache, api_version, kind, scope, self._stopping, retry_seconds)
-            for api_version, kind, _ in CHILD_KINDS
+            Watch(
+                cluster, cache, (api_version, kind, scope), self.health, self._stopping, retry_seconds,
+                relist_seconds,
+            )
+            for api_version, kind, _ in FOLLOWED_KINDS
             for scope in scopes
-        ]
+        ]  # fmt: skip
         self._threads: list[threading.Thread] = []
 
     def fill(self) -> None:
-        """The first list of every kind, pods last. Raises ClusterError."""
+        """The first list of every kind: pods after the other children, the resources last. Raises ClusterError."""
         for watch in self._watches:
             watch.fill()
 
     def start(self, notify: Notify) -> None:
-        """Follows every kind; `notify` is called from other threads."""
+        """Tells of every resource, then follows every kind; `notify` is called from other threads."""
+
+        def tell(key: Key) -> None:
+            # a child may be another operator's, by its resource's class; after the end nobody listens
+            if self._cache.knows(key) and not self._stopping.is_set():
+                notify(key)
+
+        for key in self._cache.models():
+            tell(key)
         self._threads = [
-            threading.Thread(target=watch.follow, args=(notify,), name=watch.name, daemon=True)
+            threading.Thread(target=watch.follow, args=(tell,), name=watch.name, daemon=True)
             for watch in self._watches
         ]
         for thread in self._threads:
@@ -66,7 +97,7 @@ class Watching:
         self._stopping.set()
 
     def is_alive(self) -> bool:
-        """Whether every kind is followed."""
+        """Whether every kind has its thread."""
         return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
 
 
@@ -77,68 +108,104 @@ class Watch:
         self,
         cluster: KubernetesCluster,
         cache: CachedCluster,
-        api_version: str,
-        kind: str,
-        namespace: str | None,
+        what: tuple[str, str, str | None],
+        health: WatchHealth,
         stopping: threading.Event,
         retry_seconds: float,
+        relist_seconds: float,
     ) -> None:
-        self._cluster, self._cache, self._stopping = cluster, cache, stopping
-        self._retry_seconds = retry_seconds
-        self._what = (api_version, kind, namespace)
+        self._cluster, self._cache, self._health, self._stopping = cluster, cache, health, stopping
+        self._retry_seconds, self._relist_seconds = retry_seconds, relist_seconds
+        self._what = what
+        self._watched = what[1:]
         self._version = 0
-        self.name = f"watch-{kind}-{namespace or 'all'}"
+        self._list_at = 0.0
+        self.name = f"watch-{what[1]}-{what[2] or 'all'}"
 
     def fill(self) -> None:
         """The first list; none of a kind that the cluster does not have. Raises ClusterError."""
+        _, kind, namespace = self._what
+        self._health.begin(self._watched, optional=kind in OPTIONAL_KINDS)
         try:
-            items, self._version = self._cluster.list_kind(*self._what)
+            items, version = self._cluster.list_kind(*self._what)
+            if kind == KIND:
+                self._cache.replace_models(namespace, items, version)
+            else:
+                self._cache.start_with(kind, namespace, items, version)
         except ClusterError as error:
-            if not is_missing(self._what[1], error):
+            if not self._may_be_missed(error):
                 raise
-            self._miss(lambda key: None)
+            self._miss(error, lambda key: None)
             return
-        self._cache.start_with(self._what[1], self._what[2], items, self._version)
+        self._listed(version)
 
     def follow(self, notify: Notify) -> None:
         """Watches until told to stop; after a failure again, with a growing pause."""
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             try:
-                if self._version == 0:
+                if self._version == 0 or time.monotonic() >= self._list_at:
                     self._list_again(notify)
                 self._watch(notify)
                 pause = FIRST_PAUSE_SECONDS
             except ClusterError as error:
-                if is_missing(self._what[1], error):
-                    self._miss(notify)
+                if self._may_be_missed(error):
+                    self._miss(error, notify)
                     self._stopping.wait(self._retry_seconds)
                     continue
-                logger.warning("watch_failed", extra={"watch": self.name, "problem": str(error)})
+                self._health.failed(self._watched, error)
                 if error.status == GONE:
                     self._version = 0
                 self._stopping.wait(pause)
                 pause = min(2 * pause, self._retry_seconds)
 
-    def _miss(self, notify: Notify) -> None:
+    def _may_be_missed(self, error: ClusterError) -> bool:
+        """Whether the operator goes on without the kind: it is one of others, and not there or not to be asked for."""
+        return self._what[1] in OPTIONAL_KINDS and error.status in (NOT_FOUND, FORBIDDEN)
+
+    def _miss(self, error: ClusterError, notify: Notify) -> None:
         """The kind is not there: it is listed once it is."""
-        logger.debug("kind_missing", extra={"watch": self.name})
+        if error.status == FORBIDDEN:
+            self._health.failed(self._watched, error)
+        else:
+            self._health.succeeded(self._watched)
         self._version = 0
         for key in self._cache.miss(self._what[1]):
             notify(key)
 
     def _list_again(self, notify: Notify) -> None:
+        _, kind, namespace = self._what
         items, version = self._cluster.list_kind(*self._what)
-        for key in self._cache.replace(self._what[1], self._what[2], items, version):
+        if kind == KIND:
+            changed = self._cache.replace_models(namespace, items, version)
+        else:
+            changed = self._cache.replace(kind, namespace, items, version)
+        for key in changed:
             notify(key)
+        self._listed(version)
+
+    def _listed(self, version: int) -> None:
         self._version = version
+        self._list_at = time.monotonic() + self._relist_seconds * random.uniform(RELIST_EARLIEST, 1.0)
 
     def _watch(self, notify: Notify) -> None:
-        with self._cluster.watch_kind(*self._what, self._version) as events:
+        """One watch, to its end. Raises ClusterError when it breaks, or ends at once."""
+        began, told = time.monotonic(), False
+        seconds = max(1, min(WATCH_SECONDS, math.ceil(self._list_at - began)))
+        with self._cluster.watch_kind(*self._what, self._version, seconds) as events:
             for event in events:
+                told = True
                 if event.type != "BOOKMARK":
-                    for key in self._cache.observe(event.item, gone=event.type == "DELETED"):
+                    for key in self._observe(event.item, gone=event.type == "DELETED"):
                         notify(key)
                 self._version = int(event.item["metadata"]["resourceVersion"])
+                self._health.succeeded(self._watched)
                 if self._stopping.is_set():
                     return
+        if not told and time.monotonic() - began < SHORTEST_WATCH_SECONDS:
+            raise ClusterError(f"{self.name} ended at once", 0)
+        self._health.succeeded(self._watched)
+
+    def _observe(self, item: Raw, *, gone: bool) -> set[Key]:
+        observe = self._cache.observe_model if self._what[1] == KIND else self._cache.observe
+        return observe(item, gone=gone)

@@ -70,6 +70,10 @@ class Controller:
             loop.cancel()
         self._retries.stop()
 
+    def finish(self) -> None:
+        """Waits for the passes that run; none begins any more."""
+        self._pool.shutdown(cancel_futures=True)
+
     def notify(self, key: Key) -> None:
         """Triggers without waiting; only in the event loop."""
         task = asyncio.create_task(self.trigger(key))

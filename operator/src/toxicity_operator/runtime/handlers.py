@@ -1,50 +1,33 @@
-"""Every kopf trigger on one screen. All of them lead to the same pass; none of them decides anything.
+"""Every kopf trigger on one screen: the beginning, the end, and whether the process is well. None decides anything.
 
-Only low-level event handlers are used: they are level-triggered, and kopf then writes neither annotations nor a
-finalizer into the resource, so that a resource can be deleted while no operator runs. The children are watched by
-`watching.py`, which leaves the choice of ours among all objects of a kind to the API server.
+kopf runs the process: its event loop, its signals and its health endpoint. What happens to resources and children comes
+from `kube.watch`: no metric and no probe says that a watch of kopf's keeps failing, kopf never lists anew while one
+works, and it begins before this process is the one to act. So no handler of a resource is registered, and kopf writes
+neither annotations nor a finalizer into any: a resource can be deleted while no operator runs.
 """
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
 from typing import Any
 
 import kopf
 
-from toxicity_api.base import API_GROUP, API_VERSION, PLURAL
-from toxicity_operator.runtime.framework import configure_kopf
-
 
 @kopf.on.startup()
-async def configure(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
-    configure_kopf(settings)
-    memo.controller.start()
-    memo.watching.start(partial(asyncio.get_running_loop().call_soon_threadsafe, memo.controller.notify))
+async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    memo.life.start()
 
 
 @kopf.on.cleanup()
 async def stop(memo: kopf.Memo, **_: Any) -> None:
-    memo.watching.stop()
-    memo.controller.stop()
+    memo.life.stop()
 
 
-@kopf.on.probe(id="resync")
-async def is_alive(memo: kopf.Memo, **_: Any) -> bool:
-    if not memo.controller.is_alive():
-        raise kopf.PermanentError("the resync has ended")
+@kopf.on.probe(id="operator")
+async def is_well(memo: kopf.Memo, **_: Any) -> bool:
+    problem = memo.life.problem(memo.unfollowed_seconds)
+    if problem is not None:
+        raise kopf.PermanentError(problem)
     return True
-
-
-@kopf.on.probe(id="watches")
-async def is_watching(memo: kopf.Memo, **_: Any) -> bool:
-    if not memo.watching.is_alive():
-        raise kopf.PermanentError("a watch has ended")
-    return True
-
-
-@kopf.on.event(API_GROUP, API_VERSION, PLURAL)
-async def on_model(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> None:
-    for key in memo.cache.observe_model(event["object"], gone=event["type"] == "DELETED"):
-        memo.controller.notify(key)

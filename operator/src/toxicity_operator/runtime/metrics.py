@@ -8,9 +8,11 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from toxicity_api.types import Key
 from toxicity_operator.decide.events import Event
@@ -19,6 +21,7 @@ from toxicity_operator.runtime.reconcile import Outcome
 
 OUTCOMES = ("changed", "unchanged", "gone", "failed", "crashed")
 ERROR_KINDS = ("no_answer", "forbidden", "conflict", "throttled", "server_error", "refused", "crash")
+GONE = 410
 FAILURES = {
     "TrainingFailed": "training",
     "QuantizationFailed": "quantization",
@@ -62,6 +65,20 @@ class Waiting:
             return self._clock() - min(self._since.values()) if self._since else 0.0
 
 
+class WatchAges(Collector):
+    """How long ago a watch of each kind last succeeded; no kind while none is watched."""
+
+    def __init__(self, ages: Callable[[], Mapping[str, float]]) -> None:
+        self._ages = ages
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        told = "Time since a watch of the kind last succeeded."
+        family = GaugeMetricFamily("toxicity_operator_watch_age_seconds", told, labels=["kind"])
+        for kind, age in self._ages().items():
+            family.add_metric([kind], age)
+        yield family
+
+
 class Metrics:
     """What the controller tells of its passes; safe to use from any thread."""
 
@@ -81,6 +98,12 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._watch_failures = Counter(
+            "toxicity_operator_watch_failures",
+            "Watches that failed, by what they watch and why.",
+            ["kind", "reason"],
+            registry=self.registry,
+        )
         self._resources = self._gauge("resources", "ToxicityModels that the operator looks after.")
         self._gauge("queue_length", "Resources that wait for a pass.").set_function(self.waiting.count)
         self._gauge("queue_age_seconds", "Time that the oldest trigger has waited for its pass.").set_function(
@@ -98,6 +121,15 @@ class Metrics:
             self._seconds.observe(self._clock() - began)
             self._count(outcome)
         return outcome
+
+    def count_watch_failure(self, kind: str, error: ClusterError) -> None:
+        """A list or a watch of the kind has failed."""
+        self._watch_failures.labels(kind, watch_failure(error)).inc()
+
+    def show_process(self, leads: Callable[[], bool], watch_ages: Callable[[], Mapping[str, float]]) -> None:
+        """Has each scrape ask whether this process leads, and for the ages of its watches in seconds by kind."""
+        self._gauge("leader", "1 when this process acts, 0 when it stands by.").set_function(leads)
+        self.registry.register(WatchAges(watch_ages))
 
     def know(self, resources: int) -> None:
         """So many resources are looked after."""
@@ -156,6 +188,11 @@ def error_kind(error: ClusterError) -> str:
         return "server_error"
     known = {0: "no_answer", 401: "forbidden", 403: "forbidden", 409: "conflict", 429: "throttled"}
     return known.get(error.status, "refused")
+
+
+def watch_failure(error: ClusterError) -> str:
+    """The `reason` label of a failed watch: `gone` when its place is forgotten, else a kind of error."""
+    return "gone" if error.status == GONE else error_kind(error)
 
 
 def failed_stages(events: Iterable[Event]) -> list[str]:

@@ -1,0 +1,281 @@
+"""What the operator knows of the cluster without asking: a mirror of the children, and a Cluster that reads from it.
+
+`watch.py` feeds the mirror with one watch per kind; here is only memory. A view may be late. Why that is safe:
+
+- *It never goes back.* An object gives way only to a newer one, by its resourceVersion, which orders the versions of
+  one kind. What the operator writes enters the mirror with the API server's answer, so a pass sees all that the passes
+  before it wrote, and a watch that is behind does not undo it.
+- *A write from a late view does no harm.* A child that is not seen yet is created, which fails where it is there, and
+  then it is read. Every other write names the uid of the object that it is about.
+- *The resource is never older than its children where they depend on it.* It is asked for, after them, when one was
+  deleted or a load test's Job ended since the last look: what was deleted is not made anew, and the load test's
+  figures are there when its end is seen. All else in a resource is the operator's own writing, or an event of its own.
+- *A stage's end is told with its pods.* The result document is in a pod, and the watch of pods may be behind that of
+  Jobs: when a Job is first seen as finished and no pod of it has ended well, its pods are listed past the mirror, once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+
+from toxicity_api.types import Key, Raw
+from toxicity_operator import names
+from toxicity_operator.decide.events import Event
+from toxicity_operator.errors import ClusterError
+from toxicity_operator.kube.client import KubernetesCluster
+from toxicity_operator.kube.mirror import Entry, Mirror, key_of_child, version_number
+from toxicity_operator.model import Identity
+from toxicity_operator.observe.containers import keepers_of
+from toxicity_operator.observe.jobs import finished_condition
+
+
+class CachedCluster:
+    """The Cluster of `reconcile` on mirrors: children from memory, and mostly the resource too.
+
+    A resource of another class than `operator_class` is for it as if it did not exist.
+    """
+
+    def __init__(self, cluster: KubernetesCluster, operator_class: str = "") -> None:
+        self._cluster = cluster
+        self._class = operator_class
+        self._mirror = Mirror()
+        self._lock = threading.Lock()
+        self._models: dict[Key, Entry] = {}
+        self._changed: set[Key] = set()
+        self._ended: dict[Key, frozenset[str]] = {}
+        self._missing: set[str] = set()
+
+    # what the watches tell; each returns the resources that need a look
+
+    def start_with(self, kind: str, namespace: str | None, items: Iterable[Raw], version: int) -> None:
+        """Takes the first list of a kind. The resources are listed after it, so none is older than its children."""
+        self._tell_missing(kind, False)
+        self._mirror.replace(kind, namespace, items, version)
+
+    def replace(self, kind: str, namespace: str | None, items: Iterable[Raw], version: int) -> set[Key]:
+        """Takes a later list of all objects of a kind, in a namespace or (None) everywhere."""
+        changed = self._mirror.replace(kind, namespace, items, version, self._mark)
+        return changed | self._tell_missing(kind, False)
+
+    def miss(self, kind: str) -> set[Key]:
+        """Takes that the cluster does not serve a kind. Every resource when that is news, else none."""
+        return self._tell_missing(kind, True)
+
+    def observe(self, item: Raw, *, gone: bool = False) -> set[Key]:
+        """Takes an event of a child."""
+        if gone or _ends_load_test(item):
+            # first: a pass that sees the end asks for the figures, one that misses the child whether it is wanted
+            self._mark({key_of_child(item)})
+        return self._mirror.observe(item, gone=gone)
+
+    def observe_model(self, item: Raw, *, gone: bool = False) -> set[Key]:
+        """Takes an event of a resource; none by the echo of the operator's own writing."""
+        key = _key_of_model(item)
+        if gone or not self._is_ours(item):
+            return self._mark({key}) if self.knows(key) else set()
+        return {key} if self._remember(key, item) else set()
+
+    def replace_models(self, namespace: str | None, items: Iterable[Raw], version: int) -> set[Key]:
+        """Takes the list of all resources, in a namespace or (None) everywhere."""
+        ours = ((_key_of_model(item), item) for item in items if self._is_ours(item))
+        listed = {key: self._remember(key, item) for key, item in ours}
+        with self._lock:
+            lost = {
+                key
+                for key, entry in self._models.items()
+                if namespace in (None, key[0]) and key not in listed and entry.version <= version
+            }
+            # marks of what never became known, such as a deleted child of another class, would stay for ever
+            self._changed = {key for key in self._changed if key in self._models} | lost
+        return lost | {key for key, is_news in listed.items() if is_news}
+
+    def knows(self, key: Key) -> bool:
+        """Whether the resource is one of ours that exists, as far as is known."""
+        with self._lock:
+            return key in self._models
+
+    def models(self) -> list[Key]:
+        """Every resource that is known."""
+        with self._lock:
+            return list(self._models)
+
+    # the Cluster protocol
+
+    def get_model(self, namespace: str, name: str) -> Raw | None:
+        """The resource as remembered; asked for when what happened to a child since the last time calls for it."""
+        key = (namespace, name)
+        with self._lock:
+            entry = None if key in self._changed else self._models.get(key)
+            self._changed.discard(key)
+        if entry is not None:
+            return entry.unpack()
+        try:
+            found = self._cluster.get_model(namespace, name)
+        except ClusterError:
+            self._mark({key})
+            raise
+        if found is None or not self._is_ours(found):
+            self._forget(key)
+            return None
+        self._remember(key, found)
+        return found
+
+    def list_children(self, namespace: str, name: str) -> list[Raw]:
+        """The mirror's view; with the pods as they are now when a Job is first seen as finished before any of them."""
+        key = (namespace, name)
+        children: list[Raw] = list(self._mirror.children(key))
+        with self._lock:
+            entry, known = self._models.get(key), self._ended.get(key, frozenset())
+        recorded = _recorded_jobs(entry.unpack()) if entry else frozenset()
+        ended = frozenset(item["metadata"]["uid"] for item in children if _has_ended(item, recorded))
+        if not ended <= known | _succeeded(children):
+            pods = self._cluster.list_pods(namespace, name)
+            for pod in pods:
+                self._mirror.wrote(pod)
+            children = [*(item for item in children if item["kind"] != "Pod"), *pods]
+        with self._lock:
+            self._ended[key] = ended
+        return children
+
+    def missing_kinds(self) -> frozenset[str]:
+        with self._lock:
+            return frozenset(self._missing)
+
+    def create(self, body: Raw) -> Raw:
+        return self._wrote(body, self._cluster.create(body))
+
+    def read(self, body: Raw) -> Raw | None:
+        """Past the mirror, which takes the answer where the object is a child of some resource."""
+        found = self._cluster.read(body)
+        if found is not None and names.MODEL_LABEL in found["metadata"].get("labels", {}):
+            self._wrote(body, found)
+        return found
+
+    def apply(self, body: Raw, live: Raw) -> Raw:
+        return self._wrote(body, self._cluster.apply(body, live))
+
+    def take_over(self, live: Raw, controller: Raw) -> Raw:
+        return self._wrote(live, self._cluster.take_over(live, controller))
+
+    def hold(self, body: Raw) -> Raw:
+        return self._wrote(body, self._cluster.hold(body))
+
+    def overwrite(self, body: Raw) -> Raw:
+        return self._wrote(body, self._cluster.overwrite(body))
+
+    def delete(self, api_version: str, kind: str, namespace: str, name: str, uid: str) -> None:
+        self._cluster.delete(api_version, kind, namespace, name, uid)
+
+    def read_version(self, kind: str, namespace: str, name: str) -> str:
+        return self._cluster.read_version(kind, namespace, name)
+
+    def apply_status(self, identity: Identity, status: Raw) -> Raw:
+        """Writes, and remembers the answer unless others have written too: their change is still to be looked at."""
+        key = (identity.namespace, identity.name)
+        try:
+            answer = self._cluster.apply_status(identity, status)
+        except ClusterError:
+            self._mark({key})  # it may have been written all the same
+            raise
+        with self._lock:
+            entry = self._models.get(key)
+        if entry is not None and _others_part(entry.unpack()) == _others_part(answer):
+            self._remember(key, answer)
+        else:
+            self._mark({key})
+        return answer
+
+    def record_event(self, identity: Identity, event: Event) -> None:
+        self._cluster.record_event(identity, event)
+
+    def read_log_end(self, namespace: str, pod: str, container: str, lines: int) -> list[str]:
+        return self._cluster.read_log_end(namespace, pod, container, lines)
+
+    def read_events(self, namespace: str, uid: str, limit: int) -> list[Raw]:
+        return self._cluster.read_events(namespace, uid, limit)
+
+    def _wrote(self, body: Raw, answer: Raw) -> Raw:
+        written = {**answer, "kind": body["kind"]}
+        if _ends_load_test(written):
+            self._mark({key_of_child(written)})
+        self._mirror.wrote(written)
+        return written
+
+    def _is_ours(self, model: Raw) -> bool:
+        return (model.get("spec", {}).get("operatorClass") or "") == self._class
+
+    def _tell_missing(self, kind: str, missing: bool) -> set[Key]:
+        with self._lock:
+            if missing == (kind in self._missing):
+                return set()
+            (self._missing.add if missing else self._missing.discard)(kind)
+            return set(self._models)
+
+    def _mark(self, keys: set[Key]) -> set[Key]:
+        with self._lock:
+            self._changed |= keys
+        return keys
+
+    def _remember(self, key: Key, model: Raw) -> bool:
+        """Whether the model is newer than what was known."""
+        with self._lock:
+            old = self._models.get(key)
+            if old is not None and old.version >= version_number(model):
+                return False
+            self._models[key] = Entry.of(key, model)
+            return True
+
+    def _forget(self, key: Key) -> None:
+        with self._lock:
+            self._models.pop(key, None)
+            self._ended.pop(key, None)
+
+
+def _key_of_model(item: Raw) -> Key:
+    return str(item["metadata"]["namespace"]), str(item["metadata"]["name"])
+
+
+def _has_ended(item: Raw, recorded: frozenset[str]) -> bool:
+    """Whether this is a finished Job whose end is not in the status yet."""
+    if item["kind"] != "Job" or item["metadata"]["name"] in recorded:
+        return False
+    return finished_condition(item.get("status", {})) is not None
+
+
+def _ends_load_test(item: Raw) -> bool:
+    """Whether a load test's Job has ended, or its pod has while a container of others keeps it running."""
+    if _label(item, names.COMPONENT_LABEL) != names.LOADTEST:
+        return False
+    return _has_ended(item, frozenset()) or (item["kind"] == "Pod" and bool(keepers_of(item)))
+
+
+def _succeeded(items: Iterable[Raw]) -> frozenset[str]:
+    """The uids of the owners of pods that ended well: such a pod has said all that it will."""
+    ended = [
+        item for item in items if item["kind"] == "Pod" and item.get("status", {}).get("phase") == "Succeeded"
+    ]
+    return frozenset(owner["uid"] for pod in ended for owner in pod["metadata"].get("ownerReferences", []))
+
+
+def _label(item: Raw, key: str) -> str:
+    return str(item["metadata"].get("labels", {}).get(key, ""))
+
+
+def _recorded_jobs(model: Raw) -> frozenset[str]:
+    """Names of the Jobs whose end is in the status."""
+    records = [
+        part for part in model.get("status", {}).values() if isinstance(part, Mapping) and "jobName" in part
+    ]
+    return frozenset(str(record["jobName"]) for record in records if record.get("outcome") != "Running")
+
+
+def _others_part(model: Raw) -> tuple[object, ...]:
+    """All of a resource that the operator does not write."""
+    metadata = model["metadata"]
+    return (
+        metadata["uid"],
+        metadata.get("generation"),
+        metadata.get("deletionTimestamp"),
+        model.get("status", {}).get("loadTest"),
+    )

@@ -1,0 +1,78 @@
+"""Requests to the API server, each with a timeout, whose failures are ClusterErrors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import DynamicClient
+from urllib3.exceptions import HTTPError
+
+from toxicity_api.types import Raw
+from toxicity_operator.errors import ClusterError
+
+TIMEOUT_SECONDS = (5, 30)
+
+POOL_SIZE = 32
+
+Body = Raw | Sequence[Raw] | None
+"""A JSON patch is a list."""
+
+
+def connect(retries: int | None = None) -> client.ApiClient:
+    """A client from the pod's service account, else from KUBECONFIG. Raises ClusterError when there is neither.
+
+    `retries`: how often a request that gets no answer is sent again; None means urllib3's own number, three.
+    """
+    settings = client.Configuration()
+    settings.retries = retries
+    try:
+        config.load_incluster_config(settings)
+    except config.ConfigException:
+        try:
+            config.load_kube_config(client_configuration=settings)
+        except config.ConfigException as error:
+            raise ClusterError(f"no way to reach a cluster: {error}", 0) from error
+    settings.connection_pool_maxsize = POOL_SIZE
+    return client.ApiClient(settings)
+
+
+class Connection:
+    """Blocking requests; call it from a thread."""
+
+    def __init__(self, api_client: client.ApiClient) -> None:
+        # the raw requests of the dynamic client suffice; its discovery would ask for every API group
+        self._client = DynamicClient(api_client, discoverer=lambda *_: None)
+
+    def _request(self, method: str, path: str, body: Body = None, **options: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._send(method, path, body, **options))
+        return answer
+
+    def _send(self, method: str, path: str, body: Body = None, **options: Any) -> bytes:
+        try:
+            answer: bytes = self._open(method, path, body, **options).data
+        except HTTPError as error:
+            raise ClusterError(f"{method} {path}: {error}", 0) from error
+        return answer
+
+    def _open(self, method: str, path: str, body: Body = None, **options: Any) -> Any:
+        """The answer with its body still to be read."""
+        # the client extends default lists that it is not given, so both are passed anew each time
+        parameters = {"query_params": [], "header_params": {}, "_request_timeout": TIMEOUT_SECONDS, **options}
+        try:
+            return self._client.request(method, path, body, serialize=False, **parameters)
+        except ApiException as error:
+            raise ClusterError(f"{method} {path}: {_explanation(error)}", error.status or 0) from error
+        except HTTPError as error:
+            raise ClusterError(f"{method} {path}: {error}", 0) from error
+
+
+def _explanation(error: ApiException) -> str:
+    """The API server's own sentence, which names the field or the missing right."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"

@@ -1,0 +1,150 @@
+"""Which of several operator processes acts: the one that holds the Lease. The others stand by.
+
+Why not `kubernetes.leaderelection` of the client library (37.0): it catches ApiException only, so that an API server
+that does not answer ends its thread without `onstopped_leading`, and the work goes on; its requests have no timeout, so
+that one that hangs goes past the deadline; its deadlines are taken from the wall clock, which may be set; and it never
+gives the Lease up. docs/adr/0007 says what is kept of it.
+
+The times are safe without equal clocks. A leader that has not renewed for `renew_seconds`, counted from before its last
+request that succeeded, ends its process. Another takes the Lease when it has not seen it change for `lease_seconds`,
+counted from after it saw the last change, which is later.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from toxicity_api.types import Raw
+from toxicity_operator.errors import ClusterError
+from toxicity_operator.settings import LeaseSettings
+
+logger = logging.getLogger(__name__)
+
+NOT_FOUND, CONFLICT = 404, 409
+WATCHDOG_SECONDS = 0.25
+JOIN_SECONDS = 20.0
+
+
+class LeaseStore(Protocol):
+    """Where the Lease is kept; see `kube.lease.Lease`. Every method raises ClusterError."""
+
+    def read(self) -> Raw | None: ...
+
+    def write(self, found: Raw | None, holder: str, seconds: int) -> Raw: ...
+
+
+class LeadershipLost(Exception):
+    """Someone else has the Lease that this process had, or it could not be renewed in time."""
+
+
+class Elector:
+    """Takes the Lease, keeps it, and gives it up in the end.
+
+    `run` is for a thread of its own, `watch_over` for another, since a renewal may hang longer than its timeouts say.
+    """
+
+    def __init__(
+        self, store: LeaseStore, settings: LeaseSettings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store, self._settings, self._clock = store, settings, clock
+        self._own: Raw | None = None
+        self._seen: Raw = {}
+        self._seen_at = 0.0
+        self._renewed = 0.0
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.leads = False
+
+    def start(self, on_elected: Callable[[], object], on_lost: Callable[[str], object]) -> None:
+        """Begins to stand by, in threads: `on_elected` is called once, and `on_lost` with the reason."""
+        jobs = (("lease", self._run, on_elected), ("lease-watchdog", self._watch_over, None))
+
+        def guarded(job: Callable[..., object], argument: object) -> None:
+            try:
+                job(argument)
+            except LeadershipLost as error:
+                on_lost(str(error))
+
+        self._threads = [
+            threading.Thread(target=guarded, args=(job, argument), name=name, daemon=True)
+            for name, job, argument in jobs
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether it still stands by or leads."""
+        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+
+    def attempt(self) -> bool:
+        """Takes or renews the Lease, once. Whether this process leads now.
+
+        Raises LeadershipLost, and ClusterError when it stays unknown who leads.
+        """
+        began = self._clock()
+        found = self._own or self._store.read()
+        if found is not None and not self._may_take(found):
+            if self.leads:
+                raise LeadershipLost(f"{found['spec'].get('holderIdentity')} has the Lease")
+            return False
+        self._own = None  # until it is written, and for ever when it is not known whether it was
+        try:
+            written = self._store.write(found, self._settings.holder, self._settings.lease_seconds)
+        except ClusterError as error:
+            if error.status not in (NOT_FOUND, CONFLICT):
+                raise
+            return self.attempt() if self.leads else False
+        self._own, self._renewed, self.leads = written, began, True
+        return True
+
+    def check_deadline(self) -> None:
+        """Raises LeadershipLost when the Lease was not renewed in time."""
+        if self.leads and self._clock() - self._renewed >= self._settings.renew_seconds:
+            raise LeadershipLost(f"the Lease was not renewed for {self._settings.renew_seconds} s")
+
+    def release(self) -> None:
+        """Ends the threads and gives the Lease up, so that another need not wait; only when nothing acts any more."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(JOIN_SECONDS)
+        if not self.leads or self._own is None:
+            return
+        self.leads = False
+        try:
+            self._store.write(self._own, "", 1)
+        except ClusterError as error:
+            logger.warning("lease_not_released", extra={"problem": str(error)})
+
+    def _may_take(self, found: Raw) -> bool:
+        """Whether nobody has it, this process has, or its holder has not renewed it for as long as it said."""
+        spec, now = found["spec"], self._clock()
+        if spec != self._seen:
+            self._seen, self._seen_at = spec, now
+        if spec.get("holderIdentity", "") in ("", self._settings.holder):
+            return True
+        return now - self._seen_at >= (spec.get("leaseDurationSeconds") or self._settings.lease_seconds)
+
+    def _run(self, on_elected: Callable[[], object]) -> None:
+        logger.info("stands_by", extra={"holder": self._settings.holder})
+        failing = False
+        while not self._stopping.is_set():
+            led = self.leads
+            try:
+                self.attempt()
+                failing = False
+            except ClusterError as error:
+                if not failing:
+                    logger.warning("lease_unreachable", extra={"problem": str(error)})
+                failing = True
+            if self.leads and not led:
+                logger.info("leads", extra={"holder": self._settings.holder})
+                on_elected()
+            self._stopping.wait(self._settings.retry_seconds)
+
+    def _watch_over(self, _: None) -> None:
+        while not self._stopping.wait(WATCHDOG_SECONDS):
+            self.check_deadline()
