@@ -23,6 +23,9 @@ MODEL ?= $(firstword $(wildcard $(RUNS)/quality/train-*/model))
 CONFIGS := training-job/src/toxicity_training/configs
 experiments = $(TRAINING) python -m toxicity_training.experiments $(CONFIGS)/$(1).yaml --dataset $(COMMENTS) \
 	--base-model $(BASE_MODEL) --work $(RUNS)/$(1)
+TEST_PARTS := check binaries unit test-training test-quantization test-evaluation test-api test-interruption test-e2e
+TEST_WORKERS ?= 2
+IN_PARALLEL = -n $(TEST_WORKERS) --dist worksteal
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
 PACKAGES = $(shell cat cluster/packages.txt)
 
@@ -34,7 +37,13 @@ help: ## list the commands
 demo: packages .venv/ready ## from an empty machine to a Ready ToxicityModel (DATASET=file.csv[.gz])
 	$(PYTHON) -m toxicity_cluster demo $(if $(DATASET),--dataset $(DATASET))
 
-test: packages check binaries unit test-training test-quantization test-evaluation test-api test-interruption test-e2e ## everything: checks, unit, training, API, end to end
+test: packages ## everything: checks, unit, training, API, end to end; in the end how long each part took
+	@took=(); begun=$$SECONDS; tell() { printf '%5d:%02d  %s\n' $$(($$2 / 60)) $$(($$2 % 60)) "$$1"; }; \
+	trap 'echo "minutes  part"; for line in "$${took[@]}"; do tell $$line; done; tell all $$((SECONDS - begun))' EXIT; \
+	for part in $(TEST_PARTS); do \
+	  since=$$SECONDS; status=0; $(MAKE) --no-print-directory $$part || status=$$?; \
+	  took+=("$$part $$((SECONDS - since))"); [ $$status = 0 ] || exit $$status; \
+	done
 
 check: .venv/ready ## formatting, lint, types, layers, generated files
 	.venv/bin/ruff format --check . && .venv/bin/ruff check .
@@ -42,7 +51,7 @@ check: .venv/ready ## formatting, lint, types, layers, generated files
 	$(PYTHON) -m toxicity_api.crd --check $(CRD_COPIES)
 
 unit: .venv/ready ## tests that need no cluster
-	.venv/bin/pytest tests -m "not api and not e2e and not engine and not gpu and not interruption and not keda"
+	.venv/bin/pytest tests $(IN_PARALLEL) -m "not api and not e2e and not engine and not gpu and not interruption and not keda"
 
 test-training: packages .venv/ready ## tests with torch on a tiny model, with the training image's packages
 	$(TRAINING) python -m pytest tests/engines -m "engine and not gpu"
@@ -65,7 +74,7 @@ test-api: packages .venv/ready ## tests against a real kube-apiserver
 	.venv/bin/pytest tests -m api
 
 test-interruption: packages binaries ## the operator under every interruption, in memory and on a kube-apiserver of its own
-	.venv/bin/pytest tests/interruption
+	.venv/bin/pytest tests/interruption $(IN_PARALLEL)
 
 test-e2e: packages .venv/ready ## tests of the whole loop on a cluster
 	.venv/bin/pytest tests -m e2e -v

@@ -7,12 +7,14 @@ arguments are the embedded cluster's; what differs is that ports are free ones a
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
+import os
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,13 @@ from toxicity_cluster.settings import Settings
 from toxicity_operator.kube.permissions import LEASE_RULES, RULES
 
 PR_SET_PDEATHSIG = 1
+PORTS = range(20000, 32768)
+PORTS_OF_A_PROCESS = 64
 START_SECONDS = 60
 STOP_SECONDS = 20
 OPERATOR = "toxicity-operator"
 SYSTEM_NAMESPACE = "toxicity-system"
+_asked = itertools.count()
 OPERATOR_USER = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{OPERATOR}"
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -114,12 +119,17 @@ def running_api_server(folder: Path) -> Iterator[ApiServer]:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many TCP ports of loopback that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(item.getsockname()[1]) for item in sockets]
-    for item in sockets:
-        item.close()
-    return ports
+    """So many TCP ports of loopback that nobody listens on, and that this process has not been given before.
+
+    They are below those that the kernel gives to connections, and each process begins at its own: two processes that
+    test at once do not find the same port free.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = PORTS[(os.getpid() * PORTS_OF_A_PROCESS + next(_asked)) % len(PORTS)]
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+    return found
 
 
 def keda_stand_in() -> dict[str, Any]:

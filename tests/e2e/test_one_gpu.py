@@ -5,22 +5,18 @@ The node is said to have one `nvidia.com/gpu`; what runs in the pods is `stand_i
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 import builders
 from e2e.stand_in import UNLUCKY_SEED
+from e2e.stand_in_image import build_stand_in
 from loop import kill_operator
 from scenario import condition, get_model, jobs, patch_spec, pods_of, serving_pods, wait_for_condition
 from toxicity_api.conditions import ConditionType
-from toxicity_cluster.commands import run
-from toxicity_cluster.containerd import buildah, load
 from toxicity_cluster.demo_install import Installation
 from toxicity_cluster.demo_kubectl import Kubectl, Manifest, wait_until
 from toxicity_cluster.demo_watch import status_of
@@ -31,8 +27,6 @@ pytestmark = pytest.mark.e2e
 
 NAME = "one-gpu"
 SECONDS = 180
-STAND_IN = Path(__file__).with_name("stand_in.py")
-PARTS = ("toxicity_training", "toxicity_quantization", "toxicity_evaluation", "toxicity_serving")
 SMALL = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 CAPACITY = f"/status/capacity/{GPU_RESOURCE.replace('/', '~1')}"
 
@@ -61,22 +55,9 @@ def allocatable(kubectl: Kubectl) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def image(cluster: Installation, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The operator's image with the stand-in under the names of the parts, on the node."""
-    folder, settings = tmp_path_factory.mktemp("stand-in"), Settings.from_environment()
-    files = {"stand_in.py": STAND_IN, "builders.py": Path(builders.__file__)}
-    for name, path in files.items():
-        shutil.copyfile(path, folder / name)
-    copies = "".join(f"COPY stand_in.py /opt/app/{part}.py\n" for part in PARTS)
-    recipe = f"FROM {cluster.images['operator']}\nCOPY builders.py /opt/app/builders.py\n{copies}"
-    (folder / "Dockerfile").write_text(recipe)
-    content = recipe.encode() + b"".join(path.read_bytes() for path in files.values())
-    reference = f"localhost/toxicity-stand-in:{hashlib.sha256(content).hexdigest()[:12]}"
-    run(
-        [*buildah(settings), "build", "--tag", reference, str(folder)], environment={"BUILDAH_ISOLATION": "chroot"}
-    )
-    load(settings, reference)
-    return reference
+def image(cluster: Installation) -> str:
+    """The stand-in, on the node."""
+    return build_stand_in(Settings.from_environment(), cluster.images["operator"])
 
 
 def model_with_one_gpu(image: str) -> Manifest:

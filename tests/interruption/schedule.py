@@ -333,7 +333,11 @@ class Schedule:
         self.run_jobs()
         if behind:
             self.roll_out()
-        return bool(self.scale() or unfinished or behind or self.collect_garbage())
+        moved = bool(self.scale() or unfinished or behind)
+        waits = any(not is_finished(job) for job in self.api.list("Job"))  # maybe for a GPU that garbage holds
+        if waits or not moved:
+            moved = self.collect_garbage() or moved
+        return moved
 
     def hear(self) -> bool:
         """Every watch catches up. Whether there was news."""

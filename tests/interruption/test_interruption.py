@@ -10,9 +10,9 @@ import functools
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from actors import label
 from interruption.backends import in_memory
@@ -25,6 +25,7 @@ from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
 pytestmark = pytest.mark.interruption
 
 SCHEDULES = 2000
+PARTS = 8
 STEPS = 30
 LOST = ("Job", "Deployment", "Service", HPA, SCALED_OBJECT, "Role", "RoleBinding", "ServiceAccount", "Pod")
 
@@ -141,15 +142,20 @@ class Interruptions(RuleBasedStateMachine):
         assert made == children
 
 
-TestInterruptions = Interruptions.TestCase
-TestInterruptions.settings = settings(
-    max_examples=SCHEDULES,
-    stateful_step_count=STEPS,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=(Phase.generate, Phase.shrink),
-)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_whatever_comes_between_it_ends_as_if_nothing_had(part: int) -> None:
+    """A part of the schedules, of a seed of its own, so that several processes can share the work."""
+    run_state_machine_as_test(
+        seed(part)(type(Interruptions.__name__, (Interruptions,), {})),
+        settings=settings(
+            max_examples=SCHEDULES // PARTS,
+            stateful_step_count=STEPS,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=(Phase.generate, Phase.shrink),
+        ),
+    )
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -49,11 +49,13 @@ def chart_values(images: Mapping[str, str]) -> dict[str, Any]:
     return {"images": {part: images[part] for part in CHART_IMAGES} | optional}
 
 
-def install_chart(installation: Installation) -> None:
-    """`helm upgrade --install`, waiting until the operator is ready."""
+def install_chart(
+    installation: Installation, chart: Path = CHART, values: Mapping[str, Any] | None = None
+) -> None:
+    """`helm upgrade --install`, waiting until the operator is ready; by default with the installation's images."""
     kubectl = installation.kubectl
     kubectl.ensure_namespace(OPERATOR_NAMESPACE)
-    command = [str(installation.helm), "upgrade", "--install", RELEASE, str(CHART), "-n", OPERATOR_NAMESPACE]
+    command = [str(installation.helm), "upgrade", "--install", RELEASE, str(chart), "-n", OPERATOR_NAMESPACE]
     command += [
         "--kubeconfig",
         str(kubectl.kubeconfig),
@@ -64,7 +66,7 @@ def install_chart(installation: Installation) -> None:
         "-f",
         "-",
     ]
-    run(command, input=json.dumps(chart_values(installation.images)))
+    run(command, input=json.dumps(chart_values(installation.images) if values is None else values))
 
 
 def load_sample(name: str) -> Manifest:
