@@ -28,7 +28,7 @@ from toxicity_operator.manifests.serving import build_deployment, build_service
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
 from toxicity_operator.model import Model, read_model
-from toxicity_operator.observe.drift import first_drift
+from toxicity_operator.observe.drift import WRITE_ONCE, first_drift
 from toxicity_operator.observe.ownership import GRANDCHILDREN
 from toxicity_operator.runtime.reconcile import reconcile
 from toxicity_operator.settings import OperatorSettings
@@ -58,6 +58,16 @@ def all_manifests(model: Model, settings: OperatorSettings) -> list[dict[str, An
     return [seal(body) for body in manifests if body is not None]
 
 
+def put_all(cluster: KubernetesCluster, manifests: list[dict[str, Any]]) -> None:
+    """Creates what is not there, and applies the rest; Jobs and claims are written once."""
+    for body in manifests:
+        live = cluster.read(body)
+        if live is None:
+            cluster.create(body)
+        elif body["kind"] not in WRITE_ONCE:
+            cluster.apply(body, live)
+
+
 def versions(cluster: KubernetesCluster, namespace: str) -> dict[str, str]:
     """When and what our field manager last wrote to every child."""
     children = cluster.list_children(namespace, "ru-toxicity")
@@ -66,6 +76,13 @@ def versions(cluster: KubernetesCluster, namespace: str) -> dict[str, str]:
         for item in children
         if item["kind"] not in GRANDCHILDREN
     }
+
+
+def job_uid(cluster: KubernetesCluster, namespace: str, name: str) -> str:
+    body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": namespace}}
+    found = cluster.read(body)
+    assert found is not None
+    return str(found["metadata"]["uid"])
 
 
 def applied_at(item: Any) -> str:
@@ -81,11 +98,10 @@ def test_applying_twice_is_a_no_op(
     manifests = all_manifests(model, settings)
     kinds = {kind for _, kind, _ in CHILD_KINDS} - set(GRANDCHILDREN) - OPTIONAL_KINDS
     assert {body["kind"] for body in manifests} == kinds
-    for body in manifests:
-        cluster.apply(body)
+    put_all(cluster, manifests)
+    put_all(cluster, manifests)  # what was created is counted as applied by the first apply
     before = versions(cluster, namespace)
-    for body in manifests:
-        cluster.apply(body)
+    put_all(cluster, manifests)
     assert len(before) == len(manifests)
     assert versions(cluster, namespace) == before
     (deployment,) = [
@@ -104,8 +120,7 @@ def test_what_the_server_makes_of_a_manifest_is_no_drift_and_an_edit_of_ours_is(
     builder = parked.with_spec("serving.autoscaling", {"maxReplicas": 2}).with_spec("serving.resources", amounts)
     model = read_model(create(builder))
     manifests = all_manifests(model, settings)
-    for body in manifests:
-        cluster.apply(body)
+    put_all(cluster, manifests)
     live = {
         (item["kind"], item["metadata"]["name"]): item for item in cluster.list_children(namespace, model.name)
     }
@@ -170,7 +185,8 @@ def test_two_writers_of_the_status_do_not_wipe_each_other(
     conditions = read()["status"]["conditions"]
     assert {item["type"] for item in conditions} == {str(kind) for kind in ConditionType}
     job = read()["status"]["training"]["jobName"]
-    cluster.delete("batch/v1", "Job", namespace, job)
+    uid = job_uid(cluster, namespace, job)
+    cluster.delete("batch/v1", "Job", namespace, job, uid)
     identity = read_model(read()).identity
     cluster.apply_status(identity, {"stage": "Elsewhere", "conditions": conditions})
     after = read()["status"]
@@ -206,10 +222,9 @@ def test_named_rights_suffice_and_reach_no_further(
         cluster.read_log_end(namespace, "no-such-pod", names.TRAIN, 40)
     assert absent.value.status == 404, "the log may be read, it is only not there"
     assert cluster.read_events(namespace, "no-such-uid", 5) == [], "Events may be read, there are none"
-    for body in all_manifests(model, settings):
-        cluster.apply(body)
-    cluster.delete("autoscaling/v2", "HorizontalPodAutoscaler", namespace, "ru-toxicity-serve")
-    for verb, resource in (("get", "secrets"), ("delete", "persistentvolumeclaims"), ("create", "pods")):
+    put_all(cluster, all_manifests(model, settings))
+    cluster.delete("autoscaling/v2", "HorizontalPodAutoscaler", namespace, "ru-toxicity-serve", "another-uid")
+    for verb, resource in (("list", "secrets"), ("delete", "persistentvolumeclaims"), ("create", "pods")):
         assert not is_allowed(api_client, user, namespace, verb, resource)
 
 
@@ -237,8 +252,7 @@ def test_load_test_may_write_its_own_resources_status_and_nothing_else(
     wait_for: Callable[..., object],
 ) -> None:  # fmt: skip
     model = read_model(create(parked))
-    for body in build_loadtest_access(model):
-        cluster.apply(body)
+    put_all(cluster, build_loadtest_access(model))
     user = f"system:serviceaccount:{namespace}:ru-toxicity-loadtest"
 
     def allowed(verb: str, resource: str, group: str, name: str) -> bool:

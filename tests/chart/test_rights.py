@@ -97,13 +97,18 @@ class Attempt:
             yield partial(cluster.list_kind, api_version, kind, namespace)
             yield partial(self._watch, api_version, kind)
         for body in children(model):
-            yield partial(cluster.apply, body)
+            yield partial(cluster.create, body)
+            yield partial(cluster.read, body)
+            named = {key: body["metadata"][key] for key in ("name", "namespace", "labels")}
+            yield partial(cluster.overwrite, {**body_of(body), "metadata": named})
+        for kind in ("ConfigMap", "Secret"):
+            yield partial(cluster.read_version, kind, namespace, "no-such-source")
         yield partial(cluster.apply_status, model.identity, {"stage": "Training"})
         yield partial(cluster.record_event, model.identity, Event("Normal", "Ready", "an event"))
         yield partial(cluster.read_log_end, namespace, "no-such-pod", names.TRAIN, 1)
         yield partial(cluster.read_events, namespace, "no-such-uid", 1)
         job, scaler = build_chain(model, SETTINGS).train.job_name, names.serving_name(NAME)
-        yield partial(cluster.delete, "batch/v1", "Job", namespace, job)
+        yield partial(cluster.delete, "batch/v1", "Job", namespace, job, "no-such-uid")
         access = names.loadtest_account_name(NAME)
         for api_version, kind in (
             ("v1", "Service"),
@@ -111,13 +116,17 @@ class Attempt:
             (RBAC, "Role"),
             (RBAC, "RoleBinding"),
         ):
-            yield partial(cluster.delete, api_version, kind, namespace, access)
+            yield partial(cluster.delete, api_version, kind, namespace, access, "no-such-uid")
         for api_version, kind in SCALERS.values():
-            yield partial(cluster.delete, api_version, kind, namespace, scaler)
+            yield partial(cluster.delete, api_version, kind, namespace, scaler, "no-such-uid")
 
     def _watch(self, api_version: str, kind: str) -> None:
         with self._cluster.watch_kind(api_version, kind, self._model.namespace, 0):
             pass
+
+
+def body_of(body: Manifest) -> Manifest:
+    return {key: body[key] for key in ("apiVersion", "kind")}
 
 
 def children(model: Model) -> list[Manifest]:
