@@ -307,6 +307,12 @@ class FakeCluster:
         for key in gone:
             del self.objects[key]
 
+    def note_revision(self) -> None:
+        """The Deployment controller has seen the Deployment's present template."""
+        for (kind, _), item in list(self.objects.items()):
+            if kind == "Deployment":
+                self._keep_revision(item)
+
     def put_serving_pod(self, name: str, pod_status: Raw) -> None:
         """A pod of the Deployment's present version, which its ReplicaSet has made."""
         (deployment,) = (item for (kind, _), item in self.objects.items() if kind == "Deployment")

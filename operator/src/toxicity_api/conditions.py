@@ -50,6 +50,7 @@ class Reason(StrEnum):
     OVERRIDDEN = "AcceptedByOverride"
     REPLICAS_READY = "ReplicasReady"
     ROLLING_OUT = "RollingOut"
+    REPLICAS_NOT_READY = "ReplicasNotReady"
     NO_READY_REPLICAS = "NoReadyReplicas"
     STOPPED = "Stopped"
     DEPLOYMENT_PAUSED = "DeploymentPaused"

@@ -15,10 +15,12 @@ from toxicity_api.status import (
     TrainingStatus,
 )
 from toxicity_operator import names
+from toxicity_operator.chain import JobStage
 from toxicity_operator.decide.handover import advice
 from toxicity_operator.decide.situation import Situation
 from toxicity_operator.manifests.autoscaler import SCALERS, in_flight_query
 from toxicity_operator.model import Model
+from toxicity_operator.observe.state import StagePod
 
 UNKNOWN = "Unknown"
 SLOWER = 0.95
@@ -70,9 +72,12 @@ def _of_job(record: StageRecord | None, word: str) -> Finding:
     return Finding("True", Reason.SUCCEEDED, f"Job {record.job_name} succeeded")
 
 
-def _of_stage(situation: Situation, record: StageRecord | None, word: str) -> Finding:
-    """Of a stage that may ask for GPUs: with what to do where none is free."""
+def _of_stage(situation: Situation, stage: JobStage, record: StageRecord | None, word: str) -> Finding:
+    """Of a stage before serving: with the pod that it waits for, or with what to do where no GPU is free."""
     finding = _of_job(record, word)
+    pod = situation.observed.pod_in_the_way(stage.component, stage.job_name)
+    if record is None and pod is not None:
+        return Finding(UNKNOWN, Reason.WAITING, _in_the_way(word, pod))
     job = situation.observed.jobs_by_name.get(record.job_name) if record else None
     if finding.reason != Reason.RUNNING or job is None or not job.lacks_gpu:
         return finding
@@ -80,8 +85,18 @@ def _of_stage(situation: Situation, record: StageRecord | None, word: str) -> Fi
     return Finding(UNKNOWN, Reason.WAITING_FOR_GPU, finding.message + hint)
 
 
+def _in_the_way(word: str, pod: StagePod) -> str:
+    """Two pods of one stage would write the same files."""
+    remedy = (
+        f"if its node is gone, remove the Node object, or run: kubectl delete pod {pod.name} --force --grace-period=0"
+        if pod.is_deleted
+        else f"to end it, run: kubectl delete pod {pod.name}"
+    )
+    return f"{word} begins when pod {pod.name} of an earlier Job has ended; {remedy}"
+
+
 def _trained(situation: Situation) -> Finding:
-    return _of_stage(situation, situation.records.training, "training")
+    return _of_stage(situation, situation.chain.train, situation.records.training, "training")
 
 
 def _running(record: StageRecord) -> str:
@@ -98,12 +113,12 @@ def _running(record: StageRecord) -> str:
 def _quantized(situation: Situation) -> Finding:
     if situation.chain.quantize is None:
         return _switched_off("spec.quantization.method is none")
-    return _of_stage(situation, situation.records.quantization, "quantization")
+    return _of_stage(situation, situation.chain.quantize, situation.records.quantization, "quantization")
 
 
 def _evaluated(situation: Situation) -> Finding:
     record = situation.records.evaluation
-    finding = _of_stage(situation, record, "evaluation")
+    finding = _of_stage(situation, situation.chain.evaluate, record, "evaluation")
     if record is None or finding.status != "True" or record.f1 is None or record.figures is None:
         return finding
     return Finding("True", Reason.SUCCEEDED, _measured(record, record.figures))

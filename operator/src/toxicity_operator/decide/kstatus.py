@@ -37,6 +37,7 @@ OUTLOOKS: Mapping[str, Outlook] = {
     Reason.ROLLING_OUT: Outlook.WORKING,
     # the kubelet restarts the pods; a version that never gets ready becomes RolledBack or RollOutFailed
     Reason.NO_READY_REPLICAS: Outlook.WORKING,
+    Reason.REPLICAS_NOT_READY: Outlook.WORKING,
     Reason.WAITING_FOR_GPU: Outlook.WORKING,
     Reason.GPU_HANDED_OVER: Outlook.WORKING,
     Reason.METRIC_MISSING: Outlook.WORKING,

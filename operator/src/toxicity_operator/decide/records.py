@@ -151,13 +151,13 @@ def _filled(known: MadeWith | None, job: JobState | None) -> MadeWith | None:
 
 def _is_worth_a_retry(old: StageRecord, stage: JobStage, job: JobState | None) -> bool:
     """Whether a stage that failed may succeed now: it has other resources, another image, ConfigMap or Secret; or it
-    had succeeded, and only its result was lost.
+    had succeeded, and an earlier version of the operator gave it up since its result was lost.
     """
     if old.outcome != "Failed":
         return False
-    if old.reason == Reason.RESULT_MISSING and job is not None and job.outcome == "Succeeded" and job.lost_pod:
-        return job.component != names.LOADTEST
     made, now = old.made_with, stage.made_with
+    if made is None and old.reason == Reason.RESULT_MISSING and stage.component != names.LOADTEST:
+        return job is None or job.lost_pod
     if old.job_name != stage.job_name or made is None:
         return old.job_name != stage.job_name
     changed = any(made.sources.get(name, version) != version for name, version in now.sources.items())
