@@ -200,7 +200,7 @@ def test_replicas_belong_to_the_autoscaler() -> None:
     settle(cluster)
     assert cluster.names_of("HorizontalPodAutoscaler") == []
     assert cluster.objects["Deployment", "ru-toxicity-serve"]["spec"]["replicas"] == 3
-    assert status(cluster)["stage"] == "Deploying"
+    assert status(cluster)["stage"] == "Scaling"
 
 
 def test_scaling_runs_no_stage_again() -> None:

@@ -31,7 +31,13 @@ def test_some_of_the_replicas_are_not_enough(field: str) -> None:
     cluster.roll_out(ready=2, replicas=3)
     settle(cluster)
     assert conditions(cluster)["Ready"] == ("False", "ReplicasNotReady")
+    assert status(cluster)["stage"] == "Scaling"
+    crashed = {"name": "serve", "ready": False, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+               "lastState": {"terminated": {"exitCode": 139, "reason": "Error"}}}  # fmt: skip
+    cluster.put_serving_pod("serve-2", {"containerStatuses": [crashed]})
+    settle(cluster)
     assert status(cluster)["stage"] == "Degraded"
+    assert "exit code 139" in message(cluster, "Ready")
 
 
 def test_replicas_beyond_those_asked_for_may_still_start() -> None:

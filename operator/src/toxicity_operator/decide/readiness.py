@@ -38,7 +38,8 @@ def _of_stages(situation: Situation, findings: Findings) -> tuple[Finding, str]:
         if deployment is not None and deployment.is_paused:
             return Finding("False", Reason.DEPLOYMENT_PAUSED, available.message), "Deploying"
         if deployment is not None and deployment.version == situation.good_version and deployment.ready_replicas:
-            return Finding("False", Reason.REPLICAS_NOT_READY, available.message), "Degraded"
+            stage = "Degraded" if _trouble(situation) else "Scaling"
+            return Finding("False", Reason.REPLICAS_NOT_READY, available.message), stage
         unavailable = available.reason == Reason.NO_READY_REPLICAS and bool(_trouble(situation))
         reason = Reason.NO_READY_REPLICAS if unavailable else Reason.ROLLING_OUT
         return Finding("False", reason, available.message), "Unavailable" if unavailable else "Deploying"

@@ -100,7 +100,9 @@ def _serve(situation: Situation) -> Step:
     if fresh is None:
         return Step(waiting_for=situation.verdict.message)
     wanted = [_version(situation, fresh), build_service(model), *_autoscaler(situation)]
-    return Step(wanted, waiting_for=None if situation.serves_current else "ready replicas")
+    # what is asked by the Service's name must be ours: a load test would else be sent to somebody else's
+    has_service = situation.observed.has("Service", names.serving_name(model.name))
+    return Step(wanted, waiting_for=None if situation.serves_current and has_service else "ready replicas")
 
 
 def _standby(situation: Situation) -> list[Manifest]:
