@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic.alias_generators import to_camel
 
 from builders import NOW, SETTINGS, a_model
 from fake_cluster import FakeCluster
-from pipeline import STEPS, conditions, drive, settle, status, take_steps
+from pipeline import STEPS, conditions, drive, status, take_steps
+from toxicity_api.base import Document
+from toxicity_api.spec import LoadTestSpec, QuantizationSpec, ServingSpec, ToxicityModelSpec, TrainingSpec
 from toxicity_operator import names
 from toxicity_operator.runtime.reconcile import reconcile
 from toxicity_operator.runtime.turns import Turns
@@ -218,30 +223,54 @@ def test_broken_pods_of_a_newer_operator_give_way_to_the_version_before(monkeypa
     assert "RolledBack" in {event.reason for event in cluster.events}
 
 
-def test_changed_default_trains_nothing_and_is_reported() -> None:
+@pytest.mark.parametrize(
+    ("kind", "field", "stored", "other", "stages"),
+    [
+        (TrainingSpec, "epochs", 1.0, 3.0, {"training"}),
+        (QuantizationSpec, "calibration_samples", 32, 64, {"quantization"}),
+        (ServingSpec, "max_model_len", 512, 1024, {"evaluation"}),
+        (ServingSpec, "queue_limit", 256, 512, set()),
+        (LoadTestSpec, "users", 16, 32, set()),
+    ],
+)
+def test_changed_default_runs_nothing_again_and_is_reported(
+    kind: type[Document], field: str, stored: float, other: float, stages: set[str]
+) -> None:
     """The API server has stored the default of before, and the operator now has another one."""
-    from toxicity_api.spec import TrainingSpec
-
-    stored = a_model().with_spec("training.epochs", 1.0)
-    cluster = drive(stored)
-    made = list(cluster.ever_created)
-    field = TrainingSpec.model_fields["epochs"]
-    before = field.default
-    try:
-        field.default = 3.0
-        TrainingSpec.model_rebuild(force=True)
+    block = {TrainingSpec: "training", QuantizationSpec: "quantization", ServingSpec: "serving"}.get(
+        kind, "loadTest"
+    )
+    model = a_model().with_spec(f"{block}.{to_camel(field)}", stored)
+    cluster = drive(model)
+    made, serving = list(cluster.ever_created), copy.deepcopy(cluster.objects[SERVE]["spec"])
+    with changed_default(kind, field, other):
         passes(cluster, SETTINGS)
         assert cluster.ever_created == made
-        assert ("training", "defaults") in outdated(cluster)
-        cluster.change_spec(stored.with_spec("loadTest.runId", "2").spec)
+        assert cluster.objects[SERVE]["spec"] == serving
+        assert {stage for stage, subject in outdated(cluster) if subject == "defaults"} == stages
+        cluster.change_spec(model.with_spec("loadTest.runId", "2").spec)
         passes(cluster, SETTINGS)
         assert [name.rsplit("-", 1)[0] for _, name in cluster.ever_created[len(made) :]] == [
             "ru-toxicity-loadtest"
         ]
+        assert cluster.objects[SERVE]["spec"] == serving
+
+
+@contextmanager
+def changed_default(kind: type[Document], field: str, value: float) -> Iterator[None]:
+    """The models as a version with another default has them."""
+    before = kind.model_fields[field].default
+
+    def change(to: float) -> None:
+        kind.model_fields[field].default = to
+        kind.model_rebuild(force=True)
+        ToxicityModelSpec.model_rebuild(force=True)
+
+    change(value)
+    try:
+        yield
     finally:
-        field.default = before
-        TrainingSpec.model_rebuild(force=True)
-    settle(cluster)
+        change(before)
 
 
 def test_spec_that_was_invalid_is_not_taken_for_what_was_made() -> None:
