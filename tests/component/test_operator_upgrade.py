@@ -13,10 +13,11 @@ from pydantic.alias_generators import to_camel
 
 from builders import NOW, SETTINGS, a_model
 from fake_cluster import FakeCluster
-from pipeline import STEPS, conditions, drive, status, take_steps
+from pipeline import STEPS, conditions, drive, settle, status, take_steps
 from toxicity_api.base import Document
 from toxicity_api.spec import LoadTestSpec, QuantizationSpec, ServingSpec, ToxicityModelSpec, TrainingSpec
 from toxicity_operator import names
+from toxicity_operator.manifests import serving
 from toxicity_operator.runtime.reconcile import reconcile
 from toxicity_operator.runtime.turns import Turns
 from toxicity_operator.settings import Images, OperatorSettings
@@ -103,6 +104,49 @@ def take_rest(cluster: FakeCluster, steps: int) -> None:
     for step in STEPS[steps:]:
         step(cluster)
         passes(cluster)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_version_that_was_given_up_is_not_tried_again_by_an_upgrade(earlier: bool) -> None:
+    cluster = drive(a_model())
+    cluster.change_spec(a_model().with_spec("serving.maxNumSeqs", 8).spec)
+    settle(cluster)
+    cluster.stall()
+    settle(cluster)
+    cluster.roll_out()
+    settle(cluster)
+    assert conditions(cluster)["Ready"] == ("False", "RolledBack")
+    if earlier:
+        as_of_an_earlier_version(cluster)
+    before, made = children(cluster), list(cluster.ever_created)
+    with other_pods():
+        passes(cluster)
+    assert (children(cluster), cluster.ever_created) == (before, made)
+    assert conditions(cluster)["Ready"] == ("False", "RolledBack")
+    cluster.change_spec(a_model().with_spec("serving.maxNumSeqs", 16).spec)
+    passes(cluster)
+    assert children(cluster) != before
+
+
+def test_first_version_that_was_given_up_is_tried_again_with_other_pods() -> None:
+    """Nothing serves, so nothing can be lost."""
+    cluster = drive(a_model(), 3)
+    cluster.roll_out(ready=0)
+    cluster.stall()
+    settle(cluster)
+    assert conditions(cluster)["Ready"] == ("False", "RollOutFailed")
+    before = children(cluster)
+    with other_pods():
+        passes(cluster)
+    assert children(cluster) != before
+
+
+@contextmanager
+def other_pods() -> Iterator[None]:
+    """Another version of the operator makes other pods of the same spec."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serving, "PORT", 9999)
+        yield
 
 
 @pytest.mark.parametrize("earlier", [False, True])
@@ -198,8 +242,6 @@ def test_only_as_many_are_rolled_out_at_once_as_the_chart_says() -> None:
 
 
 def test_broken_pods_of_a_newer_operator_give_way_to_the_version_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    from toxicity_operator.manifests import serving
-
     cluster, turns = drive(a_model()), Turns(1)
     good, template = status(cluster)["serving"]["goodFingerprint"], cluster.objects[SERVE]["spec"]["template"]
     settings = replace(ROLLING, images=SETTINGS.images)

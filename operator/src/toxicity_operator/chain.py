@@ -260,7 +260,8 @@ class _Builder:
         serving = self.model.status.serving
         if serving is None:
             return None
-        found = serving.fingerprint or self.world.deployed
+        # of a version that did not record it: what it gave up, or what it had rolled out
+        found = serving.fingerprint or serving.failed_fingerprint or self.world.deployed
         return StageRecord(fingerprint=found, made_with=serving.made_with) if found else None
 
     def _stage(self, asked: Asked, record: StageRecord | None, *, upstream_known: bool) -> JobStage:

@@ -86,8 +86,24 @@ class Situation:
 
     @property
     def failed_version(self) -> Failure | None:
-        """That the version that is to serve has failed to become ready."""
-        return self.failure_of(self.version) if self.version else None
+        """That the version that is to serve has failed to become ready, also as another operator made it."""
+        if self.version is None:
+            return None
+        return self.failure_of(self.version) or self._failure_before
+
+    @property
+    def _failure_before(self) -> Failure | None:
+        """That what the spec asks for has failed before, while a good version of another spec serves.
+
+        Another version of the operator makes other pods of it, which might do; but what serves is not put at risk.
+        """
+        recorded, deployment = self.model.status.serving, self.observed.deployment
+        if self.renews or recorded is None or recorded.failed_fingerprint is None or deployment is None:
+            return None
+        wanted, asked = recorded.fingerprint or recorded.failed_fingerprint, self.chain.serving_fingerprint
+        if wanted != asked or deployment.serving_fingerprint == asked:
+            return None
+        return Failure(recorded.failed_fingerprint, recorded.failed_message or "")
 
     @property
     def stalled_version(self) -> Failure | None:
