@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 import secrets
 from collections.abc import Mapping
@@ -92,8 +91,8 @@ class OperatorSettings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> OperatorSettings:
         """Reads IMAGE_*, WATCH_NAMESPACES, OPERATOR_CLASS, RESYNC_SECONDS, PROGRESS_SECONDS, RELIST_SECONDS,
-        UNFOLLOWED_SECONDS, LIVENESS_PORT, METRICS_PORT, LOG_LEVEL, POD_IP, UPGRADES_POLICY, UPGRADES_AT_ONCE, and what
-        LeaseSettings reads.
+        UNFOLLOWED_SECONDS, LIVENESS_PORT, METRICS_PORT, LOG_LEVEL, POD_IP, UPGRADES_POLICY, UPGRADES_AT_ONCE,
+        OPERATOR_VERSION, and what LeaseSettings reads.
 
         Raises ValueError that names the variable when one is missing or makes no sense.
         """
@@ -124,7 +123,7 @@ class OperatorSettings:
             log_level=cast(LogLevel, level),
             upgrades=cast(UpgradePolicy, policy),
             upgrades_at_once=int(_positive(environment, "UPGRADES_AT_ONCE", cls.upgrades_at_once)),
-            version=importlib.metadata.version("toxicity-model"),
+            version=environment.get("OPERATOR_VERSION") or cls.version,
             operator_class=operator_class,
             relist_seconds=_positive(environment, "RELIST_SECONDS", cls.relist_seconds),
             unfollowed_seconds=_positive(environment, "UNFOLLOWED_SECONDS", cls.unfollowed_seconds),
