@@ -17,7 +17,7 @@ APPLIED_HASH = f"{API_GROUP}/applied-hash"
 """Annotation: hash of the manifest as the operator last applied it."""
 
 SERVING_FINGERPRINT = f"{API_GROUP}/serving-fingerprint"
-"""Annotation of the Deployment: fingerprint of everything its pods are made of."""
+"""Annotation of the Deployment: fingerprint of what the spec asks to be served."""
 
 MODEL_FINGERPRINT = f"{API_GROUP}/model-fingerprint"
 """Annotation of the Deployment: fingerprint of the stage that made the weights."""
@@ -26,7 +26,7 @@ VERSION = f"{API_GROUP}/version"
 """Annotation of the Deployment and its pods: hash of the pod template as the operator made it."""
 
 FAILED_FINGERPRINT = f"{API_GROUP}/failed-fingerprint"
-"""Annotation of a restored Deployment: the version that it replaced."""
+"""Annotation of a restored Deployment: the version that was given up, as VERSION names it."""
 
 FAILED_MESSAGE = f"{API_GROUP}/failed-message"
 """Annotation of a restored Deployment: why that version was given up."""

@@ -1,4 +1,4 @@
-"""The API server, behind the Cluster protocol of `reconcile`: the only module that knows the Kubernetes client."""
+"""The API server, behind the Cluster protocol of `runtime/cluster.py`."""
 
 from __future__ import annotations
 
