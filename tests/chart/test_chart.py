@@ -56,6 +56,11 @@ def test_defaults_render_one_operator_with_cluster_wide_permissions(defaults: Do
     ]
 
 
+def load_chart() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    return found
+
+
 def test_operator_pod_gets_the_values(everything: Documents) -> None:
     values = load_values(EVERYTHING)
     pod, container = of_kind(everything, "Deployment")["spec"]["template"]["spec"], operator_container(everything)
@@ -76,6 +81,9 @@ def test_operator_pod_gets_the_values(everything: Documents) -> None:
         "LEADER_ELECTION": "true",
         "LEASE_NAMESPACE": NAMESPACE,
         "LEASE_NAME": RELEASE,
+        "OPERATOR_VERSION": load_chart()["appVersion"],
+        "UPGRADES_POLICY": "RollOut",
+        "UPGRADES_AT_ONCE": "3",
         "LOG_LEVEL": "debug",
     }
 
@@ -84,6 +92,7 @@ def test_environment_is_one_that_the_operator_accepts(everything: Documents) -> 
     container = operator_container(everything)
     settings = OperatorSettings.from_environment(environment(container) | {"POD_NAME": "operator-0"})
     assert settings.namespaces == ("moderation", "staging")
+    assert (settings.upgrades, settings.upgrades_at_once) == ("RollOut", 3)
     assert settings.lease is not None and settings.lease.name == RELEASE
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"healthz": settings.liveness_port, "metrics": settings.metrics_port}
@@ -182,7 +191,14 @@ def test_permissions_are_those_that_the_operator_states(defaults: Documents) -> 
     assert rules == RULES
     for rule in rules:
         words = {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
-        assert not words & {"*", "escalate", "bind", "impersonate", "secrets"}, rule
+        assert not words & {"*", "escalate", "bind", "impersonate"}, rule
+        assert "secrets" not in words or rule["verbs"] == ["get"]
+
+
+def test_secrets_are_not_read_where_the_chart_says_so(render: Render) -> None:
+    rules = operator_role(render("--set", "rbac.secrets=false"))["rules"]
+    assert [rule["verbs"] for rule in rules if "configmaps" in rule["resources"]] == [["get"]]
+    assert not any("secrets" in rule["resources"] for rule in rules)
 
 
 def test_people_of_a_namespace_edit_and_view_resources_and_write_no_status(defaults: Documents) -> None:

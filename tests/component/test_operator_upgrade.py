@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -229,6 +229,62 @@ def test_roll_out_evaluates_with_the_new_image_before_it_serves_and_trains_nothi
     assert conditions(cluster)["Ready"] == ("True", "AllStagesDone")
     assert {stage for stage, _ in outdated(cluster)} == {"training", "quantization"}
     assert turns.take(("default", "another")), "its turn is over"
+
+
+def refused(cluster: FakeCluster) -> None:
+    cluster.finish_evaluation(f1=0.1)
+
+
+def undecided(cluster: FakeCluster) -> None:
+    cluster.finish_evaluation(f1=0.5)
+
+
+def failed(cluster: FakeCluster) -> None:
+    cluster.fail_job("evaluate", {"exitCode": 42, "reason": "Error", "message": ""})
+
+
+def stopped(cluster: FakeCluster) -> None:
+    cluster.change_spec(a_model().with_spec("serving.replicas", 0).spec)
+    passes(cluster, ROLLING, Turns(0))
+    cluster.finish_evaluation()
+    passes(cluster, ROLLING, Turns(0))
+    cluster.roll_out()
+
+
+def paused(cluster: FakeCluster) -> None:
+    cluster.change_spec(a_model().with_spec("paused", True).spec)
+
+
+def retrained(cluster: FakeCluster) -> None:
+    cluster.change_spec(a_model().with_spec("training.epochs", 2.0).spec)
+
+
+def invalid(cluster: FakeCluster) -> None:
+    cluster.change_spec(a_model().with_spec("loadTest.schedule", "99 99 * * *").spec)
+
+
+def given_up(cluster: FakeCluster) -> None:
+    cluster.finish_evaluation()
+    passes(cluster, ROLLING, Turns(0))
+    cluster.stall()
+
+
+def gone(cluster: FakeCluster) -> None:
+    cluster.model = None
+
+
+@pytest.mark.parametrize(
+    "end",
+    [refused, undecided, failed, stopped, paused, retrained, invalid, given_up, gone],
+    ids=lambda end: end.__name__,
+)
+def test_resource_that_cannot_move_gives_its_turn_to_another(end: Callable[[FakeCluster], None]) -> None:
+    cluster, turns = drive(a_model()), Turns(1)
+    passes(cluster, ROLLING, turns)
+    assert not turns.take(("default", "another")), "it is being evaluated"
+    end(cluster)
+    passes(cluster, ROLLING, turns)
+    assert turns.take(("default", "another"))
 
 
 def test_only_as_many_are_rolled_out_at_once_as_the_chart_says() -> None:

@@ -27,6 +27,7 @@ def begun(cluster: FakeCluster, part: str) -> int:
     [
         ("training.runId", {"train": 2, "quantize": 1, "evaluate": 1}),
         ("quantization.runId", {"train": 1, "quantize": 2, "evaluate": 1}),
+        ("evaluation.runId", {"train": 1, "quantize": 1, "evaluate": 2}),
     ],
 )
 def test_run_id_runs_its_stage_again_and_then_what_follows(field: str, again: dict[str, int]) -> None:
@@ -73,6 +74,19 @@ def test_failed_stage_is_tried_again_when_what_it_read_has_changed(
     cluster.fail_job("train", CRASH)
     settle(cluster)
     assert begun(cluster, "train") == 2, "it failed with that as well"
+
+
+def test_failed_load_test_is_tried_again_with_another_token() -> None:
+    model = a_model().with_spec("serving.apiTokenSecretName", "wrong")
+    cluster = drive(model, 4)
+    cluster.fail_job("loadtest", CRASH)
+    settle(cluster)
+    assert conditions(cluster)["LoadTested"][0] == "False"
+    cluster.change_spec(model.with_spec("serving.apiTokenSecretName", "right").spec)
+    settle(cluster)
+    cluster.roll_out()
+    settle(cluster)
+    assert begun(cluster, "loadtest") == 2
 
 
 def test_failed_stage_is_tried_again_with_another_image() -> None:

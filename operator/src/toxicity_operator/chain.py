@@ -229,8 +229,10 @@ class _Builder:
         """The evaluation has the pod fields of serving and depends on nothing else of it than what changes a score."""
         serving, record = self.model.spec.serving, self.model.status.evaluation
         others = type(serving).model_fields.keys()
-        inputs = {"spec": content(serving, others - SCORING)} | self._chosen_image()
-        placement = content(serving, others - WITHOUT_INFLUENCE - {"gpus"}) | content(self.model.spec.evaluation)
+        evaluation = self.model.spec.evaluation
+        run = content(evaluation, type(evaluation).model_fields.keys() - {"run_id"})
+        inputs = {"spec": content(serving, others - SCORING)} | run | self._chosen_image()
+        placement = content(serving, others - WITHOUT_INFLUENCE - {"gpus"}) | content(evaluation, {"run_id"})
         asked = Asked(names.EVALUATE, inputs, self.images.serving, placement, upstream.fingerprint)
         stage = self._stage(asked, record, upstream_known=upstream.known is not None)
         if self.world.renews and stage.known is not None and stage.known.image != asked.image:
@@ -247,7 +249,9 @@ class _Builder:
         spec, record, slot = self.model.spec.load_test, self.model.status.load_test_job, self.world.slot
         served, offered = content(self.model.spec.serving, UNMEASURED), content(spec, WITHOUT_INFLUENCE | TIMING)
         inputs = {"serving": served, "spec": offered} | ({"slot": slot} if slot else {}) | self._chosen_image()
-        asked = Asked(names.LOADTEST, inputs, self.images.loadtest, _placement(spec), evaluate.fingerprint)
+        token = self.model.spec.serving.api_token_secret_name
+        placement = _placement(spec) | ({"token": token} if token else {})
+        asked = Asked(names.LOADTEST, inputs, self.images.loadtest, placement, evaluate.fingerprint)
         is_of_slot = record is not None and (record.slot or NO_SLOT) == slot
         return self._stage(asked, record if is_of_slot else None, upstream_known=evaluate.known is not None)
 

@@ -39,6 +39,12 @@ class EvaluationSpec(Document):
     active_deadline_seconds: int = Field(
         7200, ge=60, le=INT32_MAX, description="activeDeadlineSeconds after which the Job has failed."
     )
+    run_id: str = Field(
+        "1",
+        min_length=1,
+        max_length=63,
+        description="runId: change it to evaluate again, with an unchanged spec too.",
+    )
 
 
 class QualityGate(Document):

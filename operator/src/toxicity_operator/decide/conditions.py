@@ -214,7 +214,7 @@ def _where_to_look(model: Model, scaling: Autoscaling) -> str:
 def _load_tested(situation: Situation) -> Finding:
     if situation.chain.loadtest is None:
         return _switched_off("spec.loadTest.enabled is false")
-    finding = _of_job(situation.records.load_test, "load test")
+    finding = _of_stage(situation, situation.chain.loadtest, situation.records.load_test, "load test")
     figures = situation.model.status.load_test
     if finding.status == "True" and figures is not None:
         return Finding("True", Reason.SUCCEEDED, _figures(figures))

@@ -11,10 +11,15 @@ from collections.abc import Iterator
 from toxicity_api.status import Outdated, StageRecord
 from toxicity_operator import names
 from toxicity_operator.chain import JobStage, references
-from toxicity_operator.decide.records import succeeded
+from toxicity_operator.decide.records import settled, succeeded
 from toxicity_operator.decide.situation import Situation
 from toxicity_operator.model import Model
 from toxicity_operator.observe.deployment import version_of
+
+OTHER_DEFAULTS = (
+    "the present operator has other defaults than the one that made it; the API server has stored those of then. To use"
+    " the new ones, set the fields in the spec"
+)
 
 TO_ROLL_OUT = (
     "set upgrades.policy: RollOut in the operator's chart, or images.serving in this resource, to roll it out"
@@ -71,10 +76,16 @@ def is_behind(situation: Situation) -> bool:
     return bool(fresh and is_of_spec and deployment.version != fresh and not situation.failure_of(fresh))
 
 
-def is_moved(situation: Situation) -> bool:
-    """Whether the resource needs its turn no more: it serves what the spec asks for, or cannot come to that."""
-    failed = situation.records.evaluation is not None and situation.records.evaluation.outcome == "Failed"
-    return situation.serves_current or situation.failed_version is not None or failed
+def is_moving(situation: Situation) -> bool:
+    """Whether the resource is on its way to what the present operator makes: it is evaluated, or its pods start."""
+    records, deployment = situation.records, situation.observed.deployment
+    if deployment is None or records.trained is None or (situation.chain.quantize and records.quantized is None):
+        return False
+    if not settled(records.evaluation):
+        return situation.verdict.accepted is not False
+    if situation.fresh is None or situation.serves_current or situation.failed_version is not None:
+        return False
+    return deployment.wanted_replicas > 0 and not deployment.is_paused
 
 
 def _of_stage(name: str, record: StageRecord | None, stage: JobStage | None, remedy: str) -> Iterator[Outdated]:
@@ -84,8 +95,7 @@ def _of_stage(name: str, record: StageRecord | None, stage: JobStage | None, rem
     if made.image and made.image != now.image:
         yield _item(name, "image", made.image, now.image, remedy)
     if made.inputs and made.inputs != made.read_as:
-        text = f"the present operator has other defaults for fields that the spec leaves open: {remedy}"
-        yield _item(name, "defaults", made.operator, now.operator, text)
+        yield _item(name, "defaults", made.operator, now.operator, OTHER_DEFAULTS)
     for source, version in now.sources.items():
         if made.sources.get(source, version) != version:
             yield _item(name, source, made.sources[source], version, remedy)

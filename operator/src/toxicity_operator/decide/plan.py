@@ -31,7 +31,7 @@ class Target:
 class Plan:
     """In order: orphans are taken over, numbers are held, then deletes, then applies.
 
-    `waiting_for` tells people what is not there yet. `take_over` are objects that an earlier resource of the name
+    `take_over` are objects that an earlier resource of the name
     left; `hold` are numbers of replicas which the applies give up, for whoever asks for them next.
     """
 
@@ -39,18 +39,17 @@ class Plan:
     hold: tuple[Manifest, ...] = ()
     apply: tuple[Manifest, ...] = ()
     delete: tuple[Target, ...] = ()
-    waiting_for: str | None = None
 
 
 def plan(situation: Situation) -> Plan:
     """What is missing or out of date, and what is in the way. Empty when the world is as wanted, and while paused."""
     if situation.model.spec.paused:
-        return Plan(waiting_for="spec.paused to be false")
+        return Plan()
     step = walk(situation)
     sealed = (seal(body) for body in step.wanted)
     due = tuple(body for body in sealed if _is_due(body, situation.observed))
     held = tuple(filter(None, (_held_replicas(body, situation.observed) for body in due)))
-    return Plan(tuple(_orphans(situation)), held, due, tuple(_obsolete(situation)), step.waiting_for)
+    return Plan(tuple(_orphans(situation)), held, due, tuple(_obsolete(situation)))
 
 
 def _orphans(situation: Situation) -> list[Raw]:

@@ -97,10 +97,10 @@ def _owned(cluster: Children, body: Manifest, live: Raw, identity: Identity) -> 
 def _not_ours(kind: str, name: str, live: Raw) -> str:
     controller = controller_of(live)
     owner = f"belongs to {controller['kind']} {controller['name']}" if controller else "was made by somebody else"
-    use = f", or use it on purpose with storage.claimName: {name}" if kind == "PersistentVolumeClaim" else ""
+    use = f", or apply it anew with storage.claimName: {name}" if kind == "PersistentVolumeClaim" else ""
     return (
-        f"{kind} {name} {owner}, so it is neither used nor changed: rename or delete it{use}, or give the"
-        " ToxicityModel another name"
+        f"{kind} {name} {owner}, so it is neither used nor changed: rename or delete it, or give the ToxicityModel"
+        f" another name{use}"
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from toxicity_api.progress import Progress, read_progress
 from toxicity_api.types import Raw
 from toxicity_operator.chain import World, build_chain, with_sources
-from toxicity_operator.decide.outdated import is_behind, is_moved, stages_to_read
+from toxicity_operator.decide.outdated import is_behind, is_moving, stages_to_read
 from toxicity_operator.decide.records import read_records
 from toxicity_operator.decide.situation import Situation
 from toxicity_operator.errors import ClusterError
@@ -43,11 +43,10 @@ class Look:
         observed = _observe(self.cluster, model.namespace, objects, self.now)
         key = (model.namespace, model.name)
         found = self._situation(model, observed, slot, renews=self.turns.has(key))
-        if self.settings.upgrades != "RollOut" or model.spec.paused:
-            return found
-        if is_behind(found):
-            return self._situation(model, observed, slot, renews=True) if self.turns.take(key) else found
-        if is_moved(found):
+        may_move = self.settings.upgrades == "RollOut" and not model.spec.paused
+        if may_move and is_behind(found) and self.turns.take(key):
+            return self._situation(model, observed, slot, renews=True)
+        if not (may_move and is_moving(found)):
             self.turns.give(key)
         return found
 
