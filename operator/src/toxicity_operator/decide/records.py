@@ -78,7 +78,8 @@ def read_records(model: Model, chain: Chain, observed: Observed, progress: Progr
 
     `progress` is what the running training said last; None when it said nothing or could not be read.
     """
-    claim = observed.objects.get(("PersistentVolumeClaim", names.claim_name(model.name)))
+    own = ("PersistentVolumeClaim", names.claim_name(model.name))
+    claim = None if model.spec.storage.claim_name else observed.objects.get(own)
     status, jobs = _on_volume(model.status, claim), _jobs_on_volume(observed, claim)
     quantization = load_test = None
     training_job = jobs.get(chain.train.job_name)

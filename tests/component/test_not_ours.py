@@ -1,0 +1,30 @@
+"""What bears a child's name, or lost its label, is judged by its owner: what is not ours is neither taken nor told of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from builders import a_model
+from fake_cluster import FakeCluster
+from pipeline import drive, settle, status
+
+CLAIM = ("PersistentVolumeClaim", "ru-toxicity-artifacts")
+
+
+@pytest.mark.parametrize("claim_name", ["ru-toxicity-artifacts", "shared"])
+def test_kept_claim_of_an_earlier_resource_is_not_taken_over_by_one_with_a_claim_of_its_own(
+    claim_name: str,
+) -> None:
+    """Else it, and all that the earlier resource was to keep, would be deleted together with the new resource."""
+    kept = drive(a_model().with_spec("storage.reclaim", "Retain"), 1).objects[CLAIM]
+    assert "ownerReferences" not in kept["metadata"]
+    kept["metadata"]["creationTimestamp"] = "2031-01-01T00:00:00Z"
+    cluster = FakeCluster(replace(a_model().with_spec("storage.claimName", claim_name), uid="uid-2").raw())
+    cluster.objects[CLAIM] = kept
+    settle(cluster)
+    cluster.finish_training()
+    settle(cluster)
+    assert "ownerReferences" not in cluster.objects[CLAIM]["metadata"]
+    assert status(cluster)["training"]["outcome"] == "Succeeded", "it lies on another volume"
