@@ -72,9 +72,18 @@ def is_behind(situation: Situation) -> bool:
 
 
 def is_moved(situation: Situation) -> bool:
-    """Whether the resource needs its turn no more: it serves what the spec asks for, or cannot come to that."""
-    failed = situation.records.evaluation is not None and situation.records.evaluation.outcome == "Failed"
-    return situation.serves_current or situation.failed_version is not None or failed
+    """Whether the resource needs its turn no more: it serves what the spec asks for, or does not come to that yet.
+
+    It does not while it is to train or quantize first, after a failed stage or a refusal, and where its Deployment is
+    paused or scaled to 0. Else one resource that waits for a person would hold up all others.
+    """
+    deployment, turn = situation.observed.deployment, situation.stage_in_turn
+    if situation.serves_current or situation.failed_version is not None:
+        return True
+    if turn is not None:
+        return turn.stage.component != names.EVALUATE
+    stands_still = deployment is not None and (deployment.is_paused or deployment.wanted_replicas == 0)
+    return situation.fresh is None or stands_still
 
 
 def _of_stage(name: str, record: StageRecord | None, stage: JobStage | None, remedy: str) -> Iterator[Outdated]:

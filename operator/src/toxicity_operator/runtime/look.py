@@ -42,6 +42,8 @@ class Look:
         """The resource as it is now, and as it is to be."""
         observed = _observe(self.cluster, model.namespace, objects, self.now)
         key = (model.namespace, model.name)
+        if model.spec.paused:
+            self.turns.give(key)
         found = self._situation(model, observed, slot, renews=self.turns.has(key))
         if self.settings.upgrades != "RollOut" or model.spec.paused:
             return found

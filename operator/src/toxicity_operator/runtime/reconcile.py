@@ -57,6 +57,7 @@ def reconcile(
         model = read_model(raw)
         slot = _slot(model, raw, now)
     except InvalidSpec as error:
+        look.turns.give((namespace, name))
         status = derive_invalid(identity, read_status(raw), str(error), now)
         return _write_status(cluster, identity, raw, status)
     situation = look.situation(model, own_objects(objects, identity), slot)
