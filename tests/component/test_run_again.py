@@ -164,3 +164,13 @@ def test_replaced_job_starts_when_the_pod_of_the_one_before_has_ended() -> None:
         cluster.job("train")["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
         == "16Gi"
     )
+
+
+def test_image_that_admission_renames_makes_no_failed_stage_run_again() -> None:
+    cluster = drive(a_model(), 0)
+    cluster.job("train")["spec"]["template"]["spec"]["containers"][0]["image"] = "mirror.local/train-image:1"
+    settle(cluster)
+    cluster.fail_job("train", CRASH)
+    settle(cluster)
+    assert begun(cluster, "train") == 1
+    assert status(cluster)["training"]["madeWith"]["image"] == "train-image:1"

@@ -144,8 +144,11 @@ def _advance(
 
 
 def _filled(known: MadeWith | None, job: JobState | None) -> MadeWith | None:
-    """What is recorded, with the image of the Job that is there."""
-    if known is None or job is None or not job.image:
+    """What is recorded; with the image of the Job that is there only where none is recorded.
+
+    Admission may have put a mirror's name there, which would count as another image than the one that was asked for.
+    """
+    if known is None or known.image or job is None or not job.image:
         return known
     return known.model_copy(update={"image": job.image})
 
