@@ -245,9 +245,9 @@ class _Builder:
 
     def load_test(self, evaluate: JobStage) -> JobStage:
         spec, record, slot = self.model.spec.load_test, self.model.status.load_test_job, self.world.slot
-        served = {"upstream": evaluate.fingerprint, "spec": content(self.model.spec.serving, UNMEASURED)}
-        upstream = fingerprint(served | ({"slot": slot} if slot else {}))
-        inputs = {"spec": content(spec, WITHOUT_INFLUENCE | TIMING)}
+        upstream = fingerprint({"upstream": evaluate.fingerprint} | ({"slot": slot} if slot else {}))
+        measured = content(self.model.spec.serving, UNMEASURED)
+        inputs = {"spec": content(spec, WITHOUT_INFLUENCE | TIMING), "serving": measured}
         asked = Asked(names.LOADTEST, inputs, self.images.loadtest, _placement(spec), upstream)
         is_of_slot = record is not None and (record.slot or NO_SLOT) == slot
         return self._stage(asked, record if is_of_slot else None, upstream_known=evaluate.known is not None)
