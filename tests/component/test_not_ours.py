@@ -28,3 +28,19 @@ def test_kept_claim_of_an_earlier_resource_is_not_taken_over_by_one_with_a_claim
     settle(cluster)
     assert "ownerReferences" not in cluster.objects[CLAIM]["metadata"]
     assert status(cluster)["training"]["outcome"] == "Succeeded", "it lies on another volume"
+
+
+@pytest.mark.parametrize("kind", ["Job", "PersistentVolumeClaim"])
+def test_child_that_lost_its_labels_gets_them_back(kind: str) -> None:
+    """A Job that is not found by its label would never be seen to end, and be asked for at every pass."""
+    cluster = drive(a_model(), 0)
+    (name,) = cluster.names_of(kind)
+    uid = cluster.objects[kind, name]["metadata"]["uid"]
+    labels = dict(cluster.objects[kind, name]["metadata"]["labels"])
+    cluster.objects[kind, name]["metadata"]["labels"] = {"team": "forum"}
+    settle(cluster)
+    metadata = cluster.objects[kind, name]["metadata"]
+    assert (metadata["uid"], metadata["labels"]) == (uid, {"team": "forum", **labels})
+    cluster.finish_training()
+    settle(cluster)
+    assert status(cluster)["training"]["outcome"] == "Succeeded"

@@ -11,7 +11,7 @@ import logging
 from toxicity_api.types import Raw
 from toxicity_operator.decide.plan import Plan
 from toxicity_operator.errors import CONFLICT, ClusterError, NotOurs, PredecessorRemains
-from toxicity_operator.manifests.common import Manifest
+from toxicity_operator.manifests.common import Manifest, of_existing
 from toxicity_operator.model import Identity
 from toxicity_operator.observe.drift import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
 from toxicity_operator.observe.ownership import Ownership, controller_of, ownership
@@ -108,6 +108,7 @@ def _change(cluster: Children, body: Manifest, live: Raw) -> None:
     """Applies a child that is there; where an edit by hand stands in the way, what was edited is overwritten first."""
     kind, name = body["kind"], body["metadata"]["name"]
     if kind in WRITE_ONCE:
+        _label(cluster, body, live)
         return
     try:
         cluster.apply(body, live)
@@ -124,3 +125,11 @@ def _change(cluster: Children, body: Manifest, live: Raw) -> None:
         again = cluster.read(body)
         if again is not None:
             cluster.apply(body, again)
+
+
+def _label(cluster: Children, body: Manifest, live: Raw) -> None:
+    """Gives an object back the labels by which it is found: without them it would never be seen, and be made anew."""
+    labels = body["metadata"]["labels"]
+    if not labels.items() <= live["metadata"].get("labels", {}).items():
+        change = of_existing(body, live)
+        cluster.overwrite({**change, "metadata": {**change["metadata"], "labels": labels}})
