@@ -8,7 +8,7 @@ import pytest
 
 from builders import a_model
 from fake_cluster import FakeCluster
-from pipeline import drive, settle, status
+from pipeline import conditions, drive, run, settle, status
 
 CLAIM = ("PersistentVolumeClaim", "ru-toxicity-artifacts")
 
@@ -44,3 +44,19 @@ def test_child_that_lost_its_labels_gets_them_back(kind: str) -> None:
     cluster.finish_training()
     settle(cluster)
     assert status(cluster)["training"]["outcome"] == "Succeeded"
+
+
+def test_service_of_somebody_else_is_not_told_as_where_the_model_is_served() -> None:
+    service = {"name": "ru-toxicity-serve", "namespace": "default", "uid": "uid-of-theirs", "resourceVersion": "1"}
+    cluster = drive(a_model(), 2)
+    cluster.objects["Service", service["name"]] = {"apiVersion": "v1", "kind": "Service", "metadata": service}
+    cluster.finish_evaluation()
+    for paused in (False, True):
+        cluster.change_spec(a_model().with_spec("paused", paused).spec)
+        for _ in range(3):
+            run(cluster)
+            cluster.roll_out()
+        assert conditions(cluster)["Ready"] == ("False", "Paused" if paused else "NotOurs")
+        assert "url" not in status(cluster)
+        assert status(cluster)["serving"]["url"] == ""
+    assert cluster.objects["Service", service["name"]]["metadata"] == service

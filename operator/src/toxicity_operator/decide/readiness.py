@@ -42,6 +42,9 @@ def _of_stages(situation: Situation, findings: Findings) -> tuple[Finding, str]:
         unavailable = available.reason == Reason.NO_READY_REPLICAS and bool(_trouble(situation))
         reason = Reason.NO_READY_REPLICAS if unavailable else Reason.ROLLING_OUT
         return Finding("False", reason, available.message), "Unavailable" if unavailable else "Deploying"
+    if not situation.observed.has("Service", names.serving_name(situation.model.name)):
+        missing = Finding("False", Reason.WAITING, f"{available.message}; the Service is not there, or not ours")
+        return _paused(missing, "Deploying") if situation.model.spec.paused else (missing, "Deploying")
     test = findings[ConditionType.LOAD_TESTED]
     if test.status == "True":
         return Finding("True", Reason.ALL_STAGES_DONE, available.message), "Ready"

@@ -110,7 +110,7 @@ def _serving(situation: Situation) -> ServingStatus | None:
         good_fingerprint=situation.good_version,
         failed_fingerprint=failure.fingerprint if failure else None,
         failed_message=failure.message if failure else None,
-        url=names.service_url(situation.model.name, situation.model.namespace),
+        url=_url(situation) or "",
         selector=_selector(situation.model.name),
         replicas=deployment.replicas,
         ready_replicas=deployment.ready_replicas,
