@@ -24,7 +24,8 @@ TO_ROLL_OUT = (
 def stages_to_read(model: Model, chain_stages: tuple[JobStage | None, ...]) -> dict[str, list[str]]:
     """By component, the ConfigMaps and Secrets whose versions matter now.
 
-    All of a stage that is to begin or has failed, only its data of one that is done, none while it runs.
+    All of the first stage that is to begin or has failed, only the data of one that is done, none while one runs. What
+    comes after a stage that is not done cannot begin in this pass.
     """
     status = model.status
     outcomes = {
@@ -41,6 +42,8 @@ def stages_to_read(model: Model, chain_stages: tuple[JobStage | None, ...]) -> d
             read = [name for name in read if name.startswith("ConfigMap/")]
         if read:
             found[stage.component] = read
+        if record is None or record.outcome == "Failed":
+            break
     return found
 
 

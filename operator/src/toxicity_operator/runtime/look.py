@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from toxicity_api.progress import Progress, read_progress
 from toxicity_api.types import Raw
@@ -72,10 +73,16 @@ def _versions(cluster: Cluster, model: Model, wanted: Mapping[str, list[str]]) -
             try:
                 version = cluster.read_version(kind, model.namespace, name)
             except ClusterError as error:
-                logger.warning("source_unreadable", extra={"source": source, "problem": str(error)})
+                _tell_unreadable(model.namespace, source, str(error))
                 continue
             found.setdefault(component, {})[source] = version
     return found
+
+
+@lru_cache(maxsize=256)
+def _tell_unreadable(namespace: str, source: str, problem: str) -> None:
+    """Once for the same problem: without the right to get Secrets, which the chart can withhold, every pass has it."""
+    logger.warning("source_unreadable", extra={"namespace": namespace, "source": source, "problem": problem})
 
 
 def _observe(cluster: Cluster, namespace: str, objects: list[Raw], now: str) -> Observed:
