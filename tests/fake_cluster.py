@@ -54,7 +54,9 @@ class FakeCluster:
 
     def list_children(self, namespace: str, name: str) -> list[Raw]:
         found = [
-            item for item in self.objects.values() if item["metadata"].get("labels", {}).get(names.MODEL_LABEL) == name
+            item
+            for item in self.objects.values()
+            if item["metadata"].get("labels", {}).get(names.MODEL_LABEL) == name
         ]
         return copy.deepcopy(sorted(found, key=lambda item: item["kind"] == "Pod"))
 
