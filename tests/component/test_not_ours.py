@@ -1,7 +1,8 @@
-"""What bears a child's name, or lost its label, is judged by its owner: what is not ours is neither taken nor told of."""
+"""What bears a child's name or lost its label is judged by its owner: what is not ours is neither taken nor named."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -60,3 +61,20 @@ def test_service_of_somebody_else_is_not_told_as_where_the_model_is_served() -> 
         assert "url" not in status(cluster)
         assert status(cluster)["serving"]["url"] == ""
     assert cluster.objects["Service", service["name"]]["metadata"] == service
+
+
+def test_orphan_that_somebody_else_took_since_it_was_seen_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = drive(a_model(), 4)
+    deployment = cluster.objects["Deployment", "ru-toxicity-serve"]
+    deployment["metadata"]["ownerReferences"] = []
+    seen = cluster.list_children("default", "ru-toxicity")
+    owner = {"apiVersion": "forum/v1", "kind": "Forum", "name": "forum", "uid": "uid-of-forum", "controller": True}
+    deployment["metadata"]["ownerReferences"] = [owner]
+    theirs = copy.deepcopy(deployment)
+    monkeypatch.setattr(cluster, "list_children", lambda namespace, name: copy.deepcopy(seen))
+    scaling = {"minReplicas": 1, "maxReplicas": 4}
+    cluster.change_spec(a_model().with_spec("serving.autoscaling", scaling).spec)
+    run(cluster)
+    assert cluster.objects["Deployment", "ru-toxicity-serve"] == theirs
+    assert cluster.held == [], "no field of it was claimed"
+    assert conditions(cluster)["Ready"] == ("False", "NotOurs")

@@ -52,9 +52,15 @@ def execute(
 
 
 def _take_over(cluster: Children, orphan: Raw, identity: Identity) -> None:
-    """Makes the resource the controller of an object that an earlier resource of its name left."""
+    """Makes the resource the controller of an object that an earlier resource of its name left.
+
+    Raises NotOurs when somebody else has become that, so that nothing else of the plan reaches the object.
+    """
     live = cluster.read(orphan)
-    if live is not None and ownership(live, identity) is Ownership.ORPHAN:
+    whose = Ownership.OURS if live is None else ownership(live, identity)
+    if live is not None and whose is Ownership.FOREIGN:
+        raise NotOurs(_not_ours(orphan["kind"], orphan["metadata"]["name"], live))
+    if live is not None and whose is Ownership.ORPHAN:
         logger.info("taken_over", extra={"kind": orphan["kind"], "child": orphan["metadata"]["name"]})
         cluster.take_over(live, identity.owner_reference())
 
