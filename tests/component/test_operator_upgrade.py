@@ -277,3 +277,18 @@ def test_changed_default_of_serving_measures_nothing_again() -> None:
     finally:
         field.default = 64
         ServingSpec.model_rebuild(force=True)
+
+
+def test_roll_out_evaluates_nothing_again_with_the_image_that_serves() -> None:
+    """An earlier version did not record by which image it evaluated, and the Job is gone."""
+    cluster, turns = drive(a_model()), Turns(1)
+    as_of_an_earlier_version(cluster)
+    cluster.remove("Job")
+    passes(cluster, replace(ROLLING, images=SETTINGS.images), turns)
+    assert cluster.names_of("Job") == []
+    cluster.roll_out()
+    passes(cluster, replace(ROLLING, images=SETTINGS.images), turns)
+    assert conditions(cluster)["Ready"] == ("True", "AllStagesDone")
+    assert turns.take(("default", "another"))
+    passes(cluster, ROLLING, Turns(1))
+    assert cluster.job("evaluate"), "another image is another engine"

@@ -67,7 +67,8 @@ def is_behind(situation: Situation) -> bool:
     deployment, evaluate = situation.observed.deployment, situation.chain.evaluate
     if deployment is None or situation.records.evaluated is None:
         return False
-    if evaluate.known is not None and evaluate.known.image != evaluate.made_with.image:
+    # what evaluated a model of an earlier version is not recorded, but it is what serves
+    if evaluate.known is not None and (evaluate.known.image or deployment.image) != evaluate.made_with.image:
         return True
     fresh = situation.fresh and version_of(situation.fresh["metadata"]["annotations"])
     is_of_spec = deployment.serving_fingerprint == situation.chain.serving_fingerprint

@@ -55,8 +55,9 @@ class Look:
         return found
 
     def _situation(self, model: Model, observed: Observed, slot: str, *, renews: bool) -> Situation:
-        deployed = observed.deployment.serving_fingerprint if observed.deployment else None
-        chain = build_chain(model, self.settings, World(slot, deployed, renews))
+        deployment = observed.deployment
+        deployed = (deployment.serving_fingerprint, deployment.image) if deployment else (None, None)
+        chain = build_chain(model, self.settings, World(slot, *deployed, renews))
         stages = (chain.train, chain.quantize, chain.evaluate, chain.loadtest)
         chain = with_sources(chain, _versions(self.cluster, model, stages_to_read(model, stages)))
         progress = _progress(self.cluster, model.namespace, observed.jobs_by_name.get(chain.train.job_name))
