@@ -9,7 +9,7 @@ import pytest
 
 from builders import a_model
 from fake_cluster import FakeCluster
-from pipeline import conditions, drive, run, settle, status
+from pipeline import conditions, drive, message, run, settle, status
 
 CLAIM = ("PersistentVolumeClaim", "ru-toxicity-artifacts")
 
@@ -78,3 +78,16 @@ def test_orphan_that_somebody_else_took_since_it_was_seen_is_left_alone(monkeypa
     assert cluster.objects["Deployment", "ru-toxicity-serve"] == theirs
     assert cluster.held == [], "no field of it was claimed"
     assert conditions(cluster)["Ready"] == ("False", "NotOurs")
+
+
+def test_remedy_for_a_claim_of_somebody_else_can_be_followed() -> None:
+    """spec.storage cannot be changed, so naming the claim takes a new resource."""
+    cluster = FakeCluster(a_model().raw())
+    claim = {"name": CLAIM[1], "namespace": "default", "uid": "uid-of-theirs", "resourceVersion": "1"}
+    cluster.objects[CLAIM] = {"apiVersion": "v1", "kind": CLAIM[0], "metadata": claim}
+    run(cluster)
+    assert message(cluster, "Ready") == (
+        "PersistentVolumeClaim ru-toxicity-artifacts was made by somebody else, so it is neither used nor changed:"
+        " rename or delete it, or make the ToxicityModel anew under another name, or with storage.claimName:"
+        " ru-toxicity-artifacts to use it on purpose"
+    )
