@@ -380,3 +380,42 @@ def test_spec_that_was_invalid_is_not_taken_for_what_was_made() -> None:
     passes(cluster)
     assert cluster.job("train")
     take_steps(cluster, 0)
+
+
+def test_changed_default_of_serving_measures_nothing_again() -> None:
+    from toxicity_api.spec import ServingSpec
+
+    stored = a_model().with_spec("serving.maxNumSeqs", 64)
+    cluster = drive(stored)
+    made, before = list(cluster.ever_created), children(cluster)
+    field = ServingSpec.model_fields["max_num_seqs"]
+    assert field.default == 64
+    try:
+        field.default = 128
+        ServingSpec.model_rebuild(force=True)
+        passes(cluster, SETTINGS)
+        assert cluster.ever_created == made
+        assert children(cluster) == before
+        cluster.change_spec(stored.with_spec("serving.maxNumSeqs", 32).spec)
+        passes(cluster, SETTINGS)
+        cluster.roll_out()
+        passes(cluster, SETTINGS)
+        assert cluster.job("loadtest")
+    finally:
+        field.default = 64
+        ServingSpec.model_rebuild(force=True)
+
+
+def test_roll_out_evaluates_nothing_again_with_the_image_that_serves() -> None:
+    """An earlier version did not record by which image it evaluated, and the Job is gone."""
+    cluster, turns = drive(a_model()), Turns(1)
+    as_of_an_earlier_version(cluster)
+    cluster.remove("Job")
+    passes(cluster, replace(ROLLING, images=SETTINGS.images), turns)
+    assert cluster.names_of("Job") == []
+    cluster.roll_out()
+    passes(cluster, replace(ROLLING, images=SETTINGS.images), turns)
+    assert conditions(cluster)["Ready"] == ("True", "AllStagesDone")
+    assert turns.take(("default", "another"))
+    passes(cluster, ROLLING, Turns(1))
+    assert cluster.job("evaluate"), "another image is another engine"

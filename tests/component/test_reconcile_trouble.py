@@ -256,3 +256,20 @@ def test_gate_that_is_moved_above_the_model_stops_what_runs_for_it() -> None:
     cluster.change_spec(model.spec)
     settle(cluster)
     assert running in cluster.names_of("Job")
+
+
+@pytest.mark.parametrize("amount", ["8GB", "1e.5", "1e9999999"])
+def test_amount_that_is_none_is_left_to_the_api_server(amount: str) -> None:
+    """The schema refuses the first, but not every one; a pass that crashed would leave the status as it was."""
+    cluster = FakeCluster(a_model().with_spec("training.resources.limits.memory", amount).raw())
+    settle(cluster)
+    limits = cluster.job("train")["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits["memory"] == amount
+
+
+def test_amount_of_a_deployed_version_that_is_none_is_left_to_the_api_server() -> None:
+    cluster = drive(a_model())
+    cluster.change_spec(a_model().with_spec("serving.resources.limits.memory", "8GB").spec)
+    settle(cluster)
+    containers = cluster.objects["Deployment", "ru-toxicity-serve"]["spec"]["template"]["spec"]["containers"]
+    assert containers[0]["resources"]["limits"]["memory"] == "8GB"

@@ -125,3 +125,15 @@ def test_autoscaled_replicas_are_left_alone_by_a_roll_back() -> None:
     scaled = a_model().with_spec("serving.autoscaling", {"minReplicas": 1, "maxReplicas": 3})
     cluster, _, _ = rolled_back(scaled)
     assert "replicas" not in cluster.objects[DEPLOYMENT]["spec"]
+
+
+def test_nothing_is_said_to_be_restored_when_the_revision_of_the_good_version_is_gone() -> None:
+    cluster = drive(a_model())
+    cluster.remove("ReplicaSet")
+    cluster.change_spec(broken(a_model()))
+    settle(cluster)
+    crash_pod(cluster)
+    cluster.stall()
+    settle(cluster)
+    assert conditions(cluster)["Ready"] == ("False", "RollOutFailed")
+    assert "was restored" not in message(cluster, "Ready")

@@ -8,7 +8,8 @@ import pytest
 
 from builders import NOW, SETTINGS, ModelBuilder, a_model
 from fake_cluster import FakeCluster
-from pipeline import conditions, drive, message, settle, status, take_steps
+from pipeline import conditions, drive, message, run, settle, status, take_steps
+from toxicity_operator.errors import ClusterError
 from toxicity_operator.runtime.reconcile import reconcile
 
 CRASH = {"exitCode": 1, "reason": "Error", "message": "no such column"}
@@ -178,3 +179,43 @@ def test_replaced_job_starts_when_the_pod_of_the_one_before_has_ended() -> None:
         cluster.job("train")["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
         == "16Gi"
     )
+
+
+def test_image_that_admission_renames_makes_no_failed_stage_run_again() -> None:
+    cluster = drive(a_model(), 0)
+    cluster.job("train")["spec"]["template"]["spec"]["containers"][0]["image"] = "mirror.local/train-image:1"
+    settle(cluster)
+    cluster.fail_job("train", CRASH)
+    settle(cluster)
+    assert begun(cluster, "train") == 1
+    assert status(cluster)["training"]["madeWith"]["image"] == "train-image:1"
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_pass_asks_for_the_secrets_of_the_next_stage_only(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = drive(a_model().with_spec("images.pullSecrets", ["registry"]), steps)
+    asked: list[str] = []
+
+    def read_version(kind: str, namespace: str, name: str) -> str:
+        asked.append(name)
+        return "1"
+
+    monkeypatch.setattr(cluster, "read_version", read_version)
+    run(cluster)
+    assert asked == ["registry"] * (steps < 4), "while one stage runs, the next one may begin"
+
+
+def test_secret_that_may_not_be_read_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = failed_with(a_model().with_spec("images.pullSecrets", ["withheld"]), {})
+
+    def refuse(kind: str, namespace: str, name: str) -> str:
+        raise ClusterError(f"secrets {name} is forbidden", 403)
+
+    monkeypatch.setattr(cluster, "read_version", refuse)
+    writes = cluster.writes
+    for _ in range(3):
+        run(cluster)
+    assert [record.message for record in caplog.records].count("source_unreadable") == 1
+    assert (begun(cluster, "train"), cluster.writes) == (1, writes)

@@ -225,3 +225,22 @@ def test_object_that_was_exchanged_for_anothers_is_not_changed(server: ApiServer
         schedule.reconcile()
     assert api.get("Deployment", SERVE) == made
     assert condition(api)["reason"] == "NotOurs"
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("kind", ["Job", "PersistentVolumeClaim"])
+def test_child_that_lost_its_label_gets_it_back(server: ApiServer, kind: str, cached: bool) -> None:
+    api = on_server(server.connect())
+    schedule, name = Schedule(api, cached=cached), NAMESAKES[kind][1]
+    schedule.round()
+    before = api.get(kind, name)
+    assert before is not None
+    api.merge(kind, name, {"metadata": {"labels": {names.MODEL_LABEL: None}}})
+    schedule.hear_and_reconcile()
+    after = api.get(kind, name)
+    assert after is not None
+    assert [item["metadata"]["uid"] for item in (before, after)] == [before["metadata"]["uid"]] * 2
+    assert after["metadata"]["labels"] == before["metadata"]["labels"]
+    schedule.converge()
+    schedule.check_rest()
+    assert schedule.outcome()["status"]["stage"] == "Ready"

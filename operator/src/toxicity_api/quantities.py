@@ -22,5 +22,11 @@ def quantity(text: str) -> Decimal:
 
 
 def canonical(text: str) -> str:
-    """One text for all ways to write an amount: `2`, `2.0` and `2000m` are `2`. Raises ValueError as `quantity`."""
-    return f"{quantity(text).normalize():f}"
+    """One text for all ways to write an amount: `2`, `2.0` and `2000m` are `2`.
+
+    What is no quantity, which the schema should have refused, stays as it is: the API server refuses the pod by it.
+    """
+    try:
+        return f"{quantity(text).normalize():f}"
+    except (ValueError, ArithmeticError):
+        return text

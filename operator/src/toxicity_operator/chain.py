@@ -96,11 +96,13 @@ class World:
     """What of the cluster the chain depends on.
 
     `slot` is the moment of loadTest.schedule whose run is due or under way, `deployed` the fingerprint of what the
-    Deployment serves. `renews`: it is this resource's turn to move to the operator's present images.
+    Deployment serves, `image` that of its pods. `renews`: it is this resource's turn to move to the operator's present
+    images.
     """
 
     slot: str = NO_SLOT
     deployed: str | None = None
+    image: str | None = None
     renews: bool = False
 
 
@@ -235,7 +237,7 @@ class _Builder:
         placement = content(serving, others - WITHOUT_INFLUENCE - {"gpus"}) | content(evaluation, {"run_id"})
         asked = Asked(names.EVALUATE, inputs, self.images.serving, placement, upstream.fingerprint)
         stage = self._stage(asked, record, upstream_known=upstream.known is not None)
-        if self.world.renews and stage.known is not None and stage.known.image != asked.image:
+        if self.world.renews and stage.known and (stage.known.image or self.world.image) != asked.image:
             return self._renewed(asked, stage)
         return stage
 

@@ -215,6 +215,9 @@ def _load_tested(situation: Situation) -> Finding:
     if situation.chain.loadtest is None:
         return _switched_off("spec.loadTest.enabled is false")
     finding = _of_stage(situation, situation.chain.loadtest, situation.records.load_test, "load test")
+    if situation.records.load_test is None and situation.serves_current and not situation.serves_with_all:
+        text = f"the load test begins when all replicas are ready: {_available(situation).message}"
+        return Finding(UNKNOWN, Reason.WAITING, text)
     figures = situation.model.status.load_test
     if finding.status == "True" and figures is not None:
         return Finding("True", Reason.SUCCEEDED, _figures(figures))

@@ -29,7 +29,8 @@ TO_ROLL_OUT = (
 def stages_to_read(model: Model, chain_stages: tuple[JobStage | None, ...]) -> dict[str, list[str]]:
     """By component, the ConfigMaps and Secrets whose versions matter now.
 
-    All of a stage that is to begin or has failed, only its data of one that is done, none while it runs.
+    All of the first stage that is to begin or has failed, only the data of one that is done, none while one runs. What
+    comes after a stage that is not done cannot begin in this pass.
     """
     status = model.status
     outcomes = {
@@ -46,6 +47,8 @@ def stages_to_read(model: Model, chain_stages: tuple[JobStage | None, ...]) -> d
             read = [name for name in read if name.startswith("ConfigMap/")]
         if read:
             found[stage.component] = read
+        if record is None or record.outcome == "Failed":
+            break
     return found
 
 
@@ -69,7 +72,8 @@ def is_behind(situation: Situation) -> bool:
     deployment, evaluate = situation.observed.deployment, situation.chain.evaluate
     if deployment is None or situation.records.evaluated is None:
         return False
-    if evaluate.known is not None and evaluate.known.image != evaluate.made_with.image:
+    # what evaluated a model of an earlier version is not recorded, but it is what serves
+    if evaluate.known is not None and (evaluate.known.image or deployment.image) != evaluate.made_with.image:
         return True
     fresh = situation.fresh and version_of(situation.fresh["metadata"]["annotations"])
     is_of_spec = deployment.serving_fingerprint == situation.chain.serving_fingerprint

@@ -53,9 +53,10 @@ def plan(situation: Situation) -> Plan:
 
 
 def _orphans(situation: Situation) -> list[Raw]:
-    """Children without a controller, but for a claim that is to outlive the resource."""
-    retained = situation.model.spec.storage.reclaim == "Retain"
-    kept = ("PersistentVolumeClaim", names.claim_name(situation.model.name)) if retained else None
+    """Children without a controller, but for a claim that is to outlive the resource, or that is not its storage."""
+    storage = situation.model.spec.storage
+    is_left = storage.reclaim == "Retain" or storage.claim_name is not None
+    kept = ("PersistentVolumeClaim", names.claim_name(situation.model.name)) if is_left else None
     objects = situation.observed.objects.items()
     return [item for key, item in objects if key != kept and controller_of(item) is None]
 

@@ -43,6 +43,9 @@ def _of_stages(situation: Situation, findings: Findings) -> tuple[Finding, str]:
         unavailable = available.reason == Reason.NO_READY_REPLICAS and bool(_trouble(situation))
         reason = Reason.NO_READY_REPLICAS if unavailable else Reason.ROLLING_OUT
         return Finding("False", reason, available.message), "Unavailable" if unavailable else "Deploying"
+    if not situation.observed.has("Service", names.serving_name(situation.model.name)):
+        missing = Finding("False", Reason.WAITING, f"{available.message}; the Service is not there, or not ours")
+        return _paused(missing, "Deploying") if situation.model.spec.paused else (missing, "Deploying")
     test = findings[ConditionType.LOAD_TESTED]
     if test.status == "True":
         return Finding("True", Reason.ALL_STAGES_DONE, available.message), "Ready"
@@ -58,11 +61,12 @@ def _paused(finding: Finding, stage: str) -> tuple[Finding, str]:
 
 
 def _given_up(situation: Situation, failure: Failure) -> tuple[Finding, str]:
-    seconds = situation.model.spec.serving.progress_deadline_seconds
+    seconds, observed = situation.model.spec.serving.progress_deadline_seconds, situation.observed
     text = f"version {failure.fingerprint} did not become ready within {seconds} s: {failure.message}"
-    good = situation.good_version
-    if good is None:
-        return Finding("False", Reason.ROLL_OUT_FAILED, f"{text}; there is no earlier version"), "RollOutFailed"
+    good, deployed = situation.good_version, observed.deployment.version if observed.deployment else None
+    if good is None or (good != deployed and good not in observed.templates):
+        why = "there is no earlier version" if good is None else f"nothing is left of the good version {good}"
+        return Finding("False", Reason.ROLL_OUT_FAILED, f"{text}; {why}"), "RollOutFailed"
     restored = f"{text}; version {good} was restored, and this one is not tried again until the spec changes"
     return Finding("False", Reason.ROLLED_BACK, restored), "RolledBack"
 

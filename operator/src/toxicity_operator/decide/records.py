@@ -78,7 +78,8 @@ def read_records(model: Model, chain: Chain, observed: Observed, progress: Progr
 
     `progress` is what the running training said last; None when it said nothing or could not be read.
     """
-    claim = observed.objects.get(("PersistentVolumeClaim", names.claim_name(model.name)))
+    own = ("PersistentVolumeClaim", names.claim_name(model.name))
+    claim = None if model.spec.storage.claim_name else observed.objects.get(own)
     status, jobs = _on_volume(model.status, claim), _jobs_on_volume(observed, claim)
     quantization = load_test = None
     training_job = jobs.get(chain.train.job_name)
@@ -143,8 +144,11 @@ def _advance(
 
 
 def _filled(known: MadeWith | None, job: JobState | None) -> MadeWith | None:
-    """What is recorded, with the image of the Job that is there."""
-    if known is None or job is None or not job.image:
+    """What is recorded; with the image of the Job that is there only where none is recorded.
+
+    Admission may have put a mirror's name there, which would count as another image than the one that was asked for.
+    """
+    if known is None or known.image or job is None or not job.image:
         return known
     return known.model_copy(update={"image": job.image})
 

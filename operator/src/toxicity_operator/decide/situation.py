@@ -7,7 +7,7 @@ from functools import cached_property
 
 from toxicity_api.spec import ServingSpec
 from toxicity_operator.chain import Chain, JobStage, stage_images
-from toxicity_operator.decide.handover import handed_to, stage_in_turn
+from toxicity_operator.decide.handover import Turn, handed_to, stage_in_turn
 from toxicity_operator.decide.quality import Verdict, judge
 from toxicity_operator.decide.records import Records
 from toxicity_operator.decide.rollout import Failure, failed_version, good_version
@@ -114,10 +114,14 @@ class Situation:
         return failed_version(deployment.version, None, deployment)
 
     @cached_property
+    def stage_in_turn(self) -> Turn | None:
+        """The stage before serving that is to run or runs; None when they are done, or do not go on by themselves."""
+        return stage_in_turn(self.model.spec, self.chain, self.records, self.verdict)
+
+    @cached_property
     def handed_to(self) -> JobStage | None:
         """The stage that has the GPUs of the pods that serve, or gets them by what is decided now."""
-        spec = self.model.spec
-        return handed_to(spec, stage_in_turn(spec, self.chain, self.records, self.verdict), self.observed)
+        return handed_to(self.model.spec, self.stage_in_turn, self.observed)
 
     @property
     def serves_current(self) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from toxicity_api.quantities import quantity
+from toxicity_api.quantities import canonical
 from toxicity_api.types import Raw
 from toxicity_operator.manifests.common import Manifest, of_existing
 
@@ -67,7 +67,7 @@ def _scalar_agrees(wanted: Any, live: Any, keys: tuple[str, ...]) -> bool:
     if wanted == live:
         return True
     if len(keys) > 1 and keys[-2] in QUANTITIES:
-        return live is not None and quantity(str(wanted)) == quantity(str(live))
+        return live is not None and canonical(str(wanted)) == canonical(str(live))
     return False
 
 

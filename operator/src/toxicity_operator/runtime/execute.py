@@ -11,7 +11,7 @@ import logging
 from toxicity_api.types import Raw
 from toxicity_operator.decide.plan import Plan
 from toxicity_operator.errors import CONFLICT, ClusterError, NotOurs, PredecessorRemains
-from toxicity_operator.manifests.common import Manifest
+from toxicity_operator.manifests.common import Manifest, of_existing
 from toxicity_operator.model import Identity
 from toxicity_operator.observe.drift import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
 from toxicity_operator.observe.ownership import Ownership, controller_of, ownership
@@ -52,9 +52,15 @@ def execute(
 
 
 def _take_over(cluster: Children, orphan: Raw, identity: Identity) -> None:
-    """Makes the resource the controller of an object that an earlier resource of its name left."""
+    """Makes the resource the controller of an object that an earlier resource of its name left.
+
+    Raises NotOurs when somebody else has become that, so that nothing else of the plan reaches the object.
+    """
     live = cluster.read(orphan)
-    if live is not None and ownership(live, identity) is Ownership.ORPHAN:
+    whose = Ownership.OURS if live is None else ownership(live, identity)
+    if live is not None and whose is Ownership.FOREIGN:
+        raise NotOurs(_not_ours(orphan["kind"], orphan["metadata"]["name"], live))
+    if live is not None and whose is Ownership.ORPHAN:
         logger.info("taken_over", extra={"kind": orphan["kind"], "child": orphan["metadata"]["name"]})
         cluster.take_over(live, identity.owner_reference())
 
@@ -97,10 +103,10 @@ def _owned(cluster: Children, body: Manifest, live: Raw, identity: Identity) -> 
 def _not_ours(kind: str, name: str, live: Raw) -> str:
     controller = controller_of(live)
     owner = f"belongs to {controller['kind']} {controller['name']}" if controller else "was made by somebody else"
-    use = f", or apply it anew with storage.claimName: {name}" if kind == "PersistentVolumeClaim" else ""
+    use = f", or with storage.claimName: {name} to use it on purpose" if kind == "PersistentVolumeClaim" else ""
     return (
-        f"{kind} {name} {owner}, so it is neither used nor changed: rename or delete it, or give the ToxicityModel"
-        f" another name{use}"
+        f"{kind} {name} {owner}, so it is neither used nor changed: rename or delete it, or make the ToxicityModel anew"
+        f" under another name{use}"
     )
 
 
@@ -108,6 +114,7 @@ def _change(cluster: Children, body: Manifest, live: Raw) -> None:
     """Applies a child that is there; where an edit by hand stands in the way, what was edited is overwritten first."""
     kind, name = body["kind"], body["metadata"]["name"]
     if kind in WRITE_ONCE:
+        _label(cluster, body, live)
         return
     try:
         cluster.apply(body, live)
@@ -124,3 +131,11 @@ def _change(cluster: Children, body: Manifest, live: Raw) -> None:
         again = cluster.read(body)
         if again is not None:
             cluster.apply(body, again)
+
+
+def _label(cluster: Children, body: Manifest, live: Raw) -> None:
+    """Gives an object back the labels by which it is found: without them it would never be seen, and be made anew."""
+    labels = body["metadata"]["labels"]
+    if not labels.items() <= live["metadata"].get("labels", {}).items():
+        change = of_existing(body, live)
+        cluster.overwrite({**change, "metadata": {**change["metadata"], "labels": labels}})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from toxicity_api.progress import Progress, read_progress
 from toxicity_api.types import Raw
@@ -42,8 +43,8 @@ class Look:
         """The resource as it is now, and as it is to be."""
         observed = _observe(self.cluster, model.namespace, objects, self.now)
         key = (model.namespace, model.name)
-        found = self._situation(model, observed, slot, renews=self.turns.has(key))
         may_move = self.settings.upgrades == "RollOut" and not model.spec.paused
+        found = self._situation(model, observed, slot, renews=may_move and self.turns.has(key))
         if may_move and is_behind(found) and self.turns.take(key):
             return self._situation(model, observed, slot, renews=True)
         if not (may_move and is_moving(found)):
@@ -51,8 +52,10 @@ class Look:
         return found
 
     def _situation(self, model: Model, observed: Observed, slot: str, *, renews: bool) -> Situation:
-        deployed = observed.deployment.serving_fingerprint if observed.deployment else None
-        chain = build_chain(model, self.settings, World(slot, deployed, renews))
+        world, deployment = World(slot, renews=renews), observed.deployment
+        if deployment is not None:
+            world = replace(world, deployed=deployment.serving_fingerprint, image=deployment.image)
+        chain = build_chain(model, self.settings, world)
         stages = (chain.train, chain.quantize, chain.evaluate, chain.loadtest)
         chain = with_sources(chain, _versions(self.cluster, model, stages_to_read(model, stages)))
         progress = _progress(self.cluster, model.namespace, observed.jobs_by_name.get(chain.train.job_name))
@@ -69,10 +72,16 @@ def _versions(cluster: Cluster, model: Model, wanted: Mapping[str, list[str]]) -
             try:
                 version = cluster.read_version(kind, model.namespace, name)
             except ClusterError as error:
-                logger.warning("source_unreadable", extra={"source": source, "problem": str(error)})
+                _tell_unreadable(model.namespace, source, str(error))
                 continue
             found.setdefault(component, {})[source] = version
     return found
+
+
+@lru_cache(maxsize=256)
+def _tell_unreadable(namespace: str, source: str, problem: str) -> None:
+    """Once for the same problem: without the right to get Secrets, which the chart can withhold, every pass has it."""
+    logger.warning("source_unreadable", extra={"namespace": namespace, "source": source, "problem": problem})
 
 
 def _observe(cluster: Cluster, namespace: str, objects: list[Raw], now: str) -> Observed:
