@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from toxicity_api.progress import Progress, read_progress
@@ -55,9 +55,10 @@ class Look:
         return found
 
     def _situation(self, model: Model, observed: Observed, slot: str, *, renews: bool) -> Situation:
-        deployment = observed.deployment
-        deployed = (deployment.serving_fingerprint, deployment.image) if deployment else (None, None)
-        chain = build_chain(model, self.settings, World(slot, *deployed, renews))
+        world, deployment = World(slot, renews=renews), observed.deployment
+        if deployment is not None:
+            world = replace(world, deployed=deployment.serving_fingerprint, image=deployment.image)
+        chain = build_chain(model, self.settings, world)
         stages = (chain.train, chain.quantize, chain.evaluate, chain.loadtest)
         chain = with_sources(chain, _versions(self.cluster, model, stages_to_read(model, stages)))
         progress = _progress(self.cluster, model.namespace, observed.jobs_by_name.get(chain.train.job_name))
