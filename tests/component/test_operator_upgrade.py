@@ -149,6 +149,21 @@ def other_pods() -> Iterator[None]:
         yield
 
 
+def test_template_of_an_operator_before_the_earlier_one_does_not_come_back() -> None:
+    """Neither of the two named versions, so their pod templates have the same annotations."""
+    cluster = drive(a_model())
+    as_of_an_earlier_version(cluster)
+    (name,) = cluster.names_of("ReplicaSet")
+    older = copy.deepcopy(cluster.objects["ReplicaSet", name])
+    cluster.objects["ReplicaSet", name]["metadata"]["creationTimestamp"] = "2029-02-01T00:00:00Z"
+    older["metadata"] |= {"name": "older", "uid": "uid-of-older", "creationTimestamp": "2029-01-01T00:00:00Z"}
+    older["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 1
+    cluster.objects["ReplicaSet", "older"] = older
+    before = children(cluster)
+    passes(cluster)
+    assert children(cluster) == before
+
+
 @pytest.mark.parametrize("earlier", [False, True])
 def test_edit_after_the_upgrade_runs_again_what_depends_on_it_and_no_more(earlier: bool) -> None:
     cluster = drive(a_model())

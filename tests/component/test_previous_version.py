@@ -101,3 +101,19 @@ def test_same_amounts_written_otherwise_roll_nothing_out(cpu: Any, memory: Any) 
     cluster.change_spec(retraining(a_model()).with_spec("serving.resources", {"limits": limits}).spec)
     settle(cluster)
     assert cluster.objects[SERVE]["spec"] == before
+
+
+def test_restart_by_hand_is_not_undone_by_an_earlier_one() -> None:
+    """`kubectl rollout restart` writes the moment into the template, and old revisions are collected."""
+    key, cluster = "kubectl.kubernetes.io/restartedAt", drive(a_model())
+    metadata = cluster.objects[SERVE]["spec"]["template"]["metadata"]
+    metadata["annotations"][key] = "2030-01-02T00:00:00Z"
+    cluster.remove("ReplicaSet")
+    cluster.note_revision()
+    cluster.change_spec(retraining(a_model()).spec)
+    settle(cluster)
+    template = cluster.objects[SERVE]["spec"]["template"]
+    assert template["metadata"]["annotations"][key] == "2030-01-02T00:00:00Z"
+    template["metadata"]["annotations"][key] = "2030-01-03T00:00:00Z"
+    settle(cluster)
+    assert cluster.objects[SERVE]["spec"]["template"]["metadata"]["annotations"][key] == "2030-01-03T00:00:00Z"

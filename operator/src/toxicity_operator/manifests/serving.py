@@ -97,7 +97,9 @@ def build_earlier_deployment(
 ) -> Manifest:
     """The Deployment with the pod `template` of an earlier version, and `notes` among its annotations."""
     labels = {k: v for k, v in template["metadata"]["labels"].items() if k != names.TEMPLATE_HASH_LABEL}
-    annotations = template["metadata"]["annotations"]
+    # not what others put there: kubectl rollout restart would be undone by the moment of an earlier one
+    ours = (names.SERVING_FINGERPRINT, names.MODEL_FINGERPRINT, names.VERSION)
+    annotations = {key: value for key, value in template["metadata"]["annotations"].items() if key in ours}
     metadata = {"labels": labels, "annotations": annotations}
     return _deployment(model, {"metadata": metadata, "spec": template["spec"]}, annotations | notes, replicas)
 

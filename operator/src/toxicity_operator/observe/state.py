@@ -107,14 +107,17 @@ def _unbound_claims(children: list[Raw], pods: list[Raw], moment: Moment) -> dic
 def _templates(objects: Iterable[Raw], deployment: Raw) -> dict[str, Raw]:
     """By version, the pod template as the operator made it.
 
-    An edit by hand makes a revision of its own with the same annotations, so the oldest one of a version counts.
+    An edit by hand makes a revision of its own with the same annotations, so the oldest one of a version counts. Before
+    operators named versions, several of their own templates had the same annotations: of those the newest counts.
     """
     revisions = [item for item in objects if item["kind"] == "ReplicaSet" and is_owned_by(item, deployment)]
     revisions.sort(key=lambda item: str(item["metadata"].get("creationTimestamp", "")))
     found: dict[str, Raw] = {}
     for revision in revisions:
         template = revision["spec"]["template"]
-        found.setdefault(version_of(template["metadata"].get("annotations", {})), template)
+        annotations = template["metadata"].get("annotations", {})
+        if names.VERSION not in annotations or version_of(annotations) not in found:
+            found[version_of(annotations)] = template
     return {version: template for version, template in found.items() if version}
 
 

@@ -103,7 +103,9 @@ def _owned(cluster: Children, body: Manifest, live: Raw, identity: Identity) -> 
 def _not_ours(kind: str, name: str, live: Raw) -> str:
     controller = controller_of(live)
     owner = f"belongs to {controller['kind']} {controller['name']}" if controller else "was made by somebody else"
-    use = f", or with storage.claimName: {name} to use it on purpose" if kind == "PersistentVolumeClaim" else ""
+    # anew, since storage cannot be changed
+    is_claim = kind == "PersistentVolumeClaim"
+    use = f", or with storage.claimName: {name} to use it on purpose" if is_claim else ""
     return (
         f"{kind} {name} {owner}, so it is neither used nor changed: rename or delete it, or make the ToxicityModel anew"
         f" under another name{use}"
