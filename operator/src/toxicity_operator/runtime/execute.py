@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 
+from toxicity_api.base import API_GROUP, API_VERSION, KIND
 from toxicity_api.types import Raw
 from toxicity_operator.decide.plan import Plan
 from toxicity_operator.errors import CONFLICT, ClusterError, NotOurs, PredecessorRemains
@@ -20,6 +21,7 @@ from toxicity_operator.runtime.cluster import Children
 
 logger = logging.getLogger(__name__)
 
+MODEL_API = f"{API_GROUP}/{API_VERSION}"
 ATTEMPTS = 3
 """Of a change whose object others change at the same time, as the Deployment controller does with its status."""
 
@@ -56,7 +58,21 @@ def _take_over(cluster: Children, orphan: Raw, identity: Identity) -> None:
     live = cluster.read(orphan)
     if live is not None and ownership(live, identity) is Ownership.ORPHAN:
         logger.info("taken_over", extra={"kind": orphan["kind"], "child": orphan["metadata"]["name"]})
-        cluster.take_over(live, identity.owner_reference())
+        _become_controller(cluster, live, identity)
+
+
+def _become_controller(cluster: Children, live: Raw, identity: Identity) -> Raw:
+    """Makes the resource the controller of `live`, if the resource is still there.
+
+    The one that is remembered may be the one that has just left the orphan: its reference would have the garbage
+    collector remove the object. It is asked for after the orphan was read, so its deletion had begun by then.
+    """
+    place = {"name": identity.name, "namespace": identity.namespace}
+    model = cluster.read({"apiVersion": MODEL_API, "kind": KIND, "metadata": place})
+    metadata = model["metadata"] if model else {}
+    if metadata.get("uid") != identity.uid or metadata.get("deletionTimestamp"):
+        raise ClusterError(f"{identity.name} is not there any more to own {live['metadata']['name']}", CONFLICT)
+    return cluster.take_over(live, identity.owner_reference())
 
 
 def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: bool) -> None:
@@ -90,7 +106,7 @@ def _owned(cluster: Children, body: Manifest, live: Raw, identity: Identity) -> 
     if whose is Ownership.PREDECESSOR or live["metadata"].get("deletionTimestamp"):
         raise PredecessorRemains(kind, name)
     if whose is Ownership.ORPHAN and "ownerReferences" in body["metadata"]:
-        return cluster.take_over(live, identity.owner_reference())
+        return _become_controller(cluster, live, identity)
     return live
 
 
