@@ -168,3 +168,17 @@ def test_object_that_was_exchanged_for_anothers_is_not_changed(server: ApiServer
         schedule.reconcile()
     assert api.get("Deployment", SERVE) == made
     assert condition(api)["reason"] == "NotOurs"
+
+
+def test_account_that_was_exchanged_for_anothers_is_not_run_with(server: ApiServer) -> None:
+    api = on_server(server.connect())
+    schedule = Schedule(api)
+    schedule.converge()
+    before = users(api, "ServiceAccount", ACCOUNT)
+    api.delete("ServiceAccount", ACCOUNT)
+    api.create("ServiceAccount", {"metadata": {"name": ACCOUNT, "labels": {"app": "forum"}}})
+    schedule.change_spec("load profile")
+    schedule.tell_model()
+    schedule.reconcile()
+    assert users(api, "ServiceAccount", ACCOUNT) == before
+    assert condition(api)["reason"] == "NotOurs"

@@ -12,7 +12,7 @@ from toxicity_api.base import API_GROUP, API_VERSION, KIND
 from toxicity_api.types import Raw
 from toxicity_operator.decide.plan import Plan
 from toxicity_operator.errors import CONFLICT, ClusterError, NotOurs, PredecessorRemains
-from toxicity_operator.manifests.common import Manifest
+from toxicity_operator.manifests.common import Manifest, runs_with
 from toxicity_operator.model import Identity
 from toxicity_operator.observe.drift import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
 from toxicity_operator.observe.ownership import Ownership, controller_of, ownership
@@ -45,7 +45,10 @@ def execute(
             logger.info("deleted", extra={"kind": target.kind, "child": target.name})
             changed = True
         for body in todo.apply:
-            _write(cluster, body, identity, is_there=observed.has(body["kind"], body["metadata"]["name"]))
+            is_there = observed.has(body["kind"], body["metadata"]["name"])
+            if not is_there:
+                _check_used(cluster, body, identity, observed)
+            _write(cluster, body, identity, is_there=is_there)
             logger.info("applied", extra={"kind": body["kind"], "child": body["metadata"]["name"]})
             changed = True
     except ClusterError as error:
@@ -95,6 +98,16 @@ def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: b
         except ClusterError as error:
             if error.status != CONFLICT or isinstance(error, NotOurs) or attempt == ATTEMPTS - 1:
                 raise
+
+
+def _check_used(cluster: Children, body: Manifest, identity: Identity, observed: Observed) -> None:
+    """Raises NotOurs when what new pods run with was seen as the resource's own and is another's by now."""
+    for kind, name in runs_with(body):
+        if not observed.has(kind, name):
+            continue  # this pass has made it, or it is used on purpose
+        live = cluster.read({"apiVersion": "v1", "kind": kind, "metadata": {**body["metadata"], "name": name}})
+        if live is not None and ownership(live, identity) is Ownership.FOREIGN:
+            raise NotOurs(_not_ours(kind, name, live))
 
 
 def _owned(cluster: Children, body: Manifest, live: Raw, identity: Identity) -> Raw:
