@@ -292,12 +292,14 @@ class Schedule:
         self._apply_spec()
 
     def _forget_what_is_gone(self) -> None:
-        """Of a new resource is done only what orphans tell: finished Jobs and a Deployment that was rolled out."""
+        """Of a new resource is done only what orphans tell: finished Jobs and what the Deployment serves."""
         ended = [job for job in self.api.list("Job") if is_finished(job)]
-        serving = [item for item in self._not_strangers("Deployment") if is_rolled_out(item)]
-        self.done &= {
-            (label(job, names.COMPONENT_LABEL), label(job, names.FINGERPRINT_LABEL)) for job in ended
-        } | {(names.SERVE, item["metadata"]["annotations"][names.SERVING_FINGERPRINT]) for item in serving}
+        marks = {(label(job, names.COMPONENT_LABEL), label(job, names.FINGERPRINT_LABEL)) for job in ended}
+        self._left_serving = {
+            item["metadata"]["annotations"][names.SERVING_FINGERPRINT].partition(RESIZED)[0]
+            for item in self._not_strangers("Deployment")
+        }
+        self.done &= marks | {(names.SERVE, fingerprint) for fingerprint in self._left_serving}
 
     def usurp(self, kind: str, *, labelled: bool, job: int = 0) -> None:
         """Somebody creates an object with a child's name; before that a person deletes ours, if it is there.
