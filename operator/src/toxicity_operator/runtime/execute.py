@@ -87,6 +87,8 @@ def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: b
         except ClusterError as error:
             if error.status != CONFLICT:
                 raise
+        if body["kind"] == "Deployment":
+            _look_anew(cluster, body, identity)
     for attempt in range(ATTEMPTS):
         live = cluster.read(body)
         if live is None:
@@ -98,6 +100,19 @@ def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: b
         except ClusterError as error:
             if error.status != CONFLICT or isinstance(error, NotOurs) or attempt == ATTEMPTS - 1:
                 raise
+
+
+def _look_anew(cluster: Children, body: Manifest, identity: Identity) -> None:
+    """Raises ClusterError when the Deployment is there: with what was not seen it would be rolled out by a guess.
+
+    What serves already is kept through upgrades of the operator, so what it is to be depends on what it is.
+    """
+    live = cluster.read(body)
+    if live is not None:
+        _owned(cluster, body, live, identity)
+        raise ClusterError(
+            f"Deployment {body['metadata']['name']} was not seen before: it is looked at anew", CONFLICT
+        )
 
 
 def _check_used(cluster: Children, body: Manifest, identity: Identity, observed: Observed) -> None:
