@@ -287,7 +287,8 @@ class Schedule:
         self.api.delete(KIND, NAME)
         self.collect_garbage()
         claim = self.api.get("PersistentVolumeClaim", names.claim_name(NAME))
-        self._claim = claim["metadata"]["uid"] if claim and not self._is_stranger(claim) else None
+        is_ours = claim is not None and not self.strangers.has("PersistentVolumeClaim", names.claim_name(NAME))
+        self._claim = claim["metadata"]["uid"] if claim and is_ours else None
         self._forget_what_is_gone()
         self._apply_spec()
 
