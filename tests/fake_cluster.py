@@ -10,6 +10,7 @@ import copy
 from typing import Any
 
 from builders import NOW, evaluation_result, quantization_result, training_result
+from toxicity_api.base import KIND
 from toxicity_api.results import StageResult
 from toxicity_api.types import Raw
 from toxicity_operator import names
@@ -76,6 +77,8 @@ class FakeCluster:
         self._put(body, {"uid": f"uid-of-{kind}-{name}-{len(self.ever_created)}", "managedFields": [entry]})
 
     def read(self, body: Raw) -> Raw | None:
+        if body["kind"] == KIND:
+            return copy.deepcopy(self.model)
         return copy.deepcopy(self.objects.get((body["kind"], body["metadata"]["name"])))
 
     def apply(self, body: Raw, live: Raw) -> None:

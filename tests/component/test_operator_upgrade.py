@@ -182,6 +182,16 @@ def test_edit_after_the_upgrade_runs_again_what_depends_on_it_and_no_more(earlie
     assert cluster.job("train")["spec"]["template"]["spec"]["containers"][0]["image"] == "t:2"
 
 
+class LateView(FakeCluster):
+    """The same cluster by a mirror that has not heard of the Deployment."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self.__dict__ = cluster.__dict__
+
+    def list_children(self, namespace: str, name: str) -> list[dict[str, Any]]:
+        return [item for item in super().list_children(namespace, name) if item["kind"] != "Deployment"]
+
+
 def outdated(cluster: FakeCluster) -> dict[tuple[str, str], tuple[str, str]]:
     return {
         (item["stage"], item["subject"]): (item["madeWith"], item["present"])
@@ -384,6 +394,19 @@ def changed_default(kind: type[Document], field: str, value: float) -> Iterator[
         yield
     finally:
         change(before)
+
+
+def test_deployment_that_the_mirror_does_not_show_yet_is_not_rolled_out() -> None:
+    cluster = drive(a_model(), 4)
+    before = children(cluster)
+    assert cluster.model is not None
+    del cluster.model["status"]["evaluation"]["madeWith"]
+    hidden = LateView(cluster)
+    reconcile(hidden, NEWER, "default", "ru-toxicity", NOW)
+    assert image_of(cluster) == "serve-image:1"
+    passes(cluster)
+    assert children(cluster)[SERVE] == before[SERVE]
+    assert conditions(cluster)["Ready"][0] == "True"
 
 
 def test_spec_that_was_invalid_is_not_taken_for_what_was_made() -> None:

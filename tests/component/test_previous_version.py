@@ -117,3 +117,17 @@ def test_restart_by_hand_is_not_undone_by_an_earlier_one() -> None:
     template["metadata"]["annotations"][key] = "2030-01-03T00:00:00Z"
     settle(cluster)
     assert cluster.objects[SERVE]["spec"]["template"]["metadata"]["annotations"][key] == "2030-01-03T00:00:00Z"
+
+
+def test_version_that_is_asked_for_again_has_its_own_resources_again() -> None:
+    first = a_model().with_spec("serving.resources", {"limits": {"cpu": 2, "memory": "8Gi"}})
+    other = retraining(first).with_spec("serving.resources", {"limits": {"cpu": 3, "memory": "9Gi"}})
+    cluster = drive(first)
+    before = copy.deepcopy(cluster.objects[SERVE]["spec"]["template"])
+    cluster.change_spec(other.spec)
+    settle(cluster)
+    assert container(cluster)["resources"]["limits"] == {"cpu": 3, "memory": "9Gi"}
+    cluster.change_spec(first.spec)
+    settle(cluster)
+    assert cluster.objects[SERVE]["spec"]["template"] == before
+    assert status(cluster).get("outdated") is None

@@ -21,6 +21,7 @@ from actors import (
     finish_job,
     is_finished,
     is_of_a_stage,
+    is_owned_by,
     is_rolled_out,
     label,
     publish,
@@ -31,6 +32,8 @@ from actors import (
 )
 from builders import SETTINGS, ModelBuilder, a_model
 from interruption.faults import Fault, Killed, Line, Write
+from interruption.namesakes import NAMESAKES, OUR_LABELS, Strangers
+from interruption.versions import VERSIONS, WRITERS, image_of, settled_deployment, settled_status
 from toxicity_api.base import KIND
 from toxicity_operator import names
 from toxicity_operator.chain import Chain, JobStage, build_chain
@@ -39,12 +42,13 @@ from toxicity_operator.errors import ClusterError
 from toxicity_operator.kube.cached import CachedCluster
 from toxicity_operator.kube.client import CHILD_KINDS, KubernetesCluster
 from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
+from toxicity_operator.manifests.serving import RESIZED
 from toxicity_operator.model import read_status
+from toxicity_operator.observe.deployment import version_of
 from toxicity_operator.runtime.reconcile import reconcile
 
 NAME = "ru-toxicity"
 ROUNDS = 40
-TIMES = frozenset({"startedAt", "finishedAt", "lastTransitionTime", "observedGeneration"})
 AUTOSCALING = {"minReplicas": 1, "maxReplicas": 2}
 IN_FLIGHT = {"metric": "inFlight", "prometheusAddress": "http://prometheus:9090", **AUTOSCALING}
 
@@ -101,16 +105,12 @@ def predecessors() -> dict[str, list[tuple[str, str]]]:
 PREDECESSORS = predecessors()
 
 
-def without_times(value: Any) -> Any:
-    """A status without what differs between two runs that went the same way."""
-    if isinstance(value, Mapping):
-        return {key: without_times(item) for key, item in value.items() if key not in TIMES}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
-
-
 @dataclass
 class Schedule:
-    """The state of one run. `cached`: the operator reads from mirrors, as in production."""
+    """The state of one run. `cached`: the operator reads from mirrors, as in production.
+
+    There may be a second operator, number 1, with mirrors of its own: `restart` starts it.
+    """
 
     api: Api
     cached: bool = True
@@ -118,6 +118,8 @@ class Schedule:
     writes: list[Write] = field(default_factory=list)
     done: set[tuple[str, str]] = field(default_factory=set)
     handed_over: bool = False
+    skewed: bool = False
+    """Another version of the operator has been at work."""
 
     def __post_init__(self) -> None:
         connection = client.ApiClient(self.api.api_client.configuration)
@@ -125,45 +127,70 @@ class Schedule:
         connection.rest_client.pool_manager = self._line
         self._cluster = KubernetesCluster(connection)
         self._heard = 0
+        self._settings = SETTINGS
+        self._caches: dict[int, CachedCluster] = {}
+        self._rolled_out: tuple[str, str, str] | None = None
+        self._claim: str | None = None
+        self._left_serving: set[str] = set()
+        self.strangers = Strangers(self.api)
         self._apply_spec()
         self.restart()
 
     # the operator
 
-    def restart(self) -> None:
+    def restart(self, which: int = 0) -> None:
         """A new operator process: it lists everything, then the resource."""
-        self._cache = CachedCluster(self._cluster)
+        self._caches[which] = CachedCluster(self._cluster)
         for api_version, kind, _ in CHILD_KINDS:
             items, version = self._cluster.list_kind(api_version, kind, self.api.namespace)
-            self._cache.start_with(kind, self.api.namespace, items, version)
-        self.tell_model()
+            self._caches[which].start_with(kind, self.api.namespace, items, version)
+        self.tell_model(which)
 
-    def reconcile(self, fault: Fault | None = None) -> None:
+    def reconcile(self, fault: Fault | None = None, which: int = 0) -> None:
         """One pass. A killed operator is started again; an error it expects is left to the next pass."""
-        cluster = self._cache if self.cached else self._cluster
+        cluster = self._caches[which] if self.cached else self._cluster
         try:
             with self._line.failing(fault), suppress(ClusterError):
-                reconcile(cluster, SETTINGS, self.api.namespace, NAME, timestamp())
+                reconcile(cluster, self._settings, self.api.namespace, NAME, timestamp())
         except Killed:
-            self.restart()
+            self.restart(which)
 
-    def tell(self, kind: str) -> bool:
+    def second_operator_passes(self, *, hears: bool) -> None:
+        """Another operator of the same class works beside the first one, with its own mirrors, late or not."""
+        if 1 not in self._caches:
+            self.restart(1)
+        if hears:
+            self.hear(1)
+        self.reconcile(which=1)
+
+    def become(self, version: str, status: str = "as it is") -> None:
+        """The operator restarts as another version, and finds the status as such a one has written it."""
+        self.skewed = True
+        self._settings = VERSIONS[version]
+        write = WRITERS[status]
+        if write is not None:
+            write(self.api, NAME)
+            self._rolled_out = None
+        for which in self._caches:
+            self.restart(which)
+
+    def tell(self, kind: str, which: int = 0) -> bool:
         """The watch of a kind catches up, after a gap. Whether there was news."""
         api_version = next(version for version, of, _ in CHILD_KINDS if of == kind)
         items, version = self._cluster.list_kind(api_version, kind, self.api.namespace)
-        return bool(self._cache.replace(kind, self.api.namespace, items, version))
+        return bool(self._caches[which].replace(kind, self.api.namespace, items, version))
 
     def tell_twice(self, kind: str) -> None:
         """Events of a kind's objects arrive, and again; those of deletions are still under way."""
         api_version = next(version for version, of, _ in CHILD_KINDS if of == kind)
         items = list(self._cluster.list_kind(api_version, kind, self.api.namespace)[0])
         for item in (*items, *items):
-            self._cache.observe(item)
+            self._caches[0].observe(item)
 
-    def tell_model(self) -> bool:
+    def tell_model(self, which: int = 0) -> bool:
         """The watch of the resource catches up. Whether there was news."""
         found = self.api.get(KIND, NAME)
-        return found is not None and bool(self._cache.observe_model(found))
+        return found is not None and bool(self._caches[which].observe_model(found))
 
     # everybody else
 
@@ -191,6 +218,8 @@ class Schedule:
         self.run_jobs()
         self.roll_out()
         self.tell("Job")
+        if 1 in self._caches:
+            self.second_operator_passes(hears=True)
 
     def half_load_test(self) -> None:
         """A running load test has written its figures, and its Job has not ended."""
@@ -208,10 +237,14 @@ class Schedule:
         """The autoscaler sets so many replicas; its fewest when there is no load. Whether it changed any."""
         scalers = [item for kind in (HPA, SCALED_OBJECT) for item in self.api.list(kind)]
         scalers = [item for item in scalers if self._is_of_the_present(item)]
+        if self.strangers.has("Deployment", names.serving_name(NAME)):
+            return False
         return any([scale(self.api, item, replicas) for item in scalers])
 
     def expire(self) -> None:
         """Finished Jobs whose end is in the status are removed with their pods, as after their TTL."""
+        if 1 in self._caches:
+            self.hear(1)  # no watch is as late as a TTL is long
         recorded = self.recorded()
         for job in self.api.list("Job"):
             mark = (label(job, names.COMPONENT_LABEL), label(job, names.FINGERPRINT_LABEL))
@@ -221,7 +254,7 @@ class Schedule:
 
     def lose(self, kind: str) -> None:
         """A person deletes all children of a kind; of Jobs and pods those that run: a lost result is lost."""
-        for item in self.api.list(kind):
+        for item in self._not_strangers(kind):
             ended = is_finished(item) if kind == "Job" else item.get("status", {}).get("phase") == "Succeeded"
             if not ended:
                 self.api.delete(kind, item["metadata"]["name"])
@@ -229,15 +262,71 @@ class Schedule:
 
     def edit(self, kind: str) -> None:
         """A person changes what the operator has set in the children of a kind."""
-        for item in self.api.list(kind):
+        for item in self._not_strangers(kind):
             self.api.merge(kind, item["metadata"]["name"], EDITS[kind])
 
     def recreate(self) -> None:
         """A person deletes the resource and applies it anew."""
         self.api.delete(KIND, NAME)
         self.collect_garbage()
-        self.done.clear()
+        self._forget_what_is_gone()
+        self._claim = None
         self._apply_spec()
+
+    def orphan(self) -> None:
+        """`kubectl delete --cascade=orphan`, and the resource is applied anew: what was made for it is still there.
+
+        The garbage collector takes the references away, then the resource goes.
+        """
+        model = self.api.get(KIND, NAME)
+        assert model is not None
+        for _, kind, _ in CHILD_KINDS:
+            for item in self.api.list(kind):
+                if is_owned_by(item, model):
+                    self.api.merge(kind, item["metadata"]["name"], {"metadata": {"ownerReferences": None}})
+        self.api.delete(KIND, NAME)
+        self.collect_garbage()
+        claim = self.api.get("PersistentVolumeClaim", names.claim_name(NAME))
+        is_ours = claim is not None and not self.strangers.has("PersistentVolumeClaim", names.claim_name(NAME))
+        self._claim = claim["metadata"]["uid"] if claim and is_ours else None
+        self._forget_what_is_gone()
+        self._apply_spec()
+
+    def _forget_what_is_gone(self) -> None:
+        """Of a new resource is done only what orphans tell: finished Jobs and what the Deployment serves."""
+        ended = [job for job in self.api.list("Job") if is_finished(job)]
+        marks = {(label(job, names.COMPONENT_LABEL), label(job, names.FINGERPRINT_LABEL)) for job in ended}
+        self._left_serving = {
+            item["metadata"]["annotations"][names.SERVING_FINGERPRINT].partition(RESIZED)[0]
+            for item in self._not_strangers("Deployment")
+        }
+        self.done &= marks | {(names.SERVE, fingerprint) for fingerprint in self._left_serving}
+
+    def usurp(self, kind: str, *, labelled: bool, job: int = 0) -> None:
+        """Somebody creates an object with a child's name; before that a person deletes ours, if it is there.
+
+        A claim is protected while pods use it, and what a Job has made is not to be lost: those are left.
+        """
+        name = NAMESAKES[kind][1]
+        if kind == "Job":
+            wanted = sorted(build_chain(SPECS[self.spec].build(), SETTINGS).job_names())
+            name = wanted[job % len(wanted)]
+        ours = self.api.get(kind, name)
+        if ours is not None:
+            is_kept = kind == "PersistentVolumeClaim" or (
+                kind == "Job" and is_finished(ours) and label(ours, names.FINGERPRINT_LABEL) not in self.recorded()
+            )
+            if is_kept or self.strangers.has(kind, name):
+                return
+            self.api.delete(kind, name)
+            self.collect_garbage()
+        self.strangers.put(kind, name, OUR_LABELS if labelled else {"app": "forum"})
+
+    def _is_stranger(self, item: Mapping[str, Any]) -> bool:
+        return self.strangers.has(item["kind"], item["metadata"]["name"])
+
+    def _not_strangers(self, kind: str) -> list[dict[str, Any]]:
+        return [item for item in self.api.list(kind) if not self._is_stranger(item)]
 
     def collect_garbage(self) -> bool:
         """Whether there was any."""
@@ -247,6 +336,7 @@ class Schedule:
 
     def _on_write(self, write: Write) -> None:
         self.writes.append(write)
+        self.strangers.check_write(write)
         if write.path.endswith("/status"):
             assert "loadTest" not in write.body["status"], "the load test's part of the status was written"
         elif write.method != "DELETE" and "spec" in write.body and self._is_of_the_present(write.body):
@@ -263,7 +353,10 @@ class Schedule:
         return uid in {owner["uid"] for owner in body["metadata"].get("ownerReferences", [])}
 
     def _check_deployment(self, body: Mapping[str, Any]) -> None:
-        self._check_order(body["metadata"]["annotations"][names.SERVING_FINGERPRINT])
+        fingerprint = body["metadata"]["annotations"][names.SERVING_FINGERPRINT].partition(RESIZED)[0]
+        if fingerprint not in self._left_serving:
+            self._check_order(fingerprint)
+        self._check_image(body)
         autoscaled = [*self.api.list(HPA), *self.api.list(SCALED_OBJECT)]
         came_back, self.handed_over = self.handed_over, names.HANDED_TO in body["metadata"]["annotations"]
         if self.handed_over:
@@ -273,6 +366,15 @@ class Schedule:
             generation = (model or {}).get("status", {}).get("observedGeneration")
             if model is not None and generation == model["metadata"]["generation"]:
                 assert "replicas" not in body["spec"], "the autoscaler's replicas were written"
+
+    def _check_image(self, body: Mapping[str, Any]) -> None:
+        """What serves is not moved to another version's image as long as it serves the same."""
+        live = self.api.get("Deployment", body["metadata"]["name"])
+        assert live is not None
+        fingerprint, before = body["metadata"]["annotations"][names.SERVING_FINGERPRINT], self._rolled_out
+        self._rolled_out = (live["metadata"]["uid"], fingerprint, image_of(body))
+        if before is not None and before[:2] == self._rolled_out[:2]:
+            assert before == self._rolled_out, "another version of the operator rolled out its image by itself"
 
     def _check_autoscaler(self, body: Mapping[str, Any]) -> None:
         (other,) = {HPA, SCALED_OBJECT} - {body["kind"]}
@@ -309,20 +411,26 @@ class Schedule:
         return {part["fingerprint"] for part in records if part.get("outcome") == "Succeeded"}
 
     def converge(self) -> None:
-        """Nothing goes wrong any more and everybody does his part, until nothing changes."""
-        self.reconcile()
+        """Nothing goes wrong any more, strangers are gone and everybody does his part, until nothing changes."""
+        self.strangers.take_away()
+        for which in sorted(self._caches):
+            self.reconcile(which=which)
         for _ in range(ROUNDS):
             if not self.round():
+                claim = self.api.get("PersistentVolumeClaim", names.claim_name(NAME)) or {"metadata": {}}
+                assert self._claim in (None, claim["metadata"].get("uid")), "a claim that was orphaned is lost"
                 return
-        raise AssertionError("the operator does not come to rest")
+        last = [(write.method, write.path) for write in self.writes[-4:]]
+        raise AssertionError(f"the operator does not come to rest: {last}")
 
     def round(self) -> bool:
         """The watches catch up, the operator passes if there is news, everybody does his part. Whether anything was."""
-        before, news = len(self.writes), self.hear()
+        before, news = len(self.writes), any([self.hear(which) for which in self._caches])
         # a pass that wrote the status is told of it by the watch of the resource, although the mirrors know already
         if news or before > self._heard or not self.writes:
             self._heard = before
-            self.reconcile()
+            for which in sorted(self._caches):
+                self.reconcile(which=which)
             self._check_obsolete()
         return self.act() or news or len(self.writes) > before
 
@@ -339,9 +447,9 @@ class Schedule:
             moved = self.collect_garbage() or moved
         return moved
 
-    def hear(self) -> bool:
+    def hear(self, which: int = 0) -> bool:
         """Every watch catches up. Whether there was news."""
-        return any([self.tell(kind) for _, kind, _ in CHILD_KINDS] + [self.tell_model()])
+        return any([self.tell(kind, which) for _, kind, _ in CHILD_KINDS] + [self.tell_model(which)])
 
     def hear_and_reconcile(self, fault: Fault | None = None) -> None:
         """What mostly happens."""
@@ -351,21 +459,24 @@ class Schedule:
     def check_rest(self) -> None:
         """Passes, also of a new operator, change nothing."""
         before = len(self.writes)
-        for _ in range(3):
-            self.reconcile()
-        self.restart()
-        self.reconcile()
+        for which in sorted(self._caches):
+            for _ in range(3):
+                self.reconcile(which=which)
+            self.restart(which)
+            self.reconcile(which=which)
         assert self.writes[before:] == [], "written although nothing changed"
 
     def outcome(self) -> dict[str, Any]:
         """The status without times, and the children's names; Jobs aside, since finished ones may be gone."""
-        model = self.api.get(KIND, NAME)
+        model, deployment = self.api.get(KIND, NAME), self.api.get("Deployment", names.serving_name(NAME))
         assert model is not None
-        return {"status": without_times(own_part(read_status(model))), "children": sorted(self.children())}
+        version = version_of(deployment["metadata"]["annotations"]) if deployment else None
+        status = settled_status(own_part(read_status(model)), version, skewed=self.skewed)
+        return {"status": status, "children": sorted(self.children())}
 
     def children(self) -> dict[str, dict[str, Any]]:
         """By kind and name, what the children but Jobs and pods are: all but identity and status."""
-        return {
+        found = {
             f"{kind}/{item['metadata']['name']}": {
                 **{key: value for key, value in item.items() if key not in ("metadata", "status")},
                 "labels": item["metadata"]["labels"],
@@ -375,6 +486,10 @@ class Schedule:
             for item in self.api.list(kind)
             if label(item, names.MODEL_LABEL)
         }
+        deployment = f"Deployment/{names.serving_name(NAME)}"
+        if self.skewed and deployment in found:
+            found[deployment] = settled_deployment(found[deployment])
+        return found
 
     def _apply_spec(self) -> None:
         self.api.apply(KIND, NAME, {**SPECS[self.spec].raw(), "metadata": {"name": NAME}}, "person")

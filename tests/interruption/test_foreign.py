@@ -6,61 +6,21 @@ another controller.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from actors import Api, collect_garbage
 from api_server import ApiServer
-from builders import SETTINGS
 from interruption.backends import on_server
+from interruption.namesakes import ACCOUNT, NAMESAKES, OUR_LABELS, SERVE, VERSIONS, used_by
 from interruption.schedule import NAME, SPECS, Schedule
 from toxicity_api.base import KIND
 from toxicity_operator import names
-from toxicity_operator.chain import build_chain
-from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
+from toxicity_operator.manifests.autoscaler import SCALED_OBJECT
 
 pytestmark = pytest.mark.interruption
-
-SERVE, ACCOUNT = names.serving_name(NAME), names.loadtest_account_name(NAME)
-TRAIN = build_chain(SPECS["plain"].build(), SETTINGS).train.job_name
-GROUP = "rbac.authorization.k8s.io"
-POD = {"spec": {"restartPolicy": "Never", "containers": [{"name": "forum", "image": "forum:3"}]}}
-SCALED = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "forum"}
-
-NAMESAKES: Mapping[str, tuple[str, str, dict[str, Any]]] = {
-    "PersistentVolumeClaim": (
-        "plain", names.claim_name(NAME),
-        {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "3Gi"}}}},
-    ),
-    "Job": ("plain", TRAIN, {"spec": {"backoffLimit": 5, "template": POD}}),
-    "Deployment": (
-        "plain", SERVE,
-        {"spec": {
-            "selector": {"matchLabels": {"app": "forum"}},
-            "template": {
-                "metadata": {"labels": {"app": "forum"}},
-                "spec": {"containers": [{"name": "forum", "image": "forum:3"}]},
-            },
-        }},
-    ),
-    "Service": ("plain", SERVE, {"spec": {"selector": {"app": "forum"}, "ports": [{"name": "http", "port": 8080}]}}),
-    HPA: ("autoscaled", SERVE, {"spec": {"scaleTargetRef": SCALED, "maxReplicas": 9}}),
-    SCALED_OBJECT: ("autoscaled by requests", SERVE, {"spec": {"scaleTargetRef": SCALED, "maxReplicaCount": 9}}),
-    "ServiceAccount": ("plain", ACCOUNT, {"automountServiceAccountToken": True}),
-    "Role": (
-        "plain", ACCOUNT, {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]},
-    ),
-    "RoleBinding": (
-        "plain", ACCOUNT,
-        {
-            "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": "view"},
-            "subjects": [{"kind": "User", "apiGroup": GROUP, "name": "editor"}],
-        },
-    ),
-}  # fmt: skip
-"""By kind: the spec whose child it is, the child's name, and what somebody else made of it."""
 
 Disguise = Callable[[Api], dict[str, Any]]
 
@@ -71,7 +31,7 @@ def plain(api: Api) -> dict[str, Any]:
 
 def with_our_labels(api: Api) -> dict[str, Any]:
     """As a copy of an exported manifest has them."""
-    return {"labels": names.labels(NAME, names.SERVE), "annotations": {names.APPLIED_HASH: "0123456789abcdef"}}
+    return {"labels": OUR_LABELS, "annotations": {names.APPLIED_HASH: "0123456789abcdef"}}
 
 
 def with_another_controller(api: Api) -> dict[str, Any]:
@@ -79,7 +39,7 @@ def with_another_controller(api: Api) -> dict[str, Any]:
     assert account is not None
     owner = {"apiVersion": "v1", "kind": "ServiceAccount", "name": "default", "controller": True}
     return {
-        "labels": names.labels(NAME, names.SERVE),
+        "labels": OUR_LABELS,
         "ownerReferences": [owner | {"uid": account["metadata"]["uid"]}],
     }
 
@@ -93,16 +53,11 @@ def condition(api: Api, kind: str = "Ready") -> dict[str, Any]:
 
 def users(api: Api, kind: str, name: str) -> list[str]:
     """Children of the resource whose pods would use the object, or whose pods it would reach."""
-    found = []
-    for item in [*api.list("Job"), *api.list("Deployment")]:
-        if item["metadata"].get("ownerReferences", [{}])[0].get("kind") != KIND:
-            continue
-        spec = item["spec"]["template"]["spec"]
-        claims = [volume.get("persistentVolumeClaim", {}).get("claimName") for volume in spec.get("volumes", [])]
-        used = {"PersistentVolumeClaim": claims, "ServiceAccount": [spec.get("serviceAccountName")]}
-        if name in used.get(kind, []):
-            found.append(item["metadata"]["name"])
-    return found
+    return [
+        item["metadata"]["name"]
+        for item in [*api.list("Job"), *api.list("Deployment")]
+        if item["metadata"].get("ownerReferences", [{}])[0].get("kind") == KIND and (kind, name) in used_by(item)
+    ]
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -113,8 +68,7 @@ def test_namesake_is_neither_adopted_nor_used_nor_deleted(
 ) -> None:
     api = on_server(server.connect())
     spec, name, content = NAMESAKES[kind]
-    versions = {SCALED_OBJECT: "keda.sh/v1alpha1"}
-    body = {"apiVersion": versions[kind], "kind": kind} if kind in versions else {}
+    body = {"apiVersion": VERSIONS[kind], "kind": kind} if kind in VERSIONS else {}
     made = api.create(kind, {**body, "metadata": {"name": name, **disguise(api)}, **content})
     schedule = Schedule(api, cached=cached, spec=spec)
     for _ in range(16):
@@ -148,16 +102,6 @@ def test_resource_goes_on_when_the_namesake_is_gone(server: ApiServer, kind: str
     assert condition(api)["status"] == "True"
 
 
-def orphan(api: Api) -> None:
-    """`kubectl delete --cascade=orphan`: the garbage collector takes the references away, then the resource goes."""
-    kinds = {kind for kind in NAMESAKES if kind not in (HPA, SCALED_OBJECT)}
-    for kind in kinds:
-        for item in api.list(kind):
-            if any(owner["kind"] == KIND for owner in item["metadata"].get("ownerReferences", [])):
-                api.merge(kind, item["metadata"]["name"], {"metadata": {"ownerReferences": None}})
-    api.delete(KIND, NAME)
-
-
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("rounds", [1, 3, 12])
 def test_orphans_of_the_operator_are_taken_over_by_the_next_resource_of_the_name(
@@ -169,8 +113,7 @@ def test_orphans_of_the_operator_are_taken_over_by_the_next_resource_of_the_name
         schedule.round()
     claim = api.get("PersistentVolumeClaim", names.claim_name(NAME))
     assert claim is not None
-    orphan(api)
-    schedule.change_spec("plain")
+    schedule.orphan()
     schedule.hear()
     schedule.converge()
     schedule.check_rest()
@@ -244,3 +187,17 @@ def test_child_that_lost_its_label_gets_it_back(server: ApiServer, kind: str, ca
     schedule.converge()
     schedule.check_rest()
     assert schedule.outcome()["status"]["stage"] == "Ready"
+
+
+def test_account_that_was_exchanged_for_anothers_is_not_run_with(server: ApiServer) -> None:
+    api = on_server(server.connect())
+    schedule = Schedule(api)
+    schedule.converge()
+    before = users(api, "ServiceAccount", ACCOUNT)
+    api.delete("ServiceAccount", ACCOUNT)
+    api.create("ServiceAccount", {"metadata": {"name": ACCOUNT, "labels": {"app": "forum"}}})
+    schedule.change_spec("load profile")
+    schedule.tell_model()
+    schedule.reconcile()
+    assert users(api, "ServiceAccount", ACCOUNT) == before
+    assert condition(api)["reason"] == "NotOurs"

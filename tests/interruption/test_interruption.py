@@ -12,21 +12,30 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from actors import label
 from interruption.backends import in_memory
 from interruption.faults import KINDS, Fault
+from interruption.namesakes import NAMESAKES
 from interruption.schedule import EDITS, SPECS, Schedule
+from interruption.versions import VERSIONS, WRITERS
 from toxicity_operator import names
 from toxicity_operator.kube.client import CHILD_KINDS
 from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
 
 pytestmark = pytest.mark.interruption
 
-SCHEDULES = 2000
+SCHEDULES = 1920
 PARTS = 8
-STEPS = 30
+STEPS = 24
 LOST = ("Job", "Deployment", "Service", HPA, SCALED_OBJECT, "Role", "RoleBinding", "ServiceAccount", "Pod")
 
 faults = st.builds(Fault, st.integers(0, 14), st.sampled_from(KINDS), st.booleans())
@@ -34,10 +43,14 @@ child_kinds = st.sampled_from([kind for _, kind, _ in CHILD_KINDS])
 
 
 @functools.cache
-def undisturbed(spec: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """How a resource of this spec ends when nothing comes between: its outcome and what its children are."""
+def undisturbed(spec: str, skewed: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How a resource of this spec ends when nothing comes between: its outcome and what its children are.
+
+    `skewed`: without what another version of the operator may do otherwise.
+    """
     schedule = Schedule(in_memory(), spec=spec)
     schedule.converge()
+    schedule.skewed = skewed
     return schedule.outcome(), schedule.children()
 
 
@@ -46,9 +59,17 @@ class Interruptions(RuleBasedStateMachine):
 
     schedule: Schedule
 
-    @initialize(spec=st.sampled_from(sorted(SPECS)), cached=st.booleans(), rounds=st.integers(0, 6))
-    def begin(self, spec: str, cached: bool, rounds: int) -> None:
-        """A resource that has come as far as so many rounds without a failure bring it."""
+    has_second = False
+
+    @initialize(
+        spec=st.sampled_from(sorted(SPECS)),
+        cached=st.booleans(),
+        rounds=st.integers(0, 6),
+        second=st.integers(0, 3),
+    )
+    def begin(self, spec: str, cached: bool, rounds: int, second: int) -> None:
+        """A resource that has come as far as so many undisturbed rounds bring it; one in four has two operators."""
+        self.has_second = second == 3
         self.schedule = Schedule(in_memory(), cached=cached, spec=spec)
         for _ in range(rounds):
             self.schedule.round()
@@ -124,6 +145,32 @@ class Interruptions(RuleBasedStateMachine):
     def delete_and_apply_anew(self) -> None:
         self.schedule.recreate()
 
+    @rule()
+    def orphan_and_apply_anew(self) -> None:
+        self.schedule.orphan()
+
+    @rule(kind=st.sampled_from(sorted(NAMESAKES)), labelled=st.booleans(), job=st.integers(0, 3))
+    def take_the_name_of_a_child(self, kind: str, labelled: bool, job: int) -> None:
+        self.schedule.usurp(kind, labelled=labelled, job=job)
+
+    @rule()
+    def take_the_strangers_away(self) -> None:
+        self.schedule.strangers.take_away()
+
+    @rule(version=st.sampled_from(sorted(VERSIONS)), status=st.sampled_from(sorted(WRITERS)))
+    def become_another_version(self, version: str, status: str) -> None:
+        self.schedule.become(version, status)
+
+    @precondition(lambda self: self.has_second)
+    @rule(hears=st.booleans())
+    def second_operator_passes(self, hears: bool) -> None:
+        self.schedule.second_operator_passes(hears=hears)
+
+    @invariant()
+    def leave_strangers_alone(self) -> None:
+        if hasattr(self, "schedule"):
+            self.schedule.strangers.check()
+
     def teardown(self) -> None:
         if not hasattr(self, "schedule"):
             return
@@ -133,7 +180,7 @@ class Interruptions(RuleBasedStateMachine):
 
     def check_outcome(self) -> None:
         """As undisturbed; but what a refused spec's predecessors have made and found out stays."""
-        outcome, children = undisturbed(self.schedule.spec)
+        outcome, children = undisturbed(self.schedule.spec, self.schedule.skewed)
         found, made = self.schedule.outcome(), self.schedule.children()
         if outcome["status"]["stage"] == "QualityRefused":
             assert found["status"]["stage"] == "QualityRefused"

@@ -17,7 +17,9 @@ from actors import Api
 from api_server import ApiServer
 from interruption.backends import in_memory, on_server
 from interruption.faults import KINDS, Fault
+from interruption.namesakes import NAMESAKES
 from interruption.schedule import EDITS, NAME, SPECS, Schedule
+from interruption.versions import VERSIONS, WRITERS
 from toxicity_operator import names
 from toxicity_operator.kube.client import CHILD_KINDS
 
@@ -38,6 +40,8 @@ def draw_step(random: Random) -> Step:
     fault = Fault(random.randrange(12), random.choice(KINDS), random.random() < 0.5)
     kind, spec = random.choice(CHILD_KINDS)[1], random.choice(sorted(SPECS))
     lost, edited = random.choice(("Job", "Deployment", "Service", "Role", "Pod")), random.choice(sorted(EDITS))
+    name, labelled, number = random.choice(sorted(NAMESAKES)), random.random() < 0.5, random.randrange(4)
+    version, status = random.choice(sorted(VERSIONS)), random.choice(sorted(WRITERS))
     steps: list[tuple[int, Step]] = [
         (6, lambda schedule: schedule.hear_and_reconcile()),
         (5, lambda schedule: schedule.hear_and_reconcile(fault)),
@@ -52,6 +56,11 @@ def draw_step(random: Random) -> Step:
         (1, lambda schedule: schedule.edit(edited)),
         (1, lambda schedule: schedule.change_spec(spec)),
         (1, lambda schedule: schedule.recreate()),
+        (1, lambda schedule: schedule.orphan()),
+        (2, lambda schedule: schedule.usurp(name, labelled=labelled, job=number)),
+        (1, lambda schedule: schedule.strangers.take_away()),
+        (1, lambda schedule: schedule.become(version, status)),
+        (1, lambda schedule: schedule.second_operator_passes(hears=labelled)),
     ]
     (step,) = random.choices([step for _, step in steps], [weight for weight, _ in steps])
     return step
@@ -64,6 +73,7 @@ def play(api: Api, seed: int) -> list[Any]:
     seen = []
     for step in draw(random):
         step(schedule)
+        schedule.strangers.check()
         seen.append(there(schedule))
     schedule.converge()
     schedule.check_rest()

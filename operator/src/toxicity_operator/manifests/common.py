@@ -140,6 +140,18 @@ def artifacts_volume(model: Model, *, read_only: bool) -> tuple[Manifest, Manife
     return {"name": "artifacts", "persistentVolumeClaim": {"claimName": claim}}, mount
 
 
+def runs_with(body: Manifest) -> list[tuple[str, str]]:
+    """Kind and name of the claims and of the ServiceAccount that the pods of a Job or Deployment use."""
+    if body["kind"] not in ("Job", "Deployment"):
+        return []
+    pod = body["spec"]["template"]["spec"]
+    volumes = [
+        volume["persistentVolumeClaim"] for volume in pod.get("volumes", []) if "persistentVolumeClaim" in volume
+    ]
+    found = [("PersistentVolumeClaim", volume["claimName"]) for volume in volumes]
+    return found + ([("ServiceAccount", pod["serviceAccountName"])] if "serviceAccountName" in pod else [])
+
+
 def scratch_volumes() -> tuple[list[Manifest], list[Manifest]]:
     """Volumes and mounts of /tmp and of shared memory, since the root file system is read-only."""
     volumes: list[Manifest] = [

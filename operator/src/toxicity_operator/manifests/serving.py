@@ -28,6 +28,9 @@ from toxicity_operator.manifests.sources import base_model_name
 from toxicity_operator.model import Model
 
 PORT = 8000
+RESIZED = "+"
+"""In a serving fingerprint, before the hash of resources that are another spec's."""
+
 STARTUP_SECONDS = 600
 GRACE_SECONDS = 80  # the service drains for 10 s and lets each request end in its own time, 60 s at most
 TOKEN_VARIABLE, TOKEN_KEY = "API_TOKEN", "token"
@@ -59,13 +62,20 @@ def named(template: Manifest) -> Manifest:
 
 
 def with_resources(template: Manifest, serving: ServingSpec) -> Manifest:
-    """The pod template of an earlier version with the resources of the spec; the same one where they are equal."""
+    """The pod template of an earlier version with the resources of the spec; the same one where they are equal.
+
+    Its serving fingerprint is then no spec's: who asks for the earlier version again gets that one's resources back.
+    """
     wanted = resources(serving)
     main, *others = template["spec"]["containers"]
     if _amounts(wanted) == _amounts(main.get("resources", {})):
         return template
     spec = {**template["spec"], "containers": [{**main, "resources": wanted}, *others]}
-    return named({**template, "spec": spec})
+    metadata = template["metadata"]
+    made_of = metadata["annotations"][names.SERVING_FINGERPRINT].partition(RESIZED)[0]
+    fingerprint = f"{made_of}{RESIZED}{content_hash(_amounts(wanted))}"
+    annotations = {**metadata["annotations"], names.SERVING_FINGERPRINT: fingerprint}
+    return named({**template, "metadata": {**metadata, "annotations": annotations}, "spec": spec})
 
 
 def _amounts(resources: Manifest) -> dict[str, dict[str, str]]:

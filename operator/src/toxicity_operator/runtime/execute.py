@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 
+from toxicity_api.base import API_GROUP, API_VERSION, KIND
 from toxicity_api.types import Raw
 from toxicity_operator.decide.plan import Plan
 from toxicity_operator.errors import CONFLICT, ClusterError, NotOurs, PredecessorRemains
-from toxicity_operator.manifests.common import Manifest, of_existing
+from toxicity_operator.manifests.common import Manifest, of_existing, runs_with
 from toxicity_operator.model import Identity
 from toxicity_operator.observe.drift import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
 from toxicity_operator.observe.ownership import Ownership, controller_of, ownership
@@ -20,6 +21,7 @@ from toxicity_operator.runtime.cluster import Children
 
 logger = logging.getLogger(__name__)
 
+MODEL_API = f"{API_GROUP}/{API_VERSION}"
 ATTEMPTS = 3
 """Of a change whose object others change at the same time, as the Deployment controller does with its status."""
 
@@ -43,7 +45,10 @@ def execute(
             logger.info("deleted", extra={"kind": target.kind, "child": target.name})
             changed = True
         for body in todo.apply:
-            _write(cluster, body, identity, is_there=observed.has(body["kind"], body["metadata"]["name"]))
+            is_there = observed.has(body["kind"], body["metadata"]["name"])
+            if not is_there:
+                _check_used(cluster, body, identity, observed)
+            _write(cluster, body, identity, is_there=is_there)
             logger.info("applied", extra={"kind": body["kind"], "child": body["metadata"]["name"]})
             changed = True
     except ClusterError as error:
@@ -62,7 +67,21 @@ def _take_over(cluster: Children, orphan: Raw, identity: Identity) -> None:
         raise NotOurs(_not_ours(orphan["kind"], orphan["metadata"]["name"], live))
     if live is not None and whose is Ownership.ORPHAN:
         logger.info("taken_over", extra={"kind": orphan["kind"], "child": orphan["metadata"]["name"]})
-        cluster.take_over(live, identity.owner_reference())
+        _become_controller(cluster, live, identity)
+
+
+def _become_controller(cluster: Children, live: Raw, identity: Identity) -> Raw:
+    """Makes the resource the controller of `live`, if the resource is still there.
+
+    The one that is remembered may be the one that has just left the orphan: its reference would have the garbage
+    collector remove the object. It is asked for after the orphan was read, so its deletion had begun by then.
+    """
+    place = {"name": identity.name, "namespace": identity.namespace}
+    model = cluster.read({"apiVersion": MODEL_API, "kind": KIND, "metadata": place})
+    metadata = model["metadata"] if model else {}
+    if metadata.get("uid") != identity.uid or metadata.get("deletionTimestamp"):
+        raise ClusterError(f"{identity.name} is not there any more to own {live['metadata']['name']}", CONFLICT)
+    return cluster.take_over(live, identity.owner_reference())
 
 
 def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: bool) -> None:
@@ -74,6 +93,8 @@ def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: b
         except ClusterError as error:
             if error.status != CONFLICT:
                 raise
+        if body["kind"] == "Deployment":
+            _look_anew(cluster, body, identity)
     for attempt in range(ATTEMPTS):
         live = cluster.read(body)
         if live is None:
@@ -87,6 +108,29 @@ def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: b
                 raise
 
 
+def _look_anew(cluster: Children, body: Manifest, identity: Identity) -> None:
+    """Raises ClusterError when the Deployment is there: with what was not seen it would be rolled out by a guess.
+
+    What serves already is kept through upgrades of the operator, so what it is to be depends on what it is.
+    """
+    live = cluster.read(body)
+    if live is not None:
+        _owned(cluster, body, live, identity)
+        raise ClusterError(
+            f"Deployment {body['metadata']['name']} was not seen before: it is looked at anew", CONFLICT
+        )
+
+
+def _check_used(cluster: Children, body: Manifest, identity: Identity, observed: Observed) -> None:
+    """Raises NotOurs when what new pods run with was seen as the resource's own and is another's by now."""
+    for kind, name in runs_with(body):
+        if not observed.has(kind, name):
+            continue  # this pass has made it, or it is used on purpose
+        live = cluster.read({"apiVersion": "v1", "kind": kind, "metadata": {**body["metadata"], "name": name}})
+        if live is not None and ownership(live, identity) is Ownership.FOREIGN:
+            raise NotOurs(_not_ours(kind, name, live))
+
+
 def _owned(cluster: Children, body: Manifest, live: Raw, identity: Identity) -> Raw:
     """`live`, which is the resource's own. Raises NotOurs, or PredecessorRemains, when it is another's."""
     whose = ownership(live, identity)
@@ -96,7 +140,7 @@ def _owned(cluster: Children, body: Manifest, live: Raw, identity: Identity) -> 
     if whose is Ownership.PREDECESSOR or live["metadata"].get("deletionTimestamp"):
         raise PredecessorRemains(kind, name)
     if whose is Ownership.ORPHAN and "ownerReferences" in body["metadata"]:
-        return cluster.take_over(live, identity.owner_reference())
+        return _become_controller(cluster, live, identity)
     return live
 
 
