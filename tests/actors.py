@@ -267,12 +267,13 @@ def publish(api: Api, model: str, fingerprint: str) -> None:
     api.apply(KIND, model, body, LOADTEST_MANAGER, "/status")
 
 
-def roll_out(api: Api, deployment: Raw, *, ready: int = 1) -> int:
+def roll_out(api: Api, deployment: Raw, *, ready: int | None = None) -> int:
     """The Deployment controller has caught up with the newest template; so many of its pods are ready.
 
-    That is `ready`, but none where it wants none or where they wait for a GPU.
+    That is `ready`, or all, but none where it wants none or where they wait for a GPU.
     """
     replicas = deployment["spec"].get("replicas", 1)
+    ready = replicas if ready is None else min(ready, replicas)
     if replicas == 0 or (asks_for_gpu(deployment) and is_gpu_with_a_job(api)):
         ready = 0
     status = {
@@ -286,7 +287,7 @@ def roll_out(api: Api, deployment: Raw, *, ready: int = 1) -> int:
 def is_rolled_out(deployment: Raw) -> bool:
     status = deployment.get("status", {})
     seen = status.get("observedGeneration") == deployment["metadata"]["generation"]
-    return bool(seen and (status.get("readyReplicas", 0) > 0 or deployment["spec"]["replicas"] == 0))
+    return bool(seen and status.get("readyReplicas", 0) >= deployment["spec"]["replicas"])
 
 
 def scale(api: Api, autoscaler: Raw, replicas: int | None = None) -> bool:

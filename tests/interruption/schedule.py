@@ -227,7 +227,7 @@ class Schedule:
             if not is_finished(job) and label(job, names.COMPONENT_LABEL) == names.LOADTEST:
                 publish(self.api, NAME, label(job, names.FINGERPRINT_LABEL))
 
-    def roll_out(self, ready: int = 1) -> None:
+    def roll_out(self, ready: int | None = None) -> None:
         """The Deployment controller catches up."""
         for deployment in filter(is_of_a_stage, self.api.list("Deployment")):
             if roll_out(self.api, deployment, ready=ready):
