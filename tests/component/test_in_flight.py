@@ -8,7 +8,7 @@ import pytest
 
 from builders import a_model
 from fake_cluster import FakeCluster
-from pipeline import conditions, drive, message, settle, status, take_steps
+from pipeline import conditions, drive, message, run, settle, status, take_steps
 from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
 
 SERVE, MADE_BY_KEDA = "ru-toxicity-serve", "keda-hpa-ru-toxicity-serve"
@@ -152,3 +152,26 @@ def test_keda_is_held_while_the_load_test_runs_and_let_go_after_it(ends_well: bo
         cluster.fail_job("loadtest", {"exitCode": 1, "reason": "Error"})
     settle(cluster)
     assert bounds(cluster) == (1, 4)
+
+
+@pytest.mark.parametrize("autoscaling", [{"minReplicas": 2, "maxReplicas": 4}, IN_FLIGHT])
+def test_autoscaler_does_not_stay_where_somebody_elses_deployment_has_the_name(
+    autoscaling: dict[str, Any],
+) -> None:
+    cluster = drive(a_model().with_spec("serving.autoscaling", autoscaling))
+    assert cluster.names_of(HPA) + cluster.names_of(SCALED_OBJECT) == [SERVE]
+    theirs = {
+        "metadata": {"name": SERVE, "uid": "uid-of-theirs", "labels": {"app": "forum"}},
+        "spec": {"replicas": 3},
+    }
+    cluster.objects["Deployment", SERVE] = {"kind": "Deployment", **theirs}
+    for _ in range(3):
+        run(cluster)  # which asks each time whether the name is free
+    assert cluster.names_of(HPA) + cluster.names_of(SCALED_OBJECT) == []
+    assert cluster.objects["Deployment", SERVE] == {"kind": "Deployment", **theirs}
+    assert conditions(cluster)["Ready"] == ("False", "NotOurs")
+    del cluster.objects["Deployment", SERVE]
+    settle(cluster)
+    cluster.roll_out()
+    settle(cluster)
+    assert cluster.names_of(HPA) + cluster.names_of(SCALED_OBJECT) == [SERVE]

@@ -136,6 +136,8 @@ def _obsolete_autoscalers(situation: Situation) -> list[tuple[str, str, str]]:
     And KEDA's while the GPU is handed over: it would scale from 0 to its minimum at once.
     """
     scaling, name = situation.model.spec.serving.autoscaling, names.serving_name(situation.model.name)
+    if situation.observed.deployment is None:
+        scaling = None  # it goes by the name alone, and would scale somebody else's Deployment of that name
     if situation.handed_to is not None:
         scaling = None if scaling and scaling.metric == "inFlight" else scaling
     return [
