@@ -23,7 +23,7 @@ MODEL ?= $(firstword $(wildcard $(RUNS)/quality/train-*/model))
 CONFIGS := training-job/src/toxicity_training/configs
 experiments = $(TRAINING) python -m toxicity_training.experiments $(CONFIGS)/$(1).yaml --dataset $(COMMENTS) \
 	--base-model $(BASE_MODEL) --work $(RUNS)/$(1)
-TEST_PARTS := check binaries unit test-training test-quantization test-evaluation test-api test-interruption test-e2e
+TEST_PARTS := check binaries unit test-stages test-evaluation test-api test-interruption test-e2e
 TEST_WORKERS ?= 2
 IN_PARALLEL = -n $(TEST_WORKERS) --dist worksteal
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
@@ -55,6 +55,9 @@ unit: .venv/ready ## tests that need no cluster
 
 test-training: packages .venv/ready ## tests with torch on a tiny model, with the training image's packages
 	$(TRAINING) python -m pytest tests/engines -m "engine and not gpu"
+
+test-stages: packages .venv/ready ## test-training and test-quantization, at the same time with one thread each
+	$(MAKE) --no-print-directory -j2 -Oline OMP_NUM_THREADS=1 test-training test-quantization
 
 test-quantization: packages .venv/ready ## tests with each AWQ backend on a tiny model, with the packages of its image
 	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantizing -m "engine and not gpu"
