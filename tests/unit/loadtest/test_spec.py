@@ -94,7 +94,7 @@ def test_stored_load_test_that_makes_no_sense_is_told_the_field_and_the_remedy(
     [
         {"maxLength": 200, "bucketStep": 1},
         {"maxLength": MAX_CHARACTERS, "bucketStep": 100},
-        {"maxLength": 1, "bucketStep": 2**63 - 1},
+        {"maxLength": 1, "bucketStep": 2**31 - 1},
         {"slo": {"rps": 10}},
         {"slo": {"rps": 11}, "mode": "search"},
     ],

@@ -75,7 +75,7 @@ class LoadTestSpec(PodFields):
     bucket_step: int = Field(
         100,
         ge=1,
-        le=MOST_CHARACTERS,
+        le=INT32_MAX,
         description="bucketStep: width of a length bucket in characters; there are at most 200 buckets.",
     )
     max_length: int = Field(
