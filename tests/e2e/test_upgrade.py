@@ -212,6 +212,17 @@ def test_finished_resources_are_still_ready(upgrade: Upgrade) -> None:
         )  # fmt: skip
 
 
+def test_status_says_what_was_made_with_other_images(upgrade: Upgrade) -> None:
+    for name in (DONE, RETAINED):
+        outdated = upgrade.after.models[name]["status"]["outdated"]
+        images = {item["stage"]: item for item in outdated if item["subject"] == "image"}
+        assert set(images) == {"training", "quantization", "evaluation"}
+        for item in images.values():
+            assert item["present"].startswith("mirror.example/") and not item["madeWith"].startswith(
+                "mirror.example/"
+            )
+
+
 def test_running_training_goes_on_to_ready(cluster: Installation, upgrade: Upgrade) -> None:
     kubectl, namespace = cluster.kubectl, upgrade.namespace
     pod = running_training(kubectl, namespace)
