@@ -24,6 +24,7 @@ from toxicity_operator.settings import Images, OperatorSettings
 
 NEWER = replace(SETTINGS, images=Images("t:2", "q:2", "awq:2", "s:2", "l:2"), version="2.0.0")
 ROLLING = replace(NEWER, upgrades="RollOut")
+NEWER_KEYS = ("madeWith", "failedFor", names.VERSION)
 SERVE = ("Deployment", "ru-toxicity-serve")
 ANNOTATIONS = (names.SERVING_FINGERPRINT, names.MODEL_FINGERPRINT)
 
@@ -63,7 +64,7 @@ def as_of_an_earlier_version(cluster: FakeCluster) -> None:
 
     def renamed(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: renamed(part) for key, part in value.items() if key not in ("madeWith", names.VERSION)}
+            return {key: renamed(part) for key, part in value.items() if key not in NEWER_KEYS}
         if isinstance(value, list):
             return [renamed(part) for part in value]
         for old, new in text.items():

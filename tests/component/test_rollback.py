@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from builders import ModelBuilder, a_model
 from fake_cluster import FakeCluster
 from pipeline import conditions, drive, fingerprint_of, message, run, settle, status
@@ -137,3 +139,33 @@ def test_nothing_is_said_to_be_restored_when_the_revision_of_the_good_version_is
     settle(cluster)
     assert conditions(cluster)["Ready"] == ("False", "RollOutFailed")
     assert "was restored" not in message(cluster, "Ready")
+
+
+@pytest.mark.parametrize("field", ["training.learningRate", "quantization.groupSize", "serving.maxModelLen"])
+def test_next_version_is_rolled_out_after_one_was_given_up(field: str) -> None:
+    """Its stages take a while, during which the given-up version is still noted."""
+    cluster, _, _ = rolled_back(a_model())
+    cluster.roll_out()
+    cluster.remove("Pod")
+    settle(cluster)
+    value = {"training.learningRate": 1e-4, "quantization.groupSize": 32, "serving.maxModelLen": 256}[field]
+    cluster.change_spec(a_model().with_spec(field, value).spec)
+    settle(cluster)
+    for part, finish in (
+        ("train", cluster.finish_training),
+        ("quantize", cluster.finish_quantization),
+        ("evaluate", cluster.finish_evaluation),
+    ):
+        if any(
+            f"-{part}-" in name and not cluster.objects["Job", name].get("status")
+            for name in cluster.names_of("Job")
+        ):
+            finish()
+            settle(cluster)
+    assert names.FAILED_FINGERPRINT not in cluster.objects[DEPLOYMENT]["metadata"]["annotations"]
+    cluster.roll_out()
+    settle(cluster)
+    cluster.finish_load_test()
+    settle(cluster)
+    assert conditions(cluster)["Ready"] == ("True", "AllStagesDone")
+    assert "failedFingerprint" not in status(cluster)["serving"]

@@ -138,6 +138,9 @@ class ServingStatus(Document):
         description="failedFingerprint: a version that did not become ready in its deadline; not tried again.",
     )
     failed_message: str | None = Field(None, description="failedMessage: why it did not.")
+    failed_for: str | None = Field(
+        None, description="failedFor: fingerprint of what the spec asked to be served when that version failed."
+    )
 
 
 class LoadTestRecord(StageRecord):

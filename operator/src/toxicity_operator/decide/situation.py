@@ -100,8 +100,9 @@ class Situation:
         recorded, deployment = self.model.status.serving, self.observed.deployment
         if self.renews or recorded is None or recorded.failed_fingerprint is None or deployment is None:
             return None
-        wanted, asked = recorded.fingerprint or recorded.failed_fingerprint, self.chain.serving_fingerprint
-        if wanted != asked or deployment.serving_fingerprint == asked:
+        # operators that did not record it took what the spec asks for as the version
+        failed, asked = recorded.failed_for or recorded.failed_fingerprint, self.chain.serving_fingerprint
+        if failed != asked or deployment.serving_fingerprint == asked:
             return None
         return Failure(recorded.failed_fingerprint, recorded.failed_message or "")
 

@@ -99,10 +99,11 @@ def _serving(situation: Situation) -> ServingStatus | None:
     served = old.model_fingerprint if old else None
     if deployment.rolled_out and deployment.ready_replicas > 0:
         served = deployment.model_fingerprint
-    failure = situation.failed_version
+    failure, stage = situation.failed_version, situation.chain.serve
+    failed_for = stage.fingerprint if failure else None
     if failure is None and deployment.failed_fingerprint:
         failure = Failure(deployment.failed_fingerprint, deployment.failed_message)
-    stage = situation.chain.serve
+        failed_for = old.failed_for if old and old.failed_fingerprint == failure.fingerprint else None
     return ServingStatus(
         fingerprint=stage.fingerprint,
         made_with=stage.known or stage.made_with.model_copy(update={"image": situation.serving_image}),
@@ -110,6 +111,7 @@ def _serving(situation: Situation) -> ServingStatus | None:
         good_fingerprint=situation.good_version,
         failed_fingerprint=failure.fingerprint if failure else None,
         failed_message=failure.message if failure else None,
+        failed_for=failed_for,
         url=_url(situation) or "",
         selector=_selector(situation.model.name),
         replicas=deployment.replicas,
