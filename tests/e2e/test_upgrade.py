@@ -44,7 +44,7 @@ STAGE_IMAGES = ("training", "quantization", "quantizationAutoawq", "serving", "l
 METRICS_PORT = 8081
 
 Seen = Mapping[str, tuple[str, int]]
-"""By `Kind/name`: the UID, and the generation or the number of restarts (0 where a kind has neither)."""
+"""By `Kind/name`: the UID, and the generation, a Deployment's roll-outs or a pod's restarts (0 for other kinds)."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,14 @@ def a_model(name: str, seed: int, **spec: Any) -> Manifest:
     return builders.ModelBuilder(name=name, spec=parts | spec).raw() | {"metadata": {"name": name}}
 
 
+def changes(item: Manifest) -> int:
+    """How often what an object asks for has changed; a Deployment's generation also counts its annotations."""
+    metadata = item["metadata"]
+    if item["kind"] == "Deployment":
+        return int(metadata["annotations"]["deployment.kubernetes.io/revision"])
+    return int(metadata.get("generation", 0))
+
+
 def look(cluster: Installation, namespace: str) -> World:
     """The world as it is now."""
     kubectl = cluster.kubectl
@@ -96,7 +104,7 @@ def look(cluster: Installation, namespace: str) -> World:
         objects={
             f"{item['kind']}/{item['metadata']['name']}": (
                 item["metadata"]["uid"],
-                item["metadata"].get("generation", 0),
+                changes(item),
             )
             for item in made
         },
