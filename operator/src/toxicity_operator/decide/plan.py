@@ -80,8 +80,26 @@ def _is_due(body: Manifest, observed: Observed) -> bool:
     live = observed.objects.get((kind, name))
     if kind in WRITE_ONCE:
         return live is None
+    if live is None:
+        return True
+    if kind == "Deployment" and _is_of_earlier_operator(live):
+        body = _unsealed(body)
     # the hash stands in an annotation, and so is compared as well: what a manifest no longer has is a change too
-    return live is None or first_drift(body, live) is not None
+    return first_drift(body, live) is not None
+
+
+def _is_of_earlier_operator(live: Raw) -> bool:
+    """Whether it was made before operators named versions, and hashed otherwise: writing the hash alone would make the
+    Deployment seem to roll out for a moment.
+    """
+    return names.VERSION not in live["metadata"].get("annotations", {})
+
+
+def _unsealed(body: Manifest) -> Manifest:
+    annotations = {
+        key: value for key, value in body["metadata"]["annotations"].items() if key != names.APPLIED_HASH
+    }
+    return {**body, "metadata": {**body["metadata"], "annotations": annotations}}
 
 
 def _obsolete(situation: Situation) -> list[Target]:

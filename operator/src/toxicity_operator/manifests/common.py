@@ -47,9 +47,16 @@ def content_hash(body: Mapping[str, Any]) -> str:
 
 
 def seal(body: Manifest) -> Manifest:
-    """The manifest with the hash of itself in an annotation, by which a later look knows it is up to date."""
+    """The manifest with the hash of itself in an annotation, by which a later look knows it is up to date.
+
+    A Deployment's pod template counts by its own annotations, which name its version: the API server fills one in,
+    and the operator goes on from there, without a change of what the pods are made of.
+    """
+    hashed = body
+    if body["kind"] == "Deployment":
+        hashed = {**body, "spec": body["spec"] | {"template": body["spec"]["template"]["metadata"]["annotations"]}}
     metadata = body["metadata"]
-    annotations = {**metadata.get("annotations", {}), names.APPLIED_HASH: content_hash(body)}
+    annotations = {**metadata.get("annotations", {}), names.APPLIED_HASH: content_hash(hashed)}
     return {**body, "metadata": {**metadata, "annotations": annotations}}
 
 
