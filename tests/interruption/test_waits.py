@@ -108,7 +108,11 @@ def test_life_beside_a_service_mesh_ends_as_any_other(server: ApiServer, cached:
     assert condition(api, "LoadTested")[:2] == ("True", "Succeeded")
     assert model["status"]["training"]["f1"] == 0.9
     assert api.list("Job") == []
-    made = [write.path for write in schedule.writes if "/jobs/" in write.path and write.created]
+    made = [
+        write.body["metadata"]["name"]
+        for write in schedule.writes
+        if write.created and write.path.endswith("/jobs")
+    ]
     assert len(made) == len(set(made)) == 4, "each stage ran once"
     schedule.check_rest()
 
