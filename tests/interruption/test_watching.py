@@ -113,7 +113,7 @@ def test_kind_of_others_may_be_missing_and_come_later(server: ApiServer, wait_fo
         apply_crd(server.connect(), keda_stand_in())
         wait_for("the kind to be known", lambda: not cache.missing_kinds(), 60)
         wait_for("the resource to be told of", lambda: (api.namespace, NAME) in told, 30)
-        cache.apply(seal(a_scaled_object(api)))
+        cache.create(seal(a_scaled_object(api)))
         assert SCALED_OBJECT in kinds(cache, api)
         api.delete(SCALED_OBJECT, names.serving_name(NAME))
         wait_for("the watch to tell of it", lambda: SCALED_OBJECT not in kinds(cache, api), 30)

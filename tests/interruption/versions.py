@@ -19,8 +19,8 @@ VERSIONS = {
 LATER = {"later": {"of": "another version"}}
 """A field that this version does not know."""
 
-DATA = frozenset({"sources", "imageDigests"})
-"""Maps by name: what is in them are no fields."""
+DATA = frozenset({"sources", "imageDigests", "outdated"})
+"""By name: maps, of which the keys are no fields, and a list that belongs as a whole to whoever changed it."""
 
 TIMES = frozenset({"startedAt", "finishedAt", "lastTransitionTime", "observedGeneration"})
 
