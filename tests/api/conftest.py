@@ -60,7 +60,7 @@ def settings(api_client: client.ApiClient) -> OperatorSettings:
     )
     for deployment in found.items:
         env = {item.name: item.value or "" for item in deployment.spec.template.spec.containers[0].env}
-        return OperatorSettings.from_environment(env)
+        return OperatorSettings.from_environment(env | {"POD_NAME": "tests"})  # which the kubelet fills in
     return SETTINGS
 
 
@@ -101,8 +101,8 @@ def read(api_client: client.ApiClient, namespace: str) -> Callable[[], dict[str,
 
 @pytest.fixture
 def parked() -> ModelBuilder:
-    """A model whose pods no node takes, so that nothing changes but what the test changes."""
-    model = a_model()
+    """A model that no operator looks after and whose pods no node takes: only the test changes anything."""
+    model = a_model().with_spec("operatorClass", "tests")
     for stage in ("training", "quantization", "serving", "loadTest"):
         model = model.with_spec(f"{stage}.nodeSelector", NOWHERE)
     return model
