@@ -6,7 +6,7 @@ from toxicity_api.conditions import Reason
 
 TRANSIENT_STATUSES = frozenset({0, 409, 410, 429, 500, 502, 503, 504})
 
-CONFLICT = 409
+NOT_FOUND, CONFLICT = 404, 409
 
 
 class OperatorError(Exception):

@@ -31,8 +31,8 @@ class Target:
 class Plan:
     """In order: orphans are taken over, numbers are held, then deletes, then applies.
 
-    `take_over` are objects that an earlier resource of the name
-    left; `hold` are numbers of replicas which the applies give up, for whoever asks for them next.
+    `take_over` are objects that an earlier resource of the name left; `hold` are numbers of replicas which the applies
+    give up, for whoever asks for them next.
     """
 
     take_over: tuple[Raw, ...] = ()

@@ -12,9 +12,7 @@ from toxicity_operator.decide.quality import Verdict, judge
 from toxicity_operator.decide.records import Records
 from toxicity_operator.decide.rollout import Failure, failed_version, good_version
 from toxicity_operator.manifests.common import Manifest
-from toxicity_operator.manifests.serving import (
-    build_deployment,
-)
+from toxicity_operator.manifests.serving import build_deployment
 from toxicity_operator.model import Model
 from toxicity_operator.observe.deployment import version_of
 from toxicity_operator.observe.state import Observed

@@ -28,6 +28,7 @@ from toxicity_operator.kube.mirror import Entry, Mirror, key_of_child, version_n
 from toxicity_operator.model import Identity
 from toxicity_operator.observe.containers import keepers_of
 from toxicity_operator.observe.jobs import finished_condition
+from toxicity_operator.observe.objects import label
 
 
 class CachedCluster:
@@ -245,7 +246,7 @@ def _has_ended(item: Raw, recorded: frozenset[str]) -> bool:
 
 def _ends_load_test(item: Raw) -> bool:
     """Whether a load test's Job has ended, or its pod has while a container of others keeps it running."""
-    if _label(item, names.COMPONENT_LABEL) != names.LOADTEST:
+    if label(item, names.COMPONENT_LABEL) != names.LOADTEST:
         return False
     return _has_ended(item, frozenset()) or (item["kind"] == "Pod" and bool(keepers_of(item)))
 
@@ -256,10 +257,6 @@ def _succeeded(items: Iterable[Raw]) -> frozenset[str]:
         item for item in items if item["kind"] == "Pod" and item.get("status", {}).get("phase") == "Succeeded"
     ]
     return frozenset(owner["uid"] for pod in ended for owner in pod["metadata"].get("ownerReferences", []))
-
-
-def _label(item: Raw, key: str) -> str:
-    return str(item["metadata"].get("labels", {}).get(key, ""))
 
 
 def _recorded_jobs(model: Raw) -> frozenset[str]:

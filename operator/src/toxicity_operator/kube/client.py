@@ -16,7 +16,7 @@ from toxicity_api.fingerprint import fingerprint
 from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.decide.events import Event
-from toxicity_operator.errors import CONFLICT, ClusterError
+from toxicity_operator.errors import CONFLICT, NOT_FOUND, ClusterError
 from toxicity_operator.kube.connection import TIMEOUT_SECONDS, Connection
 from toxicity_operator.kube.managed_fields import applied_fields
 from toxicity_operator.model import Identity
@@ -63,7 +63,6 @@ FOLLOWED_KINDS = (*CHILD_KINDS, (MODEL_API, KIND, PLURAL))
 OPTIONAL_KINDS = frozenset({"ScaledObject"})
 """Kinds of others, that a cluster may serve or not, and may begin to serve at any time."""
 
-NOT_FOUND = 404
 
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 SOURCE_PLURALS = {"ConfigMap": "configmaps", "Secret": "secrets"}

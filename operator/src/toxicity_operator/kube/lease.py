@@ -11,8 +11,7 @@ from typing import Any
 from kubernetes import client
 
 from toxicity_api.types import Raw
-from toxicity_operator.errors import ClusterError
-from toxicity_operator.kube.client import NOT_FOUND
+from toxicity_operator.errors import NOT_FOUND, ClusterError
 from toxicity_operator.kube.connection import Connection
 
 API = "coordination.k8s.io/v1"

@@ -17,11 +17,10 @@ from collections.abc import Callable, Sequence
 
 from toxicity_api.base import KIND
 from toxicity_api.types import Key, Raw
-from toxicity_operator.errors import ClusterError
+from toxicity_operator.errors import NOT_FOUND, ClusterError
 from toxicity_operator.kube.cached import CachedCluster
 from toxicity_operator.kube.client import (
     FOLLOWED_KINDS,
-    NOT_FOUND,
     OPTIONAL_KINDS,
     WATCH_SECONDS,
     KubernetesCluster,

@@ -19,12 +19,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from toxicity_api.types import Raw
-from toxicity_operator.errors import ClusterError
+from toxicity_operator.errors import CONFLICT, NOT_FOUND, ClusterError
 from toxicity_operator.settings import LeaseSettings
 
 logger = logging.getLogger(__name__)
 
-NOT_FOUND, CONFLICT = 404, 409
 WATCHDOG_SECONDS = 0.25
 JOIN_SECONDS = 20.0
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from toxicity_api.types import Key
-from toxicity_operator.errors import ClusterError, is_transient
+from toxicity_operator.errors import NOT_FOUND, ClusterError, is_transient
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,6 @@ START_SECONDS = 90.0
 """Less than the liveness probe of the chart grants a start."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 5.0
-NOT_SERVED_YET = 404
 
 
 class Retries:
@@ -72,7 +71,8 @@ def patiently(
         try:
             return ask()
         except ClusterError as error:
-            if not (is_transient(error) or error.status == NOT_SERVED_YET) or clock() - began + wait > seconds:
+            # not found: the kind is not served yet
+            if not (is_transient(error) or error.status == NOT_FOUND) or clock() - began + wait > seconds:
                 raise
             logger.warning("cluster_not_ready", extra={"problem": str(error), "next_try_seconds": wait})
         pause(wait)
