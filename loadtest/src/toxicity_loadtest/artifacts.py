@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from toxicity_api.attempts import open_folder, publish_folder
+from toxicity_api.attempts import open_folder, publish_folder, says
 from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
 from toxicity_api.spec import LoadTestSpec
 from toxicity_loadtest.errors import ArtifactsError
@@ -35,21 +35,12 @@ def write_artifacts(
             status = status.model_copy(update={"artifacts": folder.name})
             text = json.dumps(status.to_wire(), ensure_ascii=False, indent=1)
             (work / STATUS).write_text(f"{text}\n", encoding="utf-8")
-            if publish_folder(work, folder, STATUS, _is_complete):
+            if publish_folder(work, folder, STATUS, says("state", "Complete")):
                 break
             folder = folder.with_name(f"{work.name.partition('.')[0]}-{number}")
     except OSError as error:
         raise ArtifactsError(f"{folder} could not be written: {error}") from error
     return status
-
-
-def _is_complete(content: bytes) -> bool:
-    """By the one field that counts, so that a later version's figures are kept even where they cannot be read."""
-    try:
-        document = json.loads(content)
-    except ValueError:
-        return False
-    return isinstance(document, dict) and document.get("state") == "Complete"
 
 
 def _fill(work: Path, windows: Sequence[Window], status: LoadTestStatus, spec: LoadTestSpec) -> None:

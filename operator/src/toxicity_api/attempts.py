@@ -16,6 +16,7 @@ A folder is published by one rename, which fails when the name is taken. What an
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import re
@@ -94,6 +95,22 @@ def _beat(folder: Path) -> None:
             return
         except OSError as error:  # of a volume that cannot be reached; the next time may succeed
             logger.warning("keep_alive_failed folder=%s error=%s", folder, error)
+
+
+def says(field: str, value: str) -> Callable[[bytes], bool]:
+    """Whether a JSON document has the value in the field, for `publish_folder`.
+
+    It goes by the one field that counts, so what a later version has finished is kept even if it cannot be read.
+    """
+
+    def is_said(content: bytes) -> bool:
+        try:
+            document = json.loads(content)
+        except ValueError:
+            return False
+        return isinstance(document, dict) and document.get(field) == value
+
+    return is_said
 
 
 def publish_folder(work: Path, final: Path, document: str, is_done: Callable[[bytes], bool]) -> bool:

@@ -7,14 +7,13 @@ after a failure.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from toxicity_api.attempts import keep_alive, open_folder, publish_folder
+from toxicity_api.attempts import keep_alive, open_folder, publish_folder, says
 from toxicity_api.base import read_document
 from toxicity_api.checksums import write_checksums
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
@@ -68,20 +67,11 @@ def publish(work: Path, final: Path, result: StageResult) -> StageResult:
     (work / RESULT_FILE).write_text(
         result.model_dump_json(by_alias=True, exclude_none=True, indent=1), encoding="utf-8"
     )
-    if publish_folder(work, final, RESULT_FILE, _has_succeeded):
+    if publish_folder(work, final, RESULT_FILE, says("outcome", "succeeded")):
         return result
     print(f"{final} is there already, by another attempt: it is kept, and this one's is removed", flush=True)
     shutil.rmtree(work, ignore_errors=True)
     return succeeded_result(final) or result
-
-
-def _has_succeeded(content: bytes) -> bool:
-    """By the one field that counts, so that a later version's success is kept even where it cannot be read."""
-    try:
-        document = json.loads(content)
-    except ValueError:
-        return False
-    return isinstance(document, dict) and document.get("outcome") == "succeeded"
 
 
 def report(result: StageResult, termination_log: Path) -> None:
