@@ -54,23 +54,23 @@ unit: .venv/ready ## tests that need no cluster
 	.venv/bin/pytest tests $(IN_PARALLEL) -m "not api and not e2e and not engine and not gpu and not interruption and not keda"
 
 test-training: packages .venv/ready ## tests with torch on a tiny model, with the training image's packages
-	$(TRAINING) python -m pytest tests/engines -m "engine and not gpu"
+	$(TRAINING) python -m pytest tests/training -m "engine and not gpu"
 
 test-stages: packages .venv/ready ## test-training and test-quantization, at the same time with one thread each
 	$(MAKE) --no-print-directory -j2 -Oline OMP_NUM_THREADS=1 test-training test-quantization
 
 test-quantization: packages .venv/ready ## tests with each AWQ backend on a tiny model, with the packages of its image
-	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantizing -m "engine and not gpu"
-	$(PYTHON) -m toxicity_cluster environment quantization-autoawq -- python -m pytest tests/quantizing -m "engine and not gpu"
+	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantization -m "engine and not gpu"
+	$(PYTHON) -m toxicity_cluster environment quantization-autoawq -- python -m pytest tests/quantization -m "engine and not gpu"
 
 test-evaluation: packages .venv/ready ## tests with vLLM on a tiny model, with the serving image's packages
-	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluating -m "engine and not gpu"
+	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluation -m "engine and not gpu"
 
 test-gpu: packages .venv/ready ## tests that need an NVIDIA GPU, with the packages of each image
-	$(TRAINING) python -m pytest tests/engines -m gpu
-	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantizing -m gpu
-	$(PYTHON) -m toxicity_cluster environment quantization-autoawq -- python -m pytest tests/quantizing -m gpu
-	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluating -m gpu
+	$(TRAINING) python -m pytest tests/training -m gpu
+	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantization -m gpu
+	$(PYTHON) -m toxicity_cluster environment quantization-autoawq -- python -m pytest tests/quantization -m gpu
+	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluation -m gpu
 
 test-api: packages .venv/ready ## tests against a real kube-apiserver
 	$(PYTHON) -m toxicity_cluster up

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from kubernetes import client, config
 
-from api_server import apply_crd
-from builders import SETTINGS, ModelBuilder, a_model
+from support.builders import SETTINGS, ModelBuilder, a_model
+from support.operator.api_server import apply_crd
 from toxicity_api.base import API_GROUP, API_VERSION, PLURAL
 from toxicity_operator.kube.client import KubernetesCluster
 from toxicity_operator.settings import OperatorSettings

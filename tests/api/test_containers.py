@@ -16,13 +16,10 @@ PODS = 20
 
 
 def test_containers_go_though_containerd_and_kubelet_remove_them_too(
-    api_client: client.ApiClient, namespace: str, wait_for: Callable[..., object]
+    api_client: client.ApiClient, namespace: str, embedded: Settings, wait_for: Callable[..., object]
 ) -> None:
     """A dead task is deleted by whoever comes first; the kubelet is left running, which `down` does not dare."""
-    settings = Settings.from_environment()
-    if settings.given_kubeconfig:
-        pytest.skip("KUBECONFIG names a cluster whose node is not ours")
-    image = next(name for name in sorted(list_images(settings)) if "/toxicity-node:" in name)
+    image = next(name for name in sorted(list_images(embedded)) if "/toxicity-node:" in name)
     core = client.CoreV1Api(api_client)
     spec = {
         "terminationGracePeriodSeconds": 0,
@@ -35,7 +32,7 @@ def test_containers_go_though_containerd_and_kubelet_remove_them_too(
         return [pod.status.phase for pod in core.list_namespaced_pod(namespace).items].count("Running") == PODS
 
     wait_for("the pods to run", all_run, 120)
-    containers = containers_of(settings, namespace)
+    containers = containers_of(embedded, namespace)
     assert len(containers) >= 2 * PODS  # each with its sandbox, and what a second try may have left
-    remove_containers(settings, containers)
-    assert not set(containers).intersection(containers_of(settings))
+    remove_containers(embedded, containers)
+    assert not set(containers).intersection(containers_of(embedded))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from kubernetes.client.exceptions import ApiException
 
-from builders import ModelBuilder, a_model
+from support.builders import ModelBuilder, a_model
 from toxicity_api.base import API_GROUP, API_VERSION, PLURAL
 from toxicity_operator.model import read_model
 

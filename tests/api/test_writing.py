@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from builders import NOW, ModelBuilder
+from support.builders import NOW, ModelBuilder
 from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
 from toxicity_api.conditions import ConditionType
 from toxicity_api.loadtest_status import BucketResult, LoadTestStatus

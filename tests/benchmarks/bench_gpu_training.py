@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiny import forget_accelerator
+from support.training.tiny import forget_accelerator
 from toxicity_api.spec import TrainingSpec
 from toxicity_training.batches import Row, build_rows, count_steps
 from toxicity_training.data import Example, read_dataset, sample

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tiny import forget_accelerator
+from support.training.tiny import forget_accelerator
 from toxicity_api.spec import TrainingSpec
 from toxicity_training.batches import IGNORED, Row, build_rows, collate, label_loss, plan_batches
 from toxicity_training.data import read_dataset, sample

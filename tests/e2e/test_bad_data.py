@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scenario import condition, config_map, get_model, jobs, patch_spec, pods_of, small_model
+from support.e2e.scenario import condition, config_map, get_model, jobs, patch_spec, pods_of, small_model
 from toxicity_cluster.demo_install import Installation
 from toxicity_cluster.demo_kubectl import Manifest, wait_until
 

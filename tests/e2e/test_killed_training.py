@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scenario import condition, config_map_of, get_model, jobs, pods_of, small_model
+from support.e2e.scenario import condition, config_map_of, get_model, jobs, pods_of, small_model
 from toxicity_api.conditions import ConditionType
 from toxicity_cluster.demo_install import SAMPLE_DATASET, Installation
 from toxicity_cluster.demo_kubectl import Manifest, wait_until

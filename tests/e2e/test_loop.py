@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from loop import NAME, Finished
-from scenario import children, get_model, jobs, patch_spec, pods_of, serving_pods
+from support.e2e.loop import NAME, Finished
+from support.e2e.scenario import children, get_model, jobs, patch_spec, pods_of, serving_pods
 from toxicity_api.conditions import ABNORMAL_TYPES, ConditionType
 from toxicity_cluster.commands import run
 from toxicity_cluster.demo_install import CHART, OPERATOR_NAMESPACE, RELEASE, SAMPLE_DATASET, Installation

@@ -11,11 +11,11 @@ from itertools import pairwise
 
 import pytest
 
-import builders
-from e2e.stand_in import UNLUCKY_SEED
-from e2e.stand_in_image import build_stand_in
-from loop import kill_operator
-from scenario import condition, get_model, jobs, patch_spec, pods_of, serving_pods, wait_for_condition
+from support import builders
+from support.e2e.loop import kill_operator
+from support.e2e.scenario import condition, get_model, jobs, patch_spec, pods_of, serving_pods, wait_for_condition
+from support.e2e.stand_in import UNLUCKY_SEED
+from support.e2e.stand_in_image import build_stand_in
 from toxicity_api.conditions import ConditionType
 from toxicity_cluster.demo_install import Installation
 from toxicity_cluster.demo_kubectl import Kubectl, Manifest, wait_until
@@ -32,10 +32,8 @@ CAPACITY = f"/status/capacity/{GPU_RESOURCE.replace('/', '~1')}"
 
 
 @pytest.fixture(scope="module")
-def gpu(cluster: Installation) -> Iterator[None]:
+def gpu(cluster: Installation, embedded: Settings) -> Iterator[None]:
     """Every node has one GPU in name."""
-    if Settings.from_environment().given_kubeconfig:
-        pytest.skip("nodes of a cluster that is not the embedded one are not lied about")
     kubectl = cluster.kubectl
     nodes = [node["metadata"]["name"] for node in kubectl.list("nodes", "default")]
     for node in nodes:
@@ -55,9 +53,9 @@ def allocatable(kubectl: Kubectl) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def image(cluster: Installation) -> str:
+def image(cluster: Installation, embedded: Settings) -> str:
     """The stand-in, on the node."""
-    return build_stand_in(Settings.from_environment(), cluster.images["operator"])
+    return build_stand_in(embedded, cluster.images["operator"])
 
 
 def model_with_one_gpu(image: str) -> Manifest:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from loop import NAME, Finished
-from scenario import condition, patch_spec, serving_pods, wait_for_condition
+from support.e2e.loop import NAME, Finished
+from support.e2e.scenario import condition, patch_spec, serving_pods, wait_for_condition
+from support.e2e.traffic import Traffic, constant_traffic
 from toxicity_api.conditions import ConditionType
 from toxicity_cluster.demo_install import Installation
 from toxicity_cluster.demo_kubectl import Manifest, wait_until
 from toxicity_cluster.demo_watch import status_of
-from traffic import Traffic, constant_traffic
 
 pytestmark = pytest.mark.e2e
 

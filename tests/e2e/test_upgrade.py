@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 import yaml
 
-import builders
-from e2e.earlier import operator_of, sources_of
-from e2e.stand_in import GO_ON, PATIENT_SEED, QUICK_SEED
-from e2e.stand_in_image import build_stand_in, mirror
-from loop import running_training_job
-from scenario import CHILD_KINDS, condition, get_model, patch_spec, pods_of, wait_for_condition
+from support import builders
+from support.e2e.earlier import operator_of, sources_of
+from support.e2e.loop import running_training_job
+from support.e2e.scenario import CHILD_KINDS, condition, get_model, patch_spec, pods_of, wait_for_condition
+from support.e2e.stand_in import GO_ON, PATIENT_SEED, QUICK_SEED
+from support.e2e.stand_in_image import build_stand_in, mirror
 from toxicity_api.conditions import ConditionType
 from toxicity_api.crd import build_crd
 from toxicity_cluster.commands import run
@@ -144,14 +144,6 @@ def wait_for_passes(kubectl: Kubectl, more: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def settings() -> Settings:
-    found = Settings.from_environment()
-    if found.given_kubeconfig:
-        pytest.fail("this test exchanges the CRD for an earlier one, and so runs on the embedded cluster alone")
-    return found
-
-
-@pytest.fixture(scope="module")
 def no_chart(cluster: Installation, module_namespace: str) -> Iterator[None]:
     """The session's operator is away while the tests of this module run; the CRD stays, as helm leaves it."""
     helm = [str(cluster.helm), "--kubeconfig", str(cluster.kubectl.kubeconfig), "-n", OPERATOR_NAMESPACE]
@@ -161,19 +153,19 @@ def no_chart(cluster: Installation, module_namespace: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def earlier(settings: Settings) -> Path:
+def earlier(embedded: Settings) -> Path:
     """The sources of the earlier version."""
-    return sources_of(FROM, settings)
+    return sources_of(FROM, embedded)
 
 
 @pytest.fixture(scope="module")
 def upgrade(
-    cluster: Installation, settings: Settings, earlier: Path, no_chart: None, module_namespace: str
+    cluster: Installation, embedded: Settings, earlier: Path, no_chart: None, module_namespace: str
 ) -> Upgrade:
     """Two resources that the earlier version has brought to Ready and one that trains, then upgraded."""
     namespace, kubectl = module_namespace, cluster.kubectl
-    operator = operator_of(earlier, settings)
-    stages = build_stand_in(settings, operator, earlier / "tests")
+    operator = operator_of(earlier, embedded)
+    stages = build_stand_in(embedded, operator, earlier / "tests" / "builders.py")
     install_chart(cluster, earlier / CHART.relative_to(CHART.parents[1]), values(operator, stages, namespace))
     kubectl.apply(a_model(DONE, QUICK_SEED), namespace)
     kubectl.apply(a_model(RETAINED, QUICK_SEED, storage={"reclaim": "Retain"}), namespace)
@@ -182,7 +174,7 @@ def upgrade(
         wait_for_condition(cluster, name, namespace, READY, SECONDS)
     wait_until("the training runs", lambda: running_training(kubectl, namespace), SECONDS)
     before = look(cluster, namespace)
-    install_chart(cluster, CHART, values(cluster.images["operator"], mirror(settings, stages), namespace))
+    install_chart(cluster, CHART, values(cluster.images["operator"], mirror(embedded, stages), namespace))
     wait_for_passes(kubectl, len(MODELS))
     return Upgrade(namespace, before, look(cluster, namespace))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from api_server import ApiServer, apply_crd, keda_stand_in, running_api_server
+from support.operator.api_server import ApiServer, apply_crd, keda_stand_in, running_api_server
 
 
 @pytest.fixture(scope="module", autouse=True)

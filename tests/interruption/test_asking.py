@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from actors import Api, end_beside_sidecar, finish_job, roll_out, start_pod
-from builders import NOW, SETTINGS, a_model
-from interruption.backends import in_memory
+from support.builders import NOW, SETTINGS, a_model
+from support.interruption.backends import in_memory
+from support.operator.actors import Api, end_beside_sidecar, finish_job, roll_out, start_pod
 from toxicity_api.base import KIND
 from toxicity_operator import names
 from toxicity_operator.errors import ClusterError

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from actors import Api, collect_garbage
-from api_server import ApiServer
-from interruption.backends import on_server
-from interruption.namesakes import ACCOUNT, NAMESAKES, OUR_LABELS, SERVE, VERSIONS, used_by
-from interruption.schedule import NAME, SPECS, Schedule
+from support.interruption.backends import on_server
+from support.interruption.namesakes import ACCOUNT, NAMESAKES, OUR_LABELS, SERVE, VERSIONS, used_by
+from support.interruption.schedule import NAME, SPECS, Schedule
+from support.operator.actors import Api, collect_garbage
+from support.operator.api_server import ApiServer
 from toxicity_api.base import KIND
 from toxicity_operator import names
 from toxicity_operator.manifests.autoscaler import SCALED_OBJECT

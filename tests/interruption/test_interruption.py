@@ -21,12 +21,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from actors import label
-from interruption.backends import in_memory
-from interruption.faults import KINDS, Fault
-from interruption.namesakes import NAMESAKES
-from interruption.schedule import EDITS, SPECS, Schedule
-from interruption.versions import VERSIONS, WRITERS
+from support.interruption.backends import in_memory
+from support.interruption.faults import KINDS, Fault
+from support.interruption.namesakes import NAMESAKES
+from support.interruption.schedule import EDITS, SPECS, Schedule
+from support.interruption.versions import VERSIONS, WRITERS
+from support.operator.actors import label
 from toxicity_operator import names
 from toxicity_operator.kube.client import CHILD_KINDS
 from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT

@@ -13,11 +13,11 @@ import psutil
 import pytest
 from kubernetes import client
 
-from actors import Api, finish_job
-from api_server import SYSTEM_NAMESPACE, ApiServer
-from builders import a_model
-from interruption.backends import on_server
-from operator_process import electing, running_operator
+from support.builders import a_model
+from support.interruption.backends import on_server
+from support.operator.actors import Api, finish_job
+from support.operator.api_server import SYSTEM_NAMESPACE, ApiServer
+from support.operator.process import electing, running_operator
 from toxicity_api.base import KIND
 from toxicity_operator import names
 

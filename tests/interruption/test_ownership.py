@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from actors import Api
-from api_server import ApiServer
-from interruption.backends import on_server
-from interruption.faults import Write
-from interruption.schedule import NAME, Schedule
+from support.interruption.backends import on_server
+from support.interruption.faults import Write
+from support.interruption.schedule import NAME, Schedule
+from support.operator.actors import Api
+from support.operator.api_server import ApiServer
 from toxicity_api.base import KIND
 from toxicity_operator import names
 from toxicity_operator.manifests.autoscaler import HPA

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from actors import Api
-from api_server import ApiServer
-from interruption.backends import in_memory, on_server
-from interruption.faults import KINDS, Fault
-from interruption.namesakes import NAMESAKES
-from interruption.schedule import EDITS, NAME, SPECS, Schedule
-from interruption.versions import VERSIONS, WRITERS
+from support.interruption.backends import in_memory, on_server
+from support.interruption.faults import KINDS, Fault
+from support.interruption.namesakes import NAMESAKES
+from support.interruption.schedule import EDITS, NAME, SPECS, Schedule
+from support.interruption.versions import VERSIONS, WRITERS
+from support.operator.actors import Api
+from support.operator.api_server import ApiServer
 from toxicity_operator import names
 from toxicity_operator.kube.client import CHILD_KINDS
 

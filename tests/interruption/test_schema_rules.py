@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from actors import Api, RequestFailed
-from api_server import ApiServer
-from builders import ModelBuilder, a_model
-from interruption.backends import on_server
-from interruption.schedule import NAME, Schedule
+from support.builders import ModelBuilder, a_model
+from support.interruption.backends import on_server
+from support.interruption.schedule import NAME, Schedule
+from support.operator.actors import Api, RequestFailed
+from support.operator.api_server import ApiServer
 from toxicity_api.base import KIND
 from toxicity_operator import names
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
-from actors import Api, RequestFailed
-from api_server import OPERATOR, SYSTEM_NAMESPACE, ApiServer, apply_crd, running_api_server
-from builders import a_model
-from interruption.backends import on_server
-from operator_process import OperatorProcess, running_operator, set_rights
+from support.builders import a_model
+from support.interruption.backends import on_server
+from support.operator.actors import Api, RequestFailed
+from support.operator.api_server import OPERATOR, SYSTEM_NAMESPACE, ApiServer, apply_crd, running_api_server
+from support.operator.process import OperatorProcess, running_operator, set_rights
 from toxicity_api.base import API_GROUP, KIND, PLURAL
 
 pytestmark = pytest.mark.interruption

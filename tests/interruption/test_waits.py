@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from actors import Api, end_beside_sidecar, label, record_event, start_pod, timestamp
-from api_server import ApiServer
-from interruption.backends import on_server
-from interruption.schedule import NAME, Schedule
+from support.interruption.backends import on_server
+from support.interruption.schedule import NAME, Schedule
+from support.operator.actors import Api, end_beside_sidecar, label, record_event, start_pod, timestamp
+from support.operator.api_server import ApiServer
 from toxicity_api.base import KIND
 from toxicity_operator import names
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from api_server import ApiServer
-from builders import a_model
-from interruption.backends import on_server
-from operator_process import OperatorProcess, running_operator, set_rights
+from support.builders import a_model
+from support.interruption.backends import on_server
+from support.operator.api_server import ApiServer
+from support.operator.process import OperatorProcess, running_operator, set_rights
 from toxicity_api.base import KIND, PLURAL
 from toxicity_api.types import Key
 from toxicity_operator.errors import ClusterError

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from actors import Api, start_pod
-from api_server import ApiServer, apply_crd, keda_stand_in
-from builders import NOW, SETTINGS, a_model
-from interruption.backends import on_server
+from support.builders import NOW, SETTINGS, a_model
+from support.interruption.backends import on_server
+from support.operator.actors import Api, start_pod
+from support.operator.api_server import ApiServer, apply_crd, keda_stand_in
 from toxicity_api.base import KIND
 from toxicity_api.types import Key
 from toxicity_operator import names

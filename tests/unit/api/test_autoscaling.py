@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from builders import a_model
+from support.builders import a_model
 from toxicity_api.spec.serving import Autoscaling
 from toxicity_operator.errors import InvalidSpec
 

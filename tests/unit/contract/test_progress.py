@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from builders import progress
+from support.builders import progress
 from toxicity_api.progress import progress_line, read_progress
 
 

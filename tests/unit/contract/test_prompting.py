@@ -7,7 +7,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from letter_tokenizer import LetterTokenizer
+from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_api.prompting import LabelTokenError, build_prompt, build_windows, label_tokens, toxic_score
 from toxicity_api.spec import Labels, TrainingSpec
 

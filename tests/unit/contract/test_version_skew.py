@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from documents import at, document_classes, filled, name_of, objects, with_news
+from support.documents import at, document_classes, filled, name_of, objects, with_news
 from toxicity_api import base
 from toxicity_api.base import Document, read_document
 from toxicity_api.results import StageResult

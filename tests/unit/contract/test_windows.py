@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from letter_tokenizer import LetterTokenizer
+from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_api.prompting import MOST_WINDOWS, Prompt, build_prompt, build_windows, window_starts
 
 TEMPLATE = "текст: {text}\nответ:"

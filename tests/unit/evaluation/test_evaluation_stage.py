@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from letter_tokenizer import LetterTokenizer
+from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_api.prompting import LabelTokens
 from toxicity_api.results import EvaluationResult
 from toxicity_api.stage_config import EngineConfig, EvaluationConfig

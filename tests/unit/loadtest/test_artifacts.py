@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from support.loadtest.windows import a_record, a_result, a_window
 from toxicity_api.buckets import length_buckets
 from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.spec import LoadTestSpec
@@ -14,7 +15,6 @@ from toxicity_loadtest.errors import ArtifactsError
 from toxicity_loadtest.figures import bucket_result
 from toxicity_loadtest.plots import latency_plot, rate_plot, write_plots
 from toxicity_loadtest.records import Outcome
-from unit.loadtest.windows import a_record, a_result, a_window
 
 WINDOWS = [
     a_window(a_record(0.1), a_record(0.3, start=2.0, waited=1.0, lag=0.25), omitted=[9.0]),

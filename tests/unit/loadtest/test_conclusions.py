@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from support.loadtest.windows import SimulatedService, a_result
 from toxicity_api.buckets import Bucket
 from toxicity_api.loadtest_status import BucketResult, Conclusions, LoadTestStatus
 from toxicity_api.spec import LoadTestSpec, Slo
@@ -14,7 +15,6 @@ from toxicity_loadtest.conclusions import (
     mixed_capacity,
 )
 from toxicity_loadtest.records import WindowOrder
-from unit.loadtest.windows import SimulatedService, a_result
 
 
 def searched(rps: float) -> BucketResult:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from support.loadtest.service import Run, Service, free_port, running_service
 from toxicity_api.spec import LoadTestSpec
-from unit.loadtest.service import Run, Service, free_port, running_service
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from support.loadtest.windows import a_record, a_result, a_window
 from toxicity_api.loadtest_status import BucketResult
 from toxicity_api.spec import Slo
 from toxicity_loadtest.figures import (
@@ -14,7 +15,6 @@ from toxicity_loadtest.figures import (
     users_exhausted,
 )
 from toxicity_loadtest.records import Outcome, Record, Window, WindowOrder, join
-from unit.loadtest.windows import a_record, a_result, a_window
 
 
 def test_percentiles_are_observed_values_of_successes_alone() -> None:

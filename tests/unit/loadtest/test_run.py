@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from support.loadtest.service import GOOD, STALLED, Run, Service, running_service
 from toxicity_api.buckets import length_buckets
 from toxicity_api.spec import LoadTestSpec
 from toxicity_loadtest.figures import MOST_LAG_SECONDS
-from unit.loadtest.service import GOOD, STALLED, Run, Service, running_service
 
 
 @pytest.fixture

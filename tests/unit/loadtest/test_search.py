@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from support.loadtest.windows import SimulatedService
 from toxicity_api.spec import LoadTestSpec
 from toxicity_loadtest.measure import CEILING_SHARE, Meter
 from toxicity_loadtest.search import MOST_PROBES, RESOLUTION, Probe, highest_held, lowest_failed, next_rps
-from unit.loadtest.windows import SimulatedService
 
 
 def run_search(capacity: float, start: float, most: float = 10_000.0) -> list[Probe]:

@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from builders import a_model
+from support.builders import a_model
+from support.loadtest.windows import SimulatedService
 from toxicity_api.buckets import length_buckets
 from toxicity_api.crd import RULES, structural_schema
 from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
@@ -20,7 +21,6 @@ from toxicity_loadtest.conclusions import max_length_at_requested_rps
 from toxicity_loadtest.measure import Meter
 from toxicity_operator.errors import InvalidSpec
 from toxicity_serving.schemas import MAX_CHARACTERS
-from unit.loadtest.windows import SimulatedService
 
 STATUS = structural_schema(ToxicityModelStatus, defaults=False)["properties"]["loadTest"]
 MOST_BUCKETS = 200

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support.loadtest.service import Ended, Run, Service, free_port, running_service
 from toxicity_api.spec import LoadTestSpec
-from unit.loadtest.service import Ended, Run, Service, free_port, running_service
 
 LEAKED = "hunter"
 BROKEN = """

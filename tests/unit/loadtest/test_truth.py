@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from support.loadtest.service import GOOD, Run, Service, running_service
 from toxicity_api.spec import LoadTestSpec
-from unit.loadtest.service import GOOD, Run, Service, running_service
 
 RPS, SECONDS = 40.0, 2
 SHARES = {"p50Seconds": 0.50, "p95Seconds": 0.95, "p99Seconds": 0.99}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from builders import SETTINGS, ModelBuilder, a_model
+from support.builders import SETTINGS, ModelBuilder, a_model
 from toxicity_operator.chain import Chain, build_chain
 from toxicity_operator.settings import Images
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builders import NOW
+from support.builders import NOW
 from toxicity_api.conditions import Condition
 from toxicity_api.status import ToxicityModelStatus, TrainingStatus
 from toxicity_operator.decide.events import derive_events

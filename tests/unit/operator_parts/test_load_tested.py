@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from builders import a_model
-from pipeline import conditions, drive, message, settle
+from support.builders import a_model
+from support.operator.pipeline import conditions, drive, message, settle
 
 FIGURES: dict[str, Any] = {"actualRps": 9.98, "p95Seconds": 0.18, "maxLengthAtRequestedRps": 200}
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from builders import SETTINGS, ModelBuilder, a_model, metrics
+from support.builders import SETTINGS, ModelBuilder, a_model, metrics
 from toxicity_api.stage_config import (
     EvaluationConfig,
     LoadTestConfig,

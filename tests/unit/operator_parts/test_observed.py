@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from builders import NOW, training_result
+from support.builders import NOW, training_result
 from toxicity_operator import names
 from toxicity_operator.observe.jobs import JobState
 from toxicity_operator.observe.state import from_objects

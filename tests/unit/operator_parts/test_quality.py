@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from builders import drop_figures
+from support.builders import drop_figures
 from toxicity_api.spec import QualityGate
 from toxicity_api.status import EvaluationStatus, QuantizationStatus, TrainingStatus
 from toxicity_operator.decide.quality import Verdict, judge

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from builders import a_model
-from documents import Place, at, filled, objects
+from support.builders import a_model
+from support.documents import Place, at, filled, objects
 from toxicity_api.conditions import ConditionType
 from toxicity_api.status import ToxicityModelStatus
 from toxicity_operator.model import read_status

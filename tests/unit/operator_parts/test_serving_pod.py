@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from builders import SETTINGS, ModelBuilder, a_model, metrics
+from support.builders import SETTINGS, ModelBuilder, a_model, metrics
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, EvaluationConfig, ServingConfig
 from toxicity_api.status import EvaluationStatus
 from toxicity_operator.chain import build_chain

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import SETTINGS, a_model
+from support.builders import SETTINGS, a_model
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig, parse_stage_config
 from toxicity_operator.chain import build_chain
 from toxicity_operator.manifests.common import env

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from builders import NOW
+from support.builders import NOW
 from toxicity_operator import names
 from toxicity_operator.observe.deployment import DeploymentState
 from toxicity_operator.observe.jobs import JobState

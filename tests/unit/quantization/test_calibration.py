@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from letter_tokenizer import LetterTokenizer
+from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_api.spec import TrainingSpec
 from toxicity_quantization.calibrate import allot, calibration_prompts, choose, length_classes, prompts_hash
 from toxicity_training.data import Example

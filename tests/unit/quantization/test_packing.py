@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from checkpoints import AWQ_ORDER, pack, quantized, round_to_4_bit, write_safetensors
+from support.training.checkpoints import AWQ_ORDER, pack, quantized, round_to_4_bit, write_safetensors
 from toxicity_quantization.packing import (
     COMPRESSED_TENSORS,
     GEMM,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from checkpoints import Array, bf16, quantized, write_safetensors
+from support.training.checkpoints import Array, bf16, quantized, write_safetensors
 from toxicity_api.spec import QuantizationSpec
 from toxicity_quantization.packing import COMPRESSED_TENSORS, GEMM, Packing
 from toxicity_quantization.proof import (

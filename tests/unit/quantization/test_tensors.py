@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from checkpoints import bf16, write_safetensors
+from support.training.checkpoints import bf16, write_safetensors
 from toxicity_quantization import tensors
 from toxicity_quantization.tensors import chunks, first_dead, first_not_finite, read_tensors, read_values
 

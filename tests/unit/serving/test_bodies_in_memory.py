@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from support.serving.word_engine import HELD_WORD, WordEngine, ready, samples, wait
 from toxicity_serving import app
 from toxicity_serving.middleware import DEADLINE_HEADER, Budget
-from unit.serving.word_engine import HELD_WORD, WordEngine, ready, samples, wait
 
 BUDGET = 100_000
 BODIES: dict[str, dict[str, Any]] = {

@@ -9,10 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from toxicity_api.prompting import MOST_WINDOWS
-from toxicity_serving.app import MAX_BODY_BYTES
-from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
-from unit.serving.word_engine import (
+from support.serving.word_engine import (
     CONFIG,
     TOXIC_WORD,
     UNANSWERED_WORD,
@@ -22,6 +19,9 @@ from unit.serving.word_engine import (
     ready,
     samples,
 )
+from toxicity_api.prompting import MOST_WINDOWS
+from toxicity_serving.app import MAX_BODY_BYTES
+from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
 
 HIGH = 1 / (1 + math.exp(-1.5))
 

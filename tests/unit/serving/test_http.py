@@ -9,10 +9,10 @@ import socket
 import httpx
 import pytest
 
+from support.serving.word_engine import ready
 from toxicity_operator.manifests.serving import GRACE_SECONDS
 from toxicity_serving.middleware import REQUEST_SECONDS
 from toxicity_serving.server import DRAIN_SECONDS, FINISH_SECONDS
-from unit.serving.word_engine import ready
 
 TEXT = json.dumps({"text": "спасибо"}).encode()
 UPGRADES = {

@@ -8,11 +8,11 @@ import signal
 import httpx
 import pytest
 
+from support.serving.word_engine import CONFIG, DEADLY_WORD, WordEngine, ready, running, samples, wait
 from toxicity_api.spec import Labels
 from toxicity_serving.app import create_app
 from toxicity_serving.lifecycle import Service, State, run_lifecycle
 from toxicity_serving.server import DrainingServer
-from unit.serving.word_engine import CONFIG, DEADLY_WORD, WordEngine, ready, running, samples, wait
 
 
 def test_service_is_alive_but_not_ready_while_the_engine_loads() -> None:

@@ -15,10 +15,10 @@ import openai
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
+from support.serving.word_engine import CONFIG, HELD_WORD, WordEngine, post, ready, samples, wait
 from toxicity_serving.admission import Admission, OverloadedError
 from toxicity_serving.app import BODY_LIMITS, ENVELOPES
 from toxicity_serving.middleware import DEADLINE_HEADER
-from unit.serving.word_engine import CONFIG, HELD_WORD, WordEngine, post, ready, samples, wait
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/classify": {"text": HELD_WORD},

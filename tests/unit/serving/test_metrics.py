@@ -11,7 +11,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from unit.serving.word_engine import CONFIG, TOXIC_WORD, post, ready, samples
+from support.serving.word_engine import CONFIG, TOXIC_WORD, post, ready, samples
 
 HIGH = 1 / (1 + math.exp(-1.5))
 NAMES = {

@@ -11,10 +11,7 @@ import openai
 import pytest
 from openai.types import moderation
 
-from toxicity_serving.app import MAX_BODY_BYTES
-from toxicity_serving.openai_schemas import CATEGORIES, SCORED, Category
-from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
-from unit.serving.word_engine import (
+from support.serving.word_engine import (
     CONFIG,
     TOXIC_WORD,
     UNANSWERED_WORD,
@@ -24,6 +21,9 @@ from unit.serving.word_engine import (
     running,
     samples,
 )
+from toxicity_serving.app import MAX_BODY_BYTES
+from toxicity_serving.openai_schemas import CATEGORIES, SCORED, Category
+from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
 
 HIGH = 1 / (1 + math.exp(-1.5))
 PATH = "/v1/moderations"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemathesis.generation import GenerationMode
 from schemathesis.schemas import BaseSchema
 
-from unit.serving.word_engine import ready
+from support.serving.word_engine import ready
 
 EXAMPLES = 25
 """Generated requests per route and mode; the same ones each time."""

@@ -15,9 +15,9 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from support.serving.stage_folders import LOAD, png, stage_folders, write
+from support.serving.word_engine import HELD_WORD, TOXIC_WORD, UNANSWERED_WORD, WordEngine, ready, wait
 from toxicity_api.stage_config import ServingConfig
-from unit.serving.stage_folders import LOAD, png, stage_folders, write
-from unit.serving.word_engine import HELD_WORD, TOXIC_WORD, UNANSWERED_WORD, WordEngine, ready, wait
 
 TOKEN = "page-token"
 

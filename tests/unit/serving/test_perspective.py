@@ -10,9 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from toxicity_serving.app import MAX_BODY_BYTES
-from toxicity_serving.schemas import MAX_CHARACTERS
-from unit.serving.word_engine import (
+from support.serving.word_engine import (
     TOXIC_WORD,
     UNANSWERED_WORD,
     UNKNOWN_CHARACTER,
@@ -21,6 +19,8 @@ from unit.serving.word_engine import (
     running,
     samples,
 )
+from toxicity_serving.app import MAX_BODY_BYTES
+from toxicity_serving.schemas import MAX_CHARACTERS
 
 HIGH = 1 / (1 + math.exp(-1.5))
 PATH = "/v1alpha1/comments:analyze"

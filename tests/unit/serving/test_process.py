@@ -17,10 +17,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.serving.word_engine import CONFIG, WordEngine, wait
+from support.serving.word_service import LONG_WORD
 from toxicity_api.results import EXIT_FAILED
 from toxicity_serving.__main__ import serve
-from unit.serving.word_engine import CONFIG, WordEngine, wait
-from unit.serving.word_service import LONG_WORD
 
 TESTS = Path(__file__).parents[2]
 DRAIN_SECONDS, ENDLESS_SECONDS = 2.0, 600.0
@@ -55,8 +55,12 @@ def serving(tmp_path: Path, drain_seconds: float = DRAIN_SECONDS) -> Iterator[Se
     log, pid_file = tmp_path / "termination-log", tmp_path / "pid"
     log.touch()
     config = CONFIG.model_copy(update={"port": port})
-    variables = {**os.environ, "PYTHONPATH": str(TESTS), "STAGE_CONFIG": config.model_dump_json(by_alias=True)}
-    program = Path(__file__).with_name("word_service.py")
+    variables = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
+        "STAGE_CONFIG": config.model_dump_json(by_alias=True),
+    }
+    program = TESTS / "support" / "serving" / "word_service.py"
     command = [sys.executable, str(program), str(log), str(drain_seconds), str(pid_file)]
     with (
         subprocess.Popen(command, env=variables) as process,

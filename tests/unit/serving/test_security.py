@@ -13,13 +13,7 @@ import httpx
 import openai
 import pytest
 
-from toxicity_serving.__main__ import EmptyTokenError, take_token
-from toxicity_serving.app import MAX_BODY_BYTES
-from toxicity_serving.engine import EngineError
-from toxicity_serving.middleware import DEADLINE_HEADER
-from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
-from toxicity_serving.vllm_engine import VllmEngine
-from unit.serving.word_engine import (
+from support.serving.word_engine import (
     CONFIG,
     DEADLY_WORD,
     HELD_WORD,
@@ -29,6 +23,12 @@ from unit.serving.word_engine import (
     running,
     wait,
 )
+from toxicity_serving.__main__ import EmptyTokenError, take_token
+from toxicity_serving.app import MAX_BODY_BYTES
+from toxicity_serving.engine import EngineError
+from toxicity_serving.middleware import DEADLINE_HEADER
+from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
+from toxicity_serving.vllm_engine import VllmEngine
 
 TOKEN = "s3cret-токен"
 BEARER = {"authorization": f"Bearer {TOKEN}".encode()}

@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from letter_tokenizer import LetterTokenizer
+from support.serving.word_engine import CONFIG, VOCABULARY, WordEngine
+from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_serving.classify import Classifier
 from toxicity_serving.engine import Loaded
-from unit.serving.word_engine import CONFIG, VOCABULARY, WordEngine
 
 TEXTS = [f"чай номер {number}." for number in range(50)]
 

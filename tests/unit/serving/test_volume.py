@@ -18,12 +18,12 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from support.serving.stage_folders import stage_folders
+from support.serving.word_engine import WordEngine, ready
 from toxicity_api.stage_config import ServingConfig
 from toxicity_serving import page_routes, report
 from toxicity_serving.app import ENVELOPES, create_app
 from toxicity_serving.lifecycle import State
-from unit.serving.stage_folders import stage_folders
-from unit.serving.word_engine import WordEngine, ready
 
 READERS = ["/v1/report", "/v1/plots/eda-labels"]
 """The paths whose answers come from the volume."""

@@ -10,11 +10,11 @@ import httpx
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from support.serving.word_engine import ready
 from toxicity_serving.app import BODY_LIMITS, ENVELOPES
 from toxicity_serving.openai_schemas import ModerationRequest
 from toxicity_serving.perspective_schemas import MAX_LANGUAGES, AnalyzeCommentRequest
 from toxicity_serving.schemas import MAX_ERRORS, MAX_SHOWN, MAX_TEXTS, ClassifyRequest, RequestBody
-from unit.serving.word_engine import ready
 
 CLASSIFY, MODERATIONS, ANALYZE = ENVELOPES
 MODELS: dict[str, type[BaseModel]] = {

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from file_hosts import COMMIT, Files, Hub, Kaggle, basic, serving, zip_of
+from support.training.file_hosts import COMMIT, Files, Hub, Kaggle, basic, serving, zip_of
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, SourceFacts
 from toxicity_training.sources import source_facts
 

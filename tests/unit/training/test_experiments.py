@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from builders import metrics
+from support.builders import metrics
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult, TrainingResult
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_training.artifacts import open_work_folder, publish, read_result

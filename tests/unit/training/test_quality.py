@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builders import metrics
+from support.builders import metrics
 from toxicity_api.results import EXIT_INVALID_INPUT, StageResult, TrainingResult
 from toxicity_training.artifacts import open_work_folder, publish
 from toxicity_training.data import Example, Splits, write_splits

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stage_process import configure_training
+from support.training.stage_process import configure_training
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT
 from toxicity_training import stage
 from toxicity_training.__main__ import main

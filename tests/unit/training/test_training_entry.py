@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stage_process import configure_training
+from support.training.stage_process import configure_training
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, Metrics, StageResult, TrainingResult
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE
 from toxicity_training.__main__ import main

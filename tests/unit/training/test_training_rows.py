@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from letter_tokenizer import LetterTokenizer
+from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_api.spec import Labels, TrainingSpec
 from toxicity_training.batches import build_rows
 from toxicity_training.data import Example

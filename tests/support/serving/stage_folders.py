@@ -1,0 +1,81 @@
+"""An artifact volume as the stages leave it, with plots of a few pixels."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+from support.serving.word_engine import CONFIG
+from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
+from toxicity_api.results import DataFacts, Metrics, StageResult, TrainingResult
+from toxicity_api.stage_config import ServingConfig
+
+METRICS = Metrics(
+    f1=0.896,
+    macro_f1=0.921,
+    precision=0.885,
+    recall=0.907,
+    roc_auc=0.977,
+    threshold=0.5,
+    test_samples=1441,
+    f1_low=0.876,
+    f1_high=0.915,
+)
+DATA = DataFacts(rows=14412, toxic=4826, duplicates=261, contradictions=3, split_hash="ab" * 32)
+LOAD = LoadTestStatus(
+    fingerprint="l2",
+    run_id="2",
+    state="Complete",
+    users=16,
+    requested_rps=10,
+    buckets=[BucketResult(name="1-100", requests=300, failures=0, actual_rps=9.998, p95_seconds=0.181)],
+)
+
+
+def png(red: int) -> bytes:
+    """A picture of 40 x 30 pixels of one colour."""
+    rows = (b"\0" + bytes((red, 80, 160)) * 40) * 30
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 40, 30, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def evaluation(f1: float) -> bytes:
+    """Of a longer document the part that the page reads."""
+    bucket = {"name": "1-100", "low": 1, "high": 100, "rows": 720, "toxic": 313, "f1": f1, "precision": 0.9}
+    return json.dumps({"metrics": {}, "buckets": [bucket, {**bucket, "name": "101-200", "rows": 0}]}).encode()
+
+
+def stage_folders(artifacts: Path) -> ServingConfig:
+    """Writes what training, quantization and a load test leave; the configuration of the service that shows it."""
+    training = TrainingResult(metrics=METRICS, train_samples=11530, loss=0.1, duration_seconds=60, data=DATA)
+    result = StageResult(stage="train", fingerprint="t1", outcome="succeeded", training=training)
+    train, quantize, load = artifacts / "train-t1", artifacts / "quantize-q1", artifacts / "loadtest-l2"
+    write(train / "result.json", result.model_dump_json(by_alias=True).encode())
+    for name in ("eda/labels.png", "eda/labels_len.png", "evaluation/pr_curve.png"):
+        write(train / name, png(10))
+    write(train / "evaluation" / "evaluation.json", evaluation(0.896))
+    write(quantize / "evaluation" / "pr_curve.png", png(20))
+    write(quantize / "evaluation" / "evaluation.json", evaluation(0.893))
+    write(load / "status.json", LOAD.model_dump_json(by_alias=True, exclude_none=True).encode())
+    write(load / "p95.png", png(30))
+    return CONFIG.model_copy(
+        update={
+            "artifacts": artifacts,
+            "report_dirs": [train, quantize],
+            "metrics": METRICS,
+            "base_model": "gemma",
+        }
+    )

@@ -1,0 +1,158 @@
+"""The service around an engine without a model: a text is toxic when it holds the word."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
+
+from support.training.letter_tokenizer import LetterTokenizer
+from toxicity_api.prompting import LabelTokens
+from toxicity_api.stage_config import ServingConfig
+from toxicity_serving.app import create_app
+from toxicity_serving.engine import EngineError, LabelTokenMissing, Loaded
+from toxicity_serving.server import server_config
+
+CONFIG = ServingConfig.model_validate(
+    {
+        "model": "ru-toxicity",
+        "fingerprint": "f1",
+        "modelDir": "/artifacts/quantize-f1/model",
+        "promptTemplate": "текст: {text}\nответ:",
+        "labels": {"toxic": "да", "nonToxic": "нет"},
+        "threshold": 0.5,
+        "baseModel": "gemma",
+        "maxModelLen": 200,
+    }
+)
+END_OF_TEXT, EOS = "<eos>", 2
+VOCABULARY, UNKNOWN_CHARACTER = sys.maxunicode, chr(sys.maxunicode)
+TOXIC_WORD, UNANSWERED_WORD, DEADLY_WORD, HELD_WORD = "дебил", "молчи", "умри", "жди"
+END = "\nответ:"
+
+
+class WordEngine:
+    """Log-probabilities by the words in the prompt. `same`: all texts score alike; `broken`: the start fails.
+
+    Of a prompt it reads what comes after the last END_OF_TEXT. One with the held word is answered after `release`;
+    `active` prompts are in the engine, `answered` were.
+    """
+
+    def __init__(self, *, same: bool = False, broken: str = "", held: bool = False) -> None:
+        self._same = same
+        self._broken = broken
+        self._may_start = asyncio.Event()
+        if not held:
+            self._may_start.set()
+        self._released = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.active = self.answered = 0
+        self.dead = False
+        self.stopped = False
+
+    def release(self) -> None:
+        """Lets the held prompts be answered; called from another thread than the engine's."""
+        assert self._loop
+        self._loop.call_soon_threadsafe(self._released.set)
+
+    async def start(self) -> Loaded:
+        self._loop = asyncio.get_running_loop()
+        await self._may_start.wait()
+        if self._broken:
+            raise EngineError(self._broken)
+        return Loaded(LetterTokenizer([END_OF_TEXT]), VOCABULARY, "words 1", "decompressed", "float32")
+
+    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+        self.active += 1
+        try:
+            answer = await self._answer("".join(map(chr, prompt_ids[1:])))
+        finally:
+            self.active -= 1
+        self.answered += 1
+        return answer
+
+    async def _answer(self, text: str) -> tuple[float, float]:
+        text = text[text.rfind(chr(EOS)) + 1 :]
+        assert text.endswith(END), f"the question is missing at the end of {text!r}"
+        if HELD_WORD in text:
+            await self._released.wait()
+        if UNANSWERED_WORD in text:
+            raise LabelTokenMissing("no label token")
+        if DEADLY_WORD in text:
+            self.dead = True
+            raise EngineError("dead")
+        toxic, harmless = -0.2, -1.7
+        return (toxic, harmless) if TOXIC_WORD in text or self._same else (harmless, toxic)
+
+    async def check(self) -> None:
+        if self.dead:
+            raise EngineError("dead")
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+@contextlib.contextmanager
+def running(
+    engine: WordEngine,
+    failures: list[str] | None = None,
+    *,
+    config: ServingConfig = CONFIG,
+    token: str | None = None,
+    check_seconds: float = 0.01,
+) -> Iterator[httpx.Client]:
+    """A client of the service, which runs behind a real socket with its lifecycle. It does not send the token."""
+    reported = [] if failures is None else failures
+    app = create_app(config, engine, reported.append, check_seconds, token)
+    server = uvicorn.Server(server_config(app, finish_seconds=5))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=10) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextlib.contextmanager
+def ready(
+    engine: WordEngine | None = None, *, config: ServingConfig = CONFIG, token: str | None = None
+) -> Iterator[httpx.Client]:
+    """The same once /readyz says so."""
+    with running(engine or WordEngine(), config=config, token=token) as client:
+        wait(lambda: client.get("/readyz").status_code == 200)
+        yield client
+
+
+def wait(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Polls until the condition holds; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.005)
+
+
+def samples(client: httpx.Client) -> dict[str, float]:
+    """/metrics by sample name with labels, as Prometheus's own parser reads them."""
+    found = {}
+    for family in text_string_to_metric_families(client.get("/metrics").text):
+        for sample in family.samples:
+            labels = ",".join(f'{key}="{value}"' for key, value in sample.labels.items())
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+def post(client: httpx.Client, *texts: str, **fields: Any) -> httpx.Response:
+    """POST /v1/classify of a batch."""
+    return client.post("/v1/classify", json={"texts": list(texts), **fields})

@@ -1,0 +1,61 @@
+"""`word_service.py TERMINATION_LOG DRAIN_SECONDS PID_FILE`: the real server module around an engine without a model.
+
+Configured as the service is. The engine has a child process, as vLLM's has, whose pid is left in PID_FILE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from support.serving.word_engine import WordEngine
+from toxicity_api.prompting import LabelTokens
+from toxicity_api.stage_config import ServingConfig, parse_stage_config
+from toxicity_serving.__main__ import serve, take_token
+from toxicity_serving.engine import EngineError, Loaded
+
+INFERENCE_SECONDS = 0.02
+LONG_WORD, LONG_SECONDS = "долго", 4.0
+
+
+class ChildEngine(WordEngine):
+    """A WordEngine that takes its time and is dead once its child process is."""
+
+    def __init__(self, pid_file: Path) -> None:
+        super().__init__()
+        self._pid_file = pid_file
+
+    async def start(self) -> Loaded:
+        self._child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        self._pid_file.write_text(str(self._child.pid))
+        return await super().start()
+
+    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+        await self.check()
+        text = "".join(map(chr, prompt_ids))
+        await asyncio.sleep(LONG_SECONDS if LONG_WORD in text else INFERENCE_SECONDS)
+        return await super().label_logprobs(prompt_ids, labels)
+
+    async def check(self) -> None:
+        if self._child.poll() is not None:
+            raise EngineError(f"the child process ended with {self._child.returncode}")
+
+    async def stop(self) -> None:
+        self._child.kill()
+        self._child.wait()
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO)
+    termination_log, drain_seconds, pid_file = sys.argv[1:]
+    config = parse_stage_config(ServingConfig, dict(os.environ))
+    engine = ChildEngine(Path(pid_file))
+    return serve(config, engine, take_token(os.environ), Path(termination_log), float(drain_seconds))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

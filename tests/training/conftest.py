@@ -1,0 +1,85 @@
+"""What the tests with torch share: a tiny Gemma 3 with a tokenizer of letters, and data that it can learn.
+
+They run with the packages of the training image: `make test-training`, and `make test-gpu` for those on a GPU.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.training.gpu_device import granted
+from support.training.tiny import forget_accelerator, make_examples, write_base_model
+from toxicity_api.spec import Labels, Lora, Split, TrainingSpec
+from toxicity_api.stage_config import TrainingConfig
+
+
+@pytest.fixture(scope="session")
+def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random Gemma 3 with two layers, and of its tokenizer."""
+    folder = tmp_path_factory.mktemp("base-model")
+    write_base_model(folder)
+    return folder
+
+
+@pytest.fixture
+def gpus(request: pytest.FixtureRequest) -> int:
+    """How many GPUs the training gets."""
+    return granted(request)
+
+
+@pytest.fixture
+def make_spec(gpus: int) -> Callable[..., TrainingSpec]:
+    """A training spec for the tiny model; keyword arguments replace its fields."""
+
+    def make(**fields: Any) -> TrainingSpec:
+        lora = Lora(r=4, alpha=8, dropout=fields.pop("dropout", 0.0))
+        defaults: dict[str, Any] = {
+            "gpus": gpus,
+            "load4bit": False,
+            "lora": lora,
+            "labels": Labels(toxic="да", non_toxic="нет нет"),
+            "learning_rate": 2e-2,
+            "max_input_length": 128,
+            "batch_size": 8,
+        }
+        return TrainingSpec(**{**defaults, **fields})
+
+    return make
+
+
+@pytest.fixture
+def make_config(tmp_path: Path, base_model: Path) -> Callable[..., TrainingConfig]:
+    """A stage configuration in a folder of its own, over `rows` written rows."""
+
+    def make(spec: TrainingSpec, rows: int = 120, fingerprint: str = "abc") -> TrainingConfig:
+        dataset = tmp_path / "comments.csv"
+        with dataset.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["comment", "toxic"])
+            writer.writerows([example.text, int(example.toxic)] for example in make_examples(rows))
+        return TrainingConfig(
+            model="tiny",
+            fingerprint=fingerprint,
+            artifacts=tmp_path / "artifacts",
+            dataset_path=dataset,
+            text_column="comment",
+            label_column="toxic",
+            split=Split(validation=0.15, test=0.15),
+            base_model_path=base_model,
+            training=spec,
+        )
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    forget_accelerator()

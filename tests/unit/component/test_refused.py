@@ -1,0 +1,63 @@
+"""An object that the API server refuses: Ready follows the pods all the same, and the status can always be written."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.builders import a_model
+from support.operator.fake_cluster import FakeCluster, Raw
+from support.operator.pipeline import conditions, message, run, settle, status, take_steps
+from toxicity_api.crd import STRING_LIMIT
+from toxicity_operator.errors import ClusterError
+
+DENIED = "admission webhook denied the request: "
+
+
+class Refusing(FakeCluster):
+    """One in which an admission plugin refuses objects whose name has `part`, at length."""
+
+    part, words = "", DENIED
+
+    def create(self, body: Raw) -> None:
+        if self.part and self.part in body["metadata"]["name"]:
+            raise ClusterError(self.words, 403)
+        super().create(body)
+
+
+def served(part: str, words: str = DENIED) -> Refusing:
+    """A model whose pods answer, in a cluster that refuses from then on."""
+    cluster = Refusing(a_model().raw())
+    take_steps(cluster, 3)
+    cluster.part, cluster.words = part, words
+    cluster.roll_out()
+    run(cluster)
+    return cluster
+
+
+def test_load_test_that_is_refused_does_not_deny_what_serves() -> None:
+    cluster = served("-loadtest-")
+    assert conditions(cluster)["Available"] == ("True", "ReplicasReady")
+    assert conditions(cluster)["Ready"][0] == "True"
+    assert DENIED in message(cluster, "Ready")
+    cluster.part = ""
+    settle(cluster)
+    assert DENIED not in message(cluster, "Ready")
+
+
+def test_refused_stage_is_told_as_such() -> None:
+    cluster = Refusing(a_model().raw())
+    cluster.part = "-train-"
+    run(cluster)
+    assert conditions(cluster)["Ready"] == ("False", "ApplyFailed")
+    assert DENIED in message(cluster, "Ready")
+
+
+@pytest.mark.parametrize("part", ["-loadtest-", "-train-"])
+def test_words_of_any_length_fit_the_status(part: str) -> None:
+    cluster = served(part, DENIED + "очень длинно " * 2000)
+    if part == "-train-":
+        cluster.change_spec(a_model().with_spec("training.epochs", 2.0).spec)
+        run(cluster)
+    told = [condition["message"] for condition in status(cluster)["conditions"]]
+    assert max(map(len, told)) == STRING_LIMIT
+    assert any(DENIED in text for text in told)

@@ -1,0 +1,75 @@
+"""Whose turn it is to move to the present operator's images: a resource that waits for a person holds nobody up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from support.builders import a_model
+from support.operator.fake_cluster import FakeCluster
+from support.operator.pipeline import ROLLING, conditions, drive, passes, settle
+from toxicity_operator.runtime.turns import Turns
+
+ANOTHER = ("default", "another")
+CRASH = {"exitCode": 1, "reason": "Error", "message": "no such column"}
+
+
+def refuse(cluster: FakeCluster) -> None:
+    cluster.finish_evaluation(f1=0.1)
+
+
+def leave_open(cluster: FakeCluster) -> None:
+    cluster.finish_evaluation(f1=0.5)
+
+
+def fail(cluster: FakeCluster) -> None:
+    cluster.fail_job("evaluate", CRASH)
+
+
+def pause(cluster: FakeCluster) -> None:
+    cluster.change_spec(a_model().with_spec("paused", True).spec)
+
+
+def spoil(cluster: FakeCluster) -> None:
+    cluster.change_spec(a_model().with_spec("loadTest.schedule", "never").spec)
+
+
+def retrain(cluster: FakeCluster) -> None:
+    cluster.change_spec(a_model().with_spec("training.learningRate", 1e-4).spec)
+
+
+def pause_deployment(cluster: FakeCluster) -> None:
+    cluster.finish_evaluation()
+    cluster.objects["Deployment", "ru-toxicity-serve"]["spec"]["paused"] = True
+
+
+@pytest.mark.parametrize("happen", [refuse, leave_open, fail, pause, spoil, retrain, pause_deployment])
+def test_turn_ends_when_the_resource_does_not_go_on_by_itself(happen: Callable[[FakeCluster], None]) -> None:
+    cluster, turns = drive(a_model()), Turns(1)
+    passes(cluster, ROLLING, turns)
+    assert cluster.job("evaluate"), "it is under way"
+    assert not turns.take(ANOTHER)
+    happen(cluster)
+    passes(cluster, ROLLING, turns)
+    assert turns.take(ANOTHER), conditions(cluster)
+
+
+def test_turn_of_a_resource_that_serves_with_no_replicas_ends() -> None:
+    cluster, turns = drive(a_model()), Turns(1)
+    cluster.change_spec(a_model().with_spec("serving.replicas", 0).spec)
+    settle(cluster)
+    cluster.roll_out()
+    passes(cluster, ROLLING, turns)
+    cluster.finish_evaluation()
+    passes(cluster, ROLLING, turns)
+    assert conditions(cluster)["Ready"] == ("False", "Stopped")
+    assert turns.take(ANOTHER)
+
+
+def test_paused_resource_keeps_its_evaluation() -> None:
+    cluster, turns = drive(a_model()), Turns(1)
+    assert turns.take(("default", "ru-toxicity"))
+    pause(cluster)
+    passes(cluster, ROLLING, turns)
+    assert conditions(cluster)["Evaluated"] == ("True", "Succeeded")
