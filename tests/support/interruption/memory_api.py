@@ -8,6 +8,7 @@ selectors. `test_real_server.py` shows that schedules end on it as they do on a 
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import itertools
 import json
@@ -47,8 +48,9 @@ class Stored:
     live: Raw
     owned: dict[Manager, set[Path]] = field(default_factory=dict)
 
-    def told(self) -> Raw:
-        """The object as the API server sends it."""
+    @functools.cached_property
+    def answer(self) -> Raw:
+        """The object as the API server sends it: what a write changes is stored in an instance of its own."""
         entries = [
             {"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsV1": tree(paths)}
             | ({"subresource": subresource} if subresource else {})
@@ -95,9 +97,9 @@ class MemoryApi:
         if stored is None:
             return 404, failure(f"{name} not found", "NotFound")
         if method == "GET":
-            return 200, stored.told()
+            return 200, stored.answer
         if media.startswith("application/json-patch"):
-            return self._set_managed_fields(stored, body)
+            return self._set_managed_fields(collection, name, stored, body)
         uid = ((body or {}).get("preconditions") or {}).get("uid")
         if uid not in (None, stored.live["metadata"]["uid"]):
             return 409, failure("Precondition failed: UID in precondition differs", "Conflict")
@@ -111,25 +113,26 @@ class MemoryApi:
         manager = (query.get("fieldManager", "person"), "Update", subresource)
         return self._store(collection, name, new, stored, manager=manager)
 
-    def _set_managed_fields(self, stored: Stored, patch: list[Raw]) -> tuple[int, Raw]:
+    def _set_managed_fields(self, collection: str, name: str, stored: Stored, patch: list[Raw]) -> tuple[int, Raw]:
         """The one JSON patch that is understood: a test of the resourceVersion, then new managedFields."""
         version, fields = patch
         assert (version["op"], version["path"]) == ("test", "/metadata/resourceVersion")
         assert (fields["op"], fields["path"]) == ("replace", "/metadata/managedFields")
         if version["value"] != stored.live["metadata"]["resourceVersion"]:
             return 422, failure("test operation failed", "Invalid")
-        stored.owned = {
+        owned = {
             (entry["manager"], entry["operation"], entry.get("subresource", "")): set(branches(entry["fieldsV1"]))
             for entry in fields["value"]
         }
-        stored.live["metadata"]["resourceVersion"] = str(self._next_version())
-        return 200, stored.told()
+        metadata = {**stored.live["metadata"], "resourceVersion": str(self._next_version())}
+        self._objects[collection, name] = Stored({**stored.live, "metadata": metadata}, owned)
+        return 200, self._objects[collection, name].answer
 
     def _list(self, collection: str, query: Mapping[str, str]) -> Raw:
         key, _, value = query.get("labelSelector", "").partition("=")
         about = query.get("fieldSelector", "").removeprefix("involvedObject.uid=")
         found = [
-            stored.told()
+            stored.answer
             for (where, _), stored in sorted(self._objects.items())
             if where == collection
             and (not key or selected(stored.live, key, value))
@@ -160,7 +163,7 @@ class MemoryApi:
                 {key: body[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": name}}
             )
         else:
-            stored_or_new = copy.deepcopy(stored)
+            stored_or_new = Stored(copy.deepcopy(stored.live), copy.deepcopy(stored.owned))
             if not is_as_named(stored.live, body):
                 return 409, failure("Precondition failed: UID in precondition differs", "Conflict")
         whose = (manager, "Apply", subresource)
@@ -198,14 +201,14 @@ class MemoryApi:
             self._begin(live, collection, name)
         elif live == old:
             self._objects[collection, name] = Stored(old, kept.owned)
-            return 200, self._objects[collection, name].told()
+            return 200, self._objects[collection, name].answer
         elif live.get("spec") != old.get("spec"):
             live["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1
         if manager is not None:
             take_over(kept.owned, manager, changed_leaves(old, live))
         live["metadata"]["resourceVersion"] = str(self._next_version())
         self._objects[collection, name] = Stored(live, kept.owned)
-        return 200, self._objects[collection, name].told()
+        return 200, self._objects[collection, name].answer
 
     def _begin(self, live: Raw, collection: str, name: str) -> None:
         version = self._version + 1
