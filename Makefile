@@ -45,10 +45,15 @@ test: packages ## everything: checks, unit, training, API, end to end; in the en
 	  took+=("$$part $$((SECONDS - since))"); [ $$status = 0 ] || exit $$status; \
 	done
 
-check: .venv/ready ## formatting, lint, types, layers, generated files
+check: .venv/ready check-generated check-workflows ## check formatting, lint, types, layers, generated files and workflows
 	.venv/bin/ruff format --check . && .venv/bin/ruff check .
 	.venv/bin/mypy && .venv/bin/lint-imports
+
+check-generated: .venv/ready
 	$(PYTHON) -m toxicity_api.crd --check $(CRD_COPIES)
+
+check-workflows: .venv/ready # without shellcheck and pyflakes, which actionlint runs only where they are installed
+	"$$($(PYTHON) -m toxicity_cluster program actionlint)" -shellcheck= -pyflakes=
 
 unit: .venv/ready ## tests that need no cluster
 	.venv/bin/pytest tests $(IN_PARALLEL) -m "not api and not e2e and not engine and not gpu and not interruption and not keda"

@@ -30,6 +30,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--keda", action="store_true", help="with Prometheus and KEDA, which is not the default"
     )
     commands.add_parser("build", help="build the cluster's programs into the cache", parents=[with_keda])
+    program = commands.add_parser("program", help="print the path of one program, building it if it is missing")
+    program.add_argument("name", choices=sorted(program.name for program in build.EVERY_PROGRAM))
     start = "start the cluster, or repair it, and wait until it is usable"
     commands.add_parser("up", help=start, parents=[with_keda])
     commands.add_parser("down", help="remove the cluster; the cache stays")
@@ -50,6 +52,8 @@ def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> 
             prune.ensure_machine(settings, progress)
             optional = build.OPTIONAL_PROGRAMS if options.keda else ()
             build.build_programs(settings, progress, (*build.PROGRAMS, *optional))
+        case "program":
+            print(build.build_program(settings, progress, options.name))
         case "up":
             lifecycle.up(settings, progress, with_keda=options.keda)
         case "down":
@@ -57,9 +61,7 @@ def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> 
         case "status":
             return report_status(settings)
         case "load":
-            for image in options.image:
-                with progress.step(f"loading {image}"):
-                    containerd.load(settings, image)
+            load_images(options.image, settings, progress)
         case "images":
             return images.main(options, settings, progress)
         case "prune":
@@ -71,6 +73,12 @@ def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> 
         case "demo":
             return demo.main(options, settings, progress)
     return 0
+
+
+def load_images(images: Sequence[str], settings: Settings, progress: Progress) -> None:
+    for image in images:
+        with progress.step(f"loading {image}"):
+            containerd.load(settings, image)
 
 
 def report_status(settings: Settings) -> int:

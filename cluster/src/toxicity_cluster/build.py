@@ -92,7 +92,12 @@ OPTIONAL_PROGRAMS = (
     Program("keda-operator", f"{KEDA_MODULE}/cmd/operator", minutes="6 min", module="keda"),
     Program("keda-adapter", f"{KEDA_MODULE}/cmd/adapter", minutes="2 min", module="keda"),
 )
-"""What autoscaling by requests in flight takes; built and started only when it is asked for."""
+"""For autoscaling by requests in flight; built and started on request only."""
+
+TOOLS = (Program("actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),)
+"""Programs of the checks; no part of the cluster."""
+
+EVERY_PROGRAM = (*PROGRAMS, *OPTIONAL_PROGRAMS, *TOOLS)
 
 
 def program_key(module: Path, go_version: str, arguments: Sequence[str]) -> str:
@@ -121,6 +126,12 @@ def build_programs(
             with progress.step(f"building {program.name} (about {program.minutes} from an empty cache)"):
                 _build(settings, program, folder)
     return find_programs(settings, programs)
+
+
+def build_program(settings: Settings, progress: Progress, name: str) -> Path:
+    """Build the program `name` of EVERY_PROGRAM unless it is in the cache; return its path."""
+    programs = [program for program in EVERY_PROGRAM if program.name == name]
+    return build_programs(settings, progress, programs)[name]
 
 
 def find_programs(settings: Settings, programs: Sequence[Program] = PROGRAMS) -> dict[str, Path]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toxicity_cluster import containerd
-from toxicity_cluster.build import OPTIONAL_PROGRAMS, PROGRAMS, program_folder
+from toxicity_cluster.build import EVERY_PROGRAM, program_folder
 from toxicity_cluster.commands import run
 from toxicity_cluster.environments import PARTS, base_model_folder, environment_folder
 from toxicity_cluster.images import SAMPLE_DATASET, list_references, plan_recipes
@@ -80,7 +80,7 @@ def unused_environments(settings: Settings) -> list[Path]:
 def unused_programs(settings: Settings) -> list[Path]:
     """Binaries of other module versions."""
     version = toolchain_version()
-    current = {program_folder(settings, program, version) for program in (*PROGRAMS, *OPTIONAL_PROGRAMS)}
+    current = {program_folder(settings, program, version) for program in EVERY_PROGRAM}
     return [folder for folder in _folders(settings.cache / "bin") if folder not in current]
 
 

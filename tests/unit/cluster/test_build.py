@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from toxicity_cluster.build import OPTIONAL_PROGRAMS, PROGRAMS, find_programs, program_folder, program_key
+from toxicity_cluster.__main__ import main
+from toxicity_cluster.build import (
+    EVERY_PROGRAM,
+    OPTIONAL_PROGRAMS,
+    PROGRAMS,
+    TOOLS,
+    find_programs,
+    program_folder,
+    program_key,
+)
 from toxicity_cluster.errors import ClusterError
 from toxicity_cluster.settings import Settings
 from toxicity_cluster.toolchain import parse_go_version
@@ -46,7 +55,7 @@ def test_program_key_ignores_files_that_go_does_not_read(module: Path) -> None:
 
 def test_every_program_has_a_module_with_pinned_sums() -> None:
     sources = Settings.from_environment({}).sources
-    for program in (*PROGRAMS, *OPTIONAL_PROGRAMS):
+    for program in EVERY_PROGRAM:
         assert (sources / program.folder / "go.mod").is_file(), program.name
         if program.name != "pause":  # the standard library only
             assert (sources / program.folder / "go.sum").is_file(), program.name
@@ -54,9 +63,8 @@ def test_every_program_has_a_module_with_pinned_sums() -> None:
 
 def test_programs_of_one_module_have_folders_of_their_own() -> None:
     settings = Settings.from_environment({})
-    programs = (*PROGRAMS, *OPTIONAL_PROGRAMS)
-    folders = {program_folder(settings, program, "go1.26.6") for program in programs}
-    assert len(folders) == len(programs)
+    folders = {program_folder(settings, program, "go1.26.6") for program in EVERY_PROGRAM}
+    assert len(folders) == len(EVERY_PROGRAM)
 
 
 def test_find_programs_names_the_missing_one_when_the_cache_is_empty(tmp_path: Path) -> None:
@@ -83,6 +91,19 @@ def test_programs_that_are_not_asked_for_need_not_be_built(
     assert not {program.name for program in OPTIONAL_PROGRAMS} & set(find_programs(settings))
     with pytest.raises(ClusterError, match="prometheus is not built"):
         find_programs(settings, OPTIONAL_PROGRAMS)
+
+
+def test_a_tool_of_the_checks_is_no_part_of_the_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = all_built(tmp_path, monkeypatch)
+    assert not {program.name for program in TOOLS} & set(find_programs(settings))
+    actionlint = program_folder(settings, TOOLS[0], "go1.26.6") / "actionlint"
+    actionlint.parent.mkdir()
+    actionlint.touch()
+    monkeypatch.setenv("TOXICITY_CACHE", str(tmp_path))
+    assert main(["program", "actionlint"]) == 0
+    assert capsys.readouterr().out == f"{actionlint}\n"
 
 
 def test_find_programs_returns_aliases_when_all_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
