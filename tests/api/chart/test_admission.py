@@ -91,7 +91,7 @@ def _is_refused(api: Api) -> bool:
         ("registry.example/a:1", True),
         ("registry.example/a/b@sha256:" + "0" * 64, True),
         ("other.example:5000/team/a:1", True),
-        ("localhost/toxicity-serving:0.1.0", True),
+        ("localhost/toxicity-serving:0.2.0", True),
         ("localhost/toxicity-serving", True),
         ("registry.example:5000/a:1", False),
         ("registry.example.evil/a:1", False),
