@@ -3,8 +3,10 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-export TOXICITY_CACHE ?= /var/cache/toxicity-model
-export TOXICITY_STATE ?= /var/lib/toxicity-model
+# As toxicity_cluster.settings decides it; a test compares the two.
+ROOT := $(filter 0,$(shell id -u))
+export TOXICITY_CACHE ?= $(if $(ROOT),/var/cache,$(or $(filter /%,$(XDG_CACHE_HOME)),$(HOME)/.cache))/toxicity-model
+export TOXICITY_STATE ?= $(if $(ROOT),/var/lib,$(or $(filter /%,$(XDG_STATE_HOME)),$(HOME)/.local/state))/toxicity-model
 export TORCH_WHEELS ?= $(abspath $(wildcard ../shared/wheels))
 export TOXICITY_DATASET ?= $(abspath $(wildcard ../shared/data/russian_toxic_comments.csv.gz))
 export UV_CACHE_DIR := $(TOXICITY_CACHE)/uv

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+PROJECT = "toxicity-model"
 NODE_NAME = "toxicity-node"
 NETWORK_NAMESPACE = "toxicity"
 HOST_INTERFACE = "toxicity0"
@@ -23,6 +24,23 @@ DNS_ADDRESS = "198.19.0.10"
 API_URL = f"https://{NODE_ADDRESS}:6443"
 
 
+def default_folders(environment: Mapping[str, str], effective_uid: int) -> tuple[Path, Path]:
+    """The cache and the state folder: of the system for root, else below the user's home (XDG base directories).
+
+    The Makefile repeats this rule, because it needs the cache before Python is installed.
+    """
+    if effective_uid == 0:
+        return Path("/var/cache") / PROJECT, Path("/var/lib") / PROJECT
+    home = Path(environment.get("HOME") or Path.home())
+    given = (environment.get("XDG_CACHE_HOME", ""), environment.get("XDG_STATE_HOME", ""))
+    defaults = (home / ".cache", home / ".local" / "state")
+    # The XDG specification demands that a relative path is ignored.
+    cache, state = (
+        Path(path) if path.startswith("/") else default for path, default in zip(given, defaults, strict=True)
+    )
+    return cache / PROJECT, state / PROJECT
+
+
 @dataclass(frozen=True)
 class Settings:
     """`cache` outlives the cluster, `state` dies with it, `sources` holds the Go modules and packages.txt.
@@ -36,13 +54,18 @@ class Settings:
     given_kubeconfig: Path | None = None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+    def from_environment(
+        cls, environment: Mapping[str, str] | None = None, effective_uid: int | None = None
+    ) -> Settings:
         """Read TOXICITY_CACHE, TOXICITY_STATE and KUBECONFIG (one file; our own counts as not given)."""
         env = os.environ if environment is None else environment
-        state = Path(env.get("TOXICITY_STATE") or "/var/lib/toxicity-model").absolute()
+        default_cache, default_state = default_folders(
+            env, os.geteuid() if effective_uid is None else effective_uid
+        )
+        state = Path(env.get("TOXICITY_STATE") or default_state).absolute()
         given = Path(env["KUBECONFIG"]).absolute() if env.get("KUBECONFIG") else None
         return cls(
-            cache=Path(env.get("TOXICITY_CACHE") or "/var/cache/toxicity-model").absolute(),
+            cache=Path(env.get("TOXICITY_CACHE") or default_cache).absolute(),
             state=state,
             sources=Path(__file__).resolve().parents[2],
             given_kubeconfig=None if given == state / "kubeconfig" else given,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from toxicity_cluster.cgroups import parse_hierarchies
 from toxicity_cluster.containerd import layout_files, link_blobs
@@ -37,10 +41,45 @@ def test_parse_hierarchies_tells_the_unified_one_apart() -> None:
 
 
 def test_settings_come_from_the_environment_with_defaults() -> None:
-    settings = Settings.from_environment({"TOXICITY_CACHE": "/c"})
+    settings = Settings.from_environment({"TOXICITY_CACHE": "/c"}, effective_uid=0)
     assert settings.cache == Path("/c")
     assert settings.kubeconfig == Path("/var/lib/toxicity-model/kubeconfig")
     assert (settings.sources / "packages.txt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("root", "environment", "folders"),
+    [
+        (True, {}, ["/var/cache/toxicity-model", "/var/lib/toxicity-model"]),
+        (True, {"XDG_CACHE_HOME": "/x"}, ["/var/cache/toxicity-model", "/var/lib/toxicity-model"]),
+        (False, {}, ["/home/me/.cache/toxicity-model", "/home/me/.local/state/toxicity-model"]),
+        (False, {"XDG_CACHE_HOME": "/x", "XDG_STATE_HOME": "/y"}, ["/x/toxicity-model", "/y/toxicity-model"]),
+        (
+            False,
+            {"XDG_CACHE_HOME": "x", "XDG_STATE_HOME": ""},
+            ["/home/me/.cache/toxicity-model", "/home/me/.local/state/toxicity-model"],
+        ),
+        (True, {"TOXICITY_CACHE": "/c", "TOXICITY_STATE": "/s"}, ["/c", "/s"]),
+        (False, {"TOXICITY_CACHE": "/c", "TOXICITY_STATE": "/s"}, ["/c", "/s"]),
+    ],
+)
+def test_settings_and_makefile_agree_on_the_folders(
+    root: bool, environment: dict[str, str], folders: list[str]
+) -> None:
+    environment = {"HOME": "/home/me", **environment}
+    settings = Settings.from_environment(environment, effective_uid=0 if root else 1000)
+    assert [str(settings.cache), str(settings.state)] == folders
+    show = ["--eval", 'show: ; @echo "$(TOXICITY_CACHE) $(TOXICITY_STATE)"', "show"]
+    argv = [
+        "make",
+        "--no-print-directory",
+        "-C",
+        str(settings.sources.parent),
+        f"ROOT={'0' if root else ''}",
+        *show,
+    ]
+    output = subprocess.run(argv, env={"PATH": os.environ["PATH"], **environment}, capture_output=True, check=True)
+    assert output.stdout.decode().split() == folders
 
 
 def test_settings_use_the_given_kubeconfig_unless_it_is_our_own() -> None:
