@@ -30,6 +30,11 @@ TEST_WORKERS ?= 2
 IN_PARALLEL = -n $(TEST_WORKERS) --dist worksteal
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
 PACKAGES = $(shell cat cluster/packages.txt)
+TEST_PACKAGES = $(shell cat tests/packages.txt)
+TEST_PROGRAMS = busybox chromium chromedriver git
+install = dpkg-query -W $(1) >/dev/null 2>&1 || \
+	{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $(1); }
+WITHOUT_CLUSTER = not api and not e2e and not engine and not gpu and not interruption and not keda
 
 .PHONY: $(shell grep -oE "^[a-z0-9-]+:" Makefile | tr -d ":")
 
@@ -57,8 +62,8 @@ check-generated: .venv/ready
 check-workflows: .venv/ready # without shellcheck and pyflakes, which actionlint runs only where they are installed
 	"$$($(PYTHON) -m toxicity_cluster program actionlint)" -shellcheck= -pyflakes=
 
-unit: .venv/ready ## tests that need no cluster
-	.venv/bin/pytest tests $(IN_PARALLEL) -m "not api and not e2e and not engine and not gpu and not interruption and not keda"
+unit: test-packages .venv/ready ## run the tests that need no cluster and no root
+	.venv/bin/pytest tests $(IN_PARALLEL) -m "$(WITHOUT_CLUSTER)$(if $(TOXICITY_DATASET),, and not dataset)"
 
 test-training: packages .venv/ready ## tests with torch on a tiny model, with the training image's packages
 	$(TRAINING) python -m pytest tests/training -m "engine and not gpu"
@@ -67,7 +72,7 @@ test-stages: packages .venv/ready ## test-training and test-quantization, at the
 	$(MAKE) --no-print-directory -j2 -Oline OMP_NUM_THREADS=1 test-training test-quantization
 
 test-quantization: packages .venv/ready ## tests with each AWQ backend on a tiny model, with the packages of its image
-	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantization -m "engine and not gpu"
+	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantization -m "engine and not gpu and not autoawq"
 	$(PYTHON) -m toxicity_cluster environment quantization-autoawq -- python -m pytest tests/quantization -m "engine and not gpu"
 
 test-evaluation: packages .venv/ready ## tests with vLLM on a tiny model, with the serving image's packages
@@ -75,7 +80,7 @@ test-evaluation: packages .venv/ready ## tests with vLLM on a tiny model, with t
 
 test-gpu: packages .venv/ready ## tests that need an NVIDIA GPU, with the packages of each image
 	$(TRAINING) python -m pytest tests/training -m gpu
-	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantization -m gpu
+	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantization -m "gpu and not autoawq"
 	$(PYTHON) -m toxicity_cluster environment quantization-autoawq -- python -m pytest tests/quantization -m gpu
 	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluation -m gpu
 
@@ -138,8 +143,11 @@ status: .venv/ready ## say what is wrong with the embedded cluster
 	$(PYTHON) -m toxicity_cluster status
 
 packages: ## install the Debian packages that are missing
-	@dpkg-query -W $(PACKAGES) >/dev/null 2>&1 || \
-	  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $(PACKAGES); }
+	@$(call install,$(PACKAGES))
+
+test-packages: ## install what only the tests need: as root on Debian; elsewhere a test that lacks a program fails
+	@command -v $(TEST_PROGRAMS) | wc -l | grep -qx $(words $(TEST_PROGRAMS)) || \
+	  [ -z "$(ROOT)" ] || ! command -v apt-get >/dev/null || { $(call install,$(TEST_PACKAGES)); }
 
 .venv/ready: pyproject.toml
 	test -x $(PYTHON) || python3 -m venv .venv

@@ -19,8 +19,7 @@ from toxicity_quantization.tensors import Array, read_tensors
 from toxicity_quantization.with_autoawq import AUTOAWQ_TYPES, load, quantize, save, settings, wrap
 from toxicity_training.errors import ModelError
 
-pytestmark = pytest.mark.engine
-pytest.importorskip("awq")
+pytestmark = [pytest.mark.engine, pytest.mark.autoawq]
 
 SPEC = QuantizationSpec(backend="autoawq", gpus=0, group_size=32)
 THETA = 500.0

@@ -44,11 +44,12 @@ GONE_SECONDS = 60
 def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The chart and the samples of the previous version."""
     if shutil.which("git") is None:
-        pytest.skip("git is not installed: the previous version's chart comes from the history")
+        pytest.fail("git is not on PATH: the chart of the previous version comes from the history")
     command = ["git", "-C", str(ROOT), "archive", PREVIOUS, "helm/toxicity-operator", SAMPLE]
     found = run_process(command, capture_output=True, check=False)
     if found.returncode != 0:
-        pytest.skip(f"commit {PREVIOUS} is not in this checkout's history: {found.stderr.decode().strip()}")
+        said = found.stderr.decode().strip()
+        pytest.fail(f"commit {PREVIOUS} is not in this checkout: run `git fetch --unshallow` ({said})")
     folder = tmp_path_factory.mktemp("previous")
     with tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
         archive.extractall(folder, filter="data")

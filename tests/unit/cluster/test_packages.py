@@ -30,6 +30,13 @@ def test_the_packages_file_names_what_the_processes_call() -> None:
     assert len(names) == len(set(names))
 
 
+def test_what_only_the_tests_need_is_not_installed_by_the_demo() -> None:
+    sources = Settings.from_environment({}).sources
+    tests = set(parse_packages((sources.parent / "tests" / "packages.txt").read_text()))
+    assert {"chromium", "chromium-driver", "git"} <= tests
+    assert tests & set(parse_packages((sources / "packages.txt").read_text())) == {"busybox-static"}
+
+
 @pytest.mark.parametrize(
     ("refusal", "words"),
     [

@@ -20,6 +20,7 @@ from support.serving.word_engine import HELD_WORD, TOXIC_WORD, UNANSWERED_WORD, 
 from toxicity_api.stage_config import ServingConfig
 
 TOKEN = "page-token"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +112,10 @@ def test_page_asks_nobody_else_for_anything(client: httpx.Client) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    driver = shutil.which("chromedriver")
     if not program or not driver:
-        pytest.skip("chromium and chromedriver are not installed")
+        pytest.fail("Chromium or chromedriver is not on PATH: run `make test-packages` as root, or install both")
     options = webdriver.ChromeOptions()
     options.binary_location = program
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,1000"):
