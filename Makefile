@@ -149,10 +149,10 @@ test-packages: ## install what only the tests need: as root on Debian; elsewhere
 	@command -v $(TEST_PROGRAMS) | wc -l | grep -qx $(words $(TEST_PROGRAMS)) || \
 	  [ -z "$(ROOT)" ] || ! command -v apt-get >/dev/null || { $(call install,$(TEST_PACKAGES)); }
 
-.venv/ready: pyproject.toml
+.venv/ready: pyproject.toml cluster/pyproject.toml
 	test -x $(PYTHON) || python3 -m venv .venv
 	.venv/bin/pip install -q --disable-pip-version-check uv
-	.venv/bin/uv pip install -q -p $(PYTHON) -e '.[operator,loadtest,cluster,test]'
+	.venv/bin/uv pip install -q -p $(PYTHON) -e '.[operator,loadtest,test]' -e cluster
 	touch $@
 
 clean: down ## remove the cluster, the virtual environment and the cache
