@@ -1,4 +1,4 @@
-# The project's commands. `make help` lists them. Everything slow is cached in $(TOXICITY_CACHE), outside the checkout.
+# The project's commands; `make help` lists them. Slow results are cached in $(TOXICITY_CACHE), outside the checkout.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -39,12 +39,12 @@ WITHOUT_CLUSTER = not api and not e2e and not engine and not gpu and not interru
 .PHONY: $(shell grep -oE "^[a-z0-9-]+:" Makefile | tr -d ":")
 
 help: ## list the commands
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
 
-demo: packages .venv/ready ## from an empty machine to a Ready ToxicityModel (DATASET=file.csv[.gz])
+demo: packages .venv/ready ## get from an empty machine to a Ready ToxicityModel (DATASET=file.csv[.gz])
 	$(PYTHON) -m toxicity_cluster demo $(if $(DATASET),--dataset $(DATASET))
 
-test: packages ## everything: checks, unit, training, API, end to end; in the end how long each part took
+test: packages ## run everything, from the checks to the end-to-end tests, then print how long each part took
 	@took=(); begun=$$SECONDS; tell() { printf '%5d:%02d  %s\n' $$(($$2 / 60)) $$(($$2 % 60)) "$$1"; }; \
 	trap 'echo "minutes  part"; for line in "$${took[@]}"; do tell $$line; done; tell all $$((SECONDS - begun))' EXIT; \
 	for part in $(TEST_PARTS); do \
@@ -65,63 +65,63 @@ check-workflows: .venv/ready # without shellcheck and pyflakes, which actionlint
 unit: test-packages .venv/ready ## run the tests that need no cluster and no root
 	.venv/bin/pytest tests $(IN_PARALLEL) -m "$(WITHOUT_CLUSTER)$(if $(TOXICITY_DATASET),, and not dataset)"
 
-test-training: packages .venv/ready ## tests with torch on a tiny model, with the training image's packages
+test-training: packages .venv/ready ## run the tests with torch on a tiny model, with the packages of the training image
 	$(TRAINING) python -m pytest tests/training -m "engine and not gpu"
 
-test-stages: packages .venv/ready ## test-training and test-quantization, at the same time with one thread each
+test-stages: packages .venv/ready ## run test-training and test-quantization at the same time, with one thread each
 	$(MAKE) --no-print-directory -j2 -Oline OMP_NUM_THREADS=1 test-training test-quantization
 
-test-quantization: packages .venv/ready ## tests with each AWQ backend on a tiny model, with the packages of its image
+test-quantization: packages .venv/ready ## run the tests of each AWQ backend on a tiny model, with the packages of its image
 	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantization -m "engine and not gpu and not autoawq"
 	$(PYTHON) -m toxicity_cluster environment quantization-autoawq -- python -m pytest tests/quantization -m "engine and not gpu"
 
-test-evaluation: packages .venv/ready ## tests with vLLM on a tiny model, with the serving image's packages
+test-evaluation: packages .venv/ready ## run the tests with vLLM on a tiny model, with the packages of the serving image
 	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluation -m "engine and not gpu"
 
-test-gpu: packages .venv/ready ## tests that need an NVIDIA GPU, with the packages of each image
+test-gpu: packages .venv/ready ## run the tests that need an NVIDIA GPU, with the packages of each image
 	$(TRAINING) python -m pytest tests/training -m gpu
 	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantization -m "gpu and not autoawq"
 	$(PYTHON) -m toxicity_cluster environment quantization-autoawq -- python -m pytest tests/quantization -m gpu
 	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluation -m gpu
 
-test-api: packages .venv/ready ## tests against a real kube-apiserver
+test-api: packages .venv/ready ## run the tests against a kube-apiserver
 	$(PYTHON) -m toxicity_cluster up
 	.venv/bin/pytest tests -m api
 
-test-interruption: packages binaries ## the operator under every interruption, in memory and on a kube-apiserver of its own
+test-interruption: packages binaries ## interrupt the operator at every write, in memory and on a separate kube-apiserver
 	.venv/bin/pytest tests/interruption $(IN_PARALLEL)
 
-test-e2e: packages .venv/ready ## tests of the whole loop on a cluster
+test-e2e: packages .venv/ready ## run the tests of the whole loop on a cluster
 	.venv/bin/pytest tests -m e2e -v
 
-test-keda: packages .venv/ready ## replicas that follow requests in flight: builds Prometheus and KEDA, then a quarter of an hour on the embedded cluster
+test-keda: packages .venv/ready ## test autoscaling by requests in flight on the embedded cluster (15 min; builds Prometheus and KEDA)
 	$(PYTHON) -m toxicity_cluster build --keda
 	.venv/bin/pytest tests -m keda -v
 
-quality: packages .venv/ready ## the CPU's default configuration beside TF-IDF, on all rows of DATASET (an hour)
+quality: packages .venv/ready ## compare the CPU configuration with TF-IDF on all rows of DATASET (1 h)
 	$(call experiments,quality)
 	$(TRAINING) python -m toxicity_training.quality --experiments $(RUNS)/quality/quality.json
 
-experiments: packages .venv/ready ## the original service's five steps on the CPU's model, as a table (half an hour)
+experiments: packages .venv/ready ## run the five experiments of the original service on the CPU model, as a table (30 min)
 	$(call experiments,cpu-steps)
 
-bench-training: packages .venv/ready ## samples per second: ways to make batches, and the two engines
+bench-training: packages .venv/ready ## measure training samples per second by batching method and by engine
 	$(TRAINING) python tests/benchmarks/bench_training.py --dataset $(COMMENTS) --base-model $(BASE_MODEL)
 
-bench-gpu-training: packages .venv/ready ## GPU memory and speed of training in the shape of Gemma 2 2B, as a table
+bench-gpu-training: packages .venv/ready ## measure GPU memory and speed of training a model of the shape of Gemma 2 2B
 	$(TRAINING) python -m benchmarks.bench_gpu_training --dataset $(COMMENTS) --tokenizer $(BASE_MODEL)
 
-bench-quantization: packages .venv/ready ## 4 bit by backend and group size on what `make quality` trained: quality, size, speed by length
+bench-quantization: packages .venv/ready ## measure quality, size and speed of 4-bit models by backend and group size, after `make quality`
 	$(PYTHON) tests/benchmarks/bench_quantization.py --trained $(firstword $(wildcard $(RUNS)/quality/train-*/)) \
 		--work $(RUNS)/quantization
 
-bench-loadtest: .venv/ready ## ceiling of the load generator, and wrk beside it (Debian package wrk)
+bench-loadtest: .venv/ready ## measure the limit of the load generator beside wrk (Debian package wrk)
 	$(PYTHON) tests/benchmarks/bench_loadtest.py
 
-bench-serving: packages .venv/ready ## texts per second and latency: our API, vLLM directly, Transformers (MODEL=model folder of a training stage)
+bench-serving: packages .venv/ready ## measure throughput and latency of the API, vLLM and Transformers (MODEL=model folder of a training stage)
 	$(PYTHON) -m toxicity_cluster environment serving -- python -m benchmarks.bench_serving --model-dir $(MODEL) --dataset $(COMMENTS)
 
-bench-operator: packages binaries ## the operator's own cost with 10, 100 and 1 000 resources on a real API server, as a table
+bench-operator: packages binaries ## measure the cost of the operator with 10, 100 and 1000 resources on a kube-apiserver
 	PYTHONPATH=tests $(PYTHON) tests/benchmarks/bench_operator.py
 
 generate: .venv/ready ## write the CRD from the models
@@ -139,13 +139,13 @@ up: packages .venv/ready ## start the embedded cluster
 down: .venv/ready ## stop the embedded cluster and remove its state
 	$(PYTHON) -m toxicity_cluster down
 
-status: .venv/ready ## say what is wrong with the embedded cluster
+status: .venv/ready ## list the problems of the embedded cluster
 	$(PYTHON) -m toxicity_cluster status
 
 packages: ## install the Debian packages that are missing
 	@$(call install,$(PACKAGES))
 
-test-packages: ## install what only the tests need: as root on Debian; elsewhere a test that lacks a program fails
+test-packages: ## install what only the tests need (as root on Debian)
 	@command -v $(TEST_PROGRAMS) | wc -l | grep -qx $(words $(TEST_PROGRAMS)) || \
 	  [ -z "$(ROOT)" ] || ! command -v apt-get >/dev/null || { $(call install,$(TEST_PACKAGES)); }
 

@@ -13,7 +13,7 @@ from toxicity_cluster.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it did what it says, 1 with one message when it did not."""
+    """Run one command. Returns 0, or 1 after an error message on stderr."""
     options = parse(arguments)
     try:
         return run(options, Settings.from_environment(), Progress())
@@ -26,23 +26,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="toxicity_cluster", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     with_keda = argparse.ArgumentParser(add_help=False)
-    with_keda.add_argument(
-        "--keda", action="store_true", help="with Prometheus and KEDA, which is not the default"
-    )
+    with_keda.add_argument("--keda", action="store_true", help="also Prometheus and KEDA")
     commands.add_parser("build", help="build the cluster's programs into the cache", parents=[with_keda])
     program = commands.add_parser("program", help="print the path of one program, building it if it is missing")
     program.add_argument("name", choices=sorted(program.name for program in build.EVERY_PROGRAM))
-    start = "start the cluster, or repair it, and wait until it is usable"
+    start = "start or repair the cluster, and wait until it is usable"
     commands.add_parser("up", help=start, parents=[with_keda])
-    commands.add_parser("down", help="remove the cluster; the cache stays")
-    commands.add_parser("status", help="say what is wrong; exits with 1 when something is")
+    commands.add_parser("down", help="remove the cluster and keep the cache")
+    commands.add_parser("status", help="list the problems of the cluster; exit with 1 if there are any")
     images.add_arguments(commands.add_parser("images", help="build the container images"))
-    load = commands.add_parser("load", help="bring images into the node")
+    load = commands.add_parser("load", help="import images into the node")
     load.add_argument("image", nargs="+", help="the name of a built image, or an OCI archive")
     commands.add_parser("prune", help="remove from the cache what this checkout does not use")
-    commands.add_parser("base-model", help="copy the base model out of its image and print where it is")
+    commands.add_parser("base-model", help="copy the base model out of its image and print its folder")
     environments.add_arguments(commands.add_parser("environment", help="run a command with an image's packages"))
-    demo.add_arguments(commands.add_parser("demo", help="from nothing to a Ready ToxicityModel"))
+    demo.add_arguments(commands.add_parser("demo", help="from an empty machine to a Ready ToxicityModel"))
     return parser.parse_args(arguments)
 
 

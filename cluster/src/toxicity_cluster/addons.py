@@ -1,7 +1,7 @@
-"""The objects that make a bare control plane a usable cluster: DNS, metrics, storage, and who may do what.
+"""The objects that a bare control plane lacks: DNS, metrics, storage and RBAC.
 
-CoreDNS, metrics-server and the provisioner run as processes of the node, so the first two are reached through
-Services without a selector whose EndpointSlices name the node.
+CoreDNS, metrics-server and the provisioner run as processes on the node. Services without a selector
+lead to the first two: their EndpointSlices name the node.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ READ = ("get", "list", "watch")
 
 
 def apply_addons(settings: Settings) -> None:
-    """Server-side apply every object; what is right already is left alone."""
+    """Apply every add-on object (server-side); correct objects do not change."""
     apply_objects(settings, build_addons((settings.pki / "ca.crt").read_bytes()))
 
 
 def apply_objects(settings: Settings, manifests: Sequence[Manifest]) -> None:
-    """Server-side apply; what is right already is left alone."""
+    """Apply `manifests` (server-side); correct objects do not change."""
     document = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
     options = ("--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}")
     kubectl("apply", *options, "-f", "-", input=document, settings=settings)
 
 
 def build_addons(authority: bytes) -> list[Manifest]:
-    """Every object; `authority` (PEM) is the one that signed metrics-server's certificate."""
+    """All add-on objects. `authority` is the CA certificate (PEM) that signed metrics-server's certificate."""
     return [*build_dns(), *build_metrics(authority), *build_storage()]
 
 
@@ -94,7 +94,7 @@ def build_storage() -> list[Manifest]:
 
 
 def authentication(component: str) -> list[Manifest]:
-    """What a component that serves an API needs to ask the API server who its callers are and what they may."""
+    """Bindings that let an aggregated API server delegate authentication and authorization to the API server."""
     name, subject = f"toxicity:{component}-authentication", user(component)
     reader = "extension-apiserver-authentication-reader"
     return [
@@ -104,7 +104,7 @@ def authentication(component: str) -> list[Manifest]:
 
 
 def api_service(group: str, service: str, authority: bytes) -> Manifest:
-    """The API group of version v1beta1, served behind a Service whose certificate `authority` (PEM) has signed."""
+    """The APIService for v1beta1 of `group`. `authority` (PEM) signed the certificate of the Service behind it."""
     return {
         "apiVersion": "apiregistration.k8s.io/v1",
         "kind": "APIService",
@@ -174,13 +174,13 @@ def binding(
 
 
 def rbac(kind: str, name: str) -> Manifest:
-    """The head of an object of that API group; a RoleBinding is in NAMESPACE."""
+    """apiVersion, kind and metadata of an RBAC object; a RoleBinding is in NAMESPACE."""
     metadata = {"name": name, **({"namespace": NAMESPACE} if kind == "RoleBinding" else {})}
     return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata}
 
 
 def user(component: str) -> dict[str, str]:
-    """The subject of a binding: the user that the component's certificate names."""
+    """The subject of a binding: the user in the component's certificate."""
     return {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user_name(component)}
 
 

@@ -1,4 +1,4 @@
-"""Builds the cluster's programs from the Go modules beside this package, each into the cache under its own key."""
+"""Builds the cluster's programs from the Go modules in cluster/, each into the cache under a key of its sources."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KUBERNETES_STAMP = (
 
 @dataclass(frozen=True)
 class Program:
-    """One binary: its package, the names it answers to, and the module's folder below cluster/ (its own name)."""
+    """One binary: its Go package, its aliases and the folder of its module below cluster/ (default: its name)."""
 
     name: str
     package: str = "."
@@ -42,7 +42,7 @@ class Program:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What follows `go build`, except the output."""
+        """The arguments of `go build`, without the output."""
         tags = (f"-tags={','.join(self.tags)}",) if self.tags else ()
         return ("-trimpath", *tags, "-ldflags", " ".join(("-s", "-w", *self.stamp)), self.package)
 
@@ -86,7 +86,7 @@ OPTIONAL_PROGRAMS = (
         "prometheus",
         "github.com/prometheus/prometheus/cmd/prometheus",
         minutes="3 min",
-        # of the clouds' service discoveries, which are most of its code, none is needed
+        # only Kubernetes service discovery: those of the cloud providers are most of its code
         tags=("remove_all_sd", "enable_kubernetes_sd"),
     ),
     Program("keda-operator", f"{KEDA_MODULE}/cmd/operator", minutes="6 min", module="keda"),
@@ -101,7 +101,7 @@ EVERY_PROGRAM = (*PROGRAMS, *OPTIONAL_PROGRAMS, *TOOLS)
 
 
 def program_key(module: Path, go_version: str, arguments: Sequence[str]) -> str:
-    """Twelve hex digits over the module's files, the toolchain and the flags: what the binary is made of."""
+    """Hash of the module's files, the toolchain and the flags, as twelve hex digits."""
     digest = hashlib.sha256("\0".join((go_version, *arguments)).encode())
     for path in sorted(module.iterdir()):
         if path.suffix in {".go", ".mod", ".sum"}:
@@ -118,7 +118,7 @@ def program_folder(settings: Settings, program: Program, go_version: str) -> Pat
 def build_programs(
     settings: Settings, progress: Progress, programs: Sequence[Program] = PROGRAMS
 ) -> dict[str, Path]:
-    """Build what the cache lacks; returns the path of every program and alias by its name."""
+    """Build the programs that the cache lacks; return the path of every program and alias by name."""
     go_version = toolchain_version()
     for program in programs:
         folder = program_folder(settings, program, go_version)
@@ -135,7 +135,7 @@ def build_program(settings: Settings, progress: Progress, name: str) -> Path:
 
 
 def find_programs(settings: Settings, programs: Sequence[Program] = PROGRAMS) -> dict[str, Path]:
-    """Every program and alias by its name; ClusterError when one is not built."""
+    """Return the path of every program and alias by name. Raises ClusterError if one is not built."""
     go_version = toolchain_version()
     found: dict[str, Path] = {}
     for program in programs:
@@ -147,7 +147,7 @@ def find_programs(settings: Settings, programs: Sequence[Program] = PROGRAMS) ->
 
 
 def _build(settings: Settings, program: Program, folder: Path) -> None:
-    """Build beside the final folder and rename, so that an interrupted build leaves nothing that looks whole."""
+    """Build in a temporary folder, then rename it: an interrupted build leaves no incomplete program."""
     partial = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The cgroup below which the kubelet keeps its pods: made before it starts, killed and removed after it stops."""
+"""The cgroup of the pods: created before the kubelet starts, killed and removed after it stops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLL_SECONDS = 0.1
 
 
 def ensure_cgroups() -> None:
-    """Create our cgroup in every hierarchy; a cpuset is useless until it is given processors and memory nodes."""
+    """Create the cgroup in every hierarchy. In v1, a cpuset accepts no process until it has CPUs and memory nodes."""
     for mount, is_unified in _hierarchies():
         folder = mount / CGROUP_ROOT
         folder.mkdir(exist_ok=True)
@@ -29,12 +29,12 @@ def ensure_cgroups() -> None:
 
 
 def kill_cgroups() -> None:
-    """SIGKILL every process in our cgroups, and return when they are empty."""
+    """Send SIGKILL to every process in the cgroups; return when they are empty."""
     kill_all(_processes, "the cluster's pods")
 
 
 def remove_cgroups() -> None:
-    """Remove our (empty) cgroups; the kernel may hold one for a moment after its last process is gone."""
+    """Remove the empty cgroups. Retries, because the kernel can keep one briefly after its last process ended."""
     deadline = time.monotonic() + REMOVAL_SECONDS
     for folder in _folders():
         while folder.exists():
@@ -51,7 +51,7 @@ def cgroup_leftovers() -> list[str]:
 
 
 def parse_hierarchies(mountinfo: str) -> list[tuple[Path, bool]]:
-    """The cgroup mounts in a /proc/self/mountinfo, each with whether it is the unified (v2) one."""
+    """The cgroup mounts in the text of /proc/self/mountinfo, each with True for the unified (v2) hierarchy."""
     found: dict[Path, bool] = {}
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
@@ -66,7 +66,7 @@ def _hierarchies() -> list[tuple[Path, bool]]:
 
 
 def _folders() -> Iterator[Path]:
-    """Our cgroups, children before parents."""
+    """The cgroups below CGROUP_ROOT, children before parents."""
     for mount, _ in _hierarchies():
         for folder, _, _ in os.walk(mount / CGROUP_ROOT, topdown=False):
             yield Path(folder)

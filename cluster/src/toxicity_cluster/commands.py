@@ -1,4 +1,4 @@
-"""Running other programs: one function, so that a failure always carries the program's own words."""
+"""Runs other programs and puts the end of their output into the error."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def run(
     folder: Path | None = None,
     timeout_seconds: float | None = None,
 ) -> str:
-    """Run `argv` and return its stdout. `environment` is added to ours.
+    """Run `argv` and return its stdout. `environment` is added to that of this process.
 
-    Raises CommandFailed when the program is missing, exits non-zero or takes too long.
+    Raises CommandFailed if the program is missing, exits non-zero or exceeds the timeout.
     """
     try:
         result = subprocess.run(

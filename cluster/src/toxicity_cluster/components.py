@@ -39,7 +39,7 @@ def containerd(settings: Settings) -> ProcessSpec:
 
 
 def etcd(settings: Settings, program: Path) -> ProcessSpec:
-    """etcd without fsync: its state need not survive a power cut, and training uses the same disk."""
+    """etcd without fsync: its state does not need to survive a power failure, and training uses the same disk."""
     argv = (
         str(program),
         f"--data-dir={settings.state}/etcd",
@@ -56,7 +56,10 @@ def etcd(settings: Settings, program: Path) -> ProcessSpec:
 
 
 def api_server(settings: Settings, program: Path) -> ProcessSpec:
-    """The kubelet is reached by address: its name is in no DNS. The front-proxy flags serve the metrics API."""
+    """The API server. It reaches the kubelet by address, because no DNS has the node's name.
+
+    The front-proxy flags are for the aggregated metrics API.
+    """
     pki = settings.pki
     argv = (
         str(program),
@@ -140,7 +143,7 @@ def coredns(settings: Settings, program: Path) -> ProcessSpec:
 
 
 def local_path(settings: Settings, program: Path) -> ProcessSpec:
-    """The flags that name a ConfigMap and a helper image must not be empty; the files make both unused."""
+    """The provisioner. The flags for a ConfigMap and a helper image are required, but unused beside the two files."""
     files = (settings.config / "local-path.json", settings.config / "helper-pod.json")
     argv = (
         str(program),
@@ -173,7 +176,7 @@ def metrics_server(settings: Settings, program: Path) -> ProcessSpec:
 
 
 def _as_client(settings: Settings, name: str) -> tuple[str, ...]:
-    """Talk to the API, and ask it who callers are and what they may, under one identity."""
+    """Flags that use one kubeconfig as a client and for delegated authentication and authorization."""
     kubeconfig = settings.pki / f"{name}.kubeconfig"
     return (
         f"--kubeconfig={kubeconfig}",

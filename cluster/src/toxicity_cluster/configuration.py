@@ -1,4 +1,4 @@
-"""The configuration files of the node's processes as pure functions of the settings, and their writer."""
+"""The configuration files of the cluster's processes: pure functions of the settings, and their writer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_configuration(settings: Settings, node_image: str) -> None:
 
 
 def containerd_configuration(settings: Settings, node_image: str) -> str:
-    """containerd's TOML: its store in the cache, all else in the state folder.
+    """containerd's TOML: the store is in the cache, everything else in the state folder.
 
     restrict_oom_score_adj: without CAP_SYS_RESOURCE no process may lower the value, and every sandbox would fail.
     """
@@ -72,7 +72,7 @@ disabled_plugins = {unused}
 
 
 def cni_configuration(settings: Settings) -> dict[str, object]:
-    """Pods on one bridge with addresses of POD_CIDR, not masqueraded, because nothing leaves the machine."""
+    """Pods are on one bridge with addresses of POD_CIDR. No masquerading: no traffic leaves the machine."""
     bridge = {
         "type": "bridge",
         "bridge": "cni0",
@@ -91,7 +91,7 @@ def cni_configuration(settings: Settings) -> dict[str, object]:
 
 
 def kubelet_configuration(settings: Settings) -> dict[str, object]:
-    """KubeletConfiguration. Images are never collected: no registry could bring them back."""
+    """KubeletConfiguration. Image garbage collection is off: no registry could provide the images again."""
     pki = settings.pki
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -124,7 +124,7 @@ def kubelet_configuration(settings: Settings) -> dict[str, object]:
 
 
 def kube_proxy_configuration(settings: Settings) -> dict[str, object]:
-    """KubeProxyConfiguration; the conntrack limits are the host's business, so they are left alone."""
+    """KubeProxyConfiguration. It does not change the conntrack limits of the host."""
     return {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
@@ -138,7 +138,7 @@ def kube_proxy_configuration(settings: Settings) -> dict[str, object]:
 
 
 def corefile(settings: Settings) -> str:
-    """CoreDNS answers for the cluster's own names and for nothing else: there is no network behind it."""
+    """CoreDNS answers only for the names of the cluster: pods have no other network."""
     return f""".:53 {{
     errors
     health 127.0.0.1:8080
@@ -154,7 +154,7 @@ def corefile(settings: Settings) -> str:
 
 
 def local_path_configuration(settings: Settings) -> dict[str, object]:
-    """The provisioner's config.json: one folder for all volumes, handled by the node image's `/volume`."""
+    """The provisioner's config.json: one folder for all volumes, managed by `/volume` of the node image."""
     return {
         "nodePathMap": [{"node": NODE_NAME, "paths": [str(volumes_folder(settings))]}],
         "setupCommand": "/volume",
@@ -167,7 +167,7 @@ def volumes_folder(settings: Settings) -> Path:
 
 
 def helper_pod(node_image: str) -> dict[str, object]:
-    """The pod that makes and removes a volume's folder; it is root, because pods own what is in it."""
+    """The pod that creates and removes a volume's folder. It runs as root, because other users own the files in it."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",

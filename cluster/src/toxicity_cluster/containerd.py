@@ -1,4 +1,4 @@
-"""containerd through its `ctr`: what images the node has, loading more of them, and removing every container."""
+"""The node's images and containers, by way of containerd's client `ctr`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ctr(settings: Settings, *arguments: str, timeout_seconds: float = 60.0) -> s
 
 
 def is_answering(settings: Settings, timeout_seconds: float = 5.0) -> bool:
-    """Whether it answers in time; who does not ask again gives it longer than who polls."""
+    """Whether containerd answers in time. A caller that does not poll should allow VERDICT_SECONDS."""
     if not settings.containerd_socket.exists():
         return False
     try:
@@ -37,20 +37,20 @@ def is_answering(settings: Settings, timeout_seconds: float = 5.0) -> bool:
 
 
 def list_images(settings: Settings) -> set[str]:
-    """The names of the images that pods may use."""
+    """The names of the images in the node."""
     return {name for name in ctr(settings, "images", "ls", "-q").splitlines() if not name.startswith("sha256:")}
 
 
 def used_images(settings: Settings) -> set[str]:
-    """The names of the images that a container was made from."""
+    """The names of the images that containers use."""
     rows = (line.split() for line in ctr(settings, "containers", "ls").splitlines()[1:])
     return {row[1] for row in rows if len(row) > 1}
 
 
 def load(settings: Settings, image: str) -> bool:
-    """Bring an image into the node: the path of an OCI archive, or the name of an image in our buildah store.
+    """Import an image into the node: the path of an OCI archive, or the name of an image in the buildah store.
 
-    Returns False when a built image is there already; its tag is the hash of its content, so the name is enough.
+    Returns False if the node has the name already. The tag is a hash of the content, so the name suffices.
     """
     if not is_answering(settings, VERDICT_SECONDS):
         raise ClusterError("The cluster is not up, so it cannot take images: run `python -m toxicity_cluster up`.")
@@ -64,7 +64,7 @@ def load(settings: Settings, image: str) -> bool:
         layout = Path(folder)
         content = settings.containerd_root / CONTENT
         linked = link_blobs(content, layout / "blobs" / "sha256")
-        # skopeo, because `buildah push` compresses for this transport whatever it is told.
+        # skopeo, because `buildah push` always compresses for this transport
         store = f"containers-storage:[overlay@{settings.containers}+{BUILDAH_RUNROOT}]{image}"
         run(["skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers", store, f"oci:{layout}:{image}"])
         _import_layout(settings, layout, linked & blobs_of(content))
@@ -72,16 +72,16 @@ def load(settings: Settings, image: str) -> bool:
 
 
 def buildah(settings: Settings) -> list[str]:
-    """buildah on our own store, whatever the machine's own configuration says."""
+    """The buildah command with the project's own store, independent of the machine's configuration."""
     store = ("--root", str(settings.containers), "--runroot", BUILDAH_RUNROOT, "--storage-driver", "overlay")
     return ["buildah", *store]
 
 
 def link_blobs(content: Path, blobs: Path) -> set[str]:
-    """Link the node's blobs into a new layout and return their names.
+    """Link the node's blobs into a new OCI layout and return their names.
 
-    Copying then skips every layer that the node has, rather than packing and hashing gigabytes for nothing. The node
-    removes what no image of its needs any more at any moment, so a blob may be gone when it is its turn.
+    The copy then skips every layer that the node has, and does not pack and hash gigabytes again. containerd collects
+    unused blobs at any moment, so a blob can disappear before it is linked.
     """
     blobs.mkdir(parents=True)
     linked = set()
@@ -93,27 +93,26 @@ def link_blobs(content: Path, blobs: Path) -> set[str]:
 
 
 def blobs_of(content: Path) -> set[str]:
-    """Names of the blobs that the node has at this moment."""
+    """The names of the blobs that the node has now."""
     return {path.name for path in content.glob("*") if path.is_file()}
 
 
 def layout_files(layout: Path, known: Collection[str]) -> list[Path]:
-    """The files of an OCI layout that a node must be sent which already has the blobs `known`."""
+    """The files of an OCI layout without the blobs `known`, which the node has."""
     return sorted(path for path in layout.rglob("*") if path.is_file() and path.name not in known)
 
 
 def containers_of(settings: Settings, namespace: str | None = None) -> list[str]:
-    """The ids of all containers, running or not; with `namespace` those of its pods alone."""
+    """The ids of all containers, running or not; with `namespace`, only those of its pods."""
     of_namespace = [f'labels."io.kubernetes.pod.namespace"=={namespace}'] if namespace else []
     return ctr(settings, "containers", "ls", "-q", *of_namespace).split()
 
 
 def remove_containers(settings: Settings, containers: Collection[str]) -> None:
-    """Kill and remove these containers, so that nothing of a pod remains in the store that the next `up` reuses.
+    """Kill and remove these containers: the next `up` uses the same store.
 
-    containerd's own CRI plugin removes a task too as soon as it is dead, so whatever either of them does may fail
-    half-way on what the other did: what counts is that nothing is left. Raises ClusterError when something stays
-    and a minute passes in which none goes.
+    containerd's CRI plugin also removes a task when it is dead, so either side can fail on a task that the other has
+    removed. Only the result counts. Raises ClusterError if no container disappears for REMOVAL_SECONDS.
     """
     before, deadline = len(containers) + 1, 0.0
     while left := sorted(set(containers).intersection(containers_of(settings))):
@@ -131,7 +130,7 @@ def remove_containers(settings: Settings, containers: Collection[str]) -> None:
 
 
 def _import_layout(settings: Settings, layout: Path, known: Collection[str]) -> None:
-    """Stream the layout into `ctr`: a layer shared with an image that is there already does not travel again."""
+    """Stream the layout into `ctr`, without the blobs `known`."""
     argv = [*_ctr(settings), "images", "import", "-"]
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -155,7 +154,7 @@ def _ctr(settings: Settings) -> list[str]:
 
 
 def _complaints(settings: Settings, command: tuple[str, ...], targets: list[str]) -> list[str]:
-    """What `ctr` says against doing this to all of them; it goes on with the others after one that fails."""
+    """The errors of `ctr` for these targets; it continues with the others after a failure."""
     try:
         if targets:
             ctr(settings, *command, *targets)

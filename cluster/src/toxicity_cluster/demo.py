@@ -1,7 +1,7 @@
-"""`python -m toxicity_cluster demo`: from an empty machine to a Ready ToxicityModel that has answered two texts.
+"""`python -m toxicity_cluster demo`: from an empty machine to a Ready ToxicityModel that classifies two texts.
 
-Each step is idempotent and skips what is there, so a second run retrains and rebuilds nothing that did not change.
-With KUBECONFIG set nothing is started here: the images go to a registry (`--registry`) instead of the node.
+Each step is idempotent: a second run builds and trains only what has changed. With KUBECONFIG set, no cluster is
+started, and the images are pushed to a registry (`--registry`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ EXAMPLES = (
 
 @dataclass
 class Steps:
-    """Progress that also remembers how long each step took, for the table at the end."""
+    """Progress that also records the duration of each step, for the table at the end."""
 
     progress: Progress
     taken: list[tuple[str, float]] = field(default_factory=list)
@@ -56,22 +56,22 @@ class Steps:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The demo's own command line arguments."""
+    """Add the arguments of the command `demo`."""
     parser.add_argument(
         "--dataset",
         type=Path,
         default=SAMPLE_DATASET,
-        help="CSV, plain or .gz, with the columns comment,toxic (default: the sample set of this repository)",
+        help="CSV file, also gzipped, with the columns comment,toxic (default: the sample data of this repository)",
     )
     parser.add_argument(
         "--registry",
         default=None,
-        help="with KUBECONFIG: push the images below this prefix, where the cluster can pull them",
+        help="with KUBECONFIG: push the images below this prefix, from which the cluster can pull them",
     )
 
 
 def main(arguments: argparse.Namespace, settings: Settings, progress: Progress) -> int:
-    """Runs the demo; 0 when the model is Ready and has answered, 1 when it failed."""
+    """Run the demo. Returns 0 if the model is Ready and answers, 1 if it failed."""
     dataset: Path = arguments.dataset.resolve()
     if not dataset.is_file():
         raise Refusal(f"{dataset} is not a file: give DATASET a CSV with the columns comment,toxic.")
@@ -95,14 +95,14 @@ def main(arguments: argparse.Namespace, settings: Settings, progress: Progress) 
 
 
 def apply_and_follow(installation: Installation, manifest: Manifest) -> Manifest:
-    """Applies the resource and prints what happens to it until it is done."""
+    """Apply the resource and print its changes until it is done."""
     installation.kubectl.apply(manifest, NAMESPACE)
     watcher = Watcher(installation.kubectl, NAMESPACE, say=lambda line: print(line, flush=True))
     return watcher.follow(manifest["metadata"]["name"], READY_DEADLINE_SECONDS)
 
 
 def show_figures(installation: Installation, model: Manifest) -> None:
-    """The `kubectl get` row and the figures of the status."""
+    """Print the `kubectl get` row and the figures of the status."""
     status = status_of(model)
     print()
     print(installation.kubectl.run("get", PLURAL, model["metadata"]["name"], "-n", NAMESPACE))
@@ -112,10 +112,10 @@ def show_figures(installation: Installation, model: Manifest) -> None:
 
 
 def show_answers(installation: Installation, model: Manifest) -> None:
-    """Two texts, classified over HTTP from inside the cluster."""
+    """Classify two texts over HTTP from inside the cluster, and print the scores."""
     serving = status_of(model).serving
     if serving is None or not serving.url:
-        raise ModelFailed("the status names no serving url")
+        raise ModelFailed("status.serving.url is empty although the model is Ready")
     answers = classify(installation.kubectl, NAMESPACE, installation.images["loadtest"], serving.url, EXAMPLES)
     for answer in answers:
         print(f"  {'toxic' if answer.toxic else 'harmless':<9} {answer.score:.3f}  {answer.text}")

@@ -1,4 +1,4 @@
-"""From whatever is there to a cluster that has the images: what the demo and the end-to-end tests share."""
+"""Prepares a cluster with the images, for the demo and the end-to-end tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from toxicity_cluster.settings import Settings
 Step = Callable[[str], AbstractContextManager[None]]
 
 NODE_IMAGES = (*CHART_IMAGES, "base-model", "dataset")
-"""The images that pods run; the others are only layers of these."""
+"""The images that pods run; the other images are only their parents."""
 
 
 def prepare_cluster(
@@ -33,18 +33,15 @@ def prepare_cluster(
     registry: str | None,
     optional: Sequence[str] = (),
 ) -> Installation:
-    """Builds what is missing, starts the embedded cluster unless KUBECONFIG is given, and brings the images there.
+    """Build what is missing, start the embedded cluster unless KUBECONFIG is set, and load or push the images.
 
-    `optional` are images wanted besides those of NODE_IMAGES.
-
-    Raises Refusal when the machine lacks something or KUBECONFIG comes without a registry.
+    `optional` names images in addition to NODE_IMAGES. Raises Refusal if the machine lacks something,
+    or if KUBECONFIG is set without a registry.
     """
     if settings.given_kubeconfig and not registry:
-        raise Refusal("KUBECONFIG needs a registry that its cluster can pull from: give --registry PREFIX.")
+        raise Refusal("KUBECONFIG needs a registry that its cluster can pull from: pass --registry PREFIX.")
     if registry and not settings.given_kubeconfig:
-        raise Refusal(
-            "The embedded cluster takes no images from a registry: leave --registry out or set KUBECONFIG."
-        )
+        raise Refusal("The embedded cluster takes no images from a registry: omit --registry or set KUBECONFIG.")
     if not registry:
         with step("checking the machine"):
             ensure_machine(settings, progress)
@@ -61,21 +58,21 @@ def prepare_cluster(
         with step("starting the cluster"):
             up(settings, progress)
         with step("loading the images"):
-            make_room(settings, progress)  # once more: what the node does not need it only tells while it runs
+            make_room(settings, progress)  # again: unused images of the node can only be found while it runs
             load_images(settings, progress, images)
     kubectl = Kubectl(program("kubectl", settings), settings.kubeconfig)
     return Installation(kubectl, program("helm", settings), images)
 
 
 def load_images(settings: Settings, progress: Progress, images: Mapping[str, str]) -> None:
-    """Brings into the node those that it has not got."""
+    """Load the images that the node lacks."""
     for reference in images.values():
         if containerd.load(settings, reference):
             progress.say(f"  loaded {reference}")
 
 
 def push_images(settings: Settings, images: Mapping[str, str], registry: str) -> dict[str, str]:
-    """Pushes each image below the registry's prefix; the references there, by part."""
+    """Push each image below the registry's prefix; return the references there by part."""
     pushed = {}
     for part, reference in images.items():
         pushed[part] = f"{registry.rstrip('/')}/{reference.rpartition('/')[2]}"

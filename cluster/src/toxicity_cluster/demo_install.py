@@ -1,4 +1,4 @@
-"""The product on a cluster that runs: the chart by helm, then a sample resource with this build's images in it."""
+"""Installs the chart with helm, and fills a sample resource with the images of this build."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ OPERATOR_NAMESPACE = "toxicity-system"
 RELEASE = "toxicity-operator"
 CHART_IMAGES = ("operator", "training", "quantization", "serving", "loadtest")
 OPTIONAL_CHART_IMAGES = {"quantization-autoawq": "quantizationAutoawq"}
-"""Images that only some resources need, by part, with the chart's key; without one the chart's default stays."""
+"""Images that only some resources need: part and key in the chart. A missing one keeps the chart's default."""
 
 DATASET_FOLDER = "/dataset"
-"""Where the dataset image holds its one file, `comments.csv` or `comments.csv.gz`."""
+"""The folder in the dataset image with its only file, `comments.csv` or `comments.csv.gz`."""
 
 
 @dataclass(frozen=True)
 class Installation:
-    """A cluster with the images on it: all that the demo and the end-to-end tests start from."""
+    """A cluster that has the images: where the demo and the end-to-end tests begin."""
 
     kubectl: Kubectl
     helm: Path
     images: Mapping[str, str]
-    """Image references by part: CHART_IMAGES, base-model, dataset, and what of OPTIONAL_CHART_IMAGES was asked for."""
+    """Image references by part: CHART_IMAGES, base-model, dataset and the requested ones of OPTIONAL_CHART_IMAGES."""
 
 
 def chart_values(images: Mapping[str, str]) -> dict[str, Any]:
-    """The chart's values for these images. Raises ClusterError naming a part that has none."""
+    """The chart's values for these images. Raises ClusterError with the parts that have no image."""
     missing = [part for part in CHART_IMAGES if part not in images]
     if missing:
         raise ClusterError(f"there is no image for {', '.join(missing)}")
@@ -52,7 +52,7 @@ def chart_values(images: Mapping[str, str]) -> dict[str, Any]:
 def install_chart(
     installation: Installation, chart: Path = CHART, values: Mapping[str, Any] | None = None
 ) -> None:
-    """`helm upgrade --install`, waiting until the operator is ready; by default with the installation's images."""
+    """Run `helm upgrade --install` and wait until the operator is ready. `values` default to the images."""
     kubectl = installation.kubectl
     kubectl.ensure_namespace(OPERATOR_NAMESPACE)
     command = [str(installation.helm), "upgrade", "--install", RELEASE, str(chart), "-n", OPERATOR_NAMESPACE]
@@ -78,7 +78,7 @@ def load_sample(name: str) -> Manifest:
 
 
 def with_images(sample: Mapping[str, Any], images: Mapping[str, str], dataset_file: str) -> Manifest:
-    """`sample` with the references of the built images as its data set and base model."""
+    """A copy of `sample` whose data set and base model are the built images."""
     manifest: Manifest = copy.deepcopy(dict(sample))
     spec = manifest["spec"]
     spec["dataset"]["image"] = {"reference": images["dataset"], "path": f"{DATASET_FOLDER}/{dataset_file}"}
@@ -87,5 +87,5 @@ def with_images(sample: Mapping[str, Any], images: Mapping[str, str], dataset_fi
 
 
 def dataset_file_name(dataset: Path) -> str:
-    """The name that a data set gets inside its image: the suffix tells gzip from plain text."""
+    """The name of a data set inside its image; the suffix says whether it is gzipped."""
     return "comments.csv.gz" if dataset.name.endswith(".gz") else "comments.csv"

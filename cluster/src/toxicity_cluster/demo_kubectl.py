@@ -1,6 +1,6 @@
-"""kubectl as a function: what the demo and the end-to-end tests say to a cluster, embedded or not.
+"""kubectl for the demo and the end-to-end tests, on any cluster.
 
-Everything goes through the kubectl binary and a kubeconfig, so that what is printed is what a person would see.
+It runs the kubectl binary, so that the output is what a user sees.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POLL_SECONDS = 2.0
 
 
 class DeadlineExceeded(ClusterError):
-    """What was waited for did not come in time."""
+    """A condition was not met before its deadline."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class Kubectl:
     kubeconfig: Path
 
     def run(self, *arguments: str, stdin: str | None = None, timeout_seconds: float = 120) -> str:
-        """Standard output of `kubectl ARGUMENTS`. Raises CommandFailed with what kubectl said."""
+        """Return the stdout of `kubectl ARGUMENTS`. Raises CommandFailed with the error of kubectl."""
         command = [str(self.program), f"--kubeconfig={self.kubeconfig}", *arguments]
         return run(command, input=stdin, timeout_seconds=timeout_seconds)
 
     def get(self, resource: str, name: str, namespace: str) -> Manifest | None:
-        """The object, or None when there is none of that name."""
+        """The object, or None if it does not exist."""
         text = self.run("get", resource, name, "-n", namespace, "-o", "json", "--ignore-not-found")
         return json.loads(text) if text.strip() else None
 
     def list(self, resources: str, namespace: str, selector: str = "") -> Sequence[Manifest]:
-        """All objects of the comma-separated `resources` that match the label selector, sorted by name."""
+        """All objects of the comma-separated `resources` that match the label selector, by kind and name."""
         found = json.loads(self.run("get", resources, "-n", namespace, "-l", selector, "-o", "json"))
         return sorted(found["items"], key=lambda item: (item["kind"], item["metadata"]["name"]))
 
@@ -52,17 +52,17 @@ class Kubectl:
         self.run("apply", "-n", namespace, "-f", "-", stdin=json.dumps(document))
 
     def delete(self, resource: str, name: str, namespace: str, timeout_seconds: float = 180) -> None:
-        """Deletes and waits until the object is gone; an absent object is no error."""
+        """Delete the object and wait until it is gone; an absent object is no error."""
         arguments = ("delete", resource, name, "-n", namespace, "--ignore-not-found", "--wait")
         self.run(*arguments, timeout_seconds=timeout_seconds)
 
     def ensure_namespace(self, name: str, *, pod_security: str = "restricted") -> None:
-        """Creates the namespace, or labels it, so that pods below the Pod Security level are refused."""
+        """Create the namespace, or label it, with the Pod Security level to enforce."""
         labels = {"pod-security.kubernetes.io/enforce": pod_security}
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, name)
 
     def log_end(self, target: str, namespace: str, lines: int) -> Sequence[str]:
-        """The last lines that `target` (job/x, pod/y) logged; none while it has no log."""
+        """The last lines of the log of `target` (job/x, pod/y); empty if there is no log."""
         try:
             text = self.run("logs", target, "-n", namespace, f"--tail={lines}")
         except CommandFailed:
@@ -73,10 +73,10 @@ class Kubectl:
 def wait_until(
     what: str, condition: Callable[[], T | None], deadline_seconds: float, poll_seconds: float = POLL_SECONDS
 ) -> T:
-    """Polls until `condition` returns something true and returns that.
+    """Poll until `condition` returns a true value, and return that value.
 
-    A command that fails is not an end: one of a thousand questions to a busy API server is not answered in time.
-    Raises DeadlineExceeded naming `what` and the last value or failure seen.
+    A failed command is retried: a busy API server does not answer every request in time.
+    Raises DeadlineExceeded with `what` and the last value or error.
     """
     end = time.monotonic() + deadline_seconds
     while True:
@@ -93,7 +93,7 @@ def wait_until(
 
 
 def diagnostics(kubectl: Kubectl, namespace: str) -> str:
-    """Resources, events, descriptions and log ends of a namespace: what a person would look at after a failure."""
+    """Resources, events, descriptions and log ends of a namespace, for the report of a failure."""
     questions = [
         ("get", "toxicitymodels,jobs,pods,deployments,services,hpa,pvc", "-n", namespace, "-o", "wide"),
         ("get", "events", "-n", namespace, "--sort-by=.lastTimestamp"),

@@ -1,4 +1,4 @@
-"""HTTP from inside the cluster: a short-lived pod that asks a Service, as any other workload would."""
+"""HTTP requests from a short-lived pod inside the cluster."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ sys.stdout.write(urllib.request.urlopen(os.environ["URL"], timeout=60).read().de
 
 
 class ProbeFailed(ClusterError):
-    """The pod did not get an answer; the message is its log."""
+    """The pod failed; the message is its log."""
 
 
 @dataclass(frozen=True)
 class Classification:
-    """One answer of the service."""
+    """The result for one text."""
 
     text: str
     score: float
@@ -41,24 +41,24 @@ class Classification:
 
 
 def classify(kubectl: Kubectl, namespace: str, image: str, url: str, texts: Sequence[str]) -> list[Classification]:
-    """The service's answers to `texts`, asked in one request from a pod of `image` in `namespace`."""
+    """Classify `texts` with one request from a pod of `image` in `namespace`."""
     body = json.dumps({"texts": list(texts)}, ensure_ascii=False)
     environment = {"URL": f"{url.rstrip('/')}/v1/classify", "BODY": body}
     answer = json.loads(run_python(kubectl, namespace, image, POST_SCRIPT, environment))
     results = answer["results"]
     if len(results) != len(texts):
-        raise ProbeFailed(f"{len(texts)} texts were sent, {len(results)} answers came: {answer}")
+        raise ProbeFailed(f"{len(texts)} texts were sent, but {len(results)} results returned: {answer}")
     pairs = zip(texts, results, strict=True)
     return [Classification(text, float(result["score"]), bool(result["toxic"])) for text, result in pairs]
 
 
 def fetch(kubectl: Kubectl, namespace: str, image: str, url: str) -> str:
-    """The body of GET `url`, asked from a pod of `image` in `namespace`."""
+    """The body of GET `url`, requested from a pod of `image` in `namespace`."""
     return run_python(kubectl, namespace, image, GET_SCRIPT, {"URL": url})
 
 
 def run_python(kubectl: Kubectl, namespace: str, image: str, script: str, environment: dict[str, str]) -> str:
-    """Runs `script` in a pod of `image` to its end and returns its log. Raises ProbeFailed when it fails."""
+    """Run `script` in a pod of `image` and return the log. Raises ProbeFailed if it fails."""
     pod = build_probe_pod(f"{PROBE_LABEL}-{secrets.token_hex(4)}", image, script, environment)
     name = pod["metadata"]["name"]
     kubectl.apply(pod, namespace)

@@ -1,4 +1,4 @@
-"""What the demo prints of a status: pure functions from the status to lines of at most 80 columns."""
+"""What the demo prints of a status: pure functions that return lines of at most 80 columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BYTES_PER_MB = 1_000_000
 
 
 def bucket_table(load_test: LoadTestStatus) -> list[str]:
-    """One line per length bucket, with a header and a line for the whole run."""
+    """A header, one line per length bucket and one for the whole run."""
     header = f"{'CHARACTERS':<12}{'REQUESTS':>9}{'FAILURES':>9}{'RPS':>8}{'P50 s':>9}{'P95 s':>9}{'P99 s':>9}"
     requests = sum(bucket.requests for bucket in load_test.buckets)
     failures = sum(bucket.failures for bucket in load_test.buckets)
@@ -32,7 +32,7 @@ def _number(value: float | None, width: int, digits: int) -> str:
 
 
 def quality_lines(status: ToxicityModelStatus) -> list[str]:
-    """F1 before and after quantization, what it saved, and what the serving engine makes of it."""
+    """F1 and size before and after quantization, and F1 and speed in the serving engine."""
     training, quantization, evaluation = status.training, status.quantization, status.evaluation
     lines = []
     if training is not None:
@@ -68,7 +68,7 @@ def _figure(value: float | None) -> str:
 
 
 def load_lines(load_test: LoadTestStatus) -> list[str]:
-    """What was offered and what the figures mean, around the bucket table."""
+    """The bucket table, with the offered load above it and the conclusions below."""
     offered = f"{load_test.users} users offered {load_test.requested_rps:g} requests/s"
     replicas = f"{load_test.replicas_at_start} replica(s) at start, {load_test.replicas_at_end} at end"
     longest = load_test.max_length_at_requested_rps
@@ -78,7 +78,7 @@ def load_lines(load_test: LoadTestStatus) -> list[str]:
 
 
 def _conclusion_lines(load_test: LoadTestStatus) -> list[str]:
-    """What a capacity planner takes from the run."""
+    """The throughput of a replica, and the replicas for the requested rate."""
     found = load_test.conclusions
     if found is None:
         return []
@@ -90,13 +90,13 @@ def _conclusion_lines(load_test: LoadTestStatus) -> list[str]:
 
 
 def step_table(steps: Sequence[tuple[str, float]]) -> list[str]:
-    """How long each step took, and all of them; `steps` are pairs of name and seconds."""
+    """The duration of each step and their sum; `steps` are pairs of name and seconds."""
     rows = [*steps, ("all", sum(seconds for _, seconds in steps))]
     return [f"{name:<60}{duration(seconds):>12}" for name, seconds in rows]
 
 
 def duration(seconds: float) -> str:
-    """As people say it: `4.2 s`, `3 min 07 s`."""
+    """Format a duration: `4.2 s`, `3 min 07 s`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

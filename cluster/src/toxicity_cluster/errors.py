@@ -1,15 +1,15 @@
-"""The errors of the embedded cluster; `__main__` prints their text as one sentence and exits non-zero."""
+"""The errors of the embedded cluster. `__main__` prints their text and exits with 1."""
 
 from __future__ import annotations
 
 
 class ClusterError(Exception):
-    """Something about the cluster failed; the text says what, and what to do about it."""
+    """An operation on the cluster failed; the text says what failed and what to do."""
 
 
 class Refusal(ClusterError):
-    """This machine cannot run the cluster as it is; the text names the one remedy."""
+    """The machine or the arguments do not allow the operation; the text names the remedy."""
 
 
 class CommandFailed(ClusterError):
-    """A command exited non-zero; the text holds the end of what it wrote to stderr."""
+    """A command could not run or exited non-zero; the text has the end of its stderr."""

@@ -1,7 +1,7 @@
-"""Builds the container images that are missing, without a registry: `python -m toxicity_cluster images [NAME...]`.
+"""Builds the missing container images without a registry: `python -m toxicity_cluster images [NAME...]`.
 
-Comes after the packages are there and before images are loaded into the node. What an image is made of is in
-`images_parts`, what a build takes from this machine in `images_base`; here is the order and the one command each.
+`images_parts` says what an image contains, and `images_base` what a build takes from this machine. This module orders
+the builds and runs them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ENGINES = ("buildah", "docker")
 
 @dataclass(frozen=True)
 class Recipe:
-    """One image about to be built: its reference, the files of its context and its build arguments."""
+    """One image to build: its reference, the files of its context and its build arguments."""
 
     part: Part
     reference: str
@@ -54,10 +54,10 @@ def build_images(
     engine: str = "buildah",
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Build what the store lacks of the named images and those they stand on; returns every reference by part.
+    """Build the named images and their parents unless they exist; return every reference by part.
 
-    `dataset` is the CSV (also gzipped) of the `dataset` image, by default the sample. Raises ClusterError with the
-    end of the build's own words when one fails.
+    `dataset` is the CSV file (also gzipped) of the `dataset` image, by default the sample data. Raises ClusterError
+    with the end of the output of a build that fails.
     """
     env = os.environ if environment is None else environment
     root = settings.sources.parent
@@ -77,7 +77,7 @@ def build_images(
             recipes = plan_recipes(source, names, data, torch, engine)
         for recipe in recipes:
             if recipe.reference in present:
-                progress.say(f"image {recipe.part.name}: {recipe.reference} is there")
+                progress.say(f"image {recipe.part.name}: {recipe.reference} exists")
                 continue
             with progress.step(
                 f"building image {recipe.part.name} (about {recipe.part.minutes} from an empty cache)"
@@ -93,7 +93,7 @@ def build_images(
 
 
 def _snapshot(root: Path, parts: Sequence[Part], target: Path) -> Path:
-    """Copy what will be built, so that a file edited meanwhile does not come under a tag of its old content."""
+    """Copy the sources of the builds, so that an edit during a build cannot get the tag of the old content."""
     for part in parts:
         _copy_files(list_files(root, part.paths), target)
     return target
@@ -106,7 +106,7 @@ def _copy_files(files: Mapping[str, Path], target: Path) -> None:
 
 
 def plan_recipes(root: Path, names: Sequence[str], dataset: Path, torch: TorchSource, engine: str) -> list[Recipe]:
-    """Every image that `names` need, parents first, with the reference that follows from its content."""
+    """The images that `names` need, parents first, each with the reference for its content."""
     recipes: dict[str, Recipe] = {}
     for part in select_parts(names):
         if part.name == "base" and engine == "docker":
@@ -124,7 +124,7 @@ def plan_recipes(root: Path, names: Sequence[str], dataset: Path, torch: TorchSo
 
 
 def _own_arguments(part: Part, torch: TorchSource, recipes: Mapping[str, Recipe]) -> dict[str, str]:
-    """Where torch came from is no argument of the tag: a wheel and the index give the same layer."""
+    """The build arguments besides the parents. The tag excludes the source of torch: wheel and index are the same."""
     if part.name == "torch":
         return {"TORCH_BUILD": torch.build}
     if part.name == "serving" and torch.build == "cuda":
@@ -136,7 +136,7 @@ def _own_arguments(part: Part, torch: TorchSource, recipes: Mapping[str, Recipe]
 def build_command(
     settings: Settings, recipe: Recipe, torch: TorchSource, volumes: Sequence[str], context: Path, engine: str
 ) -> list[str]:
-    """The one command that builds `recipe` from `context`."""
+    """The command that builds `recipe` from `context`."""
     arguments = dict(recipe.arguments)
     if "TORCH_BUILD" in arguments:
         del arguments["TORCH_BUILD"]
@@ -152,18 +152,18 @@ def build_command(
 def _build(
     settings: Settings, recipe: Recipe, torch: TorchSource, volumes: Sequence[str], context: Path, engine: str
 ) -> None:
-    """Copy the context, which holds exactly the files that the tag stands for, and build."""
+    """Build from a context that has exactly the files that the tag hashes."""
     _copy_files(recipe.files, context)
     if recipe.part.name == "base":
         write_rootfs(context / "rootfs.tar", context.parent)
-    # chroot: no runtime and no cgroups of its own, which a build inside a container or a small VM could not have
+    # chroot needs no runtime and no cgroups, so a build also works inside a container or a small VM
     command = build_command(settings, recipe, torch, volumes, context, engine)
     run(command, environment={"BUILDAH_ISOLATION": "chroot"})
     shutil.rmtree(context)
 
 
 def list_references(settings: Settings, engine: str) -> set[str]:
-    """Every image in the engine's store, as `name:tag`."""
+    """The images in the engine's store, as `name:tag`."""
     command = ["docker"] if engine == "docker" else buildah(settings)
     field = "{{.Repository}}" if engine == "docker" else "{{.Name}}"
     return set(run([*command, "images", "--format", field + ":{{.Tag}}"]).split())
@@ -175,19 +175,19 @@ def _size(settings: Settings, image: str, engine: str) -> str:
 
 
 def _record(file: Path, references: Mapping[str, str]) -> None:
-    """Keep the references for whoever comes later; those of images not built this time stay."""
+    """Add the references to the file; those of images that were not built now stay."""
     known = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps({**known, **references}, indent=2) + "\n")
 
 
 @contextlib.contextmanager
 def _one_at_a_time(settings: Settings, progress: Progress) -> Iterator[None]:
-    """Wait for another build on the same cache, and remove what a build that was killed left there."""
+    """Wait for another build on the same cache, and remove the leftovers of a killed one."""
     with (settings.cache / "images.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress.say("another build of the images is running; waiting for it")
+            progress.say("waiting for another build of the images to end")
             fcntl.flock(lock, fcntl.LOCK_EX)
         for left in settings.cache.glob(f"{SCRATCH_PREFIX}*"):
             shutil.rmtree(left)
@@ -195,16 +195,19 @@ def _one_at_a_time(settings: Settings, progress: Progress) -> Iterator[None]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("parts", nargs="*", help="which ones, with those they need; all when none is named")
-    parser.add_argument("--dataset", type=Path, help="the CSV of the dataset image (default: the sample)")
+    parser.add_argument("parts", nargs="*", help="images to build, with their parents (default: all)")
+    parser.add_argument("--dataset", type=Path, help="CSV file of the dataset image (default: the sample data)")
     parser.add_argument(
-        "--engine", choices=ENGINES, default="buildah", help="docker needs its daemon and a registry"
+        "--engine",
+        choices=ENGINES,
+        default="buildah",
+        help="docker needs its daemon and a registry",
     )
-    parser.add_argument("--json", action="store_true", help="print the references as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print the references as JSON")
 
 
 def main(options: argparse.Namespace, settings: Settings, progress: Progress) -> int:
-    """The command `images`; 0 when every image is there."""
+    """Run the command `images`. Returns 0 when every image exists."""
     references = build_images(settings, progress, options.parts, options.dataset, options.engine)
     lines = [json.dumps(references, indent=2)] if options.json else [f"{k} {v}" for k, v in references.items()]
     print("\n".join(lines))

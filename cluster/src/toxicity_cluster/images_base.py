@@ -1,6 +1,6 @@
-"""What an image build takes from this machine: the base's root file system, torch, certificates and mirrors.
+"""What an image build takes from this machine: the root file system, torch, certificates and mirrors.
 
-Nothing of it is committed, and nothing that names a mirror stays in an image.
+None of it is committed, and no image contains the name of a mirror.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ PIP_CONFIGURATION = Path("/etc/pip.conf")
 
 
 def rootfs_recipe() -> dict[str, str]:
-    """All that decides what the root file system is, for the base image's tag."""
+    """What determines the root file system, for the tag of the base image."""
     return {"SUITE": SUITE, "PACKAGES": " ".join(PACKAGES), "EXCLUDED": " ".join(EXCLUDED)}
 
 
 def write_rootfs(target: Path, scratch: Path) -> None:
-    """Debian's minimal system with Python, as a tar, from the mirrors that this machine's apt uses."""
+    """Write a minimal Debian with Python as a tar, from the mirrors of this machine's apt."""
     options = _write_apt_options(scratch)
     argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", f"--aptopt={options}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
-    # what mmdebstrap was told about this machine's mirrors has no place in an image
+    # remove this machine's mirrors from the image
     argv.append('--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/apt/sources.list.d/*')
     argv.append(f'--customize-hook=echo "{PUBLIC_SOURCE}" > "$1"/etc/apt/sources.list')
     run([*argv, SUITE, str(target), *map(str, debian_sources(APT_FOLDER))], environment={"LC_ALL": "C.UTF-8"})
@@ -61,13 +61,13 @@ def _write_apt_options(scratch: Path) -> Path:
 
 
 def acquire_options(dump: str) -> str:
-    """The lines of `apt-config dump` that say how to reach a mirror (proxies, certificates, checks)."""
+    """The lines of `apt-config dump` about access to mirrors (proxies, certificates, checks)."""
     wanted = re.compile(r'^Acquire::(http|https|Check-|Retries)\S* ".+";$')
     return "".join(f"{line}\n" for line in dump.splitlines() if wanted.match(line))
 
 
 def debian_sources(apt: Path) -> list[Path]:
-    """The files of apt's sources that serve our suite's `main`; none on a machine with another release."""
+    """The files of apt's sources with `main` of SUITE; none on a machine with another release."""
     folder = apt / "sources.list.d"
     candidates = [apt / "sources.list", *sorted([*folder.glob("*.list"), *folder.glob("*.sources")])]
     return [path for path in candidates if path.is_file() and _serves_suite(path.read_text())]
@@ -80,7 +80,7 @@ def _serves_suite(text: str) -> bool:
 
 @dataclass(frozen=True)
 class TorchSource:
-    """`argument` is the build argument TORCH_SOURCE; `wheels` is the folder to mount when it says so."""
+    """`argument` is the build argument TORCH_SOURCE; `wheels` is the folder to mount if it is `wheels`."""
 
     argument: str
     explanation: str
@@ -88,7 +88,7 @@ class TorchSource:
 
     @property
     def build(self) -> str:
-        """`cpu` or `cuda`: what the image contains, wherever it came from."""
+        """`cpu` or `cuda`: the kind of torch in the image."""
         return "cuda" if self.argument == "pypi" else "cpu"
 
 
@@ -96,23 +96,24 @@ CPU_INDEX = TorchSource(TORCH_CPU_INDEX, TORCH_CPU_INDEX)
 
 
 def wants_cuda(environment: Mapping[str, str]) -> bool:
-    """Whether TORCH_SOURCE asks for PyPI's CUDA build, whatever else there is."""
+    """Whether TORCH_SOURCE requests PyPI's CUDA build."""
     return environment.get("TORCH_SOURCE") == "pypi"
 
 
 def choose_torch(environment: Mapping[str, str]) -> TorchSource:
-    """PyPI's CUDA build when it is asked for; else the wheel in TORCH_WHEELS, the public CPU index when it answers,
-    and PyPI's build when there is nothing else.
+    """Choose PyPI's CUDA build if TORCH_SOURCE requests it, else the first source that is available.
+
+    In this order: the wheel in TORCH_WHEELS, the public CPU index, PyPI's CUDA build.
     """
     if wants_cuda(environment):
-        return TorchSource("pypi", "PyPI's CUDA build, which TORCH_SOURCE asks for")
+        return TorchSource("pypi", "PyPI's CUDA build, which TORCH_SOURCE requests")
     given = environment.get("TORCH_WHEELS")
     if given and any(Path(given).glob(TORCH_WHEEL)):
         return TorchSource("wheels", f"the wheel in {given}", Path(given).absolute())
     if _answers(f"{TORCH_CPU_INDEX}/torch/"):
         return CPU_INDEX
     return TorchSource(
-        "pypi", "PyPI's CUDA build (6.5 GB), since there is no wheel in TORCH_WHEELS and no CPU index"
+        "pypi", "PyPI's CUDA build (6.5 GB): TORCH_WHEELS has no wheel, and the CPU index does not answer"
     )
 
 
@@ -125,7 +126,7 @@ def _answers(url: str) -> bool:
 
 
 def package_index(environment: Mapping[str, str], pip_configuration: Path) -> str | None:
-    """The Python package index that this machine uses in PyPI's place, if it does."""
+    """The package index that this machine uses instead of PyPI, or None."""
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         if environment.get(name):
             return environment[name]
@@ -137,7 +138,7 @@ def package_index(environment: Mapping[str, str], pip_configuration: Path) -> st
 def build_volumes(
     settings: Settings, environment: Mapping[str, str], scratch: Path, torch: TorchSource
 ) -> list[str]:
-    """`host:container:mode` mounts with which pip, uv and apt in a build trust and find what this machine does."""
+    """`host:container:mode` mounts that give a build the certificates, mirrors and caches of this machine."""
     cache = settings.cache / "uv"
     cache.mkdir(parents=True, exist_ok=True)
     volumes = [f"{cache}:/var/cache/uv:rw"]

@@ -1,7 +1,7 @@
 """Rewrites the dependency locks of the images: `python -m toxicity_cluster.images_lock`. Not part of a build.
 
-Each images/<name>/requirements.in becomes a requirements.txt in which every package has one version, for Python
-3.11 on Linux. torch's lock comes first, since the stages above it are held to its versions.
+Each images/<name>/requirements.in gives a requirements.txt with exact versions for Python 3.11 on Linux. torch's lock
+is first, because the images above it are constrained to its versions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
 
 TARGET = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28")
-# no header, no origin: a lock must not tell which mirror it was written behind
+# no header and no origin, so that a lock does not name the mirror that was used
 PLAIN = ("--quiet", "--no-header", "--no-annotate")
 OUTSIDE = ("--no-emit-package", "torch")
 
@@ -42,7 +42,7 @@ LOCKS = (
 
 
 def lock_command(lock: Lock, wheels: str | None) -> list[str]:
-    """The command that writes `lock`, in its image's folder; `wheels` is a find-links folder with a CPU torch."""
+    """The command that writes `lock`, for the folder of its image. `wheels` is a find-links folder with torch."""
     argv = ["uv", "pip", "compile", *PLAIN, *TARGET, *lock.options]
     if wheels:
         argv += ["--find-links", wheels]

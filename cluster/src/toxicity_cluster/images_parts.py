@@ -1,7 +1,7 @@
-"""What each container image is made of, and the tag that follows from it: known before anything is built.
+"""What each container image contains, and its tag, which is known before the build.
 
-A tag hashes the files an image copies, its build arguments and its parents' references. A changed source so gives
-a new tag to exactly the images that copy it, and the operator, which hashes references, re-runs just those stages.
+A tag is a hash of the files that the image copies, its build arguments and the references of its parents. A changed
+source gives a new tag to exactly the images that contain it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TORCH_IMAGE = {"PYTHON_IMAGE": "base", "TORCH_IMAGE": "torch"}
 
 @dataclass(frozen=True)
 class Part:
-    """One image: the files that its Dockerfile copies, and the images it stands on, by build argument."""
+    """One image: the files that its Dockerfile copies, and its parent images by build argument."""
 
     name: str
     files: tuple[str, ...] = ()
@@ -83,11 +83,11 @@ PARTS = (
     ),
     Part("dataset"),
 )
-"""In an order in which every image comes after its parents."""
+"""Every image comes after its parents."""
 
 
 def select_parts(names: Sequence[str]) -> tuple[Part, ...]:
-    """The named images and all that they stand on, parents first; every one when none is named."""
+    """The named images and their parents, parents first; without names, all images."""
     by_name = {part.name: part for part in PARTS}
     unknown = sorted(set(names) - set(by_name))
     if unknown:
@@ -100,12 +100,12 @@ def select_parts(names: Sequence[str]) -> tuple[Part, ...]:
 
 
 def list_files(root: Path, paths: Sequence[str]) -> dict[str, Path]:
-    """Every file below `paths` by its path in the repository. Raises Refusal when one of them is missing."""
+    """Every file below `paths` by its path in the repository. Raises Refusal if a path is missing."""
     found: dict[str, Path] = {}
     for name in paths:
         start = root / name
         if not start.exists():
-            raise Refusal(f"{start} is missing: the checkout is not whole.")
+            raise Refusal(f"{start} is missing: restore it from the repository.")
         for path in [start] if start.is_file() else sorted(start.rglob("*")):
             relative = path.relative_to(root)
             if path.is_file() and not IGNORED_NAMES.intersection(relative.parts):
@@ -114,7 +114,7 @@ def list_files(root: Path, paths: Sequence[str]) -> dict[str, Path]:
 
 
 def content_tag(files: Mapping[str, Path], arguments: Mapping[str, str]) -> str:
-    """Twelve hex digits over names, contents and arguments; nothing else (no times, no modes, no order)."""
+    """Hash of names, contents and arguments, as twelve hex digits; without times, modes and order."""
     digest = hashlib.sha256()
     for name, path in sorted(files.items()):
         digest.update(f"file\0{name}\0{path.stat().st_size}\0".encode())

@@ -1,8 +1,8 @@
 """Prometheus and KEDA on the embedded cluster, for autoscaling by requests in flight: `up --keda`, `build --keda`.
 
-No other command builds or starts them, but a cluster that has them is repaired with them. Like the add-ons they run as
-processes of the node: Prometheus scrapes the serving pods, KEDA's operator asks it and makes the autoscalers, KEDA's
-adapter serves the figure to them as the API group external.metrics.k8s.io.
+Only these commands build or start them; `up` repairs a cluster that has them. They run as processes on the node.
+Prometheus scrapes the serving pods. KEDA's operator queries it and creates the autoscalers. KEDA's adapter serves the
+metric to them as the API group external.metrics.k8s.io.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ STOP_SECONDS = 10.0
 
 
 def is_installed(settings: Settings) -> bool:
-    """Whether this cluster has been given Prometheus and KEDA."""
+    """Whether Prometheus and KEDA were started on this cluster."""
     return set(PROCESSES) <= set(recorded_names(settings))
 
 
 def ensure(settings: Settings, progress: Progress) -> None:
-    """Builds what the cache lacks and starts Prometheus and KEDA; returns when an autoscaler can use them.
+    """Build what the cache lacks and start Prometheus and KEDA; return when an autoscaler can use them.
 
-    Raises ClusterError when one of them does not come up.
+    Raises ClusterError if one of them does not become ready.
     """
     programs = build_programs(settings, progress, OPTIONAL_PROGRAMS)
     with progress.step("Prometheus and KEDA"):
@@ -72,7 +72,7 @@ def ensure(settings: Settings, progress: Progress) -> None:
 
 
 def remove(settings: Settings) -> None:
-    """Takes KEDA and Prometheus away: first what they serve, or the API server would go on asking for it."""
+    """Remove KEDA and Prometheus, the APIService first: the API server would continue to call it."""
     kubectl("delete", "apiservice", f"v1beta1.{EXTERNAL_METRICS}", "--ignore-not-found", settings=settings)
     for definition in read_definitions(settings):
         name = str(definition["metadata"]["name"])  # type: ignore[index]
@@ -82,7 +82,7 @@ def remove(settings: Settings) -> None:
 
 
 def read_definitions(settings: Settings) -> list[Manifest]:
-    """KEDA's CRDs, as they lie in its Go module."""
+    """KEDA's CRDs, from its Go module."""
     download = [ensure_go(settings), "mod", "download", "-json", KEDA_MODULE]
     answer = run(download, folder=settings.sources / "keda", environment=go_environment(settings))
     folder = Path(json.loads(answer)["Dir"]) / "config" / "crd" / "bases"
@@ -90,7 +90,7 @@ def read_definitions(settings: Settings) -> list[Manifest]:
 
 
 def build_objects(authority: bytes) -> list[Manifest]:
-    """Who may do what, and the metrics API; `authority` (PEM) is the one that signed the adapter's certificate."""
+    """RBAC and the metrics API. `authority` is the CA certificate (PEM) that signed the adapter's certificate."""
     pods = rule([""], ["pods"], READ)
     figures = rule([EXTERNAL_METRICS], ["*"], ("get", "list"))
     reader = "toxicity:external-metrics-reader"
@@ -107,7 +107,7 @@ def build_objects(authority: bytes) -> list[Manifest]:
 
 
 def keda_rules() -> list[Manifest]:
-    """What KEDA asks for, for ScaledObjects of Deployments alone."""
+    """The permissions that KEDA needs for ScaledObjects of Deployments."""
     change = (*READ, "update", "patch")
     sources = ["cloudeventsources", "clustercloudeventsources"]
     kinds = ["scaledobjects", "scaledjobs", "triggerauthentications", "clustertriggerauthentications"]
@@ -125,7 +125,7 @@ def keda_rules() -> list[Manifest]:
 
 
 def write_files(settings: Settings) -> None:
-    """Prometheus' configuration, and the folder of certificates that both of KEDA's programs read."""
+    """Write the configuration of Prometheus, and the certificates that both KEDA programs read."""
     folder = certificates(settings)
     folder.mkdir(exist_ok=True, mode=0o700)
     for source, name in (("ca.crt", "ca.crt"), ("keda-server.crt", "tls.crt"), ("keda-server.key", "tls.key")):
@@ -139,7 +139,7 @@ def certificates(settings: Settings) -> Path:
 
 
 def prometheus_configuration(settings: Settings) -> Mapping[str, object]:
-    """The serving pods of every model, with the labels that the chart's ServiceMonitor gives them."""
+    """Scrape the serving pods of every model, with the labels that the chart's ServiceMonitor adds."""
     discovery = {
         "role": "pod",
         "kubeconfig_file": f"{settings.pki}/prometheus.kubeconfig",
@@ -201,7 +201,7 @@ def adapter(settings: Settings, programs: Mapping[str, Path]) -> ProcessSpec:
 
 
 def _environment(settings: Settings) -> tuple[str, ...]:
-    """KEDA takes these from its pod."""
+    """The variables that KEDA expects from its pod."""
     return (
         "/usr/bin/env",
         f"KUBECONFIG={settings.pki}/keda.kubeconfig",
@@ -212,7 +212,7 @@ def _environment(settings: Settings) -> tuple[str, ...]:
 
 
 def check_prometheus(settings: Settings) -> str | None:
-    """Asked from the host, to which the node's address is routed."""
+    """Ask from the host, which has a route to the node's address."""
     try:
         with urlopen(f"{PROMETHEUS_URL}/-/ready", timeout=PROBE_SECONDS) as answer:
             return None if answer.status == HTTPStatus.OK else f"Prometheus answers {answer.status}"

@@ -1,4 +1,4 @@
-"""The kubectl of the cluster in use, for `up`, the demo and the tests alike."""
+"""Runs the kubectl of the cluster in use, for `up`, the demo and the tests."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from toxicity_cluster.settings import Settings
 def kubectl(
     *arguments: str, input: str | None = None, settings: Settings | None = None, timeout_seconds: float = 300.0
 ) -> str:
-    """Run kubectl with `arguments` and return its stdout; raises CommandFailed with its words."""
+    """Run kubectl and return its stdout. Raises CommandFailed with its error."""
     settings = settings or Settings.from_environment()
     argv = [str(program("kubectl", settings)), f"--kubeconfig={settings.kubeconfig}", *arguments]
     return run(argv, input=input, timeout_seconds=timeout_seconds)
 
 
 def program(name: str, settings: Settings | None = None) -> Path:
-    """The path of a built program (`kubectl`, `helm`); with the user's own cluster the one on PATH will do."""
+    """The path of a built program (`kubectl`, `helm`). With KUBECONFIG set, a program on PATH suffices."""
     settings = settings or Settings.from_environment()
     try:
         return find_programs(settings)[name]

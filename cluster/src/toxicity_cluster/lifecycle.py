@@ -1,4 +1,4 @@
-"""Starting the cluster and saying how it is: `up` brings any state (nothing, half, whole) to a usable cluster."""
+"""Starts, stops and checks the cluster. `up` repairs a cluster in any state."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ from toxicity_cluster.teardown import tear_down
 
 
 def up(settings: Settings, progress: Progress, *, with_keda: bool = False) -> None:
-    """Bring the cluster up, building what the cache lacks; returns when it is usable.
+    """Start the cluster, or repair it; return when it is usable. Builds the programs that the cache lacks.
 
-    Prometheus and KEDA come with it when they are asked for, or belong to the cluster that is there.
-
-    What runs is left running, what is missing is started; a cluster that cannot be repaired is replaced by a
-    fresh one. Raises Refusal when the machine lacks something, ClusterError when a fresh cluster fails.
+    Running processes continue, and missing ones are started. A cluster that cannot be repaired is replaced by a new
+    one. Prometheus and KEDA are started on request, or if the existing cluster has them. Raises Refusal if the machine
+    lacks something, and ClusterError if a new cluster fails.
     """
     if settings.given_kubeconfig:
-        progress.say(f"using the cluster of KUBECONFIG={settings.given_kubeconfig}: nothing is started")
+        progress.say(f"using the cluster of KUBECONFIG={settings.given_kubeconfig}: no cluster is started")
         return
     ensure_machine(settings, progress)
     programs = build_programs(settings, progress)
@@ -44,7 +43,7 @@ def up(settings: Settings, progress: Progress, *, with_keda: bool = False) -> No
         except ClusterError as error:
             if not existed:
                 raise
-            progress.say(f"the cluster that was there cannot be repaired, so it is replaced: {error}")
+            progress.say(f"the existing cluster cannot be repaired and is replaced: {error}")
             tear_down(settings, progress)
             _start(settings, programs, progress)
         if with_keda or keda.is_installed(settings):
@@ -53,9 +52,9 @@ def up(settings: Settings, progress: Progress, *, with_keda: bool = False) -> No
 
 
 def down(settings: Settings, progress: Progress) -> None:
-    """Remove the cluster with all that it ran and stored; what the cache holds stays."""
+    """Remove the cluster with its pods and volumes; the cache stays."""
     if settings.given_kubeconfig:
-        progress.say("KUBECONFIG names a cluster that is not ours: nothing is stopped")
+        progress.say("KUBECONFIG is set: the embedded cluster is not stopped; unset it first")
         return
     with exclusive(settings):
         refuse_foreign_cluster(settings)
@@ -63,30 +62,30 @@ def down(settings: Settings, progress: Progress) -> None:
 
 
 def find_problems(settings: Settings) -> list[str]:
-    """What keeps the cluster from being usable, in words; empty when it is."""
+    """The problems of the cluster, in words; empty if it is usable."""
     if settings.given_kubeconfig:
         missing = ready.check_api(settings)
         return [missing] if missing else []
     if not settings.marker.exists():
         return [f"there is no cluster under {settings.state}: run `python -m toxicity_cluster up`"]
-    stopped = [f"{name} does not run" for name in components.ALL if not is_running(settings, name)]
+    stopped = [f"{name} is not running" for name in components.ALL if not is_running(settings, name)]
     return [*stopped, *ready.find_problems(settings)]
 
 
 def refuse_foreign_cluster(settings: Settings) -> None:
-    """Raise Refusal when the namespace is in use by a cluster with another state folder."""
+    """Raise Refusal if a cluster with another state folder uses the network namespace."""
     pids = [] if settings.marker.exists() else processes_in_namespace(settings)
     if pids:
         some = ", ".join(map(str, pids[:5]))
         raise Refusal(
-            f"The network namespace {NETWORK_NAMESPACE} is used by processes ({some}) of a cluster that is not "
-            f"under {settings.state}: set TOXICITY_STATE to its folder and run down."
+            f"Processes ({some}) of a cluster that is not under {settings.state} use the network namespace "
+            f"{NETWORK_NAMESPACE}: set TOXICITY_STATE to the folder of that cluster and run `down`."
         )
 
 
 @contextmanager
 def exclusive(settings: Settings) -> Iterator[None]:
-    """One command at a time changes the cluster; another waits for it."""
+    """Lock the cluster: one command at a time changes it, and others wait."""
     settings.cache.mkdir(parents=True, exist_ok=True)
     with (settings.cache / "cluster.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The network namespace in which the node, its pods and its Services live, joined to the host by one veth pair."""
+"""The network namespace of the node, its pods and its Services; a veth pair connects it to the host."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ BRIDGE_CALLS_IPTABLES = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 def inside(settings: Settings, argv: Sequence[str]) -> list[str]:
     """The command that runs `argv` in the namespace.
 
-    nsenter rather than `ip netns exec`: that one remounts /sys, which hides the cgroup mounts from the kubelet.
+    It is not `ip netns exec`, which remounts /sys and so hides the cgroup mounts from the kubelet.
     """
     return ["nsenter", f"--net={settings.netns}", "--wd=/", *argv]
 
 
 def ensure_network(settings: Settings) -> None:
-    """Create the namespace, the veth pair, the addresses and the routes; what exists is left as it is."""
+    """Create the namespace, the veth pair, the addresses and the routes that are missing."""
     if not _is_namespace(settings.netns):
         settings.netns.unlink(missing_ok=True)
         run(["ip", "netns", "add", NETWORK_NAMESPACE])
@@ -52,7 +52,7 @@ def ensure_network(settings: Settings) -> None:
 
 
 def remove_network() -> None:
-    """Delete the veth pair and the namespace; nothing happens when they are gone."""
+    """Delete the veth pair and the namespace, if they exist."""
     for argv in (["ip", "link", "delete", HOST_INTERFACE], ["ip", "netns", "delete", NETWORK_NAMESPACE]):
         try:
             run(argv)
@@ -84,12 +84,12 @@ def _set_kernel_parameters(settings: Settings) -> None:
             run(inside(settings, ["sh", "-c", f"echo 1 > {parameter}"]))
         except CommandFailed as error:
             raise ClusterError(
-                f"The kernel parameter {parameter} cannot be set: load br_netfilter ({error})."
+                f"The kernel parameter {parameter} cannot be set: load the module br_netfilter ({error})."
             ) from error
 
 
 def processes_in_namespace(settings: Settings) -> list[int]:
-    """The pids of all processes in our namespace, whoever started them (the pods have namespaces of their own)."""
+    """The pids of all processes in the namespace of the node; pods have other network namespaces."""
     if not settings.netns.exists():
         return []
     namespace = settings.netns.stat()
@@ -97,7 +97,7 @@ def processes_in_namespace(settings: Settings) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             theirs = (folder / "ns" / "net").stat()
-        except OSError:  # it ended while we looked
+        except OSError:  # the process ended meanwhile
             continue
         if (theirs.st_dev, theirs.st_ino) == (namespace.st_dev, namespace.st_ino):
             found.append(int(folder.name))

@@ -1,4 +1,4 @@
-"""The node's own image, written without any image tool: one static program, as `/pause` and as `/volume`."""
+"""Writes the node's image without an image tool: one static program, as `/pause` and as `/volume`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 
 
 def node_image_name(program: bytes) -> str:
-    """The image's name; its tag is the hash of the program in it."""
+    """The image's name; the tag is a hash of the program."""
     return f"{REPOSITORY}:{hashlib.sha256(program).hexdigest()[:12]}"
 
 
@@ -59,7 +59,7 @@ def _descriptor(media_type: str, blob: bytes) -> dict[str, object]:
 
 
 def _tar(files: dict[str, bytes], mode: int = 0o644) -> bytes:
-    """A tar whose bytes depend on nothing but the files: no times, no owners."""
+    """A reproducible tar: no times and no owners."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():

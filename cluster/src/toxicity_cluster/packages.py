@@ -1,4 +1,4 @@
-"""What the machine must offer before anything is built; each refusal is one sentence with its remedy."""
+"""Checks the machine before a build; each refusal is one sentence with the remedy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIN_MEMORY_BYTES = 7 * GIB
 
 
 def check_machine(settings: Settings) -> None:
-    """Raise Refusal for the first thing that this machine lacks."""
+    """Raise Refusal for the first requirement that this machine does not meet."""
     wanted = parse_packages((settings.sources / "packages.txt").read_text())
     refusal = (
         refuse_user(os.geteuid())
@@ -30,16 +30,16 @@ def check_machine(settings: Settings) -> None:
 
 
 def parse_packages(text: str) -> list[str]:
-    """The names in packages.txt, one a line; `#` starts a comment."""
+    """The names in packages.txt, one per line; `#` starts a comment."""
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     return [line for line in lines if line]
 
 
 def installed_packages(wanted: Sequence[str]) -> set[str]:
-    """Those of `wanted` that dpkg has configured."""
+    """The packages of `wanted` that are installed."""
     if not shutil.which("dpkg-query"):
         raise Refusal(
-            "The embedded cluster needs Debian or Ubuntu (dpkg-query is not here): point KUBECONFIG at a cluster."
+            "The embedded cluster needs Debian or Ubuntu (dpkg-query is missing): set KUBECONFIG to another cluster."
         )
     try:
         listing = run(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}${Package}\n"])
@@ -50,7 +50,7 @@ def installed_packages(wanted: Sequence[str]) -> set[str]:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space where `folder` is or will be."""
+    """The free bytes of the disk on which `folder` is or will be."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -1,4 +1,4 @@
-"""Keys and certificates of the cluster, and the kubeconfigs made of them; written once per cluster."""
+"""The keys, certificates and kubeconfigs of the cluster, written once per cluster."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ CLOCK_SKEW = datetime.timedelta(hours=1)
 
 
 def user_name(component: str) -> str:
-    """The user as whom an add-on talks to the API: in its certificate and in its role bindings."""
+    """The user name of an add-on, in its certificate and in its role bindings."""
     return f"toxicity:{component}"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A certificate to issue: who it names, for which server names it is valid, and which authority signs it."""
+    """A certificate to issue: its subject, its server names and the authority that signs it."""
 
     file: str
     common_name: str
@@ -95,7 +95,7 @@ CLIENTS = (
 
 
 def ensure_pki(settings: Settings) -> None:
-    """Write every authority, certificate, key and kubeconfig that is not there yet."""
+    """Write every authority, certificate, key and kubeconfig that is missing."""
     folder = settings.pki
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for authority in AUTHORITIES:
@@ -113,7 +113,7 @@ def ensure_pki(settings: Settings) -> None:
 
 
 def build_kubeconfig(folder: Path, client: str) -> dict[str, object]:
-    """A self-contained kubeconfig document for `client`, whose key and certificate are in `folder`."""
+    """A kubeconfig for `client` with its key and certificate from `folder` embedded."""
 
     def embedded(name: str) -> str:
         return base64.b64encode((folder / name).read_bytes()).decode()
@@ -139,7 +139,7 @@ def build_kubeconfig(folder: Path, client: str) -> dict[str, object]:
 
 
 def _issue(folder: Path, identity: Identity) -> None:
-    """Sign one certificate; an identity that is its own authority becomes a self-signed one."""
+    """Issue one certificate; an identity that is its own authority is self-signed."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

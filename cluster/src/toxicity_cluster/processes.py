@@ -1,4 +1,4 @@
-"""Long-running processes: started in the network namespace, known by pid *and* start time, stopped by pid."""
+"""Long-running processes in the network namespace, identified by pid and start time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KILL_ALL_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """A process to keep running. `files` are its configuration: when one changes, it is restarted."""
+    """A process to keep running. `files` are its configuration: a change restarts it."""
 
     name: str
     argv: tuple[str, ...]
@@ -39,7 +39,7 @@ class ProcessSpec:
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """A pid file: the start time and the boot tell our process from a later one with the same pid."""
+    """The content of a pid file. Start time and boot id distinguish the process from a later one with the same pid."""
 
     pid: int
     start_ticks: int
@@ -48,7 +48,7 @@ class ProcessRecord:
 
 
 def ensure_running(settings: Settings, spec: ProcessSpec) -> bool:
-    """Start the process unless it already runs as specified; returns whether it was started."""
+    """Start the process unless it already runs as specified; return whether it was started."""
     record = read_record(settings, spec.name)
     if record and is_alive(record):
         if record.digest == spec.digest():
@@ -64,7 +64,7 @@ def is_running(settings: Settings, name: str) -> bool:
 
 
 def stop(settings: Settings, name: str, grace_seconds: float) -> None:
-    """SIGTERM, then SIGKILL after `grace_seconds` (at once when 0); returns when the process is gone."""
+    """Send SIGTERM, then SIGKILL after `grace_seconds` (at once if 0); return when the process has ended."""
     record = read_record(settings, name)
     if record and is_alive(record):
         stages = ((signal.SIGTERM, grace_seconds),) if grace_seconds > 0 else ()
@@ -73,23 +73,25 @@ def stop(settings: Settings, name: str, grace_seconds: float) -> None:
             if _until(lambda: not is_alive(record), seconds):
                 break
         else:
-            raise ClusterError(f"{name} (pid {record.pid}) does not die, even of SIGKILL.")
+            raise ClusterError(
+                f"{name} (pid {record.pid}) does not end after SIGKILL: see `ps -o stat,wchan {record.pid}`."
+            )
     _pid_file(settings, name).unlink(missing_ok=True)
 
 
 def kill_all(find: Callable[[], Collection[int]], whose: str) -> None:
-    """SIGKILL what `find` finds, again and again, until that is nothing. Raises ClusterError when some do not die."""
+    """Send SIGKILL to what `find` returns until that is nothing. Raises ClusterError after KILL_ALL_SECONDS."""
     deadline = time.monotonic() + KILL_ALL_SECONDS
     while pids := find():
         if time.monotonic() > deadline:
-            raise ClusterError(f"Processes {sorted(pids)} of {whose} do not die.")
+            raise ClusterError(f"Processes {sorted(pids)} of {whose} do not end after SIGKILL.")
         for pid in pids:
             _signal(pid, signal.SIGKILL)
         time.sleep(POLL_SECONDS)
 
 
 def recorded_names(settings: Settings) -> list[str]:
-    """The processes that have a pid file."""
+    """The names of the processes that have a pid file."""
     return sorted(path.stem for path in settings.pids.glob("*.json"))
 
 
@@ -98,7 +100,7 @@ def log_path(settings: Settings, name: str) -> Path:
 
 
 def log_tail(settings: Settings, name: str, lines: int = 15) -> str:
-    """The last lines of a process's log, or a note that there is none."""
+    """The last lines of the log of a process, or a note that there is none."""
     path = log_path(settings, name)
     if not path.exists():
         return f"({name} has no log)"
@@ -113,7 +115,7 @@ def read_record(settings: Settings, name: str) -> ProcessRecord | None:
 
 
 def is_alive(record: ProcessRecord) -> bool:
-    """Whether the very process of the record still runs; a zombie does not."""
+    """Whether the process of the record still runs; a zombie does not."""
     _reap(record.pid)
     return record.boot == boot_id() and start_ticks(record.pid) == record.start_ticks
 
@@ -123,18 +125,18 @@ def boot_id() -> str:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When `pid` started, in clock ticks since boot; None when it does not exist or is a zombie."""
+    """The start time of `pid` in clock ticks since boot; None if it does not exist or is a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The second field is the command in parentheses and may itself hold spaces and parentheses.
+    # The second field is the command in parentheses, and can contain spaces and parentheses.
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
 
 
 def inherited_descriptors() -> list[int]:
-    """What our caller left open beyond the standard streams: a lock or a pipe that a daemon would hold for ever."""
+    """Inherited descriptors beyond the standard streams: a daemon would keep the caller's locks and pipes open."""
     open_now = [int(entry) for entry in os.listdir("/proc/self/fd")]
     return [fd for fd in open_now if fd > 2 and Path(f"/proc/self/fd/{fd}").exists() and os.get_inheritable(fd)]
 
@@ -173,7 +175,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _reap(pid: int) -> None:
-    """Collect our own dead child; the process is not our child when an earlier command started it."""
+    """Reap the process if it is a dead child of this one; an earlier command may have started it."""
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:

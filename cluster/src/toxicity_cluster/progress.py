@@ -1,4 +1,4 @@
-"""Progress lines on stderr: what starts, what it took, all on one clock that begins with the command."""
+"""Progress lines on stderr, with the seconds since the start of the command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Progress:
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """Announce `text`, run the body, then say how many seconds it took; an error passes through."""
+        """Print `text`, run the body, then print its duration in seconds; an error passes through."""
         began = self._clock()
         self.say(f"{text} ...")
         try:

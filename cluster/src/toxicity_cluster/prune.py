@@ -1,8 +1,8 @@
-"""Frees the cache's disk of what this checkout does not use: `python -m toxicity_cluster prune`, and before a build
-that would find too little room.
+"""Removes from the cache what this checkout does not use: `python -m toxicity_cluster prune`.
 
-Everything in the cache is made again when it is missing, so the order is only that of the cost: first what belongs to
-other versions of the project, last the compiler's cache. Results of experiments (`runs`) are never touched.
+`up` and `demo` do so too when the disk has less free space than a build needs. A later build creates again what is
+missing, so the order follows the cost: first files of other versions, last the compiler's cache. Results of experiments
+(`runs`) are never removed.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from toxicity_cluster.toolchain import toolchain_version
 
 @dataclass(frozen=True)
 class Step:
-    """One kind of thing to remove; `remove` returns how many of them it removed."""
+    """One kind of file to remove; `remove` returns the number of removed items."""
 
     name: str
     remove: Callable[[Settings], int]
 
 
 def ensure_machine(settings: Settings, progress: Progress) -> None:
-    """Makes room where there is too little, then raises Refusal for the first thing that this machine lacks."""
+    """Free disk space if needed, then raise Refusal for the first requirement that this machine does not meet."""
     make_room(settings, progress)
     check_machine(settings)
 
 
 def make_room(settings: Settings, progress: Progress) -> None:
-    """Prune, step by step, until a build has the room that it needs; does nothing when there is enough."""
+    """Run the steps one by one until a build has enough disk space."""
     for step in STEPS:
         if free_bytes(settings.cache) >= MIN_FREE_DISK_BYTES:
             return
@@ -49,7 +49,7 @@ def make_room(settings: Settings, progress: Progress) -> None:
 
 
 def prune(settings: Settings, progress: Progress) -> None:
-    """Every step, whatever is free."""
+    """Run every step, independent of the free space."""
     for step in STEPS:
         _act(step, settings, progress)
     progress.say(f"{free_bytes(settings.cache) / GIB:.1f} GiB are free under {settings.cache}")
@@ -63,7 +63,7 @@ def _act(step: Step, settings: Settings, progress: Progress) -> None:
 
 
 def current_references(settings: Settings) -> set[str]:
-    """The images that this checkout is made of, and those that were built last."""
+    """The images of this checkout, and those that were built last."""
     root, recorded = settings.sources.parent, settings.cache / "images.json"
     recipes = plan_recipes(root, [], root / SAMPLE_DATASET, CPU_INDEX, "buildah")
     built = json.loads(recorded.read_text()).values() if recorded.exists() else []
@@ -85,7 +85,7 @@ def unused_programs(settings: Settings) -> list[Path]:
 
 
 def unused_images(present: Collection[str], current: Collection[str]) -> list[str]:
-    """Those of `present` that are ours (a name of somebody else's image is never removed) and not current."""
+    """The images in `present` with the project's prefix that are not current; others are never removed."""
     return sorted(name for name in present if name.startswith(NAME_PREFIX) and name not in current)
 
 
@@ -117,7 +117,7 @@ def _remove_built_images(settings: Settings) -> int:
 
 
 def _remove_node_images(settings: Settings) -> int:
-    """Those that no container of the node runs; containerd then drops their layers by itself."""
+    """Remove the node's images that no container uses; containerd then collects their layers."""
     if not containerd.is_answering(settings):
         return 0
     kept = current_references(settings) | containerd.used_images(settings)
@@ -137,5 +137,5 @@ STEPS = (
     Step("unused programs", _remove_programs),
     Step("unused images of the builder", _remove_built_images),
     Step("unused images of the node", _remove_node_images),
-    Step("compiler caches (a changed program then compiles from nothing)", _remove_compiler_cache),
+    Step("compiler caches (the next change of a program compiles everything)", _remove_compiler_cache),
 )

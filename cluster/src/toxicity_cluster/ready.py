@@ -1,4 +1,4 @@
-"""Whether the cluster is really usable: one check per promise, each of which says in words what is missing."""
+"""Readiness checks of the cluster; each says in words what is missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DNS_QUESTION = f"kubernetes.default.svc.{CLUSTER_DOMAIN}"
 
 @dataclass(frozen=True)
 class Check:
-    """`probe` returns None when all is well, else what is wrong; `process` is whose log explains it."""
+    """`probe` returns None or what is wrong; the log of `process` explains a failure."""
 
     name: str
     process: str
@@ -49,36 +49,36 @@ def check_node(settings: Settings) -> str | None:
 
 
 def check_service_account(settings: Settings) -> str | None:
-    """Pods are refused until the controller manager has made the namespace's default account."""
+    """The API server refuses pods until the controller manager has created the default ServiceAccount."""
     return asked(
         settings,
-        "the default ServiceAccount is not there yet",
+        "the default ServiceAccount does not exist yet",
         lambda: bool(get(settings, "serviceaccount", "default", "-n", "default", "-o", "name")),
     )
 
 
 def check_system_namespace(settings: Settings) -> str | None:
-    """The API server makes it shortly after it is ready; the add-ons' objects live there."""
+    """The API server creates the namespace of the add-ons shortly after it is ready."""
     return asked(
         settings,
-        f"the namespace {NAMESPACE} is not there yet",
+        f"the namespace {NAMESPACE} does not exist yet",
         lambda: bool(get(settings, "namespace", NAMESPACE, "-o", "name")),
     )
 
 
 def check_permissions(settings: Settings) -> str | None:
-    """metrics-server exits when it may not read this at its start, and new role bindings take a moment to count."""
+    """metrics-server exits if it may not read this at its start, and new role bindings take effect with a delay."""
     question = ("auth", "can-i", "get", "configmaps/extension-apiserver-authentication", "-n", NAMESPACE)
     user = f"--as={user_name('metrics-server')}"
     return asked(
         settings,
-        "metrics-server has not got its permissions yet",
+        "the permissions of metrics-server are not effective yet",
         lambda: kubectl(*question, user, settings=settings, timeout_seconds=PROBE_SECONDS).strip() == "yes",
     )
 
 
 def check_dns(settings: Settings) -> str | None:
-    """Asks through the Service's address, so it also proves kube-proxy's rules."""
+    """Query the Service's address, which also checks the rules of kube-proxy."""
     try:
         answered = ask_dns(DNS_QUESTION, DNS_ADDRESS, timeout_seconds=1.0)
     except OSError as error:
@@ -88,7 +88,7 @@ def check_dns(settings: Settings) -> str | None:
 
 def check_storage(settings: Settings) -> str | None:
     if not is_running(settings, "local-path"):
-        return "the volume provisioner does not run"
+        return "the volume provisioner is not running"
     return asked(
         settings,
         f"the StorageClass {STORAGE_CLASS} is missing",
@@ -97,12 +97,12 @@ def check_storage(settings: Settings) -> str | None:
 
 
 def check_metrics(settings: Settings) -> str | None:
-    """The API must be there *and* know the node: an HPA that starts before that sees no metrics."""
+    """The metrics API must have metrics of the node; an HPA that starts before sees none."""
 
     def knows_the_node() -> bool:
         return bool(json.loads(get(settings, "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"))["items"])
 
-    return asked(settings, "the metrics API has no figures of the node yet", knows_the_node)
+    return asked(settings, "the metrics API has no metrics of the node yet", knows_the_node)
 
 
 CONTAINERD = Check("containerd", "containerd", 60.0, check_containerd)
@@ -120,9 +120,9 @@ ALL = (CONTAINERD, API, *USABLE)
 
 
 def wait_until(settings: Settings, check: Check) -> None:
-    """Poll one check until it is fulfilled.
+    """Poll one check until it passes.
 
-    Raises ClusterError when its process dies or the deadline passes, with what is missing and the end of the log.
+    Raises ClusterError if its process exits or the deadline passes, with what is missing and the end of the log.
     """
     deadline = time.monotonic() + check.deadline_seconds
     while missing := check.probe(settings):
@@ -135,7 +135,7 @@ def wait_until(settings: Settings, check: Check) -> None:
 
 
 def find_problems(settings: Settings) -> Iterator[str]:
-    """What is wrong now, in words; nothing when the cluster is usable."""
+    """The failing checks, in words; none if the cluster is usable."""
     for check in ALL:
         missing = check.probe(settings)
         if missing:
@@ -143,7 +143,7 @@ def find_problems(settings: Settings) -> Iterator[str]:
 
 
 def ask_dns(name: str, server: str, timeout_seconds: float) -> bool:
-    """Whether `server` answers an A question for `name` with at least one record; OSError when it is silent."""
+    """Whether `server` answers an A query for `name` with at least one record. Raises OSError without an answer."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     question = b"\x12\x34\x01\x00\x00\x01" + b"\x00" * 6 + labels + b"\x00\x00\x01\x00\x01"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
@@ -154,12 +154,12 @@ def ask_dns(name: str, server: str, timeout_seconds: float) -> bool:
 
 
 def get(settings: Settings, *arguments: str) -> str:
-    """What `kubectl get` answers. Raises CommandFailed, also when it takes too long."""
+    """The output of `kubectl get`. Raises CommandFailed, also after PROBE_SECONDS."""
     return kubectl("get", *arguments, settings=settings, timeout_seconds=PROBE_SECONDS)
 
 
 def asked(settings: Settings, missing: str, question: Callable[[], bool]) -> str | None:
-    """Turn a yes/no question to the API into a probe's answer; a refused request means no, and says why."""
+    """Turn a yes/no question to the API into the result of a probe; a failed request means no, with the error."""
     try:
         return None if question() else missing
     except CommandFailed as error:

@@ -1,4 +1,4 @@
-"""Where the embedded cluster keeps its files and which addresses it uses; parsed once from the environment."""
+"""The folders and addresses of the embedded cluster, read from the environment."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def default_folders(environment: Mapping[str, str], effective_uid: int) -> tuple
 
 @dataclass(frozen=True)
 class Settings:
-    """`cache` outlives the cluster, `state` dies with it, `sources` holds the Go modules and packages.txt.
+    """`down` removes `state` and keeps `cache`; `sources` has the Go modules and packages.txt.
 
-    `given_kubeconfig` is the user's own cluster (KUBECONFIG): then nothing is started here.
+    `given_kubeconfig` is that of another cluster (KUBECONFIG), which replaces the embedded one.
     """
 
     cache: Path
@@ -57,7 +57,7 @@ class Settings:
     def from_environment(
         cls, environment: Mapping[str, str] | None = None, effective_uid: int | None = None
     ) -> Settings:
-        """Read TOXICITY_CACHE, TOXICITY_STATE and KUBECONFIG (one file; our own counts as not given)."""
+        """Read TOXICITY_CACHE, TOXICITY_STATE and KUBECONFIG (one file; that of the embedded cluster is ignored)."""
         env = os.environ if environment is None else environment
         default_cache, default_state = default_folders(
             env, os.geteuid() if effective_uid is None else effective_uid
@@ -73,7 +73,7 @@ class Settings:
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's kubeconfig of the embedded cluster, or the user's own."""
+        """The administrator's kubeconfig of the embedded cluster, or that of KUBECONFIG."""
         return self.given_kubeconfig or self.state / "kubeconfig"
 
     @property
@@ -87,7 +87,7 @@ class Settings:
 
     @property
     def containerd_root(self) -> Path:
-        """containerd's content store and snapshots: images that were loaded survive `down`."""
+        """containerd's content store and snapshots, in the cache: loaded images survive `down`."""
         return self.cache / "containerd"
 
     @property
@@ -112,5 +112,5 @@ class Settings:
 
     @property
     def marker(self) -> Path:
-        """Present only in a folder that this program created, and so may remove."""
+        """Exists only in a folder that this program created and so may remove."""
         return self.state / ".toxicity-cluster"

@@ -1,4 +1,4 @@
-"""Removing the cluster: processes, containers, mounts, cgroups, network, state; and proof that nothing is left."""
+"""Removes the cluster: processes, containers, mounts, cgroups, network and state; then checks what is left."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ SHARED_FOLDERS = (
 
 
 def tear_down(settings: Settings, progress: Progress) -> None:
-    """Remove everything; raises ClusterError that lists what could not be removed."""
+    """Remove everything. Raises ClusterError with the list of what could not be removed."""
     with progress.step("removing the cluster"):
-        # The kubelet goes first, or it would start again what is removed. Nothing is worth a graceful end: the
-        # state goes too, and the API server alone would take up to a minute.
+        # The kubelet is first, or it would restart what is removed. There is no grace period: the state is removed too,
+        # and the API server alone would need up to a minute.
         for name in sorted(recorded_names(settings), key=lambda name: name != "kubelet"):
             if name != "containerd":
                 stop(settings, name, grace_seconds=0.0)
@@ -55,7 +55,7 @@ def tear_down(settings: Settings, progress: Progress) -> None:
 
 
 def _remove_containers(settings: Settings) -> list[str]:
-    """What kept containers from being removed: everything else goes all the same, and the next `up` tries again."""
+    """Remove all containers; return the errors. The teardown continues after them, and the next `up` tries again."""
     if not is_running(settings, "containerd") or not containerd.is_answering(settings, containerd.VERDICT_SECONDS):
         return []
     try:
@@ -66,21 +66,21 @@ def _remove_containers(settings: Settings) -> list[str]:
 
 
 def find_leftovers(settings: Settings) -> list[str]:
-    """What of a cluster is still on the machine, in words."""
+    """What is left of a cluster on the machine, in words."""
     mounts = [f"mount {path}" for path in _mounts(settings)]
     state = [f"folder {settings.state}"] if settings.marker.exists() else []
     return [*network.network_leftovers(settings), *mounts, *cgroup_leftovers(), *state]
 
 
 def parse_mounts(mountinfo: str, folder: Path) -> list[Path]:
-    """The mount points at or below `folder` in a /proc/self/mountinfo, deepest first."""
+    """The mount points at or below `folder` in the text of /proc/self/mountinfo, deepest first."""
     points = (Path(_unescape(line.split(" ")[4])) for line in mountinfo.splitlines())
     ours = [point for point in points if point == folder or folder in point.parents]
     return sorted(ours, key=lambda point: len(point.parts), reverse=True)
 
 
 def _unescape(field: str) -> str:
-    """mountinfo writes blanks and backslashes as octal numbers."""
+    """Replace the octal escapes with which mountinfo writes blanks and backslashes."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
 
 
@@ -89,7 +89,7 @@ def _mounts(settings: Settings) -> list[Path]:
 
 
 def _kill_namespace(settings: Settings) -> None:
-    """End what still runs in the namespace: containerd's shims, and processes whose pid file was never written."""
+    """Kill what still runs in the namespace: containerd's shims, and processes without a pid file."""
     kill_all(lambda: network.processes_in_namespace(settings), "the cluster")
 
 
@@ -99,21 +99,21 @@ def _unmount(settings: Settings) -> None:
 
 
 def _remove_files(settings: Settings) -> None:
-    """Remove the state folder if it is ours, never through a mount, and what lies outside it."""
+    """Remove the state folder, if this program created it and nothing is mounted in it, and the files outside it."""
     _remove_outside(settings.state)
     if settings.marker.exists() and not _mounts(settings):
         shutil.rmtree(settings.state)
 
 
 def _remove_outside(state: Path) -> None:
-    """Remove our files in folders that another runtime may share, and the folders once they are empty."""
+    """Remove the cluster's files from folders that other runtimes share, and the folders if they are empty."""
     for link in CONTAINER_LOG_LINKS.glob("*.log"):
         if link.is_symlink() and state in Path(os.readlink(link)).parents:
             link.unlink()
     for result in CNI_RESULTS.glob("*"):
-        if f"{state}/" in result.read_text():  # it names the pod's network namespace
+        if f"{state}/" in result.read_text():  # the file has the path of the pod's network namespace
             result.unlink()
-    if [path.name for path in DEVICE_PLUGINS.parent.glob("*")] == [DEVICE_PLUGINS.name]:  # no other kubelet's
+    if [path.name for path in DEVICE_PLUGINS.parent.glob("*")] == [DEVICE_PLUGINS.name]:  # only this kubelet's
         shutil.rmtree(DEVICE_PLUGINS)
     for shim in SHIM_SOCKETS.glob("*"):
         if not _is_listening(shim):

