@@ -79,8 +79,8 @@ def running_job(status: ToxicityModelStatus) -> str:
 
 def progress_line(log: Sequence[str]) -> str:
     """The last log line that is neither a warning of a library nor the result document."""
-    telling = [line for line in log if line.strip() and "WARNING" not in line and '{"stage"' not in line]
-    return telling[-1].strip() if telling else ""
+    informative = [line for line in log if line.strip() and "WARNING" not in line and '{"stage"' not in line]
+    return informative[-1].strip() if informative else ""
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Watcher:
     namespace: str
     say: Callable[[str], None]
     started: float = field(default_factory=time.monotonic)
-    told: dict[str, str] = field(default_factory=dict)
+    printed: dict[str, str] = field(default_factory=dict)
     logged_at: float = 0.0
 
     def follow(self, name: str, deadline_seconds: float) -> Manifest:
@@ -103,32 +103,32 @@ class Watcher:
         model = self.kubectl.get(PLURAL, name, self.namespace)
         if model is None:
             raise ModelFailed(f"the ToxicityModel {name} was deleted")
-        self.tell(model)
+        self.report(model)
         failed = failed_condition(model)
         if failed is not None:
             raise ModelFailed(f"{failed.type} is False: {failed.reason}: {failed.message}")
         return model if is_done(model) else None
 
-    def tell(self, model: Manifest) -> None:
+    def report(self, model: Manifest) -> None:
         """Print a line for a changed stage, for each changed condition and for the progress of the running Job."""
         status = status_of(model)
-        self._tell_once("stage", status.stage or "-")
+        self._print_once("stage", status.stage or "-")
         for condition in current_conditions(model):
             if condition.type == ConditionType.READY and condition.reason == Reason.RUNNING:
                 continue  # it repeats what the condition of the running stage says
             if condition.type in ABNORMAL_TYPES:
                 continue  # they repeat what Ready says
             text = f"{condition.status} {condition.reason}"
-            self._tell_once(str(condition.type), f"{text}: {condition.message}" if condition.message else text)
+            self._print_once(str(condition.type), f"{text}: {condition.message}" if condition.message else text)
         job = running_job(status)
         if job and time.monotonic() - self.logged_at > LOG_LINE_EVERY_SECONDS:
             self.logged_at = time.monotonic()
-            self._tell_once("log", progress_line(self.kubectl.log_end(f"job/{job}", self.namespace, LOG_LINES)))
+            self._print_once("log", progress_line(self.kubectl.log_end(f"job/{job}", self.namespace, LOG_LINES)))
 
-    def _tell_once(self, subject: str, text: str) -> None:
-        if not text or self.told.get(subject) == text:
+    def _print_once(self, subject: str, text: str) -> None:
+        if not text or self.printed.get(subject) == text:
             return
-        self.told[subject] = text
+        self.printed[subject] = text
         elapsed = time.monotonic() - self.started
         line = f"  {elapsed:7.1f} s  {subject:<16} {text}"
         self.say(line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…")
