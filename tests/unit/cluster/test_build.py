@@ -74,7 +74,7 @@ def test_find_programs_names_the_missing_one_when_the_cache_is_empty(tmp_path: P
 
 
 def all_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A cache in which every program is that is built unasked."""
+    """A cache with every program that is built by default."""
     monkeypatch.setattr("toxicity_cluster.build.toolchain_version", lambda: "go1.26.6")
     settings = Settings(tmp_path, tmp_path, Settings.from_environment({}).sources)
     for program in PROGRAMS:

@@ -1,4 +1,4 @@
-"""The rendered configuration: parsed again, and compared where a wrong value would break the cluster."""
+"""The rendered configuration, parsed and compared where a wrong value would break the cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host's virtual environments: made of the image's locks, and found again only for the same ones."""
+"""The host's virtual environments: each is made from the locks of an image, and reused for the same locks only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image tags stand for content: what changes them, what does not, and what the Dockerfiles must agree on."""
+"""Image tags are hashes of content: what changes them, what does not, and what the Dockerfiles have in common."""
 
 from __future__ import annotations
 

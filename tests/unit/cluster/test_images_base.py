@@ -1,4 +1,4 @@
-"""What a build takes from the machine, read from files like those of a machine."""
+"""What a build takes from the machine, read from files in the same form."""
 
 from __future__ import annotations
 

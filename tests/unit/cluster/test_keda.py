@@ -1,4 +1,4 @@
-"""What Prometheus and KEDA are started with, and what they may do."""
+"""The arguments and permissions of Prometheus and KEDA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read from the kernel and from the environment: mounts, cgroups, settings."""
+"""Mounts, cgroups and settings, read from the kernel and from the environment."""
 
 from __future__ import annotations
 

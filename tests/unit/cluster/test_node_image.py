@@ -1,4 +1,4 @@
-"""The node's image: an OCI archive whose digests hold, and the same bytes every time."""
+"""The node's image: an OCI archive with valid digests that is reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pid file counts only for the very process that wrote it."""
+"""A pid file is valid only for the process that it was written for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pruning: what this checkout uses stays, whatever its age; what it does not use goes; nothing else is touched."""
+"""Pruning removes what this checkout does not use, independent of its age, and nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def fill(settings: Settings) -> tuple[set[Path], set[Path]]:
-    """The folders of this checkout with some of another one and of experiments: those to keep, those to lose."""
+    """Folders of this checkout, of another one and of experiments: those to keep, and those to remove."""
     version = toolchain_version()
     kept = {environment_folder(settings, part) for part in PARTS}
     kept |= {program_folder(settings, program, version) for program in (*PROGRAMS, *OPTIONAL_PROGRAMS)}

@@ -1,4 +1,4 @@
-"""When the demo calls a resource done, and when failed."""
+"""When the demo considers a resource done, and when failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The samples of the repository: accepted by the contract, and filled with the images of this build."""
+"""The samples are valid resources, and the demo fills in the images of this build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for the cluster: a question that fails once is asked again, one that never succeeds is told at the end."""
+"""Waiting for the cluster: a failed request is retried, and the deadline's error has the last result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toxicity_cluster.errors import ClusterError, CommandFailed
 
 
 def answering(*answers: str | ClusterError) -> Callable[[], str]:
-    """A condition that gives these answers in turn, and the last one for ever."""
+    """A condition that returns these answers in turn, then repeats the last one."""
     left = list(answers)
 
     def ask() -> str:
