@@ -29,6 +29,7 @@ TEST_PARTS := check binaries unit test-stages test-evaluation test-api test-inte
 TEST_WORKERS ?= 2
 IN_PARALLEL = -n $(TEST_WORKERS) --dist worksteal
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
+REFERENCE := PYTHONPATH=docs/tools $(PYTHON) -m toxicity_reference
 PACKAGES = $(shell cat cluster/packages.txt)
 TEST_PACKAGES = $(shell cat tests/packages.txt)
 TEST_PROGRAMS = busybox chromium chromedriver git
@@ -58,6 +59,7 @@ check: .venv/ready check-generated check-workflows ## check formatting, lint, ty
 
 check-generated: .venv/ready
 	$(PYTHON) -m toxicity_api.crd --check $(CRD_COPIES)
+	$(REFERENCE) --check docs/reference
 
 check-workflows: .venv/ready # without shellcheck and pyflakes, which actionlint runs only where they are installed
 	"$$($(PYTHON) -m toxicity_cluster program actionlint)" -shellcheck= -pyflakes=
@@ -124,8 +126,9 @@ bench-serving: packages .venv/ready ## measure throughput and latency of the API
 bench-operator: packages binaries ## measure the cost of the operator with 10, 100 and 1000 resources on a kube-apiserver
 	PYTHONPATH=tests $(PYTHON) tests/benchmarks/bench_operator.py
 
-generate: .venv/ready ## write the CRD from the models
+generate: .venv/ready ## write the CRD from the models, and the reference pages from the code
 	$(PYTHON) -m toxicity_api.crd --write $(CRD_COPIES)
+	$(REFERENCE) --write docs/reference
 
 binaries: packages .venv/ready ## build the cluster's programs (the chart tests need helm)
 	$(PYTHON) -m toxicity_cluster build
