@@ -60,6 +60,7 @@ check: .venv/ready check-generated check-workflows ## check formatting, lint, ty
 check-generated: .venv/ready
 	$(PYTHON) -m toxicity_api.crd --check $(CRD_COPIES)
 	$(REFERENCE) --check docs/reference
+	@$(MAKE) --no-print-directory docs
 
 check-workflows: .venv/ready # without shellcheck and pyflakes, which actionlint runs only where they are installed
 	"$$($(PYTHON) -m toxicity_cluster program actionlint)" -shellcheck= -pyflakes=
@@ -130,6 +131,9 @@ generate: .venv/ready ## write the CRD from the models, and the reference pages 
 	$(PYTHON) -m toxicity_api.crd --write $(CRD_COPIES)
 	$(REFERENCE) --write docs/reference
 
+docs: .venv/ready ## build the documentation into build/docs; a broken link or anchor is an error
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --site-dir build/docs
+
 binaries: packages .venv/ready ## build the cluster's programs (the chart tests need helm)
 	$(PYTHON) -m toxicity_cluster build
 
@@ -155,7 +159,7 @@ test-packages: ## install what only the tests need (as root on Debian)
 .venv/ready: pyproject.toml cluster/pyproject.toml
 	test -x $(PYTHON) || python3 -m venv .venv
 	.venv/bin/pip install -q --disable-pip-version-check uv
-	.venv/bin/uv pip install -q -p $(PYTHON) -e '.[operator,loadtest,test]' -e cluster
+	.venv/bin/uv pip install -q -p $(PYTHON) -e '.[operator,loadtest,test,docs]' -e cluster
 	touch $@
 
 clean: down ## remove the cluster, the virtual environment and the cache

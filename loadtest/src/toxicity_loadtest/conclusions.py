@@ -1,4 +1,4 @@
-"""What a capacity planner reads out of the figures; pure. docs/load-test.md derives the formulas.
+"""What a capacity planner reads out of the figures; pure. docs/explanation/load-test.md derives the formulas.
 
 The mix: by the utilisation law (Denning and Buzen, The Operational Analysis of Queueing Network Models, 1978) a class
 of requests with share s and capacity c keeps the bottleneck busy for s / c seconds per request of the mix, so the mix's

@@ -39,7 +39,7 @@ class BucketResult(Document):
 
 
 class Conclusions(Document):
-    """What follows from the figures for a capacity planner; docs/load-test.md has the formulas."""
+    """What follows from the figures for a capacity planner; docs/explanation/load-test.md has the formulas."""
 
     mixed_rps_per_replica: float = Field(
         description="mixedRpsPerReplica: requests/s of the data set's length mix that one replica carries."

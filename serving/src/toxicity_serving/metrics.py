@@ -1,6 +1,7 @@
 """Prometheus metrics of the service, in a registry of their own so that an engine's metrics do not mix in.
 
-Their names are an interface: dashboards, the autoscaler and the load test read them. docs/serving.md lists them.
+Their names are an interface: dashboards, the autoscaler and the load test read them.
+docs/reference/service-metrics.md lists them.
 """
 
 from __future__ import annotations

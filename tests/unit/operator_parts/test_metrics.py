@@ -71,7 +71,7 @@ def failing(error: Exception) -> Metrics:
 
 
 def test_every_metric_is_listed_in_the_docs() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "operator-metrics.md").read_text(encoding="utf-8")
     metrics = Metrics()
     metrics.show_process(lambda: True, dict[str, float])
     names = {family.name for family in metrics.registry.collect() if family.name.startswith("toxicity_")}

@@ -1,4 +1,4 @@
-"""Every reason that a condition can carry stands in docs/operations.md with what to do about it."""
+"""docs/reference/conditions.md has every reason that a condition can carry, and what to do about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toxicity_api.conditions import Reason
 from toxicity_operator.decide.kstatus import OUTLOOKS, Outlook
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "conditions.md").read_text(encoding="utf-8")
 STAGES = ("training-job/src", "loadtest/src")
 CAMEL = re.compile(r"[A-Z][A-Za-z0-9]+")
 COMMAND_LINES = ("experiments", "quality", "baseline")
@@ -66,4 +66,4 @@ def test_page_has_every_reason_of_a_kstatus_condition(row: str, outlook: Outlook
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_reason_is_explained(reason: str) -> None:
-    assert f"`{reason}`" in PAGE, f"docs/operations.md does not say what to do about {reason}"
+    assert f"`{reason}`" in PAGE, f"docs/reference/conditions.md does not say what to do about {reason}"

@@ -1,4 +1,4 @@
-"""The metrics' names and meanings are an interface; docs/serving.md lists them all."""
+"""The metrics' names and meanings are an interface; docs/reference/service-metrics.md lists them all."""
 
 from __future__ import annotations
 
@@ -83,6 +83,7 @@ def test_start_is_timed(client: httpx.Client) -> None:
 
 
 def test_documented_table_has_them_all() -> None:
-    rows = re.findall(r"^\| `(toxicity_\w+)`", Path("docs/serving.md").read_text(encoding="utf-8"), re.MULTILINE)
+    page = Path("docs/reference/service-metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(toxicity_\w+)`", page, re.MULTILINE)
     exposed = {name + ("_total" if kind == "counter" else "") for name, kind in NAMES.items()}
     assert set(rows) == exposed and len(rows) == len(exposed)

@@ -1,6 +1,6 @@
 """Prometheus metrics of the operator, in a registry of their own: what the passes did, how long they took, what waits.
 
-Their names are an interface: the chart's dashboard reads them. docs/operations.md lists them.
+Their names are an interface: the chart's dashboard reads them. docs/reference/operator-metrics.md lists them.
 """
 
 from __future__ import annotations
