@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from toxicity_api.conditions import Reason
+from toxicity_api.conditions import ConditionType, Reason
 from toxicity_operator.decide.kstatus import OUTLOOKS, Outlook
 
 ROOT = Path(__file__).parents[3]
@@ -67,3 +67,26 @@ def test_page_has_every_reason_of_a_kstatus_condition(row: str, outlook: Outlook
 @pytest.mark.parametrize("reason", REASONS)
 def test_reason_is_explained(reason: str) -> None:
     assert f"`{reason}`" in PAGE, f"docs/reference/conditions.md does not say what to do about {reason}"
+
+
+FROM_KUBERNETES = {"BackoffLimitExceeded", "DeadlineExceeded", "PodFailurePolicy"}
+"""Reasons that the Job controller gives and a condition passes on."""
+
+
+def first_cells(heading: str) -> set[str]:
+    """Names in the first column of the tables below a heading."""
+    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
+def test_page_explains_no_reason_that_the_code_lacks() -> None:
+    sections = ("Reasons of the operator", "Reasons of a refused input", "Reasons of the load test")
+    explained = set[str]().union(*map(first_cells, sections))
+    assert {str(reason) for reason in Reason} <= explained
+    sources = "".join(p.read_text(encoding="utf-8") for part in STAGES for p in (ROOT / part).rglob("*.py"))
+    assert [r for r in explained - FROM_KUBERNETES if r not in REASONS and f'"{r}"' not in sources] == []
+
+
+def test_page_has_every_condition_type() -> None:
+    assert first_cells("Types") == {str(kind) for kind in ConditionType}
