@@ -14,6 +14,8 @@ DOCS = ROOT / "docs"
 TEN_CHANGES = DOCS / "explanation" / "ten-changes.md"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 REPOSITORY_PATH = re.compile(r"`([\w.-]+(?:/[\w.-]+)*/[\w.-]*)`")
+PAGE = re.compile(r"\bdocs/[\w/-]+\.md\b")
+SOURCES = ("cluster/src", "helm", "loadtest/src", "manifests", "operator/src", "serving/src", "training-job/src")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -23,10 +25,31 @@ def links_of(page: Path) -> list[str]:
     return [link.split("#")[0] for link in LINK.findall(text) if not link.startswith(("http", "#"))]
 
 
+def anchors_of(page: Path) -> set[str]:
+    """Anchors of the headings, as GitHub and MkDocs derive them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
 def test_links_of_the_readme_exist() -> None:
     links = links_of(ROOT / "README.md")
     assert len(links) > 10
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_anchors_of_the_readme_exist() -> None:
+    links = re.findall(r"\]\(([\w/.-]+\.md)#([\w-]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert links
+    assert [f"{page}#{anchor}" for page, anchor in links if anchor not in anchors_of(ROOT / page)] == []
+
+
+def test_pages_that_the_sources_name_exist() -> None:
+    files = [
+        path for part in SOURCES for path in (ROOT / part).rglob("*") if path.suffix in (".py", ".yaml", ".tpl")
+    ]
+    named = {(path, page) for path in files for page in PAGE.findall(path.read_text(encoding="utf-8"))}
+    assert len(named) > 3
+    assert [f"{path}: {page}" for path, page in named if not (ROOT / page).is_file()] == []
 
 
 def test_readme_is_short() -> None:
