@@ -13,7 +13,7 @@ from support.operator.actors import Api, end_beside_sidecar, finish_job, roll_ou
 from toxicity_api.base import KIND
 from toxicity_operator import names
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.kube.cached import CachedCluster
+from toxicity_operator.kube.cached_cluster import CachedCluster
 from toxicity_operator.kube.client import KubernetesCluster
 from toxicity_operator.model import Identity
 from toxicity_operator.runtime.reconcile import reconcile

@@ -17,10 +17,10 @@ from support.operator.process import OperatorProcess, running_operator, set_righ
 from toxicity_api.base import KIND, PLURAL
 from toxicity_api.types import Key
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.kube.cached import CachedCluster
+from toxicity_operator.kube.cached_cluster import CachedCluster
 from toxicity_operator.kube.client import WATCH_SECONDS, KubernetesCluster, WatchEvent
 from toxicity_operator.kube.health import WatchHealth
-from toxicity_operator.kube.watch import Watching
+from toxicity_operator.kube.watch import WatchManager
 
 pytestmark = pytest.mark.interruption
 
@@ -98,7 +98,7 @@ def test_watch_whose_place_is_always_forgotten_or_that_ends_at_once_is_not_follo
     failed: list[tuple[str, int]] = []
     health = WatchHealth(lambda kind, error: failed.append((kind, error.status)))
     cache = CachedCluster(KubernetesCluster(server.connect()))
-    watching = Watching(
+    watching = WatchManager(
         Forgetful(server.connect()), cache, (api.namespace,), retry_seconds=0.2, relist_seconds=2, health=health
     )
     watching.fill()
@@ -137,7 +137,7 @@ def test_list_now_and_then_heals_what_no_watch_has_told(server: ApiServer, wait_
     source = Silent(server.connect())
     source.asked = []
     cache, told = CachedCluster(KubernetesCluster(server.connect())), set[Key]()
-    watching = Watching(source, cache, (api.namespace,), relist_seconds=3)
+    watching = WatchManager(source, cache, (api.namespace,), relist_seconds=3)
     watching.fill()
     watching.start(told.add)
     try:

@@ -17,9 +17,9 @@ from toxicity_api.base import KIND
 from toxicity_api.types import Key
 from toxicity_operator import names
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.kube.cached import CachedCluster
+from toxicity_operator.kube.cached_cluster import CachedCluster
 from toxicity_operator.kube.client import WATCH_SECONDS, KubernetesCluster, WatchEvent
-from toxicity_operator.kube.watch import Watching
+from toxicity_operator.kube.watch import WatchManager
 from toxicity_operator.manifests.autoscaler import SCALED_OBJECT, Bounds, build_autoscaler
 from toxicity_operator.manifests.common import Manifest, seal
 from toxicity_operator.model import read_model
@@ -68,7 +68,7 @@ def test_what_is_made_changed_and_deleted_is_seen(server: ApiServer, wait_for: W
         source = BrokenOnce(server.connect())
         source.broken = set()
     cache, told = CachedCluster(cluster), set[Key]()
-    watching = Watching(source, cache, (api.namespace,))
+    watching = WatchManager(source, cache, (api.namespace,))
     watching.fill()
     assert kinds(cache, api) == {"Job", "PersistentVolumeClaim"}
     watching.start(told.add)
@@ -102,7 +102,7 @@ def test_kind_of_others_may_be_missing_and_come_later(server: ApiServer, wait_fo
     definitions.delete_custom_resource_definition(keda_stand_in()["metadata"]["name"])
     wait_for("KEDA to be gone", lambda: SCALED_OBJECT in cluster.missing_kinds(), 60)
     cache, told = CachedCluster(cluster), set[Key]()
-    watching = Watching(KubernetesCluster(server.connect()), cache, (api.namespace,), retry_seconds=1)
+    watching = WatchManager(KubernetesCluster(server.connect()), cache, (api.namespace,), retry_seconds=1)
     try:
         watching.fill()
         watching.start(told.add)

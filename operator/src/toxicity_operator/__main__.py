@@ -39,29 +39,31 @@ def main() -> int:
 def _run(settings: OperatorSettings) -> None:
     import kopf
 
-    from toxicity_operator.kube.cached import CachedCluster
+    from toxicity_operator.kube.cached_cluster import CachedCluster
     from toxicity_operator.kube.client import KubernetesCluster
     from toxicity_operator.kube.connection import connect
     from toxicity_operator.kube.health import WatchHealth
     from toxicity_operator.kube.lease import Lease
-    from toxicity_operator.kube.watch import Watching
+    from toxicity_operator.kube.watch import WatchManager
     from toxicity_operator.runtime import handlers  # noqa: F401  registers the triggers
     from toxicity_operator.runtime.controller import Controller
     from toxicity_operator.runtime.leadership import Elector
-    from toxicity_operator.runtime.life import Life
+    from toxicity_operator.runtime.process import OperatorProcess
 
     cluster = KubernetesCluster(connect())
     cache = CachedCluster(cluster, settings.operator_class)
     controller = Controller(cache, settings)
     health = WatchHealth(controller.metrics.count_watch_failure)
-    watching = Watching(
+    watching = WatchManager(
         KubernetesCluster(connect()), cache, settings.namespaces,
         relist_seconds=settings.relist_seconds, health=health,
     )  # fmt: skip
     lease = settings.lease
     elector = Elector(Lease(connect(retries=0), lease.namespace, lease.name), lease) if lease else None
-    life = Life(controller, watching, elector, partial(cluster.require_api, settings.namespaces), _end_now)
-    controller.metrics.show_process(life.leads, health.ages)
+    process = OperatorProcess(
+        controller, watching, elector, partial(cluster.require_api, settings.namespaces), _end_now
+    )
+    controller.metrics.show_process(process.leads, health.ages)
     controller.metrics.serve(settings.metrics_port)
     namespaces, of_class = settings.namespaces or "all", settings.operator_class
     logger.info("process_starts", extra={"namespaces": namespaces, "operator_class": of_class})
@@ -72,13 +74,13 @@ def _run(settings: OperatorSettings) -> None:
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
             liveness_endpoint=f"http://{settings.liveness_host}:{settings.liveness_port}/healthz",
-            stop_flag=life.stopping,
-            memo=kopf.Memo(life=life, unfollowed_seconds=settings.unfollowed_seconds),
+            stop_flag=process.stopping,
+            memo=kopf.Memo(process=process, unfollowed_seconds=settings.unfollowed_seconds),
         )
     finally:
-        life.finish()
-    if life.failure is not None:
-        raise life.failure
+        process.finish()
+    if process.failure is not None:
+        raise process.failure
 
 
 def _end_now(problem: str) -> None:

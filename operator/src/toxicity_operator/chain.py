@@ -43,7 +43,7 @@ NO_SLOT = ""
 
 
 @dataclass(frozen=True)
-class Asked:
+class StageRequest:
     """What the spec asks of a stage: `inputs` decide the result, `placement` only how its pod runs."""
 
     component: str
@@ -92,7 +92,7 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class World:
+class ClusterFacts:
     """What of the cluster the chain depends on.
 
     `slot` is the moment of loadTest.schedule whose run is due or under way, `deployed` the fingerprint of what the
@@ -103,7 +103,7 @@ class World:
     slot: str = NO_SLOT
     deployed: str | None = None
     image: str | None = None
-    renews: bool = False
+    may_upgrade: bool = False
 
 
 def stage_images(spec: ToxicityModelSpec, defaults: Images) -> Images:
@@ -155,15 +155,15 @@ def _fetched_again(spec: ToxicityModelSpec) -> dict[str, object]:
     return content(spec.training, type(spec.training).model_fields.keys() - {"run_id"})
 
 
-def build_chain(model: Model, settings: OperatorSettings, world: World | None = None) -> Chain:
+def build_chain(model: Model, settings: OperatorSettings, facts: ClusterFacts | None = None) -> Chain:
     """The stages that the model's spec asks for, each chained to the one before."""
-    builder = _Builder(model, settings, world or World())
+    builder = _Builder(model, settings, facts or ClusterFacts())
     train = builder.train()
     quantize = builder.quantize(train) if model.spec.quantization.method != "none" else None
     evaluate = builder.evaluate(quantize or train)
     serve = builder.serve(evaluate)
     loadtest = builder.load_test(evaluate) if model.spec.load_test.enabled else None
-    return Chain(train, quantize, evaluate, serve, loadtest, builder.world.slot)
+    return Chain(train, quantize, evaluate, serve, loadtest, builder.facts.slot)
 
 
 def references(spec: ToxicityModelSpec, component: str) -> list[str]:
@@ -200,7 +200,7 @@ class _Builder:
 
     model: Model
     settings: OperatorSettings
-    world: World
+    facts: ClusterFacts
 
     @property
     def images(self) -> Images:
@@ -217,15 +217,15 @@ class _Builder:
         secrets = source_secrets(spec.dataset, spec.base_model)
         if secrets:
             placement["secrets"] = secrets
-        asked = Asked(names.TRAIN, inputs, self.images.training, placement)
-        return self._stage(asked, self.model.status.training, upstream_known=True)
+        request = StageRequest(names.TRAIN, inputs, self.images.training, placement)
+        return self._stage(request, self.model.status.training, upstream_known=True)
 
     def quantize(self, train: JobStage) -> JobStage:
         spec = self.model.spec.quantization
         inputs = {"spec": content(spec, WITHOUT_INFLUENCE)}
         image = quantization_image(self.model.spec, self.images)
-        asked = Asked(names.QUANTIZE, inputs, image, _placement(spec), train.fingerprint)
-        return self._stage(asked, self.model.status.quantization, upstream_known=train.known is not None)
+        request = StageRequest(names.QUANTIZE, inputs, image, _placement(spec), train.fingerprint)
+        return self._stage(request, self.model.status.quantization, upstream_known=train.known is not None)
 
     def evaluate(self, upstream: JobStage) -> JobStage:
         """The evaluation has the pod fields of serving and depends on nothing else of it than what changes a score."""
@@ -235,27 +235,27 @@ class _Builder:
         run = content(evaluation, type(evaluation).model_fields.keys() - {"run_id"})
         inputs = {"spec": content(serving, others - SCORING)} | run | self._chosen_image()
         placement = content(serving, others - WITHOUT_INFLUENCE - {"gpus"}) | content(evaluation, {"run_id"})
-        asked = Asked(names.EVALUATE, inputs, self.images.serving, placement, upstream.fingerprint)
-        stage = self._stage(asked, record, upstream_known=upstream.known is not None)
-        if self.world.renews and stage.known and (stage.known.image or self.world.image) != asked.image:
-            return self._renewed(asked, stage)
+        request = StageRequest(names.EVALUATE, inputs, self.images.serving, placement, upstream.fingerprint)
+        stage = self._stage(request, record, upstream_known=upstream.known is not None)
+        if self.facts.may_upgrade and stage.known and (stage.known.image or self.facts.image) != request.image:
+            return self._with_new_image(request, stage)
         return stage
 
     def serve(self, evaluate: JobStage) -> JobStage:
         inputs = {"spec": content(self.model.spec.serving, REPLICATION)} | self._chosen_image()
         inputs |= _pull_secrets(self.model)
-        asked = Asked(names.SERVE, inputs, self.images.serving, upstream=evaluate.fingerprint)
-        return self._stage(asked, self._serving_record(), upstream_known=evaluate.known is not None)
+        request = StageRequest(names.SERVE, inputs, self.images.serving, upstream=evaluate.fingerprint)
+        return self._stage(request, self._serving_record(), upstream_known=evaluate.known is not None)
 
     def load_test(self, evaluate: JobStage) -> JobStage:
-        spec, record, slot = self.model.spec.load_test, self.model.status.load_test_job, self.world.slot
+        spec, record, slot = self.model.spec.load_test, self.model.status.load_test_job, self.facts.slot
         served, offered = content(self.model.spec.serving, UNMEASURED), content(spec, WITHOUT_INFLUENCE | TIMING)
         inputs = {"serving": served, "spec": offered} | ({"slot": slot} if slot else {}) | self._chosen_image()
         token = self.model.spec.serving.api_token_secret_name
         placement = _placement(spec) | ({"token": token} if token else {})
-        asked = Asked(names.LOADTEST, inputs, self.images.loadtest, placement, evaluate.fingerprint)
+        request = StageRequest(names.LOADTEST, inputs, self.images.loadtest, placement, evaluate.fingerprint)
         is_of_slot = record is not None and (record.slot or NO_SLOT) == slot
-        return self._stage(asked, record if is_of_slot else None, upstream_known=evaluate.known is not None)
+        return self._stage(request, record if is_of_slot else None, upstream_known=evaluate.known is not None)
 
     def _chosen_image(self) -> dict[str, object]:
         """An image that the resource itself names is part of what it asks for; the operator's default is not."""
@@ -267,33 +267,33 @@ class _Builder:
         if serving is None:
             return None
         # of a version that did not record it: what it gave up, or what it had rolled out
-        found = serving.fingerprint or serving.failed_fingerprint or self.world.deployed
+        found = serving.fingerprint or serving.failed_fingerprint or self.facts.deployed
         return StageRecord(fingerprint=found, made_with=serving.made_with) if found else None
 
-    def _stage(self, asked: Asked, record: StageRecord | None, *, upstream_known: bool) -> JobStage:
+    def _stage(self, request: StageRequest, record: StageRecord | None, *, upstream_known: bool) -> JobStage:
         """The stage as recorded where the spec still asks for that, else a new one."""
-        placement = fingerprint({**asked.placement, **_pull_secrets(self.model)})
-        read_as, generation = fingerprint(asked.inputs), self.model.identity.generation
+        placement = fingerprint({**request.placement, **_pull_secrets(self.model)})
+        read_as, generation = fingerprint(request.inputs), self.model.identity.generation
         made = MadeWith(
-            operator=self.settings.version, image=asked.image, inputs=read_as, read_as=read_as, placement=placement,
-            upstream=asked.upstream, generation=generation,
+            operator=self.settings.version, image=request.image, inputs=read_as, read_as=read_as, placement=placement,
+            upstream=request.upstream, generation=generation,
         )  # fmt: skip
         if record is None or not self._still_asks(made, record, upstream_known):
-            result = fingerprint({"inputs": read_as, "upstream": asked.upstream or ""})
-            return JobStage(asked.component, result, self._job_name(asked.component, result, placement), made)
+            result = fingerprint({"inputs": read_as, "upstream": request.upstream or ""})
+            return JobStage(request.component, result, self._job_name(request.component, result, placement), made)
         old = record.made_with or MadeWith(placement=placement)
         known = old.model_copy(
             update={
                 "read_as": read_as,
                 "placement": placement,
                 "generation": generation,
-                "upstream": asked.upstream,
+                "upstream": request.upstream,
             }
         )
         runs_alike = placement == old.placement or generation == old.generation
-        job_name = self._job_name(asked.component, record.fingerprint, placement)
+        job_name = self._job_name(request.component, record.fingerprint, placement)
         name = record.job_name if runs_alike and record.job_name else job_name
-        return JobStage(asked.component, record.fingerprint, name, made, known)
+        return JobStage(request.component, record.fingerprint, name, made, known)
 
     def _still_asks(self, made: MadeWith, record: StageRecord, upstream_known: bool) -> bool:
         """Whether the spec asks for what is recorded: it reads the same, or nobody has changed it since."""
@@ -302,10 +302,10 @@ class _Builder:
             return upstream_known and _was_acted_on(self.model.status, made.generation)
         return old.upstream == made.upstream and (old.read_as == made.read_as or old.generation == made.generation)
 
-    def _renewed(self, asked: Asked, stage: JobStage) -> JobStage:
+    def _with_new_image(self, request: StageRequest, stage: JobStage) -> JobStage:
         """The stage anew, with the image of now."""
-        result = fingerprint({"stage": stage.fingerprint, "image": asked.image})
-        name = self._job_name(asked.component, result, stage.made_with.placement)
+        result = fingerprint({"stage": stage.fingerprint, "image": request.image})
+        name = self._job_name(request.component, result, stage.made_with.placement)
         return replace(stage, fingerprint=result, job_name=name, known=None)
 
     def _job_name(self, component: str, result: str, placement: str) -> str:

@@ -39,7 +39,7 @@ from toxicity_operator import names
 from toxicity_operator.chain import Chain, JobStage, build_chain
 from toxicity_operator.decide.status import own_part
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.kube.cached import CachedCluster
+from toxicity_operator.kube.cached_cluster import CachedCluster
 from toxicity_operator.kube.client import CHILD_KINDS, KubernetesCluster
 from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
 from toxicity_operator.manifests.serving import RESIZED

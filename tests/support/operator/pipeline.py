@@ -10,7 +10,7 @@ from support.builders import NOW, SETTINGS, ModelBuilder
 from support.operator.fake_cluster import FakeCluster
 from toxicity_operator.observe.deployment import version_of
 from toxicity_operator.runtime.reconcile import Outcome, reconcile
-from toxicity_operator.runtime.turns import Turns
+from toxicity_operator.runtime.rollout_limiter import RolloutLimiter
 from toxicity_operator.settings import Images, OperatorSettings
 
 LATER = "2030-01-01T00:05:00Z"
@@ -32,12 +32,14 @@ def settle(cluster: FakeCluster) -> None:
     raise AssertionError("reconcile does not come to rest")
 
 
-def passes(cluster: FakeCluster, settings: OperatorSettings = NEWER, turns: Turns | None = None) -> None:
+def passes(
+    cluster: FakeCluster, settings: OperatorSettings = NEWER, limiter: RolloutLimiter | None = None
+) -> None:
     """Passes of an operator with these settings until nothing is written any more."""
-    turns = turns or Turns(1)
+    limiter = limiter or RolloutLimiter(1)
     for _ in range(6):
         before = cluster.writes
-        reconcile(cluster, settings, "default", "ru-toxicity", NOW, turns)
+        reconcile(cluster, settings, "default", "ru-toxicity", NOW, limiter)
         if cluster.writes == before:
             return
     raise AssertionError("reconcile does not come to rest")

@@ -12,7 +12,7 @@ from support.operator.fake_cluster import FakeCluster, Raw
 from support.operator.pipeline import STEPS, conditions, drive, message, run, settle, status, take_steps
 from toxicity_api.conditions import ConditionType, Reason
 from toxicity_api.results import StageResult
-from toxicity_operator.decide.kstatus import OUTLOOKS, Outlook
+from toxicity_operator.decide.kstatus import KSTATUS_OF_REASON, KStatus
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.manifests.autoscaler import SCALED_OBJECT
 
@@ -215,7 +215,7 @@ def test_corrected_spec_ends_the_stall() -> None:
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_has_one_outlook(reason: Reason) -> None:
-    assert isinstance(OUTLOOKS[reason], Outlook)
+    assert isinstance(KSTATUS_OF_REASON[reason], KStatus)
 
 
 def test_kstatus_conditions_come_last_and_are_the_abnormal_ones() -> None:

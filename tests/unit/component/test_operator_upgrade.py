@@ -19,7 +19,7 @@ from toxicity_api.spec import LoadTestSpec, QuantizationSpec, ServingSpec, Toxic
 from toxicity_operator import names
 from toxicity_operator.manifests import serving
 from toxicity_operator.runtime.reconcile import reconcile
-from toxicity_operator.runtime.turns import Turns
+from toxicity_operator.runtime.rollout_limiter import RolloutLimiter
 
 NEWER_KEYS = ("madeWith", "failedFor", names.VERSION)
 SERVE = ("Deployment", "ru-toxicity-serve")
@@ -226,23 +226,23 @@ def test_new_version_of_a_model_is_served_by_the_engine_that_evaluated_it() -> N
 
 
 def test_roll_out_evaluates_with_the_new_image_before_it_serves_and_trains_nothing() -> None:
-    cluster, turns = drive(a_model()), Turns(1)
+    cluster, limiter = drive(a_model()), RolloutLimiter(1)
     made = len(cluster.ever_created)
-    passes(cluster, ROLLING, turns)
+    passes(cluster, ROLLING, limiter)
     assert image_of(cluster) == "serve-image:1"
     cluster.finish_evaluation()
-    passes(cluster, ROLLING, turns)
+    passes(cluster, ROLLING, limiter)
     assert image_of(cluster) == "s:2"
     cluster.roll_out()
-    passes(cluster, ROLLING, turns)
+    passes(cluster, ROLLING, limiter)
     cluster.finish_load_test()
-    passes(cluster, ROLLING, turns)
+    passes(cluster, ROLLING, limiter)
     assert [name.rsplit("-", 1)[0] for _, name in cluster.ever_created[made:]] == [
         "ru-toxicity-evaluate", "ru-toxicity-loadtest",
     ]  # fmt: skip
     assert conditions(cluster)["Ready"] == ("True", "AllStagesDone")
     assert {stage for stage, _ in outdated(cluster)} == {"training", "quantization"}
-    assert turns.take(("default", "another")), "its turn is over"
+    assert limiter.acquire(("default", "another")), "its turn is over"
 
 
 def refused(cluster: FakeCluster) -> None:
@@ -259,9 +259,9 @@ def failed(cluster: FakeCluster) -> None:
 
 def stopped(cluster: FakeCluster) -> None:
     cluster.change_spec(a_model().with_spec("serving.replicas", 0).spec)
-    passes(cluster, ROLLING, Turns(0))
+    passes(cluster, ROLLING, RolloutLimiter(0))
     cluster.finish_evaluation()
-    passes(cluster, ROLLING, Turns(0))
+    passes(cluster, ROLLING, RolloutLimiter(0))
     cluster.roll_out()
 
 
@@ -279,7 +279,7 @@ def invalid(cluster: FakeCluster) -> None:
 
 def given_up(cluster: FakeCluster) -> None:
     cluster.finish_evaluation()
-    passes(cluster, ROLLING, Turns(0))
+    passes(cluster, ROLLING, RolloutLimiter(0))
     cluster.stall()
 
 
@@ -293,44 +293,44 @@ def gone(cluster: FakeCluster) -> None:
     ids=lambda end: end.__name__,
 )
 def test_resource_that_cannot_move_gives_its_turn_to_another(end: Callable[[FakeCluster], None]) -> None:
-    cluster, turns = drive(a_model()), Turns(1)
-    passes(cluster, ROLLING, turns)
-    assert not turns.take(("default", "another")), "it is being evaluated"
+    cluster, limiter = drive(a_model()), RolloutLimiter(1)
+    passes(cluster, ROLLING, limiter)
+    assert not limiter.acquire(("default", "another")), "it is being evaluated"
     end(cluster)
-    passes(cluster, ROLLING, turns)
-    assert turns.take(("default", "another"))
+    passes(cluster, ROLLING, limiter)
+    assert limiter.acquire(("default", "another"))
 
 
 def test_only_as_many_are_rolled_out_at_once_as_the_chart_says() -> None:
-    clusters, turns = [drive(a_model()) for _ in range(3)], Turns(2)
+    clusters, limiter = [drive(a_model()) for _ in range(3)], RolloutLimiter(2)
     for number, cluster in enumerate(clusters):
         assert cluster.model is not None
         cluster.model["metadata"]["namespace"] = f"team-{number}"
-        reconcile(cluster, ROLLING, f"team-{number}", "ru-toxicity", NOW, turns)
+        reconcile(cluster, ROLLING, f"team-{number}", "ru-toxicity", NOW, limiter)
     begun = [len(cluster.ever_created) for cluster in clusters]
     assert begun == [max(begun), max(begun), min(begun)] and begun[0] > begun[2]
 
 
 def test_broken_pods_of_a_newer_operator_give_way_to_the_version_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster, turns = drive(a_model()), Turns(1)
+    cluster, limiter = drive(a_model()), RolloutLimiter(1)
     good, template = status(cluster)["serving"]["goodFingerprint"], cluster.objects[SERVE]["spec"]["template"]
     settings = replace(ROLLING, images=SETTINGS.images)
     monkeypatch.setattr(serving, "PORT", 9999)
-    passes(cluster, settings, turns)
+    passes(cluster, settings, limiter)
     bad = cluster.objects[SERVE]["metadata"]["annotations"][names.VERSION]
     assert bad != good
     cluster.stall()
-    passes(cluster, settings, turns)
+    passes(cluster, settings, limiter)
     assert cluster.objects[SERVE]["metadata"]["annotations"][names.VERSION] == good
     probe = cluster.objects[SERVE]["spec"]["template"]["spec"]["containers"][0]["ports"]
     assert probe == template["spec"]["containers"][0]["ports"]
     cluster.roll_out()
-    passes(cluster, settings, turns)
+    passes(cluster, settings, limiter)
     assert conditions(cluster)["Ready"][0] == "True", "the version before serves what the spec asks for"
     assert status(cluster)["serving"]["failedFingerprint"] == bad
     writes = cluster.writes
     for _ in range(5):
-        reconcile(cluster, settings, "default", "ru-toxicity", NOW, turns)
+        reconcile(cluster, settings, "default", "ru-toxicity", NOW, limiter)
     assert cluster.writes == writes, "the failed version is not tried again"
     assert "RolledBack" in {event.reason for event in cluster.events}
 
@@ -435,14 +435,14 @@ def test_changed_default_of_serving_measures_nothing_again() -> None:
 
 def test_roll_out_evaluates_nothing_again_with_the_image_that_serves() -> None:
     """An earlier version did not record by which image it evaluated, and the Job is gone."""
-    cluster, turns = drive(a_model()), Turns(1)
+    cluster, limiter = drive(a_model()), RolloutLimiter(1)
     as_of_an_earlier_version(cluster)
     cluster.remove("Job")
-    passes(cluster, replace(ROLLING, images=SETTINGS.images), turns)
+    passes(cluster, replace(ROLLING, images=SETTINGS.images), limiter)
     assert cluster.names_of("Job") == []
     cluster.roll_out()
-    passes(cluster, replace(ROLLING, images=SETTINGS.images), turns)
+    passes(cluster, replace(ROLLING, images=SETTINGS.images), limiter)
     assert conditions(cluster)["Ready"] == ("True", "AllStagesDone")
-    assert turns.take(("default", "another"))
-    passes(cluster, ROLLING, Turns(1))
+    assert limiter.acquire(("default", "another"))
+    passes(cluster, ROLLING, RolloutLimiter(1))
     assert cluster.job("evaluate"), "another image is another engine"

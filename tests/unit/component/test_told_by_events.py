@@ -50,11 +50,11 @@ def test_pod_whose_volume_fails_is_explained_by_its_events_and_looked_at_again_s
     cluster.told["pod-uid"] = [
         {"type": "Warning", "reason": "FailedMount", "message": 'configmap "data" not found'}
     ]
-    assert run(cluster, "2030-01-01T00:00:01Z").settles
+    assert run(cluster, "2030-01-01T00:00:01Z").is_settling
     assert cluster.asked_for_events == []
-    assert run(cluster, "2030-01-01T00:00:11Z").settles
+    assert run(cluster, "2030-01-01T00:00:11Z").is_settling
     assert cluster.asked_for_events == ["pod-uid"]
-    assert not run(cluster, "2030-01-01T00:00:21Z").settles
+    assert not run(cluster, "2030-01-01T00:00:21Z").is_settling
     assert "create the ConfigMap data, or correct dataset.configMap.name" in message(cluster, "Trained")
 
 

@@ -8,7 +8,7 @@ import pytest
 from toxicity_api.spec.loadtest import CRON_PATTERN, LoadTestSpec
 from toxicity_api.status import LoadTestSchedule
 from toxicity_operator.chain import NO_SLOT
-from toxicity_operator.decide.schedule import due_slot, looks_from, schedule_in_force
+from toxicity_operator.decide.schedule import counts_from, due_slot, schedule_in_force
 from toxicity_operator.errors import InvalidSpec
 
 CREATED = "2030-03-30T12:00:00Z"
@@ -71,16 +71,16 @@ KNOWN = LoadTestSchedule(schedule=NIGHTLY, since="2030-04-01T00:00:00Z")
 def test_schedule_that_is_set_or_changed_looks_ahead(recorded: LoadTestSchedule | None, since: str) -> None:
     found = schedule_in_force(LoadTestSpec(schedule=NIGHTLY), recorded, AFTERNOON)
     assert found == LoadTestSchedule(schedule=NIGHTLY, since=since)
-    due = slot_at(AFTERNOON, since=looks_from(CREATED, found))
+    due = slot_at(AFTERNOON, since=counts_from(CREATED, found))
     assert due == ("2030-04-10T02:30:00Z" if found == recorded else NO_SLOT)
-    assert slot_at("2030-04-11T02:30:00Z", since=looks_from(CREATED, found)) == "2030-04-11T02:30:00Z"
+    assert slot_at("2030-04-11T02:30:00Z", since=counts_from(CREATED, found)) == "2030-04-11T02:30:00Z"
 
 
 @pytest.mark.parametrize("changes", [{"schedule": None}, {"schedule": NIGHTLY, "enabled": False}])
 def test_schedule_that_is_removed_or_switched_off_is_forgotten(changes: dict[str, Any]) -> None:
     spec = LoadTestSpec(**changes)
     assert schedule_in_force(spec, KNOWN, AFTERNOON) is None
-    assert looks_from(CREATED, None) == CREATED
+    assert counts_from(CREATED, None) == CREATED
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_schedule_that_is_removed_or_switched_off_is_forgotten(changes: dict[str
     ],
 )
 def test_schedule_looks_from_the_later_of_the_last_run_and_its_own_beginning(last_run: str, later: str) -> None:
-    assert looks_from(last_run, KNOWN) == later
+    assert counts_from(last_run, KNOWN) == later
 
 
 def test_moment_of_the_creation_itself_is_no_slot() -> None:

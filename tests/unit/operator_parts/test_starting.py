@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.runtime.retries import patiently
+from toxicity_operator.runtime.retries import retry_until_ready
 
 
 class Answers:
@@ -24,7 +24,7 @@ class Answers:
         self.now += seconds
 
     def start(self, seconds: float = 90.0) -> None:
-        patiently(self.ask, seconds=seconds, pause=self.wait, clock=lambda: self.now)
+        retry_until_ready(self.ask, seconds=seconds, pause=self.wait, clock=lambda: self.now)
 
 
 def test_start_waits_for_a_crd_that_is_being_installed() -> None:

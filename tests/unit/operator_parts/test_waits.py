@@ -8,7 +8,7 @@ import pytest
 
 from toxicity_operator import names
 from toxicity_operator.observe.jobs import JobState
-from toxicity_operator.observe.objects import Moment
+from toxicity_operator.observe.objects import ReadContext
 from toxicity_operator.observe.pods import pod_delay, pod_trouble
 from toxicity_operator.observe.state import Observed, from_objects
 
@@ -271,8 +271,8 @@ DELETED = {"deletionTimestamp": PLACED_AT}
 )
 def test_pod_of_a_lost_node_says_so_once_it_should_be_gone(metadata: Raw, status: Raw, words: str) -> None:
     pod = a_pod(metadata=metadata, **status)
-    assert words in pod_trouble(pod, Moment(LATER))
-    assert (pod_trouble(pod, Moment(SOON)) == "") == (metadata != {})
+    assert words in pod_trouble(pod, ReadContext(LATER))
+    assert (pod_trouble(pod, ReadContext(SOON)) == "") == (metadata != {})
 
 
 PROBES = {"containers": [{"name": "serve", "startupProbe": {}, "readinessProbe": {}}]}
@@ -303,8 +303,8 @@ CONTAINERS_READY = {"type": "ContainersReady", "status": "True"}
     ],
 )  # fmt: skip
 def test_slow_start_is_told_only_after_a_while(pod: Raw, words: str) -> None:
-    assert words in pod_delay(pod, Moment(LATER))
-    assert pod_delay(pod, Moment(SOON)) == "" and pod_delay(pod) == ""
+    assert words in pod_delay(pod, ReadContext(LATER))
+    assert pod_delay(pod, ReadContext(SOON)) == "" and pod_delay(pod) == ""
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def a_job(status: Raw | None = None, *, labels: Raw | None = None, **spec: Any) 
 
 
 def read(*objects: Raw, now: str = LATER, events: Raw | None = None) -> Observed:
-    return from_objects(objects, moment=Moment(now, events or {}))
+    return from_objects(objects, context=ReadContext(now, events or {}))
 
 
 def read_job(*objects: Raw, now: str = LATER, events: Raw | None = None) -> JobState:
@@ -396,7 +396,7 @@ QUOTA = "exceeded quota: team, requested: limits.memory=8Gi, used: limits.memory
     ],
 )
 def test_job_whose_pods_are_refused_says_by_what(told: str, remedy: str) -> None:
-    assert read(REFUSED).asks == {"job-uid"}
+    assert read(REFUSED).events_uids == {"job-uid"}
     assert read_job(REFUSED, events={"job-uid": told}).message == f"it has no pod yet: {told}; {remedy}"
 
 
@@ -411,7 +411,7 @@ def test_job_whose_pods_are_refused_says_by_what(told: str, remedy: str) -> None
     ],
 )
 def test_events_are_not_asked_about_a_job_that_waits_for_nothing_of_theirs(job: Raw) -> None:
-    assert read(job).asks == frozenset()
+    assert read(job).events_uids == frozenset()
 
 
 STUCK = a_pod(conditions=[PLACED, NO_SANDBOX], containerStatuses=[{"name": "train", "state": CREATING}])
@@ -420,8 +420,8 @@ BUSY = a_job({"startTime": PLACED_AT, "active": 1})
 
 def test_events_are_asked_about_a_pod_only_once_it_is_late() -> None:
     early, late = read(BUSY, STUCK, now=SOON), read(BUSY, STUCK)
-    assert (early.asks, early.settles) == (frozenset(), True)
-    assert (late.asks, late.settles) == ({"pod-uid"}, False)
+    assert (early.events_uids, early.is_settling) == (frozenset(), True)
+    assert (late.events_uids, late.is_settling) == ({"pod-uid"}, False)
 
 
 @pytest.mark.parametrize(
@@ -459,13 +459,13 @@ VOLUMES = {"volumes": [{"name": "artifacts", "persistentVolumeClaim": {"claimNam
 def test_claim_that_is_not_bound_is_explained_by_its_events() -> None:
     told = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": UNBOUND}
     pod = a_pod(spec=VOLUMES, conditions=[told])
-    assert read(BUSY, pod, CLAIM).asks == {"claim-uid"}
+    assert read(BUSY, pod, CLAIM).events_uids == {"claim-uid"}
     words = 'storageclass.storage.k8s.io "fast" not found (ProvisioningFailed)'
     message = read_job(BUSY, pod, CLAIM, events={"claim-uid": words}).message
     assert f"; claim m-artifacts: {words}" in message and "storage.storageClassName" in message
     bound = CLAIM | {"status": {"phase": "Bound"}}
-    assert read(BUSY, pod, bound).asks == frozenset()
-    assert read(BUSY, a_pod(spec=VOLUMES, conditions=[PLACED]), CLAIM).asks == frozenset()
+    assert read(BUSY, pod, bound).events_uids == frozenset()
+    assert read(BUSY, a_pod(spec=VOLUMES, conditions=[PLACED]), CLAIM).events_uids == frozenset()
 
 
 def kept(code: int, *, phase: str = "Running", name: str = "pod-x", **metadata: Any) -> Raw:
@@ -476,7 +476,7 @@ def kept(code: int, *, phase: str = "Running", name: str = "pod-x", **metadata: 
 
 def test_stage_that_ended_well_is_done_although_a_sidecar_keeps_the_pod() -> None:
     job = read_job(BUSY, kept(0))
-    assert (job.outcome, job.finished_at, job.lingers) == ("Succeeded", LATER, True)
+    assert (job.outcome, job.finished_at, job.held_by_sidecar) == ("Succeeded", LATER, True)
 
 
 @pytest.mark.parametrize(
@@ -506,7 +506,7 @@ def test_stage_that_ended_well_is_done_although_a_sidecar_keeps_the_pod() -> Non
 )
 def test_end_of_a_stage_beside_a_sidecar(pods: list[Raw], spec: Raw, outcome: str) -> None:
     job = read_job(a_job({"startTime": PLACED_AT, "active": 1}, **spec), *pods)
-    assert (job.outcome, job.lingers) == (outcome, outcome != "Running")
+    assert (job.outcome, job.held_by_sidecar) == (outcome, outcome != "Running")
 
 
 def test_stage_that_a_sidecar_keeps_from_a_new_try_says_what_to_do() -> None:
@@ -561,4 +561,4 @@ def test_deployment_that_nobody_looks_at_says_so() -> None:
 
 def test_events_are_asked_about_a_pod_that_is_to_serve() -> None:
     pod = a_pod("serve", conditions=[PLACED, NO_SANDBOX], containerStatuses=[{"name": "serve", "state": CREATING}])
-    assert read_deployment({"observedGeneration": 1}, pod).asks == {"pod-uid"}
+    assert read_deployment({"observedGeneration": 1}, pod).events_uids == {"pod-uid"}

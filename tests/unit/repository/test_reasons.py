@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from toxicity_api.conditions import ConditionType, Reason
-from toxicity_operator.decide.kstatus import OUTLOOKS, Outlook
+from toxicity_operator.decide.kstatus import KSTATUS_OF_REASON, KStatus
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "reference" / "conditions.md").read_text(encoding="utf-8")
@@ -56,12 +56,12 @@ def test_reasons_are_found_in_every_part() -> None:
 
 @pytest.mark.parametrize(
     ("row", "outlook"),
-    [("`Reconciling`", Outlook.WORKING), ("`Stalled`", Outlook.STUCK), ("neither", Outlook.HELD)],
+    [("`Reconciling`", KStatus.IN_PROGRESS), ("`Stalled`", KStatus.STALLED), ("neither", KStatus.PAUSED)],
 )
-def test_page_has_every_reason_of_a_kstatus_condition(row: str, outlook: Outlook) -> None:
+def test_page_has_every_reason_of_a_kstatus_condition(row: str, outlook: KStatus) -> None:
     (line,) = (line for line in PAGE.splitlines() if line.startswith(f"| {row} | `"))
     named = set(re.findall(r"`(\w+)`", line.removeprefix(f"| {row}")))
-    assert named == {str(reason) for reason, found in OUTLOOKS.items() if found is outlook}
+    assert named == {str(reason) for reason, found in KSTATUS_OF_REASON.items() if found is outlook}
 
 
 @pytest.mark.parametrize("reason", REASONS)

@@ -17,7 +17,7 @@ from toxicity_api.status import (
 from toxicity_operator import names
 from toxicity_operator.chain import JobStage
 from toxicity_operator.decide.handover import advice
-from toxicity_operator.decide.situation import Situation
+from toxicity_operator.decide.snapshot import Snapshot
 from toxicity_operator.manifests.autoscaler import SCALERS, in_flight_query
 from toxicity_operator.model import Model
 from toxicity_operator.observe.state import StagePod
@@ -42,16 +42,16 @@ class Finding:
     message: str
 
 
-def derive_findings(situation: Situation) -> dict[ConditionType, Finding]:
+def derive_findings(snapshot: Snapshot) -> dict[ConditionType, Finding]:
     """Every condition but the summary Ready (`readiness.py`)."""
     return {
-        ConditionType.TRAINED: _trained(situation),
-        ConditionType.QUANTIZED: _quantized(situation),
-        ConditionType.EVALUATED: _evaluated(situation),
-        ConditionType.QUALITY_ACCEPTED: _quality(situation),
-        ConditionType.AVAILABLE: _available(situation),
-        ConditionType.SCALABLE: _scalable(situation),
-        ConditionType.LOAD_TESTED: _load_tested(situation),
+        ConditionType.TRAINED: _trained(snapshot),
+        ConditionType.QUANTIZED: _quantized(snapshot),
+        ConditionType.EVALUATED: _evaluated(snapshot),
+        ConditionType.QUALITY_ACCEPTED: _quality(snapshot),
+        ConditionType.AVAILABLE: _available(snapshot),
+        ConditionType.SCALABLE: _scalable(snapshot),
+        ConditionType.LOAD_TESTED: _load_tested(snapshot),
     }
 
 
@@ -72,20 +72,20 @@ def _of_job(record: StageRecord | None, word: str) -> Finding:
     return Finding("True", Reason.SUCCEEDED, f"Job {record.job_name} succeeded")
 
 
-def _of_stage(situation: Situation, stage: JobStage, record: StageRecord | None, word: str) -> Finding:
+def _of_stage(snapshot: Snapshot, stage: JobStage, record: StageRecord | None, word: str) -> Finding:
     """Of a stage before serving: with the pod that it waits for, or with what to do where no GPU is free."""
     finding = _of_job(record, word)
-    pod = situation.observed.pod_in_the_way(stage.component, stage.job_name)
+    pod = snapshot.observed.blocking_pod(stage.component, stage.job_name)
     if record is None and pod is not None:
-        return Finding(UNKNOWN, Reason.WAITING, _in_the_way(word, pod))
-    job = situation.observed.jobs_by_name.get(record.job_name) if record else None
+        return Finding(UNKNOWN, Reason.WAITING, _blocked_by_pod(word, pod))
+    job = snapshot.observed.jobs_by_name.get(record.job_name) if record else None
     if finding.reason != Reason.RUNNING or job is None or not job.lacks_gpu:
         return finding
-    hint = advice(situation.model.spec, situation.observed)
+    hint = advice(snapshot.model.spec, snapshot.observed)
     return Finding(UNKNOWN, Reason.WAITING_FOR_GPU, finding.message + hint)
 
 
-def _in_the_way(word: str, pod: StagePod) -> str:
+def _blocked_by_pod(word: str, pod: StagePod) -> str:
     """Two pods of one stage would write the same files."""
     remedy = (
         f"if its node is gone, remove the Node object, or run: kubectl delete pod {pod.name} --force --grace-period=0"
@@ -95,8 +95,8 @@ def _in_the_way(word: str, pod: StagePod) -> str:
     return f"{word} begins when pod {pod.name} of an earlier Job has ended; {remedy}"
 
 
-def _trained(situation: Situation) -> Finding:
-    return _of_stage(situation, situation.chain.train, situation.records.training, "training")
+def _trained(snapshot: Snapshot) -> Finding:
+    return _of_stage(snapshot, snapshot.chain.train, snapshot.records.training, "training")
 
 
 def _running(record: StageRecord) -> str:
@@ -110,15 +110,15 @@ def _running(record: StageRecord) -> str:
     return f"Job {record.job_name} runs"
 
 
-def _quantized(situation: Situation) -> Finding:
-    if situation.chain.quantize is None:
+def _quantized(snapshot: Snapshot) -> Finding:
+    if snapshot.chain.quantize is None:
         return _switched_off("spec.quantization.method is none")
-    return _of_stage(situation, situation.chain.quantize, situation.records.quantization, "quantization")
+    return _of_stage(snapshot, snapshot.chain.quantize, snapshot.records.quantization, "quantization")
 
 
-def _evaluated(situation: Situation) -> Finding:
-    record = situation.records.evaluation
-    finding = _of_stage(situation, situation.chain.evaluate, record, "evaluation")
+def _evaluated(snapshot: Snapshot) -> Finding:
+    record = snapshot.records.evaluation
+    finding = _of_stage(snapshot, snapshot.chain.evaluate, record, "evaluation")
     if record is None or finding.status != "True" or record.f1 is None or record.figures is None:
         return finding
     return Finding("True", Reason.SUCCEEDED, _measured(record, record.figures))
@@ -139,23 +139,23 @@ def _measured(record: EvaluationStatus, figures: EngineFigures) -> str:
     )
 
 
-def _quality(situation: Situation) -> Finding:
-    verdict = situation.verdict
+def _quality(snapshot: Snapshot) -> Finding:
+    verdict = snapshot.verdict
     word = {True: "True", False: "False", None: UNKNOWN}[verdict.accepted]
     return Finding(word, verdict.reason, verdict.message)
 
 
-def _available(situation: Situation) -> Finding:
-    deployment = situation.observed.deployment
+def _available(snapshot: Snapshot) -> Finding:
+    deployment = snapshot.observed.deployment
     if deployment is None:
         return Finding("False", Reason.WAITING, "nothing is deployed yet")
     count = f"{deployment.ready_replicas} of {deployment.replicas} replicas ready"
     words = deployment.trouble or deployment.waits_for
     trouble = f"; {words}" if words else ""
     if deployment.lacks_gpu:
-        trouble += advice(situation.model.spec, situation.observed)
+        trouble += advice(snapshot.model.spec, snapshot.observed)
     if deployment.is_paused:
-        trouble += _paused_words(situation.model)
+        trouble += _paused_message(snapshot.model)
     if deployment.ready_replicas > 0:
         return Finding("True", Reason.REPLICAS_READY, count + trouble)
     if deployment.handed_to:
@@ -163,13 +163,13 @@ def _available(situation: Situation) -> Finding:
             "False", Reason.GPU_HANDED_OVER, f"no pod serves while Job {deployment.handed_to} has the GPU"
         )
     if deployment.wanted_replicas == 0:
-        return Finding("False", Reason.STOPPED, _stopped(situation.model))
+        return Finding("False", Reason.STOPPED, _stopped(snapshot.model))
     if deployment.is_paused:
         return Finding("False", Reason.DEPLOYMENT_PAUSED, count + trouble)
     return Finding("False", Reason.NO_READY_REPLICAS, count + trouble)
 
 
-def _paused_words(model: Model) -> str:
+def _paused_message(model: Model) -> str:
     name = names.serving_name(model.name)
     return f"; Deployment {name} is paused: its pods are exchanged after kubectl rollout resume deployment/{name}"
 
@@ -185,9 +185,9 @@ def _stopped(model: Model) -> str:
     )
 
 
-def _scalable(situation: Situation) -> Finding:
+def _scalable(snapshot: Snapshot) -> Finding:
     """Whether the autoscaler gets the metric that it scales by; without it nothing scales, and nothing else says so."""
-    scaling, observed = situation.model.spec.serving.autoscaling, situation.observed
+    scaling, observed = snapshot.model.spec.serving.autoscaling, snapshot.observed
     if scaling is None:
         return _switched_off("spec.serving.autoscaling is not set")
     kind = SCALERS[scaling.metric][1]
@@ -200,7 +200,7 @@ def _scalable(situation: Situation) -> Finding:
         return Finding(UNKNOWN, Reason.WAITING, f"the autoscaler has not looked for {scaling.metric} yet")
     if state.active:
         return Finding("True", Reason.METRIC_AVAILABLE, f"the autoscaler gets {scaling.metric}")
-    advice = _where_to_look(situation.model, scaling)
+    advice = _where_to_look(snapshot.model, scaling)
     text = f"the autoscaler does not get {scaling.metric}: {state.message}{advice}"
     return Finding("False", Reason.METRIC_MISSING, text)
 
@@ -211,14 +211,14 @@ def _where_to_look(model: Model, scaling: Autoscaling) -> str:
     return f"; ask the Prometheus at {scaling.prometheus_address} for {in_flight_query(model)}"
 
 
-def _load_tested(situation: Situation) -> Finding:
-    if situation.chain.loadtest is None:
+def _load_tested(snapshot: Snapshot) -> Finding:
+    if snapshot.chain.loadtest is None:
         return _switched_off("spec.loadTest.enabled is false")
-    finding = _of_stage(situation, situation.chain.loadtest, situation.records.load_test, "load test")
-    if situation.records.load_test is None and situation.serves_current and not situation.serves_with_all:
-        text = f"the load test begins when all replicas are ready: {_available(situation).message}"
+    finding = _of_stage(snapshot, snapshot.chain.loadtest, snapshot.records.load_test, "load test")
+    if snapshot.records.load_test is None and snapshot.serves_current and not snapshot.serves_with_all:
+        text = f"the load test begins when all replicas are ready: {_available(snapshot).message}"
         return Finding(UNKNOWN, Reason.WAITING, text)
-    figures = situation.model.status.load_test
+    figures = snapshot.model.status.load_test
     if finding.status == "True" and figures is not None:
         return Finding("True", Reason.SUCCEEDED, _figures(figures))
     return finding

@@ -14,7 +14,7 @@ from toxicity_api.spec import ToxicityModelSpec
 from toxicity_operator import names
 from toxicity_operator.chain import Chain, JobStage
 from toxicity_operator.decide.quality import Verdict
-from toxicity_operator.decide.records import Records, settled, succeeded
+from toxicity_operator.decide.records import Records, finished, succeeded
 from toxicity_operator.observe.state import Observed
 
 REMEDY = (
@@ -24,14 +24,14 @@ REMEDY = (
 
 
 @dataclass(frozen=True)
-class Turn:
+class ActiveStage:
     """The stage before serving that is to run or runs now, and the GPUs that its pod asks for."""
 
     stage: JobStage
     gpus: int
 
 
-def stage_in_turn(spec: ToxicityModelSpec, chain: Chain, records: Records, verdict: Verdict) -> Turn | None:
+def active_stage(spec: ToxicityModelSpec, chain: Chain, records: Records, verdict: Verdict) -> ActiveStage | None:
     """None when the stages before serving are done, or will not go on before the spec changes."""
     if verdict.accepted is False:
         return None
@@ -42,11 +42,11 @@ def stage_in_turn(spec: ToxicityModelSpec, chain: Chain, records: Records, verdi
     )
     for stage, record, gpus in stages:
         if stage is not None and not succeeded(record):
-            return None if settled(record) else Turn(stage, gpus)
+            return None if finished(record) else ActiveStage(stage, gpus)
     return None
 
 
-def handed_to(spec: ToxicityModelSpec, turn: Turn | None, observed: Observed) -> JobStage | None:
+def handed_to(spec: ToxicityModelSpec, turn: ActiveStage | None, observed: Observed) -> JobStage | None:
     """The stage that has, or now gets, the GPUs of the pods that serve; None when these keep them or get them back."""
     deployment = observed.deployment
     if turn is None or turn.gpus == 0 or spec.serving.strategy != "Recreate":
@@ -65,6 +65,6 @@ def advice(spec: ToxicityModelSpec, observed: Observed) -> str:
     return REMEDY if holds and spec.serving.strategy != "Recreate" else ""
 
 
-def _waits(turn: Turn, observed: Observed) -> bool:
+def _waits(turn: ActiveStage, observed: Observed) -> bool:
     job = observed.jobs_by_name.get(turn.stage.job_name)
     return job is not None and job.lacks_gpu

@@ -15,78 +15,78 @@ from toxicity_operator.decide.conditions import Finding
 from toxicity_operator.errors import ClusterError, is_transient
 
 
-class Outlook(Enum):
+class KStatus(Enum):
     """What is to be expected of a resource whose Ready has a reason."""
 
-    DONE = auto()
-    WORKING = auto()
-    STUCK = auto()
-    HELD = auto()
+    CURRENT = auto()
+    IN_PROGRESS = auto()
+    STALLED = auto()
+    PAUSED = auto()
 
 
-OUTLOOKS: Mapping[str, Outlook] = {
-    Reason.SUCCEEDED: Outlook.DONE,
-    Reason.SKIPPED: Outlook.DONE,
-    Reason.ACCEPTED: Outlook.DONE,
-    Reason.OVERRIDDEN: Outlook.DONE,
-    Reason.REPLICAS_READY: Outlook.DONE,
-    Reason.METRIC_AVAILABLE: Outlook.DONE,
-    Reason.ALL_STAGES_DONE: Outlook.DONE,
-    Reason.WAITING: Outlook.WORKING,
-    Reason.RUNNING: Outlook.WORKING,
-    Reason.ROLLING_OUT: Outlook.WORKING,
+KSTATUS_OF_REASON: Mapping[str, KStatus] = {
+    Reason.SUCCEEDED: KStatus.CURRENT,
+    Reason.SKIPPED: KStatus.CURRENT,
+    Reason.ACCEPTED: KStatus.CURRENT,
+    Reason.OVERRIDDEN: KStatus.CURRENT,
+    Reason.REPLICAS_READY: KStatus.CURRENT,
+    Reason.METRIC_AVAILABLE: KStatus.CURRENT,
+    Reason.ALL_STAGES_DONE: KStatus.CURRENT,
+    Reason.WAITING: KStatus.IN_PROGRESS,
+    Reason.RUNNING: KStatus.IN_PROGRESS,
+    Reason.ROLLING_OUT: KStatus.IN_PROGRESS,
     # the kubelet restarts the pods; a version that never gets ready becomes RolledBack or RollOutFailed
-    Reason.NO_READY_REPLICAS: Outlook.WORKING,
-    Reason.REPLICAS_NOT_READY: Outlook.WORKING,
-    Reason.WAITING_FOR_GPU: Outlook.WORKING,
-    Reason.GPU_HANDED_OVER: Outlook.WORKING,
-    Reason.METRIC_MISSING: Outlook.WORKING,
-    Reason.JOB_FAILED: Outlook.STUCK,
-    Reason.RESULT_MISSING: Outlook.STUCK,
-    Reason.SOURCE_UNUSABLE: Outlook.STUCK,
-    Reason.APPLY_FAILED: Outlook.STUCK,
-    Reason.NOT_OURS: Outlook.STUCK,
-    Reason.INVALID_SPEC: Outlook.STUCK,
-    Reason.BELOW_MINIMUM: Outlook.STUCK,
-    Reason.DROP_TOO_LARGE: Outlook.STUCK,
-    Reason.INCONCLUSIVE: Outlook.STUCK,
-    Reason.ROLLED_BACK: Outlook.STUCK,
-    Reason.ROLL_OUT_FAILED: Outlook.STUCK,
-    Reason.KEDA_MISSING: Outlook.STUCK,
-    Reason.DEPLOYMENT_PAUSED: Outlook.STUCK,
-    Reason.SUSPENDED: Outlook.WORKING,
-    Reason.PAUSED: Outlook.HELD,
-    Reason.STOPPED: Outlook.HELD,
+    Reason.NO_READY_REPLICAS: KStatus.IN_PROGRESS,
+    Reason.REPLICAS_NOT_READY: KStatus.IN_PROGRESS,
+    Reason.WAITING_FOR_GPU: KStatus.IN_PROGRESS,
+    Reason.GPU_HANDED_OVER: KStatus.IN_PROGRESS,
+    Reason.METRIC_MISSING: KStatus.IN_PROGRESS,
+    Reason.JOB_FAILED: KStatus.STALLED,
+    Reason.RESULT_MISSING: KStatus.STALLED,
+    Reason.SOURCE_UNUSABLE: KStatus.STALLED,
+    Reason.APPLY_FAILED: KStatus.STALLED,
+    Reason.NOT_OURS: KStatus.STALLED,
+    Reason.INVALID_SPEC: KStatus.STALLED,
+    Reason.BELOW_MINIMUM: KStatus.STALLED,
+    Reason.DROP_TOO_LARGE: KStatus.STALLED,
+    Reason.INCONCLUSIVE: KStatus.STALLED,
+    Reason.ROLLED_BACK: KStatus.STALLED,
+    Reason.ROLL_OUT_FAILED: KStatus.STALLED,
+    Reason.KEDA_MISSING: KStatus.STALLED,
+    Reason.DEPLOYMENT_PAUSED: KStatus.STALLED,
+    Reason.SUSPENDED: KStatus.IN_PROGRESS,
+    Reason.PAUSED: KStatus.PAUSED,
+    Reason.STOPPED: KStatus.PAUSED,
 }
 """By reason of Ready. A reason that is not here is that of a failed stage, which passes its own on."""
 
-WORDS: Mapping[Outlook, str] = {
-    Outlook.DONE: "the resource is as its spec asks",
-    Outlook.WORKING: "the operator or the cluster works towards the spec",
-    Outlook.STUCK: "nothing more happens until a person acts",
-    Outlook.HELD: "nothing happens while the spec pauses or stops it",
+MESSAGES: Mapping[KStatus, str] = {
+    KStatus.CURRENT: "the resource is as its spec asks",
+    KStatus.IN_PROGRESS: "the operator or the cluster works towards the spec",
+    KStatus.STALLED: "nothing more happens until a person acts",
+    KStatus.PAUSED: "nothing happens while the spec pauses or stops it",
 }
 """Message of the condition that is False, and why it is."""
 
 
 def derive_kstatus(ready: Finding, failure: ClusterError | None = None) -> dict[ConditionType, Finding]:
     """Reconciling and Stalled, from Ready and from what went wrong while applying the plan."""
-    outlook = _outlook(ready, failure)
+    kstatus = _kstatus(ready, failure)
     return {
-        ConditionType.RECONCILING: _finding(ready, outlook, is_true=outlook is Outlook.WORKING),
-        ConditionType.STALLED: _finding(ready, outlook, is_true=outlook is Outlook.STUCK),
+        ConditionType.RECONCILING: _finding(ready, kstatus, is_true=kstatus is KStatus.IN_PROGRESS),
+        ConditionType.STALLED: _finding(ready, kstatus, is_true=kstatus is KStatus.STALLED),
     }
 
 
-def _outlook(ready: Finding, failure: ClusterError | None) -> Outlook:
+def _kstatus(ready: Finding, failure: ClusterError | None) -> KStatus:
     if ready.status == "True":
-        return Outlook.DONE
+        return KStatus.CURRENT
     if failure is not None and is_transient(failure):
-        return Outlook.WORKING  # tried again within half a minute
-    return OUTLOOKS.get(ready.reason, Outlook.STUCK)
+        return KStatus.IN_PROGRESS  # tried again within half a minute
+    return KSTATUS_OF_REASON.get(ready.reason, KStatus.STALLED)
 
 
-def _finding(ready: Finding, outlook: Outlook, *, is_true: bool) -> Finding:
+def _finding(ready: Finding, kstatus: KStatus, *, is_true: bool) -> Finding:
     if is_true:
         return Finding("True", ready.reason, ready.message)
-    return Finding("False", ready.reason, WORDS[outlook])
+    return Finding("False", ready.reason, MESSAGES[kstatus])

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from toxicity_api.status import Outdated, StageRecord
 from toxicity_operator import names
 from toxicity_operator.chain import JobStage, references
-from toxicity_operator.decide.records import settled, succeeded
-from toxicity_operator.decide.situation import Situation
+from toxicity_operator.decide.records import finished, succeeded
+from toxicity_operator.decide.snapshot import Snapshot
 from toxicity_operator.model import Model
 from toxicity_operator.observe.deployment import version_of
 
@@ -52,9 +52,9 @@ def stages_to_read(model: Model, chain_stages: tuple[JobStage | None, ...]) -> d
     return found
 
 
-def derive_outdated(situation: Situation) -> list[Outdated]:
+def derive_outdated(snapshot: Snapshot) -> list[Outdated]:
     """Every way in which what is there differs from what would be made now."""
-    records, chain = situation.records, situation.chain
+    records, chain = snapshot.records, snapshot.chain
     found = [
         *_of_stage(
             "training", records.training, chain.train, "set training.runId to another value to train again"
@@ -64,30 +64,30 @@ def derive_outdated(situation: Situation) -> list[Outdated]:
         ),
         *_of_stage("evaluation", records.evaluation, chain.evaluate, TO_ROLL_OUT),
     ]
-    return found + _of_serving(situation)
+    return found + _of_serving(snapshot)
 
 
-def is_behind(situation: Situation) -> bool:
+def is_behind(snapshot: Snapshot) -> bool:
     """Whether what serves, or what evaluated it, would be made otherwise by the present operator, and may be."""
-    deployment, evaluate = situation.observed.deployment, situation.chain.evaluate
-    if deployment is None or situation.records.evaluated is None:
+    deployment, evaluate = snapshot.observed.deployment, snapshot.chain.evaluate
+    if deployment is None or snapshot.records.evaluated is None:
         return False
     # what evaluated a model of an earlier version is not recorded, but it is what serves
     if evaluate.known is not None and (evaluate.known.image or deployment.image) != evaluate.made_with.image:
         return True
-    fresh = situation.fresh and version_of(situation.fresh["metadata"]["annotations"])
-    is_of_spec = deployment.serving_fingerprint == situation.chain.serving_fingerprint
-    return bool(fresh and is_of_spec and deployment.version != fresh and not situation.failure_of(fresh))
+    desired = snapshot.desired_deployment and version_of(snapshot.desired_deployment["metadata"]["annotations"])
+    is_of_spec = deployment.serving_fingerprint == snapshot.chain.serving_fingerprint
+    return bool(desired and is_of_spec and deployment.version != desired and not snapshot.failure_of(desired))
 
 
-def is_moving(situation: Situation) -> bool:
+def is_moving(snapshot: Snapshot) -> bool:
     """Whether the resource is on its way to what the present operator makes: it is evaluated, or its pods start."""
-    records, deployment = situation.records, situation.observed.deployment
-    if deployment is None or records.trained is None or (situation.chain.quantize and records.quantized is None):
+    records, deployment = snapshot.records, snapshot.observed.deployment
+    if deployment is None or records.trained is None or (snapshot.chain.quantize and records.quantized is None):
         return False
-    if not settled(records.evaluation):
-        return situation.verdict.accepted is not False
-    if situation.fresh is None or situation.serves_current or situation.failed_version is not None:
+    if not finished(records.evaluation):
+        return snapshot.verdict.accepted is not False
+    if snapshot.desired_deployment is None or snapshot.serves_current or snapshot.failed_version is not None:
         return False
     return deployment.wanted_replicas > 0 and not deployment.is_paused
 
@@ -105,18 +105,18 @@ def _of_stage(name: str, record: StageRecord | None, stage: JobStage | None, rem
             yield _item(name, source, made.sources[source], version, remedy)
 
 
-def _of_serving(situation: Situation) -> list[Outdated]:
-    deployment, fresh = situation.observed.deployment, situation.fresh
+def _of_serving(snapshot: Snapshot) -> list[Outdated]:
+    deployment, desired = snapshot.observed.deployment, snapshot.desired_deployment
     if (
         deployment is None
-        or fresh is None
-        or deployment.serving_fingerprint != situation.chain.serving_fingerprint
+        or desired is None
+        or deployment.serving_fingerprint != snapshot.chain.serving_fingerprint
     ):
         return []
-    present = version_of(fresh["metadata"]["annotations"])
+    present = version_of(desired["metadata"]["annotations"])
     if deployment.version == present:
         return []
-    failure = situation.failure_of(present)
+    failure = snapshot.failure_of(present)
     message = f"it was tried and did not become ready: {failure.message}" if failure else TO_ROLL_OUT
     return [_item("serving", "template", deployment.version, present, message)]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from toxicity_api.types import Raw
 from toxicity_operator import names
-from toxicity_operator.decide.records import settled, stale_jobs
-from toxicity_operator.decide.situation import Situation
+from toxicity_operator.decide.records import finished, stale_jobs
+from toxicity_operator.decide.snapshot import Snapshot
 from toxicity_operator.decide.stages import walk
 from toxicity_operator.manifests.autoscaler import SCALERS
 from toxicity_operator.manifests.common import Manifest, of_existing, seal
@@ -41,23 +41,23 @@ class Plan:
     delete: tuple[Target, ...] = ()
 
 
-def plan(situation: Situation) -> Plan:
+def plan(snapshot: Snapshot) -> Plan:
     """What is missing or out of date, and what is in the way. Empty when the world is as wanted, and while paused."""
-    if situation.model.spec.paused:
+    if snapshot.model.spec.paused:
         return Plan()
-    step = walk(situation)
+    step = walk(snapshot)
     sealed = (seal(body) for body in step.wanted)
-    due = tuple(body for body in sealed if _is_due(body, situation.observed))
-    held = tuple(filter(None, (_held_replicas(body, situation.observed) for body in due)))
-    return Plan(tuple(_orphans(situation)), held, due, tuple(_obsolete(situation)))
+    due = tuple(body for body in sealed if _is_due(body, snapshot.observed))
+    held = tuple(filter(None, (_held_replicas(body, snapshot.observed) for body in due)))
+    return Plan(tuple(_orphans(snapshot)), held, due, tuple(_obsolete(snapshot)))
 
 
-def _orphans(situation: Situation) -> list[Raw]:
+def _orphans(snapshot: Snapshot) -> list[Raw]:
     """Children without a controller, but for a claim that is to outlive the resource, or that is not its storage."""
-    storage = situation.model.spec.storage
+    storage = snapshot.model.spec.storage
     is_left = storage.reclaim == "Retain" or storage.claim_name is not None
-    kept = ("PersistentVolumeClaim", names.claim_name(situation.model.name)) if is_left else None
-    objects = situation.observed.objects.items()
+    kept = ("PersistentVolumeClaim", names.claim_name(snapshot.model.name)) if is_left else None
+    objects = snapshot.observed.objects.items()
     return [item for key, item in objects if key != kept and controller_of(item) is None]
 
 
@@ -102,21 +102,21 @@ def _unsealed(body: Manifest) -> Manifest:
     return {**body, "metadata": {**body["metadata"], "annotations": annotations}}
 
 
-def _obsolete(situation: Situation) -> list[Target]:
+def _obsolete(snapshot: Snapshot) -> list[Target]:
     """Jobs that run for nothing (an earlier spec, a refused model), and what else nobody asks for.
 
     Finished Jobs have their TTL, but for those in whose place one is to be made.
     """
-    chain = situation.chain
+    chain = snapshot.chain
     wanted = chain.job_names()
-    if situation.verdict.accepted is False:
+    if snapshot.verdict.accepted is False:
         wanted -= {stage.job_name for stage in (chain.quantize, chain.evaluate) if stage}
-    running = [job.name for job in situation.observed.jobs if job.outcome == "Running" and job.name not in wanted]
-    stale = stale_jobs(chain, situation.records, situation.observed)
-    jobs = dict.fromkeys((*running, *stale, *_lingering(situation)))
+    running = [job.name for job in snapshot.observed.jobs if job.outcome == "Running" and job.name not in wanted]
+    stale = stale_jobs(chain, snapshot.records, snapshot.observed)
+    jobs = dict.fromkeys((*running, *stale, *_held_by_sidecar(snapshot)))
     unwanted = [("batch/v1", "Job", name) for name in jobs]
-    unwanted += _obsolete_autoscalers(situation) + _obsolete_access(situation)
-    live = situation.observed.objects
+    unwanted += _obsolete_autoscalers(snapshot) + _obsolete_access(snapshot)
+    live = snapshot.observed.objects
     return [
         Target(api_version, kind, name, live[kind, name]["metadata"]["uid"])
         for api_version, kind, name in unwanted
@@ -124,21 +124,21 @@ def _obsolete(situation: Situation) -> list[Target]:
     ]
 
 
-def _lingering(situation: Situation) -> list[str]:
+def _held_by_sidecar(snapshot: Snapshot) -> list[str]:
     """Jobs whose stage has ended and which another container of the pod would keep running, with its CPU and GPU.
 
     One that the spec asks for goes once the status that is stored has its end, and so nothing of it can be lost.
     """
-    status = situation.model.status
+    status = snapshot.model.status
     records = (status.training, status.quantization, status.evaluation, status.load_test_job)
-    recorded = {record.job_name for record in records if settled(record) and record is not None}
-    unread = situation.chain.job_names() - recorded
-    return [job.name for job in situation.observed.jobs if job.lingers and job.name not in unread]
+    recorded = {record.job_name for record in records if finished(record) and record is not None}
+    unread = snapshot.chain.job_names() - recorded
+    return [job.name for job in snapshot.observed.jobs if job.held_by_sidecar and job.name not in unread]
 
 
-def _obsolete_access(situation: Situation) -> list[tuple[str, str, str]]:
+def _obsolete_access(snapshot: Snapshot) -> list[tuple[str, str, str]]:
     """What a load test left that the spec has no more: the binding first, since it names the others."""
-    model, chain = situation.model, situation.chain
+    model, chain = snapshot.model, snapshot.chain
     account, service = names.loadtest_account_name(model.name), names.loadtest_service_name(model.name)
     group = "rbac.authorization.k8s.io/v1"
     access = [(group, "RoleBinding", account), (group, "Role", account), ("v1", "ServiceAccount", account)]
@@ -148,15 +148,15 @@ def _obsolete_access(situation: Situation) -> list[tuple[str, str, str]]:
     return unwanted
 
 
-def _obsolete_autoscalers(situation: Situation) -> list[tuple[str, str, str]]:
+def _obsolete_autoscalers(snapshot: Snapshot) -> list[tuple[str, str, str]]:
     """Those by another metric than the spec's: two of them would undo each other's replicas.
 
     And KEDA's while the GPU is handed over: it would scale from 0 to its minimum at once.
     """
-    scaling, name = situation.model.spec.serving.autoscaling, names.serving_name(situation.model.name)
-    if situation.observed.deployment is None:
+    scaling, name = snapshot.model.spec.serving.autoscaling, names.serving_name(snapshot.model.name)
+    if snapshot.observed.deployment is None:
         scaling = None  # it goes by the name alone, and would scale somebody else's Deployment of that name
-    if situation.handed_to is not None:
+    if snapshot.handed_to is not None:
         scaling = None if scaling and scaling.metric == "inFlight" else scaling
     return [
         (api_version, kind, name)

@@ -8,44 +8,44 @@ from toxicity_api.conditions import ConditionType, Reason
 from toxicity_operator import names
 from toxicity_operator.decide.conditions import Finding
 from toxicity_operator.decide.rollout import Failure
-from toxicity_operator.decide.situation import Situation
+from toxicity_operator.decide.snapshot import Snapshot
 from toxicity_operator.errors import ClusterError, NotOurs
 from toxicity_operator.observe.deployment import DeploymentState
 
 Findings = Mapping[ConditionType, Finding]
 
 
-def derive_ready(situation: Situation, findings: Findings, failure: ClusterError | None) -> tuple[Finding, str]:
+def derive_ready(snapshot: Snapshot, findings: Findings, failure: ClusterError | None) -> tuple[Finding, str]:
     """The condition Ready, and the stage in one word; `failure` is what went wrong while applying the plan."""
-    ready, stage = _of_stages(situation, findings)
-    return (_with_failure(situation, ready, failure) if failure else ready), stage
+    ready, stage = _of_stages(snapshot, findings)
+    return (_with_failure(snapshot, ready, failure) if failure else ready), stage
 
 
-def _of_stages(situation: Situation, findings: Findings) -> tuple[Finding, str]:
+def _of_stages(snapshot: Snapshot, findings: Findings) -> tuple[Finding, str]:
     """Ready follows the pods: it is True while what the spec asks for answers. With it, the stage in one word."""
-    blocked = _blocked(situation, findings)
+    blocked = _blocked(snapshot, findings)
     if blocked is not None:
-        return _paused(*blocked) if situation.model.spec.paused else blocked
+        return _paused(*blocked) if snapshot.model.spec.paused else blocked
     available = findings[ConditionType.AVAILABLE]
-    if situation.failed_version is not None and not situation.serves_current:
-        return _given_up(situation, situation.failed_version)
-    if not situation.serves_current:
-        deployment = situation.observed.deployment
+    if snapshot.failed_version is not None and not snapshot.serves_current:
+        return _rolled_back(snapshot, snapshot.failed_version)
+    if not snapshot.serves_current:
+        deployment = snapshot.observed.deployment
         if deployment is not None and deployment.lacks_gpu:
             return Finding("False", Reason.WAITING_FOR_GPU, available.message), "Deploying"
         if deployment is not None and deployment.wanted_replicas == 0 and not deployment.handed_to:
             return Finding("False", Reason.STOPPED, available.message), "Stopped"
         if deployment is not None and deployment.is_paused:
             return Finding("False", Reason.DEPLOYMENT_PAUSED, available.message), "Deploying"
-        if deployment is not None and deployment.version == situation.good_version and deployment.ready_replicas:
-            stage = "Degraded" if _trouble(situation) else "Scaling"
+        if deployment is not None and deployment.version == snapshot.good_version and deployment.ready_replicas:
+            stage = "Degraded" if _trouble(snapshot) else "Scaling"
             return Finding("False", Reason.REPLICAS_NOT_READY, available.message), stage
-        unavailable = available.reason == Reason.NO_READY_REPLICAS and bool(_trouble(situation))
+        unavailable = available.reason == Reason.NO_READY_REPLICAS and bool(_trouble(snapshot))
         reason = Reason.NO_READY_REPLICAS if unavailable else Reason.ROLLING_OUT
         return Finding("False", reason, available.message), "Unavailable" if unavailable else "Deploying"
-    if not situation.observed.has("Service", names.serving_name(situation.model.name)):
+    if not snapshot.observed.has("Service", names.serving_name(snapshot.model.name)):
         missing = Finding("False", Reason.WAITING, f"{available.message}; the Service is not there, or not ours")
-        return _paused(missing, "Deploying") if situation.model.spec.paused else (missing, "Deploying")
+        return _paused(missing, "Deploying") if snapshot.model.spec.paused else (missing, "Deploying")
     test = findings[ConditionType.LOAD_TESTED]
     if test.status == "True":
         return Finding("True", Reason.ALL_STAGES_DONE, available.message), "Ready"
@@ -60,10 +60,10 @@ def _paused(finding: Finding, stage: str) -> tuple[Finding, str]:
     return Finding("False", Reason.PAUSED, f"spec.paused is true; {finding.message}"), "Paused"
 
 
-def _given_up(situation: Situation, failure: Failure) -> tuple[Finding, str]:
-    seconds, observed = situation.model.spec.serving.progress_deadline_seconds, situation.observed
+def _rolled_back(snapshot: Snapshot, failure: Failure) -> tuple[Finding, str]:
+    seconds, observed = snapshot.model.spec.serving.progress_deadline_seconds, snapshot.observed
     text = f"version {failure.fingerprint} did not become ready within {seconds} s: {failure.message}"
-    good, deployed = situation.good_version, observed.deployment.version if observed.deployment else None
+    good, deployed = snapshot.good_version, observed.deployment.version if observed.deployment else None
     if good is None or (good != deployed and good not in observed.templates):
         why = "there is no earlier version" if good is None else f"nothing is left of the good version {good}"
         return Finding("False", Reason.ROLL_OUT_FAILED, f"{text}; {why}"), "RollOutFailed"
@@ -71,16 +71,16 @@ def _given_up(situation: Situation, failure: Failure) -> tuple[Finding, str]:
     return Finding("False", Reason.ROLLED_BACK, restored), "RolledBack"
 
 
-def _blocked(situation: Situation, findings: Findings) -> tuple[Finding, str] | None:
+def _blocked(snapshot: Snapshot, findings: Findings) -> tuple[Finding, str] | None:
     """What comes before serving and is not done, as Ready says it and in one word; None when all is done."""
     steps = [(findings[ConditionType.TRAINED], "Training", "TrainingFailed")]
     refused = (findings[ConditionType.QUALITY_ACCEPTED], "QualityUndecided", "QualityRefused")
-    if situation.verdict.accepted is False:
+    if snapshot.verdict.accepted is False:
         steps.append(refused)
-    if situation.chain.quantize:
+    if snapshot.chain.quantize:
         steps.append((findings[ConditionType.QUANTIZED], "Quantizing", "QuantizationFailed"))
     steps += [(findings[ConditionType.EVALUATED], "Evaluating", "EvaluationFailed"), refused]
-    note = _meanwhile(situation.observed.deployment)
+    note = _previous_version_note(snapshot.observed.deployment)
     for finding, running, failed in steps:
         if finding.status != "True":
             word = failed if finding.status == "False" else running
@@ -88,7 +88,7 @@ def _blocked(situation: Situation, findings: Findings) -> tuple[Finding, str] | 
     return None
 
 
-def _meanwhile(deployment: DeploymentState | None) -> str:
+def _previous_version_note(deployment: DeploymentState | None) -> str:
     """What becomes of the version before while the next one is not ready."""
     if deployment is None:
         return ""
@@ -97,15 +97,15 @@ def _meanwhile(deployment: DeploymentState | None) -> str:
     return "; the version before has made room for it and does not serve" if deployment.handed_to else ""
 
 
-def _trouble(situation: Situation) -> str:
-    deployment = situation.observed.deployment
+def _trouble(snapshot: Snapshot) -> str:
+    deployment = snapshot.observed.deployment
     return deployment.trouble if deployment else ""
 
 
-def _with_failure(situation: Situation, ready: Finding, failure: ClusterError) -> Finding:
+def _with_failure(snapshot: Snapshot, ready: Finding, failure: ClusterError) -> Finding:
     """Ready follows the pods: what could not be applied denies it only where it stands in the way to them."""
     if isinstance(failure, NotOurs):
         return Finding("False", failure.reason, str(failure))
-    if ready.status == "True" and situation.observed.has("Service", names.serving_name(situation.model.name)):
+    if ready.status == "True" and snapshot.observed.has("Service", names.serving_name(snapshot.model.name)):
         return Finding("True", ready.reason, f"{ready.message}; not everything could be applied: {failure}")
     return Finding("False", failure.reason, str(failure))

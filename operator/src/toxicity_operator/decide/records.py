@@ -68,7 +68,7 @@ def succeeded(record: StageRecord | None) -> bool:
     return record is not None and record.outcome == "Succeeded"
 
 
-def settled(record: StageRecord | None) -> bool:
+def finished(record: StageRecord | None) -> bool:
     """Whether the stage needs no Job any more: done, or failed for good."""
     return record is not None and record.outcome != "Running"
 
@@ -128,10 +128,10 @@ def _advance(
 ) -> RecordT | None:
     if old is not None and old.outcome == "Running" and old.job_name != stage.job_name:
         old = None  # it was given other resources: another Job takes its place
-    if old is not None and (old.fingerprint != stage.fingerprint or _is_worth_a_retry(old, stage, job)):
+    if old is not None and (old.fingerprint != stage.fingerprint or _should_retry(old, stage, job)):
         old = None
     known = _filled(stage.known, job)
-    if job is None or settled(old):
+    if job is None or finished(old):
         return old and old.model_copy(update={"made_with": known or stage.made_with})
     is_known = old is not None and old.job_name == stage.job_name
     facts = _facts(kind, stage, job, figures)
@@ -153,7 +153,7 @@ def _filled(known: MadeWith | None, job: JobState | None) -> MadeWith | None:
     return known.model_copy(update={"image": job.image})
 
 
-def _is_worth_a_retry(old: StageRecord, stage: JobStage, job: JobState | None) -> bool:
+def _should_retry(old: StageRecord, stage: JobStage, job: JobState | None) -> bool:
     """Whether a stage that failed may succeed now: it has other resources, another image, ConfigMap or Secret; or it
     had succeeded, and an earlier version of the operator gave it up since its result was lost.
     """

@@ -26,7 +26,7 @@ def due_slot(cron: str | None, since: str, now: str, known: str, is_running: boo
     """
     if cron is None:
         return known
-    latest = _latest(cron, _moment(since), _moment(now))
+    latest = _latest(cron, _parse_time(since), _parse_time(now))
     return known if is_running or latest is None else latest
 
 
@@ -42,9 +42,9 @@ def schedule_in_force(spec: LoadTestSpec, recorded: LoadTestSchedule | None, now
     return LoadTestSchedule(schedule=spec.schedule, since=now)
 
 
-def looks_from(last_run: str, schedule: LoadTestSchedule | None) -> str:
+def counts_from(last_run: str, schedule: LoadTestSchedule | None) -> str:
     """The later of when the last run began, or the resource was made, and when the schedule became known."""
-    return last_run if schedule is None else max(last_run, schedule.since, key=_moment)
+    return last_run if schedule is None else max(last_run, schedule.since, key=_parse_time)
 
 
 def _latest(cron: str, since: datetime, now: datetime) -> str | None:
@@ -62,5 +62,5 @@ def _backwards(cron: str, start: datetime) -> CronSim:
         raise InvalidSpec(message) from error
 
 
-def _moment(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from toxicity_api.spec import LoadTestSpec
+from toxicity_api.spec.serving import Autoscaling
 from toxicity_api.status import StageRecord
 from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.chain import JobStage, quantization_image
-from toxicity_operator.decide.pinning import wanted_bounds
-from toxicity_operator.decide.records import settled, succeeded
-from toxicity_operator.decide.situation import Situation, first_replicas
+from toxicity_operator.decide.records import finished, succeeded
+from toxicity_operator.decide.snapshot import Snapshot, first_replicas
 from toxicity_operator.manifests.autoscaler import Bounds, build_autoscaler
 from toxicity_operator.manifests.common import Manifest
 from toxicity_operator.manifests.evaluation_job import build_evaluation_job
@@ -43,141 +44,161 @@ class Step:
 
 
 def _of_job(
-    situation: Situation, stage: JobStage, record: StageRecord | None, word: str, build: Callable[[], Manifest]
+    snapshot: Snapshot, stage: JobStage, record: StageRecord | None, word: str, build: Callable[[], Manifest]
 ) -> Step:
     """The step of a stage that is a Job: it is wanted until the stage is settled, and no other pod does its work."""
     if succeeded(record):
         return Step()
-    if settled(record):
+    if finished(record):
         return Step(waiting_for=f"a change of the spec: {word} failed")
-    pod = situation.observed.pod_in_the_way(stage.component, stage.job_name)
+    pod = snapshot.observed.blocking_pod(stage.component, stage.job_name)
     if pod is not None:
         return Step(waiting_for=f"the end of pod {pod.name}")
     return Step([build()], waiting_for=word)
 
 
-def _storage(situation: Situation) -> Step:
-    claim = build_claim(situation.model)
+def _storage(snapshot: Snapshot) -> Step:
+    claim = build_claim(snapshot.model)
     return Step([claim] if claim else [])
 
 
-def _train(situation: Situation) -> Step:
-    model, chain, image = situation.model, situation.chain, situation.images.training
+def _train(snapshot: Snapshot) -> Step:
+    model, chain, image = snapshot.model, snapshot.chain, snapshot.images.training
 
     def build() -> Manifest:
         return build_training_job(model, chain.train, image)
 
-    return _of_job(situation, chain.train, situation.records.training, "training", build)
+    return _of_job(snapshot, chain.train, snapshot.records.training, "training", build)
 
 
-def _quantize(situation: Situation) -> Step:
-    chain, image = situation.chain, quantization_image(situation.model.spec, situation.images)
+def _quantize(snapshot: Snapshot) -> Step:
+    chain, image = snapshot.chain, quantization_image(snapshot.model.spec, snapshot.images)
     stage = chain.quantize
-    if situation.verdict.accepted is False:
-        return Step(waiting_for=f"a change of the spec: {situation.verdict.message}")
+    if snapshot.verdict.accepted is False:
+        return Step(waiting_for=f"a change of the spec: {snapshot.verdict.message}")
     if stage is None:
         return Step()
 
     def build() -> Manifest:
-        return build_quantization_job(situation.model, stage, chain.train.fingerprint, image)
+        return build_quantization_job(snapshot.model, stage, chain.train.fingerprint, image)
 
-    return _of_job(situation, stage, situation.records.quantization, "quantization", build)
+    return _of_job(snapshot, stage, snapshot.records.quantization, "quantization", build)
 
 
-def _evaluate(situation: Situation) -> Step:
-    model, chain, image = situation.model, situation.chain, situation.images.serving
-    if situation.verdict.accepted is False:
-        return Step(waiting_for=f"a change of the spec: {situation.verdict.message}")
+def _evaluate(snapshot: Snapshot) -> Step:
+    model, chain, image = snapshot.model, snapshot.chain, snapshot.images.serving
+    if snapshot.verdict.accepted is False:
+        return Step(waiting_for=f"a change of the spec: {snapshot.verdict.message}")
 
     def build() -> Manifest:
         return build_evaluation_job(model, chain, image)
 
-    return _of_job(situation, chain.evaluate, situation.records.evaluation, "evaluation", build)
+    return _of_job(snapshot, chain.evaluate, snapshot.records.evaluation, "evaluation", build)
 
 
-def _serve(situation: Situation) -> Step:
-    model, fresh = situation.model, situation.fresh
-    if fresh is None:
-        return Step(waiting_for=situation.verdict.message)
-    wanted = [_version(situation, fresh), build_service(model), *_autoscaler(situation)]
+def _serve(snapshot: Snapshot) -> Step:
+    model, desired_deployment = snapshot.model, snapshot.desired_deployment
+    if desired_deployment is None:
+        return Step(waiting_for=snapshot.verdict.message)
+    wanted = [_version(snapshot, desired_deployment), build_service(model), *_autoscaler(snapshot)]
     # what is asked by the Service's name must be ours: a load test would else be sent to somebody else's
-    has_service = situation.observed.has("Service", names.serving_name(model.name))
-    return Step(wanted, waiting_for=None if situation.serves_current and has_service else "ready replicas")
+    has_service = snapshot.observed.has("Service", names.serving_name(model.name))
+    return Step(wanted, waiting_for=None if snapshot.serves_current and has_service else "ready replicas")
 
 
-def _standby(situation: Situation) -> list[Manifest]:
+def _current_deployment(snapshot: Snapshot) -> list[Manifest]:
     """What serves while a stage before serving is in turn, has failed or was refused, which may be for good.
 
     It has the replicas, the resources, the autoscaler and the Service of the spec; it makes room for a stage, and comes
     back; and a version that did not become ready gives way to the last good one.
     """
-    model, observed = situation.model, situation.observed
+    model, observed = snapshot.model, snapshot.observed
     live = observed.objects.get(("Deployment", names.serving_name(model.name)))
     if live is None or observed.deployment is None:
         return []
-    if situation.handed_to is not None:
-        template, job = _deployed_template(situation, live), situation.handed_to.job_name
+    if snapshot.handed_to is not None:
+        template, job = _deployed_template(snapshot, live), snapshot.handed_to.job_name
         return [build_parked_deployment(model, dict(live), dict(template), job), build_service(model)]
-    good, stalled = observed.templates.get(situation.good_version or ""), situation.stalled_version
-    replicas = first_replicas(situation)
+    good, stalled = observed.templates.get(snapshot.good_version or ""), snapshot.stalled_version
+    replicas = first_replicas(snapshot)
     if good and stalled:
         deployment = build_restored_deployment(model, dict(good), stalled.fingerprint, stalled.message, replicas)
     else:
-        template = good if good and observed.deployment.handed_to else _deployed_template(situation, live)
+        template = good if good and observed.deployment.handed_to else _deployed_template(snapshot, live)
         deployment = build_earlier_deployment(
-            model, _resized(situation, template), kept_notes(dict(live)), replicas
+            model, _resized(snapshot, template), kept_notes(dict(live)), replicas
         )
     # the autoscaler first: after the Deployment nothing would tell that it is still to be made
-    return [*_autoscaler(situation), deployment, build_service(model)]
+    return [*_autoscaler(snapshot), deployment, build_service(model)]
 
 
-def _deployed_template(situation: Situation, live: Raw) -> Raw:
+def _deployed_template(snapshot: Snapshot, live: Raw) -> Raw:
     """The pod template of what is deployed, without edits by hand where its revision is still there."""
-    deployment = situation.observed.deployment
+    deployment = snapshot.observed.deployment
     template: Raw = live["spec"]["template"]
-    return situation.observed.templates.get(deployment.version, template) if deployment else template
+    return snapshot.observed.templates.get(deployment.version, template) if deployment else template
 
 
-def _resized(situation: Situation, template: Raw) -> Manifest:
+def _resized(snapshot: Snapshot, template: Raw) -> Manifest:
     """The pod template with the resources that the spec has for serving, unless it has failed with them."""
-    resized = with_resources(dict(template), situation.model.spec.serving)
-    has_failed = situation.failure_of(version_of(resized["metadata"]["annotations"])) is not None
+    resized = with_resources(dict(template), snapshot.model.spec.serving)
+    has_failed = snapshot.failure_of(version_of(resized["metadata"]["annotations"])) is not None
     return dict(template) if has_failed else resized
 
 
-def _autoscaler(situation: Situation) -> list[Manifest]:
-    autoscaler = build_autoscaler(situation.model, _bounds(situation))
-    if autoscaler is None or autoscaler["kind"] in situation.observed.missing_kinds:
+def _autoscaler(snapshot: Snapshot) -> list[Manifest]:
+    autoscaler = build_autoscaler(snapshot.model, _bounds(snapshot))
+    if autoscaler is None or autoscaler["kind"] in snapshot.observed.missing_kinds:
         return []
     return [autoscaler]
 
 
-def _bounds(situation: Situation) -> Bounds | None:
+def _bounds(snapshot: Snapshot) -> Bounds | None:
     """What the autoscaler may choose between now: fewer replicas than the spec allows while a load test pins them."""
-    scaling, chain, observed = situation.model.spec.serving.autoscaling, situation.chain, situation.observed
+    scaling, chain, observed = snapshot.model.spec.serving.autoscaling, snapshot.chain, snapshot.observed
     if scaling is None:
         return None
-    is_on = chain.loadtest is not None and not settled(situation.records.load_test) and situation.serves_current
+    is_on = chain.loadtest is not None and not finished(snapshot.records.load_test) and snapshot.serves_current
     replicas = observed.deployment.replicas if observed.deployment else None
-    return wanted_bounds(scaling, situation.model.spec.load_test, is_on, replicas)
+    return autoscaler_bounds(scaling, snapshot.model.spec.load_test, is_on, replicas)
 
 
-def _version(situation: Situation, fresh: Manifest) -> Manifest:
+def autoscaler_bounds(
+    autoscaling: Autoscaling, load_test: LoadTestSpec, is_test_active: bool, replicas: int | None
+) -> Bounds:
+    """The autoscaler's minimum and maximum: those of the spec, or the current number of replicas during a load test.
+
+    `loadTest.pinReplicas` fixes the replicas, because a test during which the service scales measures two services.
+    Only the bounds are changed, which KEDA passes on to its HorizontalPodAutoscaler. KEDA's own pause would delete that
+    object and its `ScalingActive` condition. The pin is not stored: it follows from an active load test, so the next
+    pass releases it however the test ends.
+
+    `is_test_active`: the load test is due or running. `replicas` is the current number, None if unknown; it is clamped
+    to the spec's bounds. Without replicas the spec's bounds apply.
+    """
+    of_spec = Bounds(autoscaling.min_replicas, autoscaling.max_replicas)
+    if not (load_test.pin_replicas and is_test_active and replicas):
+        return of_spec
+    pinned = min(max(replicas, of_spec.lowest), of_spec.highest)
+    return Bounds(pinned, pinned)
+
+
+def _version(snapshot: Snapshot, desired_deployment: Manifest) -> Manifest:
     """The Deployment of the version that is to serve, or of the last good one where that has failed."""
-    model, observed, replicas = situation.model, situation.observed, first_replicas(situation)
-    failure, good = situation.failed_version, observed.templates.get(situation.good_version or "")
+    model, observed, replicas = snapshot.model, snapshot.observed, first_replicas(snapshot)
+    failure, good = snapshot.failed_version, observed.templates.get(snapshot.good_version or "")
     if failure and good:
         return build_restored_deployment(model, dict(good), failure.fingerprint, failure.message, replicas)
     live = observed.objects.get(("Deployment", names.serving_name(model.name)))
-    if live is None or situation.version == version_of(fresh["metadata"]["annotations"]):
-        return fresh
+    if live is None or snapshot.version == version_of(desired_deployment["metadata"]["annotations"]):
+        return desired_deployment
     return build_earlier_deployment(
-        model, dict(_deployed_template(situation, live)), kept_notes(dict(live)), replicas
+        model, dict(_deployed_template(snapshot, live)), kept_notes(dict(live)), replicas
     )
 
 
-def _loadtest(situation: Situation) -> Step:
-    model, chain, image = situation.model, situation.chain, situation.images.loadtest
+def _loadtest(snapshot: Snapshot) -> Step:
+    model, chain, image = snapshot.model, snapshot.chain, snapshot.images.loadtest
     stage = chain.loadtest
     if stage is None:
         return Step()
@@ -185,27 +206,27 @@ def _loadtest(situation: Situation) -> Step:
     def build() -> Manifest:
         return build_loadtest_job(model, stage, chain.train.fingerprint, image, chain.serving_fingerprint)
 
-    record = situation.records.load_test
-    if record is None and not situation.serves_with_all:
+    record = snapshot.records.load_test
+    if record is None and not snapshot.serves_with_all:
         return Step(waiting_for="all replicas to be ready")
-    step = _of_job(situation, stage, record, "load test", build)
+    step = _of_job(snapshot, stage, record, "load test", build)
     service = build_loadtest_service(model)
     return Step([*build_loadtest_access(model), *([service] if service else []), *step.wanted], step.waiting_for)
 
 
-STAGES: tuple[Callable[[Situation], Step], ...] = (_storage, _train, _quantize, _evaluate, _serve, _loadtest)
+STAGES: tuple[Callable[[Snapshot], Step], ...] = (_storage, _train, _quantize, _evaluate, _serve, _loadtest)
 
 
-def walk(situation: Situation) -> Step:
+def walk(snapshot: Snapshot) -> Step:
     """All that the stages want, up to and with the first one that the rest must wait for, and what serves meanwhile."""
     wanted: list[Manifest] = []
     waiting_for = None
     for stage in STAGES:
-        step = stage(situation)
+        step = stage(snapshot)
         wanted += step.wanted
         waiting_for = step.waiting_for
         if waiting_for:
             break
     if not any(body["kind"] == "Deployment" for body in wanted):
-        wanted += _standby(situation)
+        wanted += _current_deployment(snapshot)
     return Step(wanted, waiting_for)

@@ -19,39 +19,39 @@ from toxicity_operator.decide.outdated import derive_outdated
 from toxicity_operator.decide.readiness import derive_ready
 from toxicity_operator.decide.rollout import Failure
 from toxicity_operator.decide.schedule import schedule_in_force
-from toxicity_operator.decide.situation import Situation
+from toxicity_operator.decide.snapshot import Snapshot
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.manifests.sources import base_model_name, dataset_name
 from toxicity_operator.model import Identity
 
 
-def derive_status(situation: Situation, now: str, failure: ClusterError | None = None) -> ToxicityModelStatus:
+def derive_status(snapshot: Snapshot, now: str, failure: ClusterError | None = None) -> ToxicityModelStatus:
     """The status as it should be now (RFC 3339); `failure` is what went wrong while applying the plan."""
-    records, model = situation.records, situation.model
-    findings = derive_findings(situation)
-    findings[ConditionType.READY], stage = derive_ready(situation, findings, failure)
+    records, model = snapshot.records, snapshot.model
+    findings = derive_findings(snapshot)
+    findings[ConditionType.READY], stage = derive_ready(snapshot, findings, failure)
     findings |= derive_kstatus(findings[ConditionType.READY], failure)
     return ToxicityModelStatus(
         observed_generation=model.identity.generation,
         stage=stage,
-        url=_url(situation),
+        url=_url(snapshot),
         conditions=_conditions(model.status.conditions, findings, model.identity.generation, now),
         training=records.training,
         quantization=records.quantization,
         evaluation=records.evaluation,
-        serving=_serving(situation),
+        serving=_serving(snapshot),
         load_test_job=records.load_test,
         load_test_schedule=schedule_in_force(model.spec.load_test, model.status.load_test_schedule, now),
-        lineage=_lineage(situation),
-        outdated=derive_outdated(situation) or None,
+        lineage=_lineage(snapshot),
+        outdated=derive_outdated(snapshot) or None,
     )
 
 
 def derive_invalid(identity: Identity, old: ToxicityModelStatus, problem: str, now: str) -> ToxicityModelStatus:
     """The status of a resource whose spec makes no sense: what was known stays, Ready says why not."""
     known = {condition.type for condition in old.conditions}
-    fresh = Finding(UNKNOWN, Reason.INVALID_SPEC, "")
-    findings = {kind: fresh for kind in ConditionType if kind not in known}
+    initial = Finding(UNKNOWN, Reason.INVALID_SPEC, "")
+    findings = {kind: initial for kind in ConditionType if kind not in known}
     findings[ConditionType.READY] = Finding("False", Reason.INVALID_SPEC, problem)
     findings |= derive_kstatus(findings[ConditionType.READY])
     return old.model_copy(
@@ -84,36 +84,36 @@ def _conditions(
     return sorted(conditions, key=lambda condition: order.index(condition.type))
 
 
-def _url(situation: Situation) -> str | None:
+def _url(snapshot: Snapshot) -> str | None:
     """The Service's URL; None while there is no Service."""
-    model = situation.model
-    if not situation.observed.has("Service", names.serving_name(model.name)):
+    model = snapshot.model
+    if not snapshot.observed.has("Service", names.serving_name(model.name)):
         return None
     return names.service_url(model.name, model.namespace)
 
 
-def _serving(situation: Situation) -> ServingStatus | None:
-    deployment, old = situation.observed.deployment, situation.model.status.serving
+def _serving(snapshot: Snapshot) -> ServingStatus | None:
+    deployment, old = snapshot.observed.deployment, snapshot.model.status.serving
     if deployment is None:
         return None
     served = old.model_fingerprint if old else None
     if deployment.rolled_out and deployment.ready_replicas > 0:
         served = deployment.model_fingerprint
-    failure, stage = situation.failed_version, situation.chain.serve
+    failure, stage = snapshot.failed_version, snapshot.chain.serve
     failed_for = stage.fingerprint if failure else None
     if failure is None and deployment.failed_fingerprint:
         failure = Failure(deployment.failed_fingerprint, deployment.failed_message)
         failed_for = old.failed_for if old and old.failed_fingerprint == failure.fingerprint else None
     return ServingStatus(
         fingerprint=stage.fingerprint,
-        made_with=stage.known or stage.made_with.model_copy(update={"image": situation.serving_image}),
+        made_with=stage.known or stage.made_with.model_copy(update={"image": snapshot.serving_image}),
         image_id=deployment.image_id or (old.image_id if old else None),
-        good_fingerprint=situation.good_version,
+        good_fingerprint=snapshot.good_version,
         failed_fingerprint=failure.fingerprint if failure else None,
         failed_message=failure.message if failure else None,
         failed_for=failed_for,
-        url=_url(situation) or "",
-        selector=_selector(situation.model.name),
+        url=_url(snapshot) or "",
+        selector=_selector(snapshot.model.name),
         replicas=deployment.replicas,
         ready_replicas=deployment.ready_replicas,
         model_fingerprint=served,
@@ -125,9 +125,9 @@ def _selector(name: str) -> str:
     return ",".join(f"{key}={value}" for key, value in names.selector_labels(name, names.SERVE).items())
 
 
-def _lineage(situation: Situation) -> Lineage:
+def _lineage(snapshot: Snapshot) -> Lineage:
     """The lineage of the chain's model; what is not known yet is left out."""
-    spec, records, chain = situation.model.spec, situation.records, situation.chain
+    spec, records, chain = snapshot.model.spec, snapshot.records, snapshot.chain
     trained = records.trained
     data = trained.data if trained else None
     sources, digests = (trained.sources, trained.image_digests) if trained else (None, {})

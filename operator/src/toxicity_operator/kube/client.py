@@ -65,6 +65,9 @@ OPTIONAL_KINDS = frozenset({"ScaledObject"})
 
 
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+ABSENT = "absent"
+"""Version of a ConfigMap or Secret that does not exist."""
+
 SOURCE_PLURALS = {"ConfigMap": "configmaps", "Secret": "secrets"}
 
 PLURALS = {(api, kind): plural for api, kind, plural in FOLLOWED_KINDS}
@@ -93,12 +96,7 @@ class KubernetesCluster(Connection):
             self._request("get", _path(MODEL_API, KIND, namespace), limit=1)
 
     def get_model(self, namespace: str, name: str) -> Raw | None:
-        try:
-            return self._request("get", _path(MODEL_API, KIND, namespace, name))
-        except ClusterError as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise
+        return self._get_or_none(_path(MODEL_API, KIND, namespace, name))
 
     def list_children(self, namespace: str, name: str) -> list[Raw]:
         selector = f"{names.MODEL_LABEL}={name}"
@@ -173,13 +171,8 @@ class KubernetesCluster(Connection):
 
     def read(self, body: Raw) -> Raw | None:
         """The live object that has the kind and name of `body`; None when there is none."""
-        try:
-            found = self._request("get", _path_of(body))
-        except ClusterError as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise
-        return {**found, "apiVersion": body["apiVersion"], "kind": body["kind"]}
+        found = self._get_or_none(_path_of(body))
+        return None if found is None else {**found, "apiVersion": body["apiVersion"], "kind": body["kind"]}
 
     def apply(self, body: Raw, live: Raw) -> Raw:
         """Server-side apply over `live` with the operator's field manager, forced.
@@ -218,21 +211,20 @@ class KubernetesCluster(Connection):
     def read_version(self, kind: str, namespace: str, name: str) -> str:
         """A text that changes with a ConfigMap's content, or with a Secret, which is not read; `absent` without it."""
         path = f"/api/v1/namespaces/{namespace}/{SOURCE_PLURALS[kind]}/{name}"
-        try:
-            metadata = self._request("get", path, header_params={"Accept": METADATA_ONLY})["metadata"]
-            written = f"{metadata['uid']}/{metadata['resourceVersion']}"
-            if kind == "Secret":
-                return written
-            known, digest = self._digests.get(path, ("", ""))
-            if known != written:
-                found = self._request("get", path)
-                digest = fingerprint({key: found.get(key) for key in ("data", "binaryData")})
-                self._digests[path] = (written, digest)
-            return digest
-        except ClusterError as error:
-            if error.status == NOT_FOUND:
-                return "absent"
-            raise
+        partial = self._get_or_none(path, header_params={"Accept": METADATA_ONLY})
+        if partial is None:
+            return ABSENT
+        version = f"{partial['metadata']['uid']}/{partial['metadata']['resourceVersion']}"
+        if kind == "Secret":
+            return version
+        known, digest = self._digests.get(path, ("", ""))
+        if known != version:
+            found = self._get_or_none(path)
+            if found is None:
+                return ABSENT
+            digest = fingerprint({key: found.get(key) for key in ("data", "binaryData")})
+            self._digests[path] = (version, digest)
+        return digest
 
     def apply_status(self, identity: Identity, status: Raw) -> Raw:
         metadata = {"name": identity.name, "namespace": identity.namespace, "uid": identity.uid}
@@ -270,13 +262,7 @@ class KubernetesCluster(Connection):
         return found
 
     def _serves(self, api_version: str) -> bool:
-        try:
-            self._request("get", f"/apis/{api_version}")
-        except ClusterError as error:
-            if error.status == NOT_FOUND:
-                return False
-            raise
-        return True
+        return self._get_or_none(f"/apis/{api_version}") is not None
 
     def _with_applied_fields(self, live: Raw) -> Raw:
         """`live` after its `managedFields` say that what the operator created or overwrote, it has applied.

@@ -12,7 +12,7 @@ from kubernetes.dynamic import DynamicClient
 from urllib3.exceptions import HTTPError
 
 from toxicity_api.types import Raw
-from toxicity_operator.errors import ClusterError
+from toxicity_operator.errors import NOT_FOUND, ClusterError
 
 TIMEOUT_SECONDS = (5, 30)
 
@@ -50,6 +50,15 @@ class Connection:
     def _request(self, method: str, path: str, body: Body = None, **options: Any) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self._send(method, path, body, **options))
         return answer
+
+    def _get_or_none(self, path: str, **options: Any) -> dict[str, Any] | None:
+        """The object at the path; None if the API server answers 404."""
+        try:
+            return self._request("get", path, **options)
+        except ClusterError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
 
     def _send(self, method: str, path: str, body: Body = None, **options: Any) -> bytes:
         try:

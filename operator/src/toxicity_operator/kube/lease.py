@@ -11,7 +11,6 @@ from typing import Any
 from kubernetes import client
 
 from toxicity_api.types import Raw
-from toxicity_operator.errors import NOT_FOUND, ClusterError
 from toxicity_operator.kube.connection import Connection
 
 API = "coordination.k8s.io/v1"
@@ -32,12 +31,7 @@ class Lease(Connection):
 
     def read(self) -> Raw | None:
         """The Lease; None when there is none yet."""
-        try:
-            return self._ask("get", self._path)
-        except ClusterError as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise
+        return self._get_or_none(self._path, _request_timeout=TIMEOUT_SECONDS)
 
     def write(self, found: Raw | None, holder: str, seconds: int) -> Raw:
         """Makes `holder` the one who has the Lease, from now on for `seconds`, in place of what was `found`.
@@ -52,8 +46,8 @@ class Lease(Connection):
             spec |= {"acquireTime": now, "leaseTransitions": changes}
         body = {"apiVersion": API, "kind": "Lease", "metadata": self._metadata, "spec": spec}
         if found is None:
-            return self._ask("post", self._all, body)
-        return self._ask("put", self._path, {**body, "metadata": found["metadata"]})
+            return self._write("post", self._all, body)
+        return self._write("put", self._path, {**body, "metadata": found["metadata"]})
 
-    def _ask(self, method: str, path: str, body: Raw | None = None) -> Raw:
+    def _write(self, method: str, path: str, body: Raw | None = None) -> Raw:
         return self._request(method, path, body, _request_timeout=TIMEOUT_SECONDS)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from toxicity_api.base import KIND
 from toxicity_api.types import Key, Raw
 from toxicity_operator.errors import NOT_FOUND, ClusterError
-from toxicity_operator.kube.cached import CachedCluster
+from toxicity_operator.kube.cached_cluster import CachedCluster
 from toxicity_operator.kube.client import (
     FOLLOWED_KINDS,
     OPTIONAL_KINDS,
@@ -40,7 +40,7 @@ SHORTEST_WATCH_SECONDS = 0.5
 Notify = Callable[[Key], None]
 
 
-class Watching:
+class WatchManager:
     """Watches of the resources and of every child kind in every namespace asked for; none asked for: the whole cluster.
 
     `retry_seconds`: how long a watch that fails, or a kind that is missing, is left alone at most.

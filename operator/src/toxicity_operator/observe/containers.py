@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from toxicity_api.results import EXIT_INVALID_INPUT
 from toxicity_api.types import Raw
 from toxicity_operator import names
-from toxicity_operator.observe.objects import label
+from toxicity_operator.observe.objects import has_ended, label
 from toxicity_operator.observe.remedies import MESSAGE_LIMIT, SECTIONS, Fields, fields_of, with_remedy
 
 CREATING = ("ContainerCreating", "PodInitializing")
@@ -74,13 +74,10 @@ def stage_container(pod: Raw) -> Container | None:
     return next(found, None)
 
 
-def keepers_of(pod: Raw) -> list[str]:
+def running_sidecars(pod: Raw) -> list[str]:
     """Names of the containers that keep a pod running whose stage container has ended: those of a service mesh."""
     stage = stage_container(pod)
-    ends = pod["metadata"].get("deletionTimestamp") or pod.get("status", {}).get("phase") in (
-        "Succeeded",
-        "Failed",
-    )
+    ends = pod["metadata"].get("deletionTimestamp") or has_ended(pod)
     if stage is None or stage.terminated is None or ends:
         return []
     return [item.name for item in containers_of(pod) if item.kind == "container" and item.runs]
@@ -100,7 +97,7 @@ def container_trouble(item: Container) -> str:
     state, last = item.status.get("state", {}), item.status.get("lastState", {})
     ended = item.terminated or (None if item.status.get("ready") else last.get("terminated"))
     if ended and ended.get("exitCode", 0) != 0:
-        return f"{item.words} {_end_words(item, ended)}"
+        return f"{item.words} {_end_message(item, ended)}"
     waiting = state.get("waiting") or {}
     if waiting.get("reason") in (None, *CREATING):
         return ""
@@ -108,10 +105,10 @@ def container_trouble(item: Container) -> str:
     return with_remedy(words, item.fields, f"see kubectl describe pod {item.pod['metadata']['name']}")
 
 
-def _end_words(item: Container, ended: Raw) -> str:
+def _end_message(item: Container, ended: Raw) -> str:
     reason, code = ended.get("reason", "Error"), ended["exitCode"]
     if reason == "OOMKilled":
-        return f"was killed for lack of memory (OOMKilled) with exit code {code}{_memory_words(item)}"
+        return f"was killed for lack of memory (OOMKilled) with exit code {code}{_memory_message(item)}"
     if reason == "ContainerStatusUnknown":
         return "was lost with its node (ContainerStatusUnknown): another pod starts by itself"
     detail = str(ended.get("message", "")).strip()[-MESSAGE_LIMIT // 2 :]
@@ -121,7 +118,7 @@ def _end_words(item: Container, ended: Raw) -> str:
     return words + (f": {detail}" if detail else "")
 
 
-def _memory_words(item: Container) -> str:
+def _memory_message(item: Container) -> str:
     """The limit that was too small, and the field to raise."""
     if not item.is_ours:
         return ": raise its limit where it is added to pods, which the operator does not"

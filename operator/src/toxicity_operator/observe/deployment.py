@@ -7,7 +7,7 @@ from functools import partial
 
 from toxicity_api.types import Raw
 from toxicity_operator import names
-from toxicity_operator.observe.objects import Moment, condition, first_words, image_id, label
+from toxicity_operator.observe.objects import ReadContext, condition, first_message, has_ended, image_id, label
 from toxicity_operator.observe.pods import awaits_events, has_settled, is_new, lacks_gpu, pod_delay, pod_trouble
 from toxicity_operator.observe.remedies import fields_of, with_remedy
 
@@ -42,20 +42,21 @@ class DeploymentState:
     handed_to: str = ""
     waits_for: str = ""
     is_paused: bool = False
-    asks: str = ""
-    settles: bool = False
+    events_uid: str = ""
+    is_settling: bool = False
 
 
-def read_deployment(deployment: Raw, pods: list[Raw], moment: Moment) -> DeploymentState:
+def read_deployment(deployment: Raw, pods: list[Raw], context: ReadContext) -> DeploymentState:
     """The state of the Deployment; `pods` may hold those of Jobs."""
     metadata, spec, status = deployment["metadata"], deployment.get("spec", {}), deployment.get("status", {})
     annotations = metadata.get("annotations", {})
     replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
     seen = status.get("observedGeneration", 0) >= metadata.get("generation", 1)
-    serving = [pod for pod in pods if label(pod, names.COMPONENT_LABEL) == names.SERVE and not _is_over(pod)]
+    # a ReplicaSet replaces an evicted pod, but the Failed pod stays until it is garbage collected
+    serving = [pod for pod in pods if label(pod, names.COMPONENT_LABEL) == names.SERVE and not has_ended(pod)]
     of_version, refused = _of_version(serving, annotations), _refused_pods(deployment)
-    trouble, delay = partial(pod_trouble, moment=moment), partial(pod_delay, moment=moment)
-    told = first_words(trouble, serving) or refused
+    trouble, delay = partial(pod_trouble, context=context), partial(pod_delay, context=context)
+    told = first_message(trouble, serving) or refused
     return DeploymentState(
         version=version_of(annotations),
         serving_fingerprint=annotations.get(names.SERVING_FINGERPRINT, ""),
@@ -64,10 +65,10 @@ def read_deployment(deployment: Raw, pods: list[Raw], moment: Moment) -> Deploym
         ready_replicas=status.get("readyReplicas", 0),
         rolled_out=seen and updated == replicas,
         trouble=told,
-        waits_for=first_words(delay, serving) or _untouched_words(deployment, moment),
+        waits_for=first_message(delay, serving) or _untouched_message(deployment, context),
         image=_image(spec),
         image_id=image_id(of_version, names.SERVE),
-        failure=_stalled(status, first_words(trouble, of_version) or refused or first_words(delay, of_version))
+        failure=_stalled(status, first_message(trouble, of_version) or refused or first_message(delay, of_version))
         if seen
         else "",
         failed_fingerprint=annotations.get(names.FAILED_FINGERPRINT, ""),
@@ -77,8 +78,8 @@ def read_deployment(deployment: Raw, pods: list[Raw], moment: Moment) -> Deploym
         lacks_gpu=any(map(lacks_gpu, serving)),
         handed_to=annotations.get(names.HANDED_TO, ""),
         is_paused=bool(spec.get("paused")),
-        asks="" if told else _asks(serving, moment),
-        settles=any(is_new(pod, moment) for pod in serving),
+        events_uid="" if told else _events_uid(serving, context),
+        is_settling=any(is_new(pod, context) for pod in serving),
     )
 
 
@@ -87,24 +88,19 @@ def _image(spec: Raw) -> str:
     return next((str(item.get("image", "")) for item in containers if item["name"] == names.SERVE), "")
 
 
-def _asks(pods: list[Raw], moment: Moment) -> str:
+def _events_uid(pods: list[Raw], context: ReadContext) -> str:
     """The uid of the first pod that only Events say more about; empty when there is none, or it is too early."""
-    due = [pod for pod in pods if awaits_events(pod) and has_settled(pod, moment)]
+    due = [pod for pod in pods if awaits_events(pod) and has_settled(pod, context)]
     return str(due[0]["metadata"].get("uid", "")) if due else ""
 
 
-def _untouched_words(deployment: Raw, moment: Moment) -> str:
+def _untouched_message(deployment: Raw, context: ReadContext) -> str:
     """That the Deployment controller, which mostly acts within a second, has not looked at a new Deployment."""
     if deployment.get("status", {}).get("observedGeneration"):
         return ""
-    if not moment.is_past(deployment["metadata"].get("creationTimestamp")):
+    if not context.has_elapsed(deployment["metadata"].get("creationTimestamp")):
         return ""
     return "the Deployment controller has not looked at it: see whether kube-controller-manager runs"
-
-
-def _is_over(pod: Raw) -> bool:
-    """Whether a pod is only what is left of one: a ReplicaSet replaces an evicted pod and leaves it there for hours."""
-    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
 def _refused_pods(deployment: Raw) -> str:

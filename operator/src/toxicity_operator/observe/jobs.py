@@ -14,8 +14,8 @@ from toxicity_api.conditions import Reason
 from toxicity_api.results import EXIT_INVALID_INPUT, StageResult
 from toxicity_api.types import Raw
 from toxicity_operator import names
-from toxicity_operator.observe.containers import keepers_of, refused_source, stage_container
-from toxicity_operator.observe.objects import Moment, condition, first_words, image_id, is_owned_by, label
+from toxicity_operator.observe.containers import refused_source, running_sidecars, stage_container
+from toxicity_operator.observe.objects import ReadContext, condition, first_message, image_id, is_owned_by, label
 from toxicity_operator.observe.pods import awaits_events, has_settled, is_new, lacks_gpu, pod_delay, pod_trouble
 from toxicity_operator.observe.remedies import MESSAGE_LIMIT, fields_of, with_remedy
 
@@ -52,12 +52,12 @@ class JobState:
     lost_pod: bool = False
     image: str = ""
     init_image_ids: Mapping[str, str] = field(default_factory=dict)
-    lingers: bool = False
-    asks: str = ""
-    settles: bool = False
+    held_by_sidecar: bool = False
+    events_uid: str = ""
+    is_settling: bool = False
 
 
-def read_job(job: Raw, pods: list[Raw], moment: Moment) -> JobState:
+def read_job(job: Raw, pods: list[Raw], context: ReadContext) -> JobState:
     """The state of a Job; `pods` may hold those of others."""
     name, component, status = job["metadata"]["name"], label(job, names.COMPONENT_LABEL), job.get("status", {})
     end = finished_condition(status)
@@ -70,7 +70,7 @@ def read_job(job: Raw, pods: list[Raw], moment: Moment) -> JobState:
     kept = _kept_outcome(job, own) if end is None else None
     outcome = kept or outcome
     result = _stage_result(own, component, outcome)
-    reason, message = _wait_reason(job), _wait_words(job, own, moment)
+    reason, message = _wait_reason(job), _wait_message(job, own, context)
     if outcome == "Failed":
         reason, message = _failure(job, end or {}, own, result)
     is_waiting = outcome == "Running" and not reason
@@ -92,9 +92,9 @@ def read_job(job: Raw, pods: list[Raw], moment: Moment) -> JobState:
         lost_pod=not own,
         image=_image(job, component),
         init_image_ids=_init_image_ids(own),
-        lingers=kept is not None,
-        asks=_asks(job, own, moment) if is_waiting else "",
-        settles=is_waiting and _settles(job, own, moment),
+        held_by_sidecar=kept is not None,
+        events_uid=_events_uid(job, own, context) if is_waiting else "",
+        is_settling=is_waiting and _is_settling(job, own, context),
     )
 
 
@@ -103,7 +103,7 @@ def _kept_outcome(job: Raw, pods: list[Raw]) -> JobOutcome | None:
 
     A stage that failed and may be tried again has not ended: that the Job cannot do so is in the words of its pod.
     """
-    if not any(map(keepers_of, pods)):
+    if not any(map(running_sidecars, pods)):
         return None
     spec, failed_before = job.get("spec", {}), int(job.get("status", {}).get("failed", 0))
     stages = (stage_container(pod) for pod in pods)
@@ -113,7 +113,7 @@ def _kept_outcome(job: Raw, pods: list[Raw]) -> JobOutcome | None:
         return "Succeeded"
     if spec.get("completionMode") == "Indexed":
         return "Failed" if well + badly >= wanted else None
-    kept = sum(1 for pod in pods if keepers_of(pod))
+    kept = sum(1 for pod in pods if running_sidecars(pod))
     is_final = EXIT_INVALID_INPUT in codes or failed_before + kept > spec.get("backoffLimit", 6)
     return "Failed" if is_final else None
 
@@ -130,19 +130,19 @@ def _wait_reason(job: Raw) -> str:
     return str(Reason.SUSPENDED) if job.get("spec", {}).get("suspend") else ""
 
 
-def _wait_words(job: Raw, pods: list[Raw], moment: Moment) -> str:
+def _wait_message(job: Raw, pods: list[Raw], context: ReadContext) -> str:
     """What a Job that has not ended waits for, by its newest pod, or by its controller where there is none."""
     status, name = job.get("status", {}), job["metadata"]["name"]
     if _wait_reason(job):
-        return _suspended_words(job)
+        return _suspended_message(job)
     if pods:
-        words = pod_trouble(pods[0], moment) or pod_delay(pods[0], moment) or _ending_words(status, moment)
-        return words + _keeper_words(pods[0])
+        words = pod_trouble(pods[0], context) or pod_delay(pods[0], context) or _ending_message(status, context)
+        return words + _keeper_message(pods[0])
     if not status.get("startTime"):
-        return _untouched_words(job, moment)
+        return _untouched_message(job, context)
     if not _misses_pods(status):
-        return _ending_words(status, moment)
-    told, look = moment.events.get(str(job["metadata"]["uid"]), ""), f"kubectl describe job {name} says why"
+        return _ending_message(status, context)
+    told, look = context.events.get(str(job["metadata"]["uid"]), ""), f"kubectl describe job {name} says why"
     return (
         with_remedy(f"it has no pod yet: {told}", fields_of(job), look) if told else f"it has no pod yet: {look}"
     )
@@ -156,23 +156,23 @@ def _misses_pods(status: Raw) -> bool:
     return bool(status.get("startTime")) and not status.get("active") and not ends
 
 
-def _asks(job: Raw, pods: list[Raw], moment: Moment) -> str:
+def _events_uid(job: Raw, pods: list[Raw], context: ReadContext) -> str:
     """The uid of what only Events say more about; empty when there is nothing to ask, or it is too early."""
     if not pods:
         return str(job["metadata"]["uid"]) if _misses_pods(job.get("status", {})) else ""
-    is_due = awaits_events(pods[0]) and has_settled(pods[0], moment) and not pod_trouble(pods[0], moment)
+    is_due = awaits_events(pods[0]) and has_settled(pods[0], context) and not pod_trouble(pods[0], context)
     return str(pods[0]["metadata"].get("uid", "")) if is_due else ""
 
 
-def _settles(job: Raw, pods: list[Raw], moment: Moment) -> bool:
+def _is_settling(job: Raw, pods: list[Raw], context: ReadContext) -> bool:
     """Whether the Job or its pod is so new that a look soon after this one may say more."""
     if pods:
-        return is_new(pods[0], moment)
+        return is_new(pods[0], context)
     untouched = not job.get("status", {}).get("startTime")
-    return untouched and moment.is_soon_after(job["metadata"].get("creationTimestamp"))
+    return untouched and context.is_recent(job["metadata"].get("creationTimestamp"))
 
 
-def _suspended_words(job: Raw) -> str:
+def _suspended_message(job: Raw) -> str:
     name, queue = job["metadata"]["name"], label(job, QUEUE_LABEL)
     if queue:
         return (
@@ -184,21 +184,21 @@ def _suspended_words(job: Raw) -> str:
     )
 
 
-def _untouched_words(job: Raw, moment: Moment) -> str:
+def _untouched_message(job: Raw, context: ReadContext) -> str:
     """That whoever is to run the Job has not looked at it yet."""
     manager = job.get("spec", {}).get("managedBy", "")
     if manager and manager != "kubernetes.io/job-controller":
         return (
             f"{manager} is to run it (spec.managedBy of the Job) and has not begun: see the log of that controller"
         )
-    if moment.is_past(job["metadata"].get("creationTimestamp")):
+    if context.has_elapsed(job["metadata"].get("creationTimestamp")):
         return "the Job controller has not looked at it: see whether kube-controller-manager runs"
     return ""
 
 
-def _keeper_words(pod: Raw) -> str:
+def _keeper_message(pod: Raw) -> str:
     """That a stage which has failed is not tried again, because another container keeps the pod running."""
-    keepers, name = ", ".join(keepers_of(pod)), pod["metadata"]["name"]
+    keepers, name = ", ".join(running_sidecars(pod)), pod["metadata"]["name"]
     if not keepers:
         return ""
     return (
@@ -207,11 +207,11 @@ def _keeper_words(pod: Raw) -> str:
     )
 
 
-def _ending_words(status: Raw, moment: Moment) -> str:
+def _ending_message(status: Raw, context: ReadContext) -> str:
     """What a Job whose end is decided waits for."""
     for kind, word in (("FailureTarget", "has failed"), ("SuccessCriteriaMet", "has succeeded")):
         found = condition(status, kind)
-        if found is not None and moment.is_past(found.get("lastTransitionTime")):
+        if found is not None and context.has_elapsed(found.get("lastTransitionTime")):
             said = found.get("message") or found.get("reason", "")
             return f"it {word} ({said}) and ends when the last of its pods has ended: kubectl get pods shows them"
     return ""
@@ -254,20 +254,20 @@ def _parse_result(text: str) -> StageResult | None:
 def _failure(job: Raw, condition: Raw, pods: list[Raw], result: StageResult | None) -> tuple[str, str]:
     """Reason and message of a failed Job, the most telling source first: a missed deadline, stage, container, Job."""
     if condition.get("reason") == DEADLINE_EXCEEDED:
-        return DEADLINE_EXCEEDED, _deadline_words(job, result)
+        return DEADLINE_EXCEEDED, _deadline_message(job, result)
     if result is not None:
         return _camel(result.reason), result.message[:MESSAGE_LIMIT]
-    refusal = first_words(refused_source, pods)
+    refusal = first_message(refused_source, pods)
     if refusal:
         return Reason.SOURCE_UNUSABLE, refusal
-    words = first_words(pod_trouble, pods)
+    words = first_message(pod_trouble, pods)
     if words:
         return "JobFailed", words
     reason = str(condition.get("reason") or "JobFailed")
     return _camel(reason), str(condition.get("message") or reason)[:MESSAGE_LIMIT]
 
 
-def _deadline_words(job: Raw, result: StageResult | None) -> str:
+def _deadline_message(job: Raw, result: StageResult | None) -> str:
     """The same whether its pods are still there or gone: what they say of it is only that they were stopped."""
     seconds = job.get("spec", {}).get("activeDeadlineSeconds")
     limit = "" if seconds is None else f" of {seconds}"

@@ -13,7 +13,7 @@ PATIENCE_SECONDS = 20
 
 
 @dataclass(frozen=True)
-class Moment:
+class ReadContext:
     """When the objects were read (RFC 3339; empty: unknown), and what Events say of those that were asked about.
 
     `events` are words by the uid of an object, `claims` by the name of a volume claim that is not bound.
@@ -23,23 +23,28 @@ class Moment:
     events: Mapping[str, str] = field(default_factory=dict)
     claims: Mapping[str, str] = field(default_factory=dict)
 
-    def is_past(self, timestamp: object, seconds: float = PATIENCE_SECONDS) -> bool:
+    def has_elapsed(self, timestamp: object, seconds: float = PATIENCE_SECONDS) -> bool:
         """Whether so many seconds have passed since the timestamp; False when either time is unknown."""
         if not self.now or not timestamp:
             return False
         passed = datetime.fromisoformat(self.now) - datetime.fromisoformat(str(timestamp))
         return passed.total_seconds() >= seconds
 
-    def is_soon_after(self, timestamp: object) -> bool:
+    def is_recent(self, timestamp: object) -> bool:
         """Whether the timestamp is so fresh that what is silent may yet speak; False when either time is unknown."""
-        return bool(self.now and timestamp) and not self.is_past(timestamp)
+        return bool(self.now and timestamp) and not self.has_elapsed(timestamp)
 
 
-UNKNOWN_MOMENT = Moment()
+NO_CONTEXT = ReadContext()
 
 
 def label(item: Raw, key: str) -> str:
     return str(item["metadata"].get("labels", {}).get(key, ""))
+
+
+def has_ended(pod: Raw) -> bool:
+    """Whether all containers of the pod have terminated for good."""
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def is_owned_by(item: Raw, owner: Raw) -> bool:
@@ -57,7 +62,7 @@ def condition(status: Raw, kind: str, wanted: str = "True") -> Raw | None:
     return next(found, None)
 
 
-def first_words(words: Callable[[Raw], str], pods: Iterable[Raw]) -> str:
+def first_message(words: Callable[[Raw], str], pods: Iterable[Raw]) -> str:
     """What the first pod says that says something."""
     return next(filter(None, map(words, pods)), "")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.observe.containers import CREATING, Container, container_trouble, containers_of
-from toxicity_operator.observe.objects import UNKNOWN_MOMENT, Moment, condition
+from toxicity_operator.observe.objects import NO_CONTEXT, ReadContext, condition
 from toxicity_operator.observe.remedies import MESSAGE_LIMIT, fields_of, with_remedy
 
 SETTLING_SECONDS = 3
@@ -15,11 +15,11 @@ JOB_FINALIZER = "batch.kubernetes.io/job-tracking"
 """By which the Job controller counts a pod before it goes."""
 
 
-def pod_trouble(pod: Raw, moment: Moment = UNKNOWN_MOMENT) -> str:
+def pod_trouble(pod: Raw, context: ReadContext = NO_CONTEXT) -> str:
     """Why a pod stopped or cannot start, and what to do; empty when nothing is wrong."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
     # before the containers: the exit code 137 of a stopped pod would look like a crash of its own
-    stopped = _stopped(status) or _lost(pod, moment)
+    stopped = _stopped(status) or _lost(pod, context)
     if stopped:
         return with_remedy(f"pod {name} {stopped}", fields_of(pod))
     words = next(filter(None, map(container_trouble, containers_of(pod))), "")
@@ -28,17 +28,17 @@ def pod_trouble(pod: Raw, moment: Moment = UNKNOWN_MOMENT) -> str:
     words = _unschedulable(pod)
     if not words:
         return ""
-    return with_remedy(f"pod {name} cannot be scheduled: {words}{_claim_words(pod, moment)}", fields_of(pod))
+    return with_remedy(f"pod {name} cannot be scheduled: {words}{_claim_message(pod, context)}", fields_of(pod))
 
 
-def pod_delay(pod: Raw, moment: Moment = UNKNOWN_MOMENT) -> str:
+def pod_delay(pod: Raw, context: ReadContext = NO_CONTEXT) -> str:
     """What a pod without trouble waits for; empty when for nothing."""
     return (
-        _creating_words(pod, moment)
-        or _unseen_words(pod, moment)
-        or next(filter(None, (_slow_words(item, moment) for item in containers_of(pod))), "")
-        or _gate_words(pod)
-        or _resize_words(pod)
+        _creating_message(pod, context)
+        or _unseen_message(pod, context)
+        or next(filter(None, (_slow_message(item, context) for item in containers_of(pod))), "")
+        or _gate_message(pod)
+        or _resize_message(pod)
     )
 
 
@@ -53,16 +53,16 @@ def awaits_events(pod: Raw) -> bool:
     return condition(status, "PodReadyToStartContainers", "False") is not None
 
 
-def has_settled(pod: Raw, moment: Moment) -> bool:
+def has_settled(pod: Raw, context: ReadContext) -> bool:
     """Whether a placed pod has had the time that its volumes and its network mostly take."""
     placed = condition(pod.get("status", {}), "PodScheduled") or {}
-    return moment.is_past(placed.get("lastTransitionTime"), SETTLING_SECONDS)
+    return context.has_elapsed(placed.get("lastTransitionTime"), SETTLING_SECONDS)
 
 
-def is_new(pod: Raw, moment: Moment) -> bool:
+def is_new(pod: Raw, context: ReadContext) -> bool:
     """Whether a pod has not started, and is too new for that to be told."""
     pending = pod.get("status", {}).get("phase") == "Pending"
-    return pending and moment.is_soon_after(pod["metadata"].get("creationTimestamp"))
+    return pending and context.is_recent(pod["metadata"].get("creationTimestamp"))
 
 
 def lacks_gpu(pod: Raw) -> bool:
@@ -93,12 +93,12 @@ def _stopped(status: Raw) -> str:
     return f"{word} stopped by the cluster ({disruption.get('reason', '')}): {disruption.get('message', '')}"
 
 
-def _lost(pod: Raw, moment: Moment) -> str:
+def _lost(pod: Raw, context: ReadContext) -> str:
     """That the node does not confirm the end of a pod, or says nothing of it at all."""
     metadata, name = pod["metadata"], pod["metadata"]["name"]
     node = pod.get("spec", {}).get("nodeName", "")
     # of a deleted pod this is when it is to be gone at the latest
-    if moment.is_past(metadata.get("deletionTimestamp"), SETTLING_SECONDS):
+    if context.has_elapsed(metadata.get("deletionTimestamp"), SETTLING_SECONDS):
         foreign = [item for item in metadata.get("finalizers", []) if item != JOB_FINALIZER]
         if foreign:
             return f"is deleted, but waits for {', '.join(foreign)}: see who removes that finalizer"
@@ -120,12 +120,12 @@ def _unschedulable(pod: Raw) -> str:
     return message if reason == "Unschedulable" and message else f"{message} ({reason})".strip()
 
 
-def _claim_words(pod: Raw, moment: Moment) -> str:
-    told = [f"; claim {name}: {moment.claims[name]}" for name in pending_claims(pod) if moment.claims.get(name)]
+def _claim_message(pod: Raw, context: ReadContext) -> str:
+    told = [f"; claim {name}: {context.claims[name]}" for name in pending_claims(pod) if context.claims.get(name)]
     return "".join(told)
 
 
-def _creating_words(pod: Raw, moment: Moment) -> str:
+def _creating_message(pod: Raw, context: ReadContext) -> str:
     """The kubelet tells a volume that cannot be mounted, a missing ConfigMap or a network that fails only in Events.
 
     Without them the words hold for the first second of every pod as well, and are no trouble by themselves.
@@ -133,35 +133,35 @@ def _creating_words(pod: Raw, moment: Moment) -> str:
     if not awaits_events(pod):
         return ""
     name = pod["metadata"]["name"]
-    told = moment.events.get(str(pod["metadata"].get("uid", "")), "")
+    told = context.events.get(str(pod["metadata"].get("uid", "")), "")
     look = f"kubectl describe pod {name} says more"
     if told:
         return with_remedy(f"pod {name} cannot start: {told}", fields_of(pod), look)
     return f"the volumes or the network of pod {name} are not ready yet: {look}"
 
 
-def _unseen_words(pod: Raw, moment: Moment) -> str:
+def _unseen_message(pod: Raw, context: ReadContext) -> str:
     """That the scheduler or the kubelet, which mostly act within a second, have not looked at a pod."""
     metadata, status = pod["metadata"], pod.get("status", {})
     if status.get("phase") != "Pending" or metadata.get("deletionTimestamp") or any(containers_of(pod)):
         return ""
     placed = condition(status, "PodScheduled")
     if placed is None:
-        if not moment.is_past(metadata.get("creationTimestamp")):
+        if not context.has_elapsed(metadata.get("creationTimestamp")):
             return ""
-        claims = _claim_words(pod, moment)
+        claims = _claim_message(pod, context)
         text = f"no scheduler has placed pod {metadata['name']} yet{claims}"
         return with_remedy(text, fields_of(pod), "see whether kube-scheduler runs")
-    if not moment.is_past(placed.get("lastTransitionTime")):
+    if not context.has_elapsed(placed.get("lastTransitionTime")):
         return ""
     node = pod.get("spec", {}).get("nodeName", "")
     return f"node {node} has not begun with pod {metadata['name']}: see kubectl describe node {node}"
 
 
-def _slow_words(item: Container, moment: Moment) -> str:
+def _slow_message(item: Container, context: ReadContext) -> str:
     """What a container that runs is not through with: an init container's work, or the first answer of a server."""
     pod = item.pod["metadata"]["name"]
-    if not item.runs or not moment.is_past(item.status["state"]["running"].get("startedAt")):
+    if not item.runs or not context.has_elapsed(item.status["state"]["running"].get("startedAt")):
         return ""
     if item.kind == "init container" and item.spec.get("restartPolicy") != "Always":
         return f"{item.words} is still at work: see kubectl logs {pod} -c {item.name}"
@@ -171,7 +171,7 @@ def _slow_words(item: Container, moment: Moment) -> str:
     return ""
 
 
-def _gate_words(pod: Raw) -> str:
+def _gate_message(pod: Raw) -> str:
     """Which readiness gates of a pod whose containers are all ready have not been opened."""
     status = pod.get("status", {})
     if condition(status, "ContainersReady") is None or condition(status, "Ready") is not None:
@@ -183,7 +183,7 @@ def _gate_words(pod: Raw) -> str:
     return f"pod {pod['metadata']['name']} waits for its readiness gate {', '.join(closed)}: see who sets it"
 
 
-def _resize_words(pod: Raw) -> str:
+def _resize_message(pod: Raw) -> str:
     found = condition(pod.get("status", {}), "PodResizePending")
     if found is None:
         return ""

@@ -11,7 +11,7 @@ from toxicity_operator import names
 from toxicity_operator.observe.autoscaler import AutoscalerState, read_autoscalers
 from toxicity_operator.observe.deployment import DeploymentState, read_deployment, version_of
 from toxicity_operator.observe.jobs import JobState, read_job
-from toxicity_operator.observe.objects import UNKNOWN_MOMENT, Moment, is_owned_by, label
+from toxicity_operator.observe.objects import NO_CONTEXT, ReadContext, has_ended, is_owned_by, label
 from toxicity_operator.observe.ownership import GRANDCHILDREN, controller_of
 from toxicity_operator.observe.pods import pending_claims
 
@@ -44,13 +44,13 @@ class Observed:
     running_pods: Mapping[str, tuple[StagePod, ...]] = field(default_factory=dict)
     """Pods of stage Jobs that have not ended, by component; also those of Jobs that are gone."""
 
-    asks: frozenset[str] = frozenset()
+    events_uids: frozenset[str] = frozenset()
     """Uids of the objects that wait for what only Events tell."""
 
-    settles: bool = False
+    is_settling: bool = False
     """Whether something waits that is too new to say for what: a look soon after this one may say more."""
 
-    def pod_in_the_way(self, component: str, job_name: str) -> StagePod | None:
+    def blocking_pod(self, component: str, job_name: str) -> StagePod | None:
         """A pod of another Job of the stage that still runs, and writes what the Job of this name would write."""
         job = self.objects.get(("Job", job_name))
         uid = job["metadata"]["uid"] if job else None
@@ -66,17 +66,17 @@ class Observed:
 
 
 def from_objects(
-    objects: Iterable[Raw], missing_kinds: frozenset[str] = frozenset(), moment: Moment = UNKNOWN_MOMENT
+    objects: Iterable[Raw], missing_kinds: frozenset[str] = frozenset(), context: ReadContext = NO_CONTEXT
 ) -> Observed:
     """The view of raw objects (Jobs, the Deployment, their pods and revisions, the rest), each with its `kind`."""
     everything = list(objects)
     pods = [item for item in everything if item["kind"] == "Pod"]
     children = [item for item in everything if item["kind"] not in GRANDCHILDREN]
-    claims = _unbound_claims(children, pods, moment)
-    moment = replace(moment, claims={name: moment.events.get(uid, "") for name, uid in claims.items()})
-    jobs = tuple(read_job(item, pods, moment) for item in children if item["kind"] == "Job")
+    claims = _unbound_claims(children, pods, context)
+    context = replace(context, claims={name: context.events.get(uid, "") for name, uid in claims.items()})
+    jobs = tuple(read_job(item, pods, context) for item in children if item["kind"] == "Job")
     deployments = [item for item in children if item["kind"] == "Deployment"]
-    deployment = read_deployment(deployments[0], pods, moment) if deployments else None
+    deployment = read_deployment(deployments[0], pods, context) if deployments else None
     waiting: list[JobState | DeploymentState] = [*jobs, *([deployment] if deployment else [])]
     return Observed(
         objects={(item["kind"], item["metadata"]["name"]): item for item in children},
@@ -86,14 +86,14 @@ def from_objects(
         templates=_templates(everything, deployments[0]) if deployments else {},
         missing_kinds=missing_kinds,
         running_pods=_running_pods(everything),
-        asks=frozenset(filter(None, (*(each.asks for each in waiting), *claims.values()))),
-        settles=any(each.settles for each in waiting),
+        events_uids=frozenset(filter(None, (*(each.events_uid for each in waiting), *claims.values()))),
+        is_settling=any(each.is_settling for each in waiting),
     )
 
 
-def _unbound_claims(children: list[Raw], pods: list[Raw], moment: Moment) -> dict[str, str]:
+def _unbound_claims(children: list[Raw], pods: list[Raw], context: ReadContext) -> dict[str, str]:
     """The claims that are not bound while a pod which is not placed has long needed them, as uids by name."""
-    late = [pod for pod in pods if moment.is_past(pod["metadata"].get("creationTimestamp"))]
+    late = [pod for pod in pods if context.has_elapsed(pod["metadata"].get("creationTimestamp"))]
     needed = {name for pod in late for name in pending_claims(pod)}
     return {
         item["metadata"]["name"]: str(item["metadata"].get("uid", ""))
@@ -126,8 +126,7 @@ def _running_pods(objects: Iterable[Raw]) -> dict[str, tuple[StagePod, ...]]:
     found: dict[str, tuple[StagePod, ...]] = {}
     for item in objects:
         controller = controller_of(item)
-        over = item.get("status", {}).get("phase") in ("Succeeded", "Failed")
-        if item["kind"] != "Pod" or over or controller is None or controller["kind"] != "Job":
+        if item["kind"] != "Pod" or has_ended(item) or controller is None or controller["kind"] != "Job":
             continue
         pod = StagePod(item["metadata"]["name"], str(controller["uid"]), "deletionTimestamp" in item["metadata"])
         component = label(item, names.COMPONENT_LABEL)

@@ -22,7 +22,7 @@ from toxicity_operator.runtime.cluster import Cluster
 from toxicity_operator.runtime.metrics import Metrics
 from toxicity_operator.runtime.reconcile import Outcome, reconcile
 from toxicity_operator.runtime.retries import Retries
-from toxicity_operator.runtime.turns import Turns
+from toxicity_operator.runtime.rollout_limiter import RolloutLimiter
 from toxicity_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Controller:
         self._pool = ThreadPoolExecutor(PASSES_AT_ONCE, "pass")
         self._loops: list[asyncio.Task[None]] = []
         self._retries = Retries(self.notify)
-        self._turns = Turns(settings.upgrades_at_once)
+        self._limiter = RolloutLimiter(settings.upgrades_at_once)
 
     def start(self) -> None:
         """Begins the resync in the running event loop."""
@@ -106,12 +106,12 @@ class Controller:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            _tell_crash(key, error)
+            _log_crash(key, error)
 
     def _note(self, key: Key, outcome: Outcome) -> None:
         for keys, belongs in (
             (self._known, not outcome.gone),
-            (self._training, outcome.trains or outcome.settles),
+            (self._training, outcome.trains or outcome.is_settling),
         ):
             (keys.add if belongs else keys.discard)(key)
         self._retries.note(key, failed=outcome.failure is not None and not outcome.gone)
@@ -119,7 +119,7 @@ class Controller:
     def _pass(self, key: Key) -> Outcome:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
-            outcome = reconcile(self._cluster, self._settings, *key, now, self._turns)
+            outcome = reconcile(self._cluster, self._settings, *key, now, self._limiter)
         except ClusterError as error:
             outcome = Outcome(failure=error)
         failure = outcome.failure
@@ -143,8 +143,8 @@ class Controller:
             results = await asyncio.gather(*map(look, due), return_exceptions=True)
             for key, result in zip(due, results, strict=True):
                 if isinstance(result, BaseException):
-                    _tell_crash(key, result)
+                    _log_crash(key, result)
 
 
-def _tell_crash(key: Key, error: BaseException) -> None:
+def _log_crash(key: Key, error: BaseException) -> None:
     logger.error("reconcile_crashed", extra={"namespace": key[0], "model": key[1]}, exc_info=error)

@@ -94,7 +94,7 @@ def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: b
             if error.status != CONFLICT:
                 raise
         if body["kind"] == "Deployment":
-            _look_anew(cluster, body, identity)
+            _require_unseen_deployment(cluster, body, identity)
     for attempt in range(ATTEMPTS):
         live = cluster.read(body)
         if live is None:
@@ -108,7 +108,7 @@ def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: b
                 raise
 
 
-def _look_anew(cluster: Children, body: Manifest, identity: Identity) -> None:
+def _require_unseen_deployment(cluster: Children, body: Manifest, identity: Identity) -> None:
     """Raises ClusterError when the Deployment is there: with what was not seen it would be rolled out by a guess.
 
     What serves already is kept through upgrades of the operator, so what it is to be depends on what it is.

@@ -17,17 +17,17 @@ import kopf
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
     settings.posting.enabled = False
     settings.scanning.disabled = True
-    memo.life.start()
+    memo.process.start()
 
 
 @kopf.on.cleanup()
 async def stop(memo: kopf.Memo, **_: Any) -> None:
-    memo.life.stop()
+    memo.process.stop()
 
 
 @kopf.on.probe(id="operator")
 async def is_well(memo: kopf.Memo, **_: Any) -> bool:
-    problem = memo.life.problem(memo.unfollowed_seconds)
+    problem = memo.process.problem(memo.unfollowed_seconds)
     if problem is not None:
         raise kopf.PermanentError(problem)
     return True

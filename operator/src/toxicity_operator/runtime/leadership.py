@@ -53,7 +53,7 @@ class Elector:
         self._own: Raw | None = None
         self._seen: Raw = {}
         self._seen_at = 0.0
-        self._renewed = 0.0
+        self._with_new_image = 0.0
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self.leads = False
@@ -97,12 +97,12 @@ class Elector:
             if error.status not in (NOT_FOUND, CONFLICT):
                 raise
             return self.attempt() if self.leads else False
-        self._own, self._renewed, self.leads = written, began, True
+        self._own, self._with_new_image, self.leads = written, began, True
         return True
 
     def check_deadline(self) -> None:
         """Raises LeadershipLost when the Lease was not renewed in time."""
-        if self.leads and self._clock() - self._renewed >= self._settings.renew_seconds:
+        if self.leads and self._clock() - self._with_new_image >= self._settings.renew_seconds:
             raise LeadershipLost(f"the Lease was not renewed for {self._settings.renew_seconds} s")
 
     def release(self) -> None:

@@ -13,15 +13,15 @@ from toxicity_api.types import Raw
 from toxicity_operator.chain import NO_SLOT
 from toxicity_operator.decide.events import Event, derive_events
 from toxicity_operator.decide.plan import plan
-from toxicity_operator.decide.schedule import due_slot, looks_from, schedule_in_force
+from toxicity_operator.decide.schedule import counts_from, due_slot, schedule_in_force
 from toxicity_operator.decide.status import derive_invalid, derive_status, own_part
 from toxicity_operator.errors import ClusterError, InvalidSpec
 from toxicity_operator.model import Identity, Model, read_identity, read_model, read_status
 from toxicity_operator.observe.ownership import own_objects
 from toxicity_operator.runtime.cluster import Cluster
 from toxicity_operator.runtime.execute import execute
-from toxicity_operator.runtime.look import Look
-from toxicity_operator.runtime.turns import Turns
+from toxicity_operator.runtime.rollout_limiter import RolloutLimiter
+from toxicity_operator.runtime.snapshot_reader import SnapshotReader
 from toxicity_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
@@ -38,42 +38,47 @@ class Outcome:
     failure: ClusterError | None = None
     gone: bool = False
     trains: bool = False
-    settles: bool = False
+    is_settling: bool = False
     events: tuple[Event, ...] = ()
 
 
 def reconcile(
-    cluster: Cluster, settings: OperatorSettings, namespace: str, name: str, now: str, turns: Turns | None = None
+    cluster: Cluster,
+    settings: OperatorSettings,
+    namespace: str,
+    name: str,
+    now: str,
+    limiter: RolloutLimiter | None = None,
 ) -> Outcome:
     """One pass over one resource at the time `now` (RFC 3339). Raises ClusterError when it cannot even look."""
-    look = Look(cluster, settings, turns or Turns(settings.upgrades_at_once), now)
+    reader = SnapshotReader(cluster, settings, limiter or RolloutLimiter(settings.upgrades_at_once), now)
     objects = cluster.list_children(namespace, name)
     raw = cluster.get_model(namespace, name)
     if raw is None or raw["metadata"].get("deletionTimestamp"):
-        look.turns.give((namespace, name))
+        reader.limiter.release((namespace, name))
         return Outcome(gone=raw is None)
     identity = read_identity(raw)
     try:
         model = read_model(raw)
         slot = _slot(model, raw, now)
     except InvalidSpec as error:
-        look.turns.give((namespace, name))
+        reader.limiter.release((namespace, name))
         status = derive_invalid(identity, read_status(raw), str(error), now)
         return _write_status(cluster, identity, raw, status)
-    situation = look.situation(model, own_objects(objects, identity), slot)
-    failure, changed = execute(cluster, plan(situation), identity, situation.observed)
+    snapshot = reader.read(model, own_objects(objects, identity), slot)
+    failure, changed = execute(cluster, plan(snapshot), identity, snapshot.observed)
     if changed:
         seen = own_objects(cluster.list_children(namespace, name), identity)
         # read again, and last: the figures of a load test that ended meanwhile are in the resource
         raw = cluster.get_model(namespace, name)
         if raw is None:
             return Outcome(failure=failure, gone=True)
-        situation = look.situation(replace(model, status=read_status(raw)), seen, slot)
-    status = derive_status(situation, now, failure)
-    job_name = situation.chain.train.job_name
-    trains = any(job.name == job_name and job.running_pod for job in situation.observed.jobs)
+        snapshot = reader.read(replace(model, status=read_status(raw)), seen, slot)
+    status = derive_status(snapshot, now, failure)
+    job_name = snapshot.chain.train.job_name
+    trains = any(job.name == job_name and job.running_pod for job in snapshot.observed.jobs)
     outcome = _write_status(cluster, identity, raw, status)
-    return replace(outcome, failure=failure, trains=trains, settles=situation.observed.settles)
+    return replace(outcome, failure=failure, trains=trains, is_settling=snapshot.observed.is_settling)
 
 
 def _slot(model: Model, raw: Raw, now: str) -> str:
@@ -83,7 +88,7 @@ def _slot(model: Model, raw: Raw, now: str) -> str:
     last_run = (record.started_at if record else None) or created
     running = record is not None and record.outcome == "Running"
     schedule = schedule_in_force(model.spec.load_test, model.status.load_test_schedule, now)
-    return due_slot(model.spec.load_test.schedule, looks_from(last_run, schedule), now, known, running)
+    return due_slot(model.spec.load_test.schedule, counts_from(last_run, schedule), now, known, running)
 
 
 def _write_status(cluster: Cluster, identity: Identity, raw: Raw, status: ToxicityModelStatus) -> Outcome:

@@ -58,7 +58,7 @@ class Retries:
             timer.cancel()
 
 
-def patiently(
+def retry_until_ready(
     ask: Callable[[], None],
     *,
     seconds: float = START_SECONDS,

@@ -13,15 +13,15 @@ from collections.abc import Callable
 
 from toxicity_api.types import Key
 from toxicity_operator.errors import ClusterError
-from toxicity_operator.kube.watch import Watching
+from toxicity_operator.kube.watch import WatchManager
 from toxicity_operator.runtime.controller import Controller
 from toxicity_operator.runtime.leadership import Elector
-from toxicity_operator.runtime.retries import patiently
+from toxicity_operator.runtime.retries import retry_until_ready
 
 logger = logging.getLogger(__name__)
 
 
-class Life:
+class OperatorProcess:
     """One operator process; `elector` None for one that has no others beside it and acts at once.
 
     `require_api` raises ClusterError while the API server does not serve our kind. `end_now` ends the process at once.
@@ -31,7 +31,7 @@ class Life:
     def __init__(
         self,
         controller: Controller,
-        watching: Watching,
+        watching: WatchManager,
         elector: Elector | None,
         require_api: Callable[[], None],
         end_now: Callable[[str], object],
@@ -83,8 +83,8 @@ class Life:
 
     def _fill(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            patiently(self._require_api)
-            patiently(self._watching.fill)
+            retry_until_ready(self._require_api)
+            retry_until_ready(self._watching.fill)
         except ClusterError as error:
             self.failure, self._filled = error, True
             loop.call_soon_threadsafe(self.stopping.set)

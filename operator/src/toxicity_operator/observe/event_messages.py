@@ -19,7 +19,7 @@ REFUSED_POD = re.compile(r'^(?:Error creating: )?pods "[^"]*"')
 IDS = re.compile(r'"?\b[0-9a-f]{32,64}\b"?')
 
 
-def event_words(events: Iterable[Raw]) -> str:
+def event_message(events: Iterable[Raw]) -> str:
     """What the newest Event that tells a problem says; empty when none does."""
     telling = [event for event in events if event.get("type") == "Warning" or event.get("reason") in CAUSES]
     if not telling:

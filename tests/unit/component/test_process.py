@@ -13,7 +13,7 @@ from support.operator.fake_cluster import FakeCluster
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.kube.watch import Notify
 from toxicity_operator.runtime.controller import Controller
-from toxicity_operator.runtime.life import Life
+from toxicity_operator.runtime.process import OperatorProcess
 
 KEY = ("default", "ru-toxicity")
 
@@ -44,51 +44,51 @@ class Lists:
         return self.late if seconds == 300 else []
 
 
-def live(lists: Lists, until: Callable[[Life], bool]) -> tuple[Life, FakeCluster]:
+def live(lists: Lists, until: Callable[[OperatorProcess], bool]) -> tuple[OperatorProcess, FakeCluster]:
     """One process that acts at once, until a condition holds."""
     cluster = FakeCluster(a_model().raw())
 
-    async def scenario() -> Life:
+    async def scenario() -> OperatorProcess:
         controller = Controller(cluster, SETTINGS)
-        life = Life(controller, lists, None, lambda: None, pytest.fail)  # type: ignore[arg-type]
-        assert life.problem(300) is None
-        life.start()
+        process = OperatorProcess(controller, lists, None, lambda: None, pytest.fail)  # type: ignore[arg-type]
+        assert process.problem(300) is None
+        process.start()
         async with asyncio.timeout(10):
-            while not until(life):
+            while not until(process):
                 await asyncio.sleep(0.005)
-        life.stop()
-        return life
+        process.stop()
+        return process
 
-    life = asyncio.run(scenario())
-    life.finish()
-    return life, cluster
+    process = asyncio.run(scenario())
+    process.finish()
+    return process, cluster
 
 
 def test_resources_are_looked_after_when_every_kind_is_listed() -> None:
     lists = Lists()
     problems = []
 
-    def acts(life: Life) -> bool:
+    def acts(process: OperatorProcess) -> bool:
         lists.late = []
-        problems.append(life.problem(300))
+        problems.append(process.problem(300))
         lists.late = ["Job", "Pod"]
-        problems.append(life.problem(300))
+        problems.append(process.problem(300))
         return problems[-1] is not None
 
-    life, cluster = live(lists, acts)
+    process, cluster = live(lists, acts)
     assert problems[-2:] == [None, "not followed for 300 s: Job, Pod"]
-    assert (life.failure, lists.stopped) == (None, True)
+    assert (process.failure, lists.stopped) == (None, True)
     assert len(cluster.names_of("Job")) == 1
 
 
 def test_refused_list_ends_the_process_with_its_reason() -> None:
     refused = ClusterError("pods is forbidden", 403)
-    life, cluster = live(Lists(refused), lambda life: life.stopping.is_set())
-    assert life.failure is refused
+    process, cluster = live(Lists(refused), lambda process: process.stopping.is_set())
+    assert process.failure is refused
     assert not cluster.names_of("Job")
 
 
 def test_defect_in_the_first_lists_makes_the_process_ill(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
-    life, _ = live(Lists(KeyError("a defect")), lambda life: life.problem(300) is not None)
-    assert life.problem(300) == "the first lists have failed"
+    process, _ = live(Lists(KeyError("a defect")), lambda process: process.problem(300) is not None)
+    assert process.problem(300) == "the first lists have failed"

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from toxicity_api.spec import ServingSpec
 from toxicity_operator.chain import Chain, JobStage, stage_images
-from toxicity_operator.decide.handover import Turn, handed_to, stage_in_turn
+from toxicity_operator.decide.handover import ActiveStage, active_stage, handed_to
 from toxicity_operator.decide.quality import Verdict, judge
 from toxicity_operator.decide.records import Records
 from toxicity_operator.decide.rollout import Failure, failed_version, good_version
@@ -20,7 +20,7 @@ from toxicity_operator.settings import Images, OperatorSettings
 
 
 @dataclass(frozen=True)
-class Situation:
+class Snapshot:
     """All that a decision is made from."""
 
     model: Model
@@ -29,7 +29,7 @@ class Situation:
     observed: Observed
     settings: OperatorSettings
 
-    renews: bool = False
+    may_upgrade: bool = False
     """It is this resource's turn to move to what the present operator makes of its spec."""
 
     @property
@@ -51,7 +51,7 @@ class Situation:
         return judge(self.model.spec.quality_gate, records.trained, records.quantized, records.evaluated)
 
     @cached_property
-    def fresh(self) -> Manifest | None:
+    def desired_deployment(self) -> Manifest | None:
         """The Deployment as this operator makes it of what the spec asks for; None before that may serve."""
         evaluated = self.records.evaluated
         if evaluated is None or not self.verdict.accepted:
@@ -65,12 +65,15 @@ class Situation:
         Another version of the operator may make other pods of the same spec. They are rolled out when it is the
         resource's turn, and where what is deployed has failed.
         """
-        if self.fresh is None:
+        if self.desired_deployment is None:
             return None
-        fresh, deployment = version_of(self.fresh["metadata"]["annotations"]), self.observed.deployment
+        desired, deployment = (
+            version_of(self.desired_deployment["metadata"]["annotations"]),
+            self.observed.deployment,
+        )
         is_of_spec = deployment is not None and deployment.serving_fingerprint == self.chain.serving_fingerprint
-        if deployment is None or not is_of_spec or self.renews or self.failure_of(deployment.version):
-            return fresh
+        if deployment is None or not is_of_spec or self.may_upgrade or self.failure_of(deployment.version):
+            return desired
         return deployment.version
 
     def failure_of(self, version: str) -> Failure | None:
@@ -96,7 +99,7 @@ class Situation:
         Another version of the operator makes other pods of it, which might do; but what serves is not put at risk.
         """
         recorded, deployment = self.model.status.serving, self.observed.deployment
-        if self.renews or recorded is None or recorded.failed_fingerprint is None or deployment is None:
+        if self.may_upgrade or recorded is None or recorded.failed_fingerprint is None or deployment is None:
             return None
         # operators that did not record it took what the spec asks for as the version
         failed, asked = recorded.failed_for or recorded.failed_fingerprint, self.chain.serving_fingerprint
@@ -113,14 +116,14 @@ class Situation:
         return failed_version(deployment.version, None, deployment)
 
     @cached_property
-    def stage_in_turn(self) -> Turn | None:
+    def active_stage(self) -> ActiveStage | None:
         """The stage before serving that is to run or runs; None when they are done, or do not go on by themselves."""
-        return stage_in_turn(self.model.spec, self.chain, self.records, self.verdict)
+        return active_stage(self.model.spec, self.chain, self.records, self.verdict)
 
     @cached_property
     def handed_to(self) -> JobStage | None:
         """The stage that has the GPUs of the pods that serve, or gets them by what is decided now."""
-        return handed_to(self.model.spec, self.stage_in_turn, self.observed)
+        return handed_to(self.model.spec, self.active_stage, self.observed)
 
     @property
     def serves_current(self) -> bool:
@@ -149,9 +152,9 @@ def asked_replicas(serving: ServingSpec) -> int:
     return 1 if serving.replicas is None else serving.replicas
 
 
-def first_replicas(situation: Situation) -> int | None:
+def first_replicas(snapshot: Snapshot) -> int | None:
     """With how many replicas an autoscaled Deployment comes back that has none: at 0 no autoscaler would look at it."""
-    scaling, deployment = situation.model.spec.serving.autoscaling, situation.observed.deployment
+    scaling, deployment = snapshot.model.spec.serving.autoscaling, snapshot.observed.deployment
     if scaling is None or deployment is None or not deployment.handed_to:
         return None
     return max(1, scaling.min_replicas)

@@ -24,9 +24,9 @@ from toxicity_operator import names
 from toxicity_operator.decide.events import Event
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.kube.client import KubernetesCluster
-from toxicity_operator.kube.mirror import Entry, Mirror, key_of_child, version_number
+from toxicity_operator.kube.object_cache import Entry, ObjectCache, key_of_child, version_number
 from toxicity_operator.model import Identity
-from toxicity_operator.observe.containers import keepers_of
+from toxicity_operator.observe.containers import running_sidecars
 from toxicity_operator.observe.jobs import finished_condition
 from toxicity_operator.observe.objects import label
 
@@ -40,7 +40,7 @@ class CachedCluster:
     def __init__(self, cluster: KubernetesCluster, operator_class: str = "") -> None:
         self._cluster = cluster
         self._class = operator_class
-        self._mirror = Mirror()
+        self._objects = ObjectCache()
         self._lock = threading.Lock()
         self._models: dict[Key, Entry] = {}
         self._changed: set[Key] = set()
@@ -51,24 +51,24 @@ class CachedCluster:
 
     def start_with(self, kind: str, namespace: str | None, items: Iterable[Raw], version: int) -> None:
         """Takes the first list of a kind. The resources are listed after it, so none is older than its children."""
-        self._tell_missing(kind, False)
-        self._mirror.replace(kind, namespace, items, version)
+        self._set_missing(kind, False)
+        self._objects.replace(kind, namespace, items, version)
 
     def replace(self, kind: str, namespace: str | None, items: Iterable[Raw], version: int) -> set[Key]:
         """Takes a later list of all objects of a kind, in a namespace or (None) everywhere."""
-        changed = self._mirror.replace(kind, namespace, items, version, self._mark)
-        return changed | self._tell_missing(kind, False)
+        changed = self._objects.replace(kind, namespace, items, version, self._mark)
+        return changed | self._set_missing(kind, False)
 
     def miss(self, kind: str) -> set[Key]:
         """Takes that the cluster does not serve a kind. Every resource when that is news, else none."""
-        return self._tell_missing(kind, True)
+        return self._set_missing(kind, True)
 
     def observe(self, item: Raw, *, gone: bool = False) -> set[Key]:
         """Takes an event of a child."""
         if gone or _ends_load_test(item):
             # first: a pass that sees the end asks for the figures, one that misses the child whether it is wanted
             self._mark({key_of_child(item)})
-        return self._mirror.observe(item, gone=gone)
+        return self._objects.observe(item, gone=gone)
 
     def observe_model(self, item: Raw, *, gone: bool = False) -> set[Key]:
         """Takes an event of a resource; none by the echo of the operator's own writing."""
@@ -125,7 +125,7 @@ class CachedCluster:
     def list_children(self, namespace: str, name: str) -> list[Raw]:
         """The mirror's view; with the pods as they are now when a Job is first seen as finished before any of them."""
         key = (namespace, name)
-        children: list[Raw] = list(self._mirror.children(key))
+        children: list[Raw] = list(self._objects.children(key))
         with self._lock:
             entry, known = self._models.get(key), self._ended.get(key, frozenset())
         recorded = _recorded_jobs(entry.unpack()) if entry else frozenset()
@@ -133,7 +133,7 @@ class CachedCluster:
         if not ended <= known | _succeeded(children):
             pods = self._cluster.list_pods(namespace, name)
             for pod in pods:
-                self._mirror.wrote(pod)
+                self._objects.wrote(pod)
             children = [*(item for item in children if item["kind"] != "Pod"), *pods]
         with self._lock:
             self._ended[key] = ended
@@ -200,13 +200,13 @@ class CachedCluster:
         written = {**answer, "kind": body["kind"]}
         if _ends_load_test(written):
             self._mark({key_of_child(written)})
-        self._mirror.wrote(written)
+        self._objects.wrote(written)
         return written
 
     def _is_ours(self, model: Raw) -> bool:
         return (model.get("spec", {}).get("operatorClass") or "") == self._class
 
-    def _tell_missing(self, kind: str, missing: bool) -> set[Key]:
+    def _set_missing(self, kind: str, missing: bool) -> set[Key]:
         with self._lock:
             if missing == (kind in self._missing):
                 return set()
@@ -248,7 +248,7 @@ def _ends_load_test(item: Raw) -> bool:
     """Whether a load test's Job has ended, or its pod has while a container of others keeps it running."""
     if label(item, names.COMPONENT_LABEL) != names.LOADTEST:
         return False
-    return _has_ended(item, frozenset()) or (item["kind"] == "Pod" and bool(keepers_of(item)))
+    return _has_ended(item, frozenset()) or (item["kind"] == "Pod" and bool(running_sidecars(item)))
 
 
 def _succeeded(items: Iterable[Raw]) -> frozenset[str]:

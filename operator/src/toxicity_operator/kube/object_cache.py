@@ -41,19 +41,19 @@ class Entry:
         return found
 
 
-class Mirror:
+class ObjectCache:
     """Objects of every kind by the resource that they belong to. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[Place, Entry] = {}
         self._places: dict[Key, set[Place]] = {}
-        self._told: dict[tuple[str, str | None], int] = {}
+        self._seen_versions: dict[tuple[str, str | None], int] = {}
 
     def observe(self, item: Raw, *, gone: bool = False) -> set[Key]:
         """Takes what a watch tells of an object, which has its `kind`. The resources changed; none by old news."""
         with self._lock:
-            self._tell(item["kind"], item["metadata"]["namespace"], version_number(item))
+            self._saw_version(item["kind"], item["metadata"]["namespace"], version_number(item))
             return self._drop(_place(item), version_number(item)) if gone else self._take(item)
 
     def wrote(self, item: Raw) -> None:
@@ -63,7 +63,7 @@ class Mirror:
         """
         with self._lock:
             kind, namespace = item["kind"], item["metadata"]["namespace"]
-            told = max(self._told.get((kind, scope), 0) for scope in (namespace, None))
+            told = max(self._seen_versions.get((kind, scope), 0) for scope in (namespace, None))
             if version_number(item) > told:
                 self._take(item)
 
@@ -82,7 +82,7 @@ class Mirror:
         # packed one by one, since the list may come page by page
         listed = {_place(item): self._packed(item) for item in items}
         with self._lock:
-            self._tell(kind, namespace, version)
+            self._saw_version(kind, namespace, version)
             changed = {key for place, entry in listed.items() for key in self._put(place, entry)}
             lost = [p for p in self._entries if p[0] == kind and namespace in (None, p[1]) and p not in listed]
             changed.update(*(self._drop(place, version) for place in lost))
@@ -103,8 +103,8 @@ class Mirror:
             old if old is not None and old.version == version_number(item) else Entry.of(key_of_child(item), item)
         )
 
-    def _tell(self, kind: str, namespace: str | None, version: int) -> None:
-        self._told[kind, namespace] = max(self._told.get((kind, namespace), 0), version)
+    def _saw_version(self, kind: str, namespace: str | None, version: int) -> None:
+        self._seen_versions[kind, namespace] = max(self._seen_versions.get((kind, namespace), 0), version)
 
     def _take(self, item: Raw) -> set[Key]:
         old = self._entries.get(_place(item))

@@ -7,7 +7,7 @@ import threading
 from toxicity_api.types import Key
 
 
-class Turns:
+class RolloutLimiter:
     """At most `limit` resources have a turn; each keeps it until it has moved, or has failed to. Thread-safe.
 
     A new process begins with none taken: what is under way then goes on without one.
@@ -16,21 +16,21 @@ class Turns:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._taken: set[Key] = set()
+        self._holders: set[Key] = set()
 
-    def take(self, key: Key) -> bool:
+    def acquire(self, key: Key) -> bool:
         """Whether the resource has a turn now."""
         with self._lock:
-            if key not in self._taken and len(self._taken) < self._limit:
-                self._taken.add(key)
-            return key in self._taken
+            if key not in self._holders and len(self._holders) < self._limit:
+                self._holders.add(key)
+            return key in self._holders
 
-    def has(self, key: Key) -> bool:
+    def holds(self, key: Key) -> bool:
         """Whether the resource has a turn."""
         with self._lock:
-            return key in self._taken
+            return key in self._holders
 
-    def give(self, key: Key) -> None:
+    def release(self, key: Key) -> None:
         """The resource needs its turn no more."""
         with self._lock:
-            self._taken.discard(key)
+            self._holders.discard(key)

@@ -1,4 +1,4 @@
-"""The mirror of the children: whatever the order of its news, it never goes back and forgets nothing for ever."""
+"""The cache of the children: whatever the order of its news, it never goes back and forgets nothing for ever."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toxicity_operator import names
-from toxicity_operator.kube.cached import CachedCluster
+from toxicity_operator.kube.cached_cluster import CachedCluster
 from toxicity_operator.kube.client import KubernetesCluster
-from toxicity_operator.kube.mirror import Mirror
+from toxicity_operator.kube.object_cache import ObjectCache
 
 KEY = ("default", "ru-toxicity")
 
@@ -25,87 +25,87 @@ def child(version: int, name: str = "a", kind: str = "Job", model: str = KEY[1])
     return {"kind": kind, "metadata": metadata_with_label, "spec": {"version": version}}
 
 
-def versions(mirror: Mirror, key: tuple[str, str] = KEY) -> list[int]:
-    return [item["spec"]["version"] for item in mirror.children(key)]
+def versions(cache: ObjectCache, key: tuple[str, str] = KEY) -> list[int]:
+    return [item["spec"]["version"] for item in cache.children(key)]
 
 
 def test_older_news_changes_nothing() -> None:
-    mirror = Mirror()
-    assert mirror.observe(child(5)) == {KEY}
-    assert mirror.observe(child(4)) == set()
-    assert mirror.observe(child(5)) == set()
-    assert versions(mirror) == [5]
+    cache = ObjectCache()
+    assert cache.observe(child(5)) == {KEY}
+    assert cache.observe(child(4)) == set()
+    assert cache.observe(child(5)) == set()
+    assert versions(cache) == [5]
 
 
 def test_own_write_is_seen_at_once_and_its_echo_is_no_news() -> None:
-    mirror = Mirror()
-    mirror.wrote(child(7))
-    assert versions(mirror) == [7]
-    assert mirror.observe(child(7)) == set()
+    cache = ObjectCache()
+    cache.wrote(child(7))
+    assert versions(cache) == [7]
+    assert cache.observe(child(7)) == set()
 
 
 def test_own_write_that_was_deleted_meanwhile_does_not_come_back() -> None:
-    mirror = Mirror()
-    mirror.observe(child(5))
-    assert mirror.observe(child(8), gone=True) == {KEY}
-    mirror.wrote(child(7))
-    assert versions(mirror) == []
+    cache = ObjectCache()
+    cache.observe(child(5))
+    assert cache.observe(child(8), gone=True) == {KEY}
+    cache.wrote(child(7))
+    assert versions(cache) == []
 
 
 def test_late_deletion_of_an_earlier_object_does_not_take_the_later_one() -> None:
-    mirror = Mirror()
-    mirror.wrote(child(9))
-    assert mirror.observe(child(8), gone=True) == set()
-    assert versions(mirror) == [9]
+    cache = ObjectCache()
+    cache.wrote(child(9))
+    assert cache.observe(child(8), gone=True) == set()
+    assert versions(cache) == [9]
 
 
 def test_list_after_a_gap_tells_what_is_gone_but_keeps_what_was_written_after_it() -> None:
-    mirror = Mirror()
-    mirror.observe(child(3, "lost"))
-    mirror.wrote(child(9, "new"))
-    assert mirror.replace("Job", None, [child(4, "kept")], 6) == {KEY}
-    assert sorted(versions(mirror)) == [4, 9]
+    cache = ObjectCache()
+    cache.observe(child(3, "lost"))
+    cache.wrote(child(9, "new"))
+    assert cache.replace("Job", None, [child(4, "kept")], 6) == {KEY}
+    assert sorted(versions(cache)) == [4, 9]
 
 
 def test_list_of_one_kind_or_namespace_says_nothing_of_others() -> None:
-    mirror = Mirror()
-    mirror.observe(child(1, kind="Service"))
-    mirror.observe(child(2))
-    assert mirror.replace("Job", "elsewhere", [], 9) == set()
-    assert mirror.replace("Pod", None, [], 9) == set()
-    assert sorted(versions(mirror)) == [1, 2]
+    cache = ObjectCache()
+    cache.observe(child(1, kind="Service"))
+    cache.observe(child(2))
+    assert cache.replace("Job", "elsewhere", [], 9) == set()
+    assert cache.replace("Pod", None, [], 9) == set()
+    assert sorted(versions(cache)) == [1, 2]
 
 
 def test_child_whose_label_names_another_resource_moves_there() -> None:
-    mirror = Mirror()
-    mirror.observe(child(1))
-    assert mirror.observe(child(2, model="other")) == {KEY, ("default", "other")}
-    assert (versions(mirror), versions(mirror, ("default", "other"))) == ([], [2])
+    cache = ObjectCache()
+    cache.observe(child(1))
+    assert cache.observe(child(2, model="other")) == {KEY, ("default", "other")}
+    assert (versions(cache), versions(cache, ("default", "other"))) == ([], [2])
 
 
 def test_pods_come_last() -> None:
-    mirror = Mirror()
+    cache = ObjectCache()
     for version, kind in enumerate(("Pod", "Service", "Job"), start=1):
-        mirror.observe(child(version, kind=kind))
-    assert [item["kind"] for item in mirror.children(KEY)][-1] == "Pod"
+        cache.observe(child(version, kind=kind))
+    assert [item["kind"] for item in cache.children(KEY)][-1] == "Pod"
 
 
 @given(st.permutations(range(1, 7)), st.integers(0, 6), st.lists(st.booleans(), min_size=6, max_size=6))
 def test_any_order_of_answers_and_events_ends_with_the_newest(order: list[int], end: int, own: list[bool]) -> None:
     """Six versions of one object, each told by its event and some by the answer to a write."""
-    mirror = Mirror()
+    cache = ObjectCache()
     for version in order:
         if own[version - 1]:
-            mirror.wrote(child(version))
+            cache.wrote(child(version))
     for version in range(1, 7):
-        mirror.observe(child(version))
+        cache.observe(child(version))
         if version == end:
-            mirror.wrote(child(version))
+            cache.wrote(child(version))
     if end:
-        mirror.observe(child(7), gone=True)
+        cache.observe(child(7), gone=True)
         for version in order:
-            mirror.wrote(child(version))
-    assert versions(mirror) == ([] if end else [6])
+            cache.wrote(child(version))
+    assert versions(cache) == ([] if end else [6])
 
 
 def load_test(version: int, *conditions: dict[str, str]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ ENDED = load_test(6, COMPLETE)
 def test_pass_that_sees_what_became_of_the_load_test_asks_for_the_resource(
     news: Callable[[CachedCluster], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As early as it can see it: a pass runs as soon as the mirror has let go of its lock."""
+    """As early as it can see it: a pass runs as soon as the cache has let go of its lock."""
     resource = {"metadata": {"namespace": KEY[0], "name": KEY[1], "uid": "uid"}}
     before, after = ({**resource, "metadata": resource["metadata"] | {"resourceVersion": v}} for v in ("1", "9"))
     cluster = create_autospec(KubernetesCluster, instance=True)
@@ -152,7 +152,7 @@ def test_pass_that_sees_what_became_of_the_load_test_asks_for_the_resource(
 
     look()
     for name in ("observe", "replace", "wrote"):
-        monkeypatch.setattr(Mirror, name, followed_by(look, getattr(Mirror, name)))
+        monkeypatch.setattr(ObjectCache, name, followed_by(look, getattr(ObjectCache, name)))
     news(cache)
     look()
     assert seen[0] == ([load_test(5)], before)

@@ -9,7 +9,7 @@ import pytest
 from support.builders import a_model
 from support.operator.fake_cluster import FakeCluster
 from support.operator.pipeline import ROLLING, conditions, drive, passes, settle
-from toxicity_operator.runtime.turns import Turns
+from toxicity_operator.runtime.rollout_limiter import RolloutLimiter
 
 ANOTHER = ("default", "another")
 CRASH = {"exitCode": 1, "reason": "Error", "message": "no such column"}
@@ -46,30 +46,30 @@ def pause_deployment(cluster: FakeCluster) -> None:
 
 @pytest.mark.parametrize("happen", [refuse, leave_open, fail, pause, spoil, retrain, pause_deployment])
 def test_turn_ends_when_the_resource_does_not_go_on_by_itself(happen: Callable[[FakeCluster], None]) -> None:
-    cluster, turns = drive(a_model()), Turns(1)
-    passes(cluster, ROLLING, turns)
+    cluster, limiter = drive(a_model()), RolloutLimiter(1)
+    passes(cluster, ROLLING, limiter)
     assert cluster.job("evaluate"), "it is under way"
-    assert not turns.take(ANOTHER)
+    assert not limiter.acquire(ANOTHER)
     happen(cluster)
-    passes(cluster, ROLLING, turns)
-    assert turns.take(ANOTHER), conditions(cluster)
+    passes(cluster, ROLLING, limiter)
+    assert limiter.acquire(ANOTHER), conditions(cluster)
 
 
 def test_turn_of_a_resource_that_serves_with_no_replicas_ends() -> None:
-    cluster, turns = drive(a_model()), Turns(1)
+    cluster, limiter = drive(a_model()), RolloutLimiter(1)
     cluster.change_spec(a_model().with_spec("serving.replicas", 0).spec)
     settle(cluster)
     cluster.roll_out()
-    passes(cluster, ROLLING, turns)
+    passes(cluster, ROLLING, limiter)
     cluster.finish_evaluation()
-    passes(cluster, ROLLING, turns)
+    passes(cluster, ROLLING, limiter)
     assert conditions(cluster)["Ready"] == ("False", "Stopped")
-    assert turns.take(ANOTHER)
+    assert limiter.acquire(ANOTHER)
 
 
 def test_paused_resource_keeps_its_evaluation() -> None:
-    cluster, turns = drive(a_model()), Turns(1)
-    assert turns.take(("default", "ru-toxicity"))
+    cluster, limiter = drive(a_model()), RolloutLimiter(1)
+    assert limiter.acquire(("default", "ru-toxicity"))
     pause(cluster)
-    passes(cluster, ROLLING, turns)
+    passes(cluster, ROLLING, limiter)
     assert conditions(cluster)["Evaluated"] == ("True", "Succeeded")

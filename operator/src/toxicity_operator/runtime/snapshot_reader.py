@@ -9,18 +9,18 @@ from functools import lru_cache
 
 from toxicity_api.progress import Progress, read_progress
 from toxicity_api.types import Raw
-from toxicity_operator.chain import World, build_chain, with_sources
+from toxicity_operator.chain import ClusterFacts, build_chain, with_sources
 from toxicity_operator.decide.outdated import is_behind, is_moving, stages_to_read
 from toxicity_operator.decide.records import read_records
-from toxicity_operator.decide.situation import Situation
+from toxicity_operator.decide.snapshot import Snapshot
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.model import Model
-from toxicity_operator.observe.events import event_words
+from toxicity_operator.observe.event_messages import event_message
 from toxicity_operator.observe.jobs import JobState
-from toxicity_operator.observe.objects import Moment
+from toxicity_operator.observe.objects import ReadContext
 from toxicity_operator.observe.state import Observed, from_objects
 from toxicity_operator.runtime.cluster import Cluster
-from toxicity_operator.runtime.turns import Turns
+from toxicity_operator.runtime.rollout_limiter import RolloutLimiter
 from toxicity_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
@@ -31,36 +31,36 @@ EVENTS_LIMIT = 100
 
 
 @dataclass(frozen=True)
-class Look:
+class SnapshotReader:
     """How a pass sees a resource at the time `now` (RFC 3339). `turns`: whose turn it is to move to these settings."""
 
     cluster: Cluster
     settings: OperatorSettings
-    turns: Turns
+    limiter: RolloutLimiter
     now: str
 
-    def situation(self, model: Model, objects: list[Raw], slot: str) -> Situation:
+    def read(self, model: Model, objects: list[Raw], slot: str) -> Snapshot:
         """The resource as it is now, and as it is to be."""
         observed = _observe(self.cluster, model.namespace, objects, self.now)
         key = (model.namespace, model.name)
         may_move = self.settings.upgrades == "RollOut" and not model.spec.paused
-        found = self._situation(model, observed, slot, renews=may_move and self.turns.has(key))
-        if may_move and is_behind(found) and self.turns.take(key):
-            return self._situation(model, observed, slot, renews=True)
+        found = self._read(model, observed, slot, may_upgrade=may_move and self.limiter.holds(key))
+        if may_move and is_behind(found) and self.limiter.acquire(key):
+            return self._read(model, observed, slot, may_upgrade=True)
         if not (may_move and is_moving(found)):
-            self.turns.give(key)
+            self.limiter.release(key)
         return found
 
-    def _situation(self, model: Model, observed: Observed, slot: str, *, renews: bool) -> Situation:
-        world, deployment = World(slot, renews=renews), observed.deployment
+    def _read(self, model: Model, observed: Observed, slot: str, *, may_upgrade: bool) -> Snapshot:
+        facts, deployment = ClusterFacts(slot, may_upgrade=may_upgrade), observed.deployment
         if deployment is not None:
-            world = replace(world, deployed=deployment.serving_fingerprint, image=deployment.image)
-        chain = build_chain(model, self.settings, world)
+            facts = replace(facts, deployed=deployment.serving_fingerprint, image=deployment.image)
+        chain = build_chain(model, self.settings, facts)
         stages = (chain.train, chain.quantize, chain.evaluate, chain.loadtest)
         chain = with_sources(chain, _versions(self.cluster, model, stages_to_read(model, stages)))
         progress = _progress(self.cluster, model.namespace, observed.jobs_by_name.get(chain.train.job_name))
         records = read_records(model, chain, observed, progress)
-        return Situation(model, chain, records, observed, self.settings, renews)
+        return Snapshot(model, chain, records, observed, self.settings, may_upgrade)
 
 
 def _versions(cluster: Cluster, model: Model, wanted: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
@@ -72,14 +72,14 @@ def _versions(cluster: Cluster, model: Model, wanted: Mapping[str, list[str]]) -
             try:
                 version = cluster.read_version(kind, model.namespace, name)
             except ClusterError as error:
-                _tell_unreadable(model.namespace, source, str(error))
+                _log_unreadable(model.namespace, source, str(error))
                 continue
             found.setdefault(component, {})[source] = version
     return found
 
 
 @lru_cache(maxsize=256)
-def _tell_unreadable(namespace: str, source: str, problem: str) -> None:
+def _log_unreadable(namespace: str, source: str, problem: str) -> None:
     """Once for the same problem: without the right to get Secrets, which the chart can withhold, every pass has it."""
     logger.warning("source_unreadable", extra={"namespace": namespace, "source": source, "problem": problem})
 
@@ -87,17 +87,17 @@ def _tell_unreadable(namespace: str, source: str, problem: str) -> None:
 def _observe(cluster: Cluster, namespace: str, objects: list[Raw], now: str) -> Observed:
     """The view of the objects, with the words of Events about what waits for something that nothing else tells."""
     missing = cluster.missing_kinds()
-    observed = from_objects(objects, missing, Moment(now))
-    if not observed.asks:
+    observed = from_objects(objects, missing, ReadContext(now))
+    if not observed.events_uids:
         return observed
-    events = {uid: _event_words(cluster, namespace, uid) for uid in sorted(observed.asks)}
-    return from_objects(objects, missing, Moment(now, events))
+    events = {uid: _event_message(cluster, namespace, uid) for uid in sorted(observed.events_uids)}
+    return from_objects(objects, missing, ReadContext(now, events))
 
 
-def _event_words(cluster: Cluster, namespace: str, uid: str) -> str:
+def _event_message(cluster: Cluster, namespace: str, uid: str) -> str:
     """What the Events about an object say. When they cannot be read nothing fails: the next pass asks again."""
     try:
-        return event_words(cluster.read_events(namespace, uid, EVENTS_LIMIT))
+        return event_message(cluster.read_events(namespace, uid, EVENTS_LIMIT))
     except ClusterError as error:
         logger.warning("events_unreadable", extra={"uid": uid, "problem": str(error)})
         return ""
