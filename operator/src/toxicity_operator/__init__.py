@@ -1,1 +1,1 @@
-"""The operator: looks at a ToxicityModel and its children, applies what is missing, reports in status."""
+"""The operator: reconciles ToxicityModels with their children and reports the result in the status."""

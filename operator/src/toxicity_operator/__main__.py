@@ -1,4 +1,4 @@
-"""`python -m toxicity_operator`: reads the environment, builds the parts, runs kopf."""
+"""Entry point of `python -m toxicity_operator`: reads the environment, creates the parts and runs kopf."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ logger = logging.getLogger("toxicity_operator")
 
 
 LEADERSHIP_LOST = 3
-"""Exit code of a process that must not act any more."""
+"""Exit code of a process that lost the Lease."""
 
 
 def main() -> int:
-    """Runs the operator. Returns the exit code: 2 for a bad environment, 1 without the API."""
+    """Run the operator. Return the exit code: 2 for invalid settings, 1 if the API server cannot be used."""
     from toxicity_operator.errors import ClusterError
     from toxicity_operator.runtime.logs import configure_logging
 
@@ -67,7 +67,7 @@ def _run(settings: OperatorSettings) -> None:
     controller.metrics.serve(settings.metrics_port)
     namespaces, of_class = settings.namespaces or "all", settings.operator_class
     logger.info("process_starts", extra={"namespaces": namespaces, "operator_class": of_class})
-    gc.freeze()  # the modules stay: the collector need not go through them again and again
+    gc.freeze()  # exclude the loaded modules from garbage collection
     try:
         kopf.run(
             standalone=True,
@@ -84,7 +84,7 @@ def _run(settings: OperatorSettings) -> None:
 
 
 def _end_now(problem: str) -> None:
-    """Ends the process in the middle of whatever it does: another one acts already, or soon."""
+    """Exit at once, even during a write, because another process leads or will lead soon."""
     logger.error("leadership_lost", extra={"problem": problem})
     logging.shutdown()
     os._exit(LEADERSHIP_LOST)

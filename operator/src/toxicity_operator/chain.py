@@ -1,14 +1,12 @@
-"""The chain of stages and their fingerprints: what each is made of, and so when it must run again.
+"""The chain of stages and their fingerprints, which determine when a stage runs again. See docs/adr/0002.
 
-A fingerprint names a result: its Job, its folder, its version. It hashes the stage's part of the spec and the
-fingerprint of the stage before. A stage that has run keeps its fingerprint for as long as the spec asks for the same,
-whatever another version of the operator would make of that spec: without a new generation nobody has asked for
-anything else, so a changed default, a changed default image or a changed formula re-runs nothing. What such a change
-would do is reported (`decide/outdated.py`).
+A fingerprint identifies a result: its Job, its folder, its version. It hashes the stage's part of the spec and the
+fingerprint of the previous stage. A recorded stage keeps its fingerprint as long as the spec requests the same.
+A new operator version with other defaults, images or hash formula therefore runs nothing again. `decide/outdated.py`
+reports what it would make differently.
 
-How a pod is placed, how large it is and what Secrets open its sources and images do not change its result; they enter
-only the Job's name, so that a stage that failed for lack of memory or of access runs again when it is given more, and
-a stage that succeeded does not.
+The placement (resources, node selectors, Secrets) does not change a result, so it enters only the Job's name. A stage
+that failed for lack of memory or access runs again when the placement changes. A succeeded stage does not.
 """
 
 from __future__ import annotations
@@ -25,13 +23,13 @@ from toxicity_operator.model import Model
 from toxicity_operator.settings import Images, OperatorSettings
 
 REPLICATION = {"replicas", "autoscaling", "strategy", "progress_deadline_seconds"}
-"""Fields of `serving` that decide how many pods there are and how they are exchanged, not what and where they are."""
+"""Fields of `serving` that set the number of pods and the rollout strategy, not the pod template."""
 
 UNMEASURED = REPLICATION | {"tolerations", "api_token_secret_name"}
 """Fields of `serving` that cannot change what a load test measures per replica."""
 
 TIMING = {"schedule", "pin_replicas"}
-"""Fields of `loadTest` that decide when it runs and what stands still meanwhile; a slot that is due enters itself."""
+"""Fields of `loadTest` that do not affect the measurement. A due slot of the schedule is hashed separately."""
 
 SCORING = {"max_model_len", "long_texts", "kv_cache_dtype", "enforce_eager"}
 """Fields of `serving` that can change a score."""
@@ -39,12 +37,12 @@ SCORING = {"max_model_len", "long_texts", "kv_cache_dtype", "enforce_eager"}
 SECRET_NAME = "secretName"
 
 NO_SLOT = ""
-"""Of the run that the spec itself asks for, before the first moment of the schedule."""
+"""Slot of the run that the spec requests, before the first scheduled one."""
 
 
 @dataclass(frozen=True)
 class StageRequest:
-    """What the spec asks of a stage: `inputs` decide the result, `placement` only how its pod runs."""
+    """What the spec requests of a stage. `inputs` determine the result, `placement` only how the pod runs."""
 
     component: str
     inputs: Mapping[str, object]
@@ -55,7 +53,7 @@ class StageRequest:
 
 @dataclass(frozen=True)
 class JobStage:
-    """One stage. `made_with` is what it would be made with now; `known` what is recorded, None when it is to begin."""
+    """One stage. `made_with`: what a run would use now. `known`: what the recorded run used; None if there is none."""
 
     component: str
     fingerprint: str
@@ -66,7 +64,7 @@ class JobStage:
 
 @dataclass(frozen=True)
 class Chain:
-    """The stages a spec asks for; None for a stage that it switches off."""
+    """The stages of a spec; None for a disabled stage."""
 
     train: JobStage
     quantize: JobStage | None
@@ -82,22 +80,21 @@ class Chain:
 
     @property
     def serving_fingerprint(self) -> str:
-        """Fingerprint of what the spec asks to be served."""
+        """Fingerprint of the serving stage of the spec."""
         return self.serve.fingerprint
 
     def job_names(self) -> frozenset[str]:
-        """Names of the Jobs that this spec may have; any other Job is obsolete."""
+        """Names of the Jobs of this spec. Any other Job is obsolete."""
         stages = (self.train, self.quantize, self.evaluate, self.loadtest)
         return frozenset(stage.job_name for stage in stages if stage)
 
 
 @dataclass(frozen=True)
 class ClusterFacts:
-    """What of the cluster the chain depends on.
+    """The facts about the cluster that the chain depends on.
 
-    `slot` is the moment of loadTest.schedule whose run is due or under way, `deployed` the fingerprint of what the
-    Deployment serves, `image` that of its pods. `renews`: it is this resource's turn to move to the operator's present
-    images.
+    `slot`: the slot of loadTest.schedule that is due or in progress. `deployed`: the serving fingerprint of the
+    Deployment. `image`: the image of its pods. `may_upgrade`: the resource may move to the operator's current images.
     """
 
     slot: str = NO_SLOT
@@ -107,7 +104,7 @@ class ClusterFacts:
 
 
 def stage_images(spec: ToxicityModelSpec, defaults: Images) -> Images:
-    """The images of the stages: the resource's own where it names one."""
+    """The images of the stages, from the spec or else from the operator's defaults."""
     return Images(
         training=spec.images.training or defaults.training,
         quantization=spec.images.quantization or defaults.quantization,
@@ -118,7 +115,7 @@ def stage_images(spec: ToxicityModelSpec, defaults: Images) -> Images:
 
 
 def source_content(source: Document, exclude: Set[str] = frozenset()) -> dict[str, object]:
-    """The content of a data set or base model; the Secret that opens a source does not change what it holds."""
+    """The fields that determine the content of a data set or base model. The access Secret does not."""
     found = content(source, exclude)
     return {
         key: {name: part for name, part in value.items() if name != SECRET_NAME}
@@ -129,34 +126,34 @@ def source_content(source: Document, exclude: Set[str] = frozenset()) -> dict[st
 
 
 def source_secrets(*sources: Document) -> list[object]:
-    """The Secrets that open the sources."""
+    """The names of the Secrets with which the sources are accessed."""
     blocks = (block for source in sources for block in content(source).values() if isinstance(block, dict))
     return [block[SECRET_NAME] for block in blocks if SECRET_NAME in block]
 
 
 def quantization_image(spec: ToxicityModelSpec, images: Images) -> str:
-    """The image of the backend that the spec names: their packages exclude each other."""
+    """The image of the quantization backend. Each backend has its own, because their packages conflict."""
     return images.quantization_autoawq if spec.quantization.backend == "autoawq" else images.quantization
 
 
 def dataset_fingerprint(spec: ToxicityModelSpec) -> str:
-    """Fingerprint of the data's source; names the folder it is copied to."""
+    """Fingerprint of the data source, which names the folder of its copy."""
     parts = source_content(spec.dataset, {"text_column", "label_column", "split"})
     return fingerprint(parts | _fetched_again(spec))
 
 
 def base_model_fingerprint(spec: ToxicityModelSpec) -> str:
-    """Fingerprint of the base model's source; names the folder it is copied to."""
+    """Fingerprint of the base model's source, which names the folder of its copy."""
     return fingerprint(source_content(spec.base_model) | _fetched_again(spec))
 
 
 def _fetched_again(spec: ToxicityModelSpec) -> dict[str, object]:
-    """A new training.runId fetches the sources again: a branch or a tag may have moved since."""
+    """The training.runId. A new one downloads the sources again, because a branch or a tag may have moved."""
     return content(spec.training, type(spec.training).model_fields.keys() - {"run_id"})
 
 
 def build_chain(model: Model, settings: OperatorSettings, facts: ClusterFacts | None = None) -> Chain:
-    """The stages that the model's spec asks for, each chained to the one before."""
+    """The stages of the model's spec, each with the fingerprint of the previous one."""
     builder = _Builder(model, settings, facts or ClusterFacts())
     train = builder.train()
     quantize = builder.quantize(train) if model.spec.quantization.method != "none" else None
@@ -167,7 +164,7 @@ def build_chain(model: Model, settings: OperatorSettings, facts: ClusterFacts | 
 
 
 def references(spec: ToxicityModelSpec, component: str) -> list[str]:
-    """ConfigMaps and Secrets that the pods of a stage read, as kind/name."""
+    """The ConfigMaps and Secrets that the pods of a stage read, as kind/name."""
     found = [f"Secret/{name}" for name in spec.images.pull_secrets]
     if component == names.TRAIN:
         found += [f"Secret/{name}" for name in source_secrets(spec.dataset, spec.base_model)]
@@ -179,24 +176,24 @@ def references(spec: ToxicityModelSpec, component: str) -> list[str]:
 
 
 def with_sources(chain: Chain, versions: Mapping[str, Mapping[str, str]]) -> Chain:
-    """The chain with the versions of what its stages read, by component and kind/name."""
+    """The chain with the versions of the ConfigMaps and Secrets of its stages, by component and kind/name."""
 
-    def told(stage: JobStage) -> JobStage:
+    def updated(stage: JobStage) -> JobStage:
         made_with = stage.made_with.model_copy(update={"sources": dict(versions.get(stage.component, {}))})
         return replace(stage, made_with=made_with)
 
     return replace(
         chain,
-        train=told(chain.train),
-        quantize=chain.quantize and told(chain.quantize),
-        evaluate=told(chain.evaluate),
-        loadtest=chain.loadtest and told(chain.loadtest),
+        train=updated(chain.train),
+        quantize=chain.quantize and updated(chain.quantize),
+        evaluate=updated(chain.evaluate),
+        loadtest=chain.loadtest and updated(chain.loadtest),
     )
 
 
 @dataclass(frozen=True)
 class _Builder:
-    """Stages of one model, each from what the spec asks and what is recorded."""
+    """Builds the stages of one model from its spec and its recorded status."""
 
     model: Model
     settings: OperatorSettings
@@ -228,7 +225,7 @@ class _Builder:
         return self._stage(request, self.model.status.quantization, upstream_known=train.known is not None)
 
     def evaluate(self, upstream: JobStage) -> JobStage:
-        """The evaluation has the pod fields of serving and depends on nothing else of it than what changes a score."""
+        """The evaluation uses the pod fields of `serving`. Of its other fields only SCORING affect the fingerprint."""
         serving, record = self.model.spec.serving, self.model.status.evaluation
         others = type(serving).model_fields.keys()
         evaluation = self.model.spec.evaluation
@@ -258,7 +255,7 @@ class _Builder:
         return self._stage(request, record if is_of_slot else None, upstream_known=evaluate.known is not None)
 
     def _chosen_image(self) -> dict[str, object]:
-        """An image that the resource itself names is part of what it asks for; the operator's default is not."""
+        """The serving image if the spec sets one. The operator's default image is not hashed."""
         chosen = self.model.spec.images.serving
         return {"image": chosen} if chosen else {}
 
@@ -266,12 +263,12 @@ class _Builder:
         serving = self.model.status.serving
         if serving is None:
             return None
-        # of a version that did not record it: what it gave up, or what it had rolled out
+        # earlier operators did not record the fingerprint: use the failed or the deployed one
         found = serving.fingerprint or serving.failed_fingerprint or self.facts.deployed
         return StageRecord(fingerprint=found, made_with=serving.made_with) if found else None
 
     def _stage(self, request: StageRequest, record: StageRecord | None, *, upstream_known: bool) -> JobStage:
-        """The stage as recorded where the spec still asks for that, else a new one."""
+        """The recorded stage if the spec still requests it, else a new one."""
         placement = fingerprint({**request.placement, **_pull_secrets(self.model)})
         read_as, generation = fingerprint(request.inputs), self.model.identity.generation
         made = MadeWith(
@@ -296,14 +293,14 @@ class _Builder:
         return JobStage(request.component, record.fingerprint, name, made, known)
 
     def _still_asks(self, made: MadeWith, record: StageRecord, upstream_known: bool) -> bool:
-        """Whether the spec asks for what is recorded: it reads the same, or nobody has changed it since."""
+        """Whether the spec requests what is recorded: its inputs are equal, or its generation is unchanged."""
         old = record.made_with
-        if old is None:  # by a version that did not record this: it then was what this generation asks for
+        if old is None:  # recorded by an earlier operator, which acted on this generation if it observed it
             return upstream_known and _was_acted_on(self.model.status, made.generation)
         return old.upstream == made.upstream and (old.read_as == made.read_as or old.generation == made.generation)
 
     def _with_new_image(self, request: StageRequest, stage: JobStage) -> JobStage:
-        """The stage anew, with the image of now."""
+        """The stage as a new run with the current image."""
         result = fingerprint({"stage": stage.fingerprint, "image": request.image})
         name = self._job_name(request.component, result, stage.made_with.placement)
         return replace(stage, fingerprint=result, job_name=name, known=None)

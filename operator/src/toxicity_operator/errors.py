@@ -1,4 +1,4 @@
-"""The operator's error tree; no caller of the cluster imports a client's exceptions."""
+"""The operator's errors. Callers of `kube` do not need the exceptions of the Kubernetes client."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ NOT_FOUND, CONFLICT = 404, 409
 
 
 class OperatorError(Exception):
-    """Base of the errors that the operator expects."""
+    """Base class of the errors that the operator expects."""
 
 
 class InvalidSpec(OperatorError):
-    """The schema let the resource pass but the models do not; no retry cures it."""
+    """The spec passed the CRD schema but is invalid. A retry does not help."""
 
 
 class ClusterError(OperatorError):
-    """A request to the API server failed; `status` is the HTTP status, 0 without an answer."""
+    """A request to the API server failed. `status` is the HTTP status, 0 if there was no response."""
 
     reason = Reason.APPLY_FAILED
-    """What the condition Ready says when a pass failed by this."""
+    """Reason of the condition Ready after a pass that failed with this error."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class ClusterError(OperatorError):
 
 
 class NotOurs(ClusterError):
-    """An object that bears the name of a child belongs to somebody else."""
+    """An object with the name of a child belongs to someone else."""
 
     reason = Reason.NOT_OURS
 
@@ -38,14 +38,17 @@ class NotOurs(ClusterError):
 
 
 class PredecessorRemains(ClusterError):
-    """An object of an earlier resource of this name is still to be removed by the garbage collector."""
+    """The garbage collector has not yet deleted an object of an earlier resource of this name."""
 
     reason = Reason.WAITING
 
     def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f"waits until {kind} {name} of the previous resource of this name is removed", CONFLICT)
+        message = (
+            f"waiting for the garbage collector to delete {kind} {name} of the previous resource of this name"
+        )
+        super().__init__(message, CONFLICT)
 
 
 def is_transient(error: ClusterError) -> bool:
-    """Whether the same request may succeed later without anybody changing anything."""
+    """Whether the same request may succeed later without a change by a user."""
     return error.status in TRANSIENT_STATUSES and not isinstance(error, NotOurs)

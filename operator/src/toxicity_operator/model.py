@@ -1,4 +1,4 @@
-"""The one place where a raw ToxicityModel becomes typed; beyond it nobody sees a raw spec."""
+"""Parses a raw ToxicityModel into typed objects. No other module reads a raw spec."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Identity:
-    """What is known of a resource before its spec is looked at."""
+    """Name, namespace, uid and generation of a resource, which do not need a valid spec."""
 
     name: str
     namespace: str
@@ -28,7 +28,7 @@ class Identity:
     generation: int
 
     def owner_reference(self) -> dict[str, Any]:
-        """The reference that lets the garbage collector remove a child together with the resource."""
+        """The owner reference with which the garbage collector deletes a child together with the resource."""
         return {**self.reference(), "controller": True, "blockOwnerDeletion": True}
 
     def reference(self) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Model:
-    """A ToxicityModel: who it is, what is wanted, what was recorded."""
+    """A ToxicityModel: identity, spec and recorded status."""
 
     identity: Identity
     spec: ToxicityModelSpec
@@ -54,16 +54,16 @@ class Model:
 
 
 def read_identity(raw: Mapping[str, Any]) -> Identity:
-    """Name, namespace, uid and generation of a raw resource."""
+    """The identity of a raw resource."""
     metadata = raw["metadata"]
     return Identity(metadata["name"], metadata["namespace"], metadata["uid"], metadata.get("generation", 1))
 
 
 def read_status(raw: Mapping[str, Any]) -> ToxicityModelStatus:
-    """The recorded status, as far as this version knows it: a later one may have written it, before a rollback.
+    """The recorded status. A newer operator may have written it before a downgrade.
 
-    A field, at any depth, or a type of condition that this version does not know is ignored. A part of the status that
-    cannot be read even so, as of an unknown value of an enum, is left out with a warning.
+    Unknown fields and condition types are ignored. A part of the status that is still invalid, such as an unknown enum
+    value, is left out with a warning.
     """
     status = dict(raw.get("status") or {})
     conditions = status.get("conditions")
@@ -88,7 +88,7 @@ def _problems(part: str, error: ValidationError) -> str:
 
 
 def read_model(raw: Mapping[str, Any]) -> Model:
-    """A raw resource as a Model. Raises InvalidSpec that names every bad field."""
+    """Parse a raw resource. Raises InvalidSpec, whose message names every invalid field."""
     try:
         spec = read_document(ToxicityModelSpec, raw.get("spec") or {}, "spec")
     except ValidationError as error:

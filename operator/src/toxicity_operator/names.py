@@ -1,4 +1,4 @@
-"""Every name, label and annotation key of the operator; no other module formats one."""
+"""All object names, labels and annotation keys of the operator. No other module builds one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from toxicity_api.base import API_GROUP
 FIELD_MANAGER = "toxicity-operator"
 
 REPLICAS_MANAGER = f"{FIELD_MANAGER}-replicas"
-"""Field manager that holds a number of replicas which the operator gives up, until an autoscaler sets its own."""
+"""Field manager that keeps `replicas` of a Deployment until an autoscaler sets the field."""
 
 MODEL_LABEL = f"{API_GROUP}/model"
 COMPONENT_LABEL = f"{API_GROUP}/component"
@@ -17,22 +17,22 @@ APPLIED_HASH = f"{API_GROUP}/applied-hash"
 """Annotation: hash of the manifest as the operator last applied it."""
 
 SERVING_FINGERPRINT = f"{API_GROUP}/serving-fingerprint"
-"""Annotation of the Deployment: fingerprint of what the spec asks to be served."""
+"""Annotation of the Deployment: fingerprint of the serving stage of the spec."""
 
 MODEL_FINGERPRINT = f"{API_GROUP}/model-fingerprint"
-"""Annotation of the Deployment: fingerprint of the stage that made the weights."""
+"""Annotation of the Deployment: fingerprint of the stage that produced the weights."""
 
 VERSION = f"{API_GROUP}/version"
-"""Annotation of the Deployment and its pods: hash of the pod template as the operator made it."""
+"""Annotation of the Deployment and its pods: hash of the operator's pod template."""
 
 FAILED_FINGERPRINT = f"{API_GROUP}/failed-fingerprint"
-"""Annotation of a restored Deployment: the version that was given up, as VERSION names it."""
+"""Annotation of a Deployment after a rollback: the version that failed."""
 
 FAILED_MESSAGE = f"{API_GROUP}/failed-message"
-"""Annotation of a restored Deployment: why that version was given up."""
+"""Annotation of a Deployment after a rollback: why that version failed."""
 
 HANDED_TO = f"{API_GROUP}/gpu-handed-to"
-"""Annotation of a Deployment that was scaled to 0: the stage Job that has its GPU."""
+"""Annotation of a Deployment that was scaled to 0: the stage Job that uses its GPU."""
 
 GPU_RESOURCE = "nvidia.com/gpu"
 
@@ -46,12 +46,12 @@ SERVE, LOADTEST, STORAGE = "serve", "loadtest", "storage"
 
 
 def job_name(model: str, component: str, attempt: str) -> str:
-    """Name of a stage Job: the same inputs give the same name, so that a second one cannot come to be."""
+    """Name of a stage Job. Equal inputs give the same name, so a second Job cannot be created."""
     return f"{model}-{component}-{attempt[:NAME_SUFFIX_LENGTH]}"
 
 
 def serving_name(model: str) -> str:
-    """Name of the Deployment, the Service and the HorizontalPodAutoscaler."""
+    """Name of the Deployment, the Service and the autoscaler."""
     return f"{model}-serve"
 
 
@@ -61,7 +61,7 @@ def loadtest_account_name(model: str) -> str:
 
 
 def loadtest_service_name(model: str) -> str:
-    """Name of the headless Service by which the load test's workers find their master."""
+    """Name of the headless Service with which the load test's workers find their master."""
     return f"{model}-loadtest"
 
 
@@ -71,7 +71,7 @@ def loadtest_master_host(job: str, model: str, namespace: str) -> str:
 
 
 def claim_name(model: str) -> str:
-    """Name of the artifact volume that the operator makes."""
+    """Name of the PersistentVolumeClaim that the operator creates for the artifacts."""
     return f"{model}-artifacts"
 
 
@@ -81,7 +81,7 @@ def service_url(model: str, namespace: str) -> str:
 
 
 def selector_labels(model: str, component: str) -> dict[str, str]:
-    """The labels that find a component's pods; they never change, since a Deployment's selector cannot."""
+    """The labels that select a component's pods. They never change, because a Deployment's selector is immutable."""
     return {MODEL_LABEL: model, COMPONENT_LABEL: component}
 
 

@@ -1,4 +1,4 @@
-"""The operator's own configuration, read once from the environment in `__main__` and passed on."""
+"""The operator's configuration, which `__main__` reads once from the environment."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Literal, cast, get_args
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 UpgradePolicy = Literal["NewVersions", "RollOut"]
-"""What another version of the operator does to what serves: nothing before the model itself changes, or roll it out."""
+"""What an upgrade of the operator does to serving models: keep them until their spec changes, or roll them out."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 CLASS = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?")
-"""A DNS label, or nothing."""
+"""A DNS label or an empty string."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """The stage images a resource gets unless it names its own."""
+    """The default images of the stages, which a resource can override."""
 
     training: str
     quantization: str
@@ -30,7 +30,7 @@ class Images:
 
 @dataclass(frozen=True)
 class LeaseSettings:
-    """The Lease by which one of several processes acts; the times are those of Kubernetes' own components."""
+    """The Lease of the leader election. The default times are those of kube-controller-manager."""
 
     namespace: str
     name: str
@@ -41,9 +41,9 @@ class LeaseSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> LeaseSettings | None:
-        """Reads LEADER_ELECTION, LEASE_NAMESPACE, LEASE_NAME, POD_NAME, LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS.
+        """Read LEADER_ELECTION, LEASE_NAMESPACE, LEASE_NAME, POD_NAME, LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS.
 
-        None when there is no election. Raises ValueError.
+        Return None without leader election. Raises ValueError if a variable is missing or invalid.
         """
         switch = environment.get("LEADER_ELECTION") or "false"
         if switch not in ("true", "false"):
@@ -53,22 +53,23 @@ class LeaseSettings:
         needed = {name: environment.get(name, "") for name in ("LEASE_NAMESPACE", "LEASE_NAME", "POD_NAME")}
         missing = [name for name, value in needed.items() if not value]
         if missing:
-            raise ValueError(f"with LEADER_ELECTION these environment variables must be set: {', '.join(missing)}")
+            raise ValueError(f"LEADER_ELECTION requires these environment variables: {', '.join(missing)}")
         names = ("lease_seconds", "renew_seconds", "retry_seconds")
         times = {name: int(_positive(environment, name.upper(), getattr(cls, name))) for name in names}
         if not times["lease_seconds"] > times["renew_seconds"] > times["retry_seconds"] > 0:
-            raise ValueError(f"LEASE_SECONDS > RENEW_SECONDS > RETRY_SECONDS >= 1 must hold, not {times}")
-        # a container that starts anew in its pod is another process: the one before may have left a pass half done
+            raise ValueError(f"LEASE_SECONDS > RENEW_SECONDS > RETRY_SECONDS >= 1 is required, got {times}")
+        # a restarted container is another holder, since the previous process may have stopped in the middle of a pass
         holder = f"{needed['POD_NAME']}_{secrets.token_hex(4)}"
         return cls(needed["LEASE_NAMESPACE"], needed["LEASE_NAME"], holder, **times)
 
 
 @dataclass(frozen=True)
 class OperatorSettings:
-    """`operator_class`: whose resources are looked after. `relist_seconds`: after which every kind is listed again.
+    """The settings of the operator.
 
-    `unfollowed_seconds`: how long a kind may not be followed until the process counts as ill; a watch that works is
-    told something at least every two minutes.
+    `operator_class`: the `spec.operatorClass` of the resources to reconcile. `relist_seconds`: interval at which every
+    kind is listed again. `unfollowed_seconds`: the liveness probe fails if the watch of a kind did not succeed for this
+    long; a working watch succeeds at least every two minutes.
     """
 
     images: Images
@@ -86,15 +87,15 @@ class OperatorSettings:
     upgrades: UpgradePolicy = "NewVersions"
     upgrades_at_once: int = 1
     version: str = "unknown"
-    """Of the operator itself, recorded with what it makes."""
+    """Version of the operator, recorded in `madeWith`."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> OperatorSettings:
-        """Reads IMAGE_*, WATCH_NAMESPACES, OPERATOR_CLASS, RESYNC_SECONDS, PROGRESS_SECONDS, RELIST_SECONDS,
-        UNFOLLOWED_SECONDS, LIVENESS_PORT, METRICS_PORT, LOG_LEVEL, POD_IP, UPGRADES_POLICY, UPGRADES_AT_ONCE,
-        OPERATOR_VERSION, and what LeaseSettings reads.
+        """Read the settings from environment variables.
 
-        Raises ValueError that names the variable when one is missing or makes no sense.
+        These are IMAGE_*, WATCH_NAMESPACES, OPERATOR_CLASS, RESYNC_SECONDS, PROGRESS_SECONDS, RELIST_SECONDS,
+        UNFOLLOWED_SECONDS, LIVENESS_PORT, METRICS_PORT, LOG_LEVEL, POD_IP, UPGRADES_POLICY, UPGRADES_AT_ONCE,
+        OPERATOR_VERSION, and those of LeaseSettings. Raises ValueError, which names the missing or invalid variable.
         """
         images = {part: environment.get(f"IMAGE_{part.upper()}", "") for part in Images.__dataclass_fields__}
         missing = [f"IMAGE_{part.upper()}" for part, reference in images.items() if not reference]
@@ -116,7 +117,7 @@ class OperatorSettings:
             namespaces=tuple(filter(None, map(str.strip, environment.get("WATCH_NAMESPACES", "").split(",")))),
             resync_seconds=_positive(environment, "RESYNC_SECONDS", cls.resync_seconds),
             progress_seconds=_positive(environment, "PROGRESS_SECONDS", cls.progress_seconds),
-            # kopf listens on one family of addresses: that of the pod's first one, which the kubelet probes
+            # kopf listens on one address family: that of the pod's first address, which the kubelet probes
             liveness_host="[::]" if ":" in environment.get("POD_IP", "") else cls.liveness_host,
             liveness_port=int(_positive(environment, "LIVENESS_PORT", cls.liveness_port)),
             metrics_port=int(_positive(environment, "METRICS_PORT", cls.metrics_port)),

@@ -87,7 +87,7 @@ def test_remedy_for_a_claim_of_somebody_else_can_be_followed() -> None:
     cluster.objects[CLAIM] = {"apiVersion": "v1", "kind": CLAIM[0], "metadata": claim}
     run(cluster)
     assert message(cluster, "Ready") == (
-        "PersistentVolumeClaim ru-toxicity-artifacts was made by somebody else, so it is neither used nor changed:"
-        " rename or delete it, or make the ToxicityModel anew under another name, or with storage.claimName:"
-        " ru-toxicity-artifacts to use it on purpose"
+        "PersistentVolumeClaim ru-toxicity-artifacts was not created by the operator, so the operator does not use or"
+        " change it; rename or delete it, or create the ToxicityModel again under another name, or with"
+        " storage.claimName: ru-toxicity-artifacts to use the claim"
     )

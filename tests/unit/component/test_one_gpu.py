@@ -74,7 +74,7 @@ def test_pods_that_serve_make_room_for_a_stage_that_finds_no_gpu() -> None:
     cluster.schedule_pods()
     settle(cluster)
     assert conditions(cluster)["Trained"] == ("Unknown", "Running")
-    assert "does not serve" in message(cluster, "Ready")
+    assert "is stopped to free its GPU" in message(cluster, "Ready")
 
 
 def test_gpu_goes_from_stage_to_stage_and_back_with_the_new_version() -> None:

@@ -76,7 +76,7 @@ def test_resources_are_looked_after_when_every_kind_is_listed() -> None:
         return problems[-1] is not None
 
     process, cluster = live(lists, acts)
-    assert problems[-2:] == [None, "not followed for 300 s: Job, Pod"]
+    assert problems[-2:] == [None, "no successful watch for 300 s: Job, Pod"]
     assert (process.failure, lists.stopped) == (None, True)
     assert len(cluster.names_of("Job")) == 1
 
@@ -91,4 +91,4 @@ def test_refused_list_ends_the_process_with_its_reason() -> None:
 def test_defect_in_the_first_lists_makes_the_process_ill(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
     process, _ = live(Lists(KeyError("a defect")), lambda process: process.problem(300) is not None)
-    assert process.problem(300) == "the first lists have failed"
+    assert process.problem(300) == "the thread of the initial lists has failed"

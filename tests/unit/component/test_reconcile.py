@@ -236,9 +236,9 @@ def test_stages_that_are_switched_off_are_skipped() -> None:
     settle(cluster)
     assert conditions(cluster)["Quantized"] == ("True", "Skipped")
     assert conditions(cluster)["LoadTested"] == ("True", "Skipped")
-    assert message(cluster, "Quantized") == "switched off: spec.quantization.method is none"
-    assert message(cluster, "LoadTested") == "switched off: spec.loadTest.enabled is false"
-    assert message(cluster, "Scalable") == "switched off: spec.serving.autoscaling is not set"
+    assert message(cluster, "Quantized") == "disabled: spec.quantization.method is none"
+    assert message(cluster, "LoadTested") == "disabled: spec.loadTest.enabled is false"
+    assert message(cluster, "Scalable") == "disabled: spec.serving.autoscaling is not set"
     assert conditions(cluster)["Ready"] == ("True", "AllStagesDone")
     assert status(cluster)["serving"]["modelFingerprint"] == status(cluster)["training"]["fingerprint"]
     assert len(cluster.names_of("Job")) == 2

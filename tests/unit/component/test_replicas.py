@@ -55,7 +55,7 @@ def test_load_test_does_not_begin_while_the_autoscaler_adds_a_replica() -> None:
     settle(cluster)
     assert len([name for _, name in cluster.ever_created if "-loadtest-" in name]) == 1
     assert message(cluster, "LoadTested") == (
-        "the load test begins when all replicas are ready: 3 of 4 replicas ready"
+        "the load test starts when all replicas are ready: 3 of 4 replicas ready"
     )
     cluster.roll_out(ready=4, replicas=4)
     settle(cluster)

@@ -172,7 +172,7 @@ def test_replaced_job_starts_when_the_pod_of_the_one_before_has_ended() -> None:
     assert f"kubectl delete pod {pod}" in message(cluster, "Trained")
     cluster.objects["Pod", pod]["metadata"]["deletionTimestamp"] = NOW
     settle(cluster)
-    assert "remove the Node object" in message(cluster, "Trained")
+    assert "delete the Node object" in message(cluster, "Trained")
     cluster.end_pods_of(uid)
     settle(cluster)
     assert (

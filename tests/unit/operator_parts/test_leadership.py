@@ -91,7 +91,7 @@ def test_lease_that_is_not_renewed_is_taken_after_its_duration_as_the_other_saw_
     assert not pair.two.attempt()
     pair.wait(0.1)
     assert pair.two.attempt()
-    with pytest.raises(LeadershipLost, match="two has the Lease"):
+    with pytest.raises(LeadershipLost, match="two holds the Lease"):
         pair.one.attempt()
 
 

@@ -30,7 +30,7 @@ def sentence(**figures: Any) -> str:
 @pytest.mark.parametrize("mode", [{}, {"mode": "fixed"}], ids=["of an earlier release", "fixed"])
 def test_fixed_rate_is_told_by_what_was_reached_of_it(mode: dict[str, str]) -> None:
     assert sentence(**mode) == (
-        "9.98 of 10 requests per second reached, p95 0.180 s, longest bucket within the objective: 200"
+        "9.98 of 10 requested requests per second, p95 0.180 s, longest length bucket within the objective: 200"
     )
 
 
@@ -41,19 +41,20 @@ def test_search_is_told_by_what_it_found() -> None:
     buckets = [bucket("1-100", 39.9, 40.0), bucket("101-200", 9.9, 10.125), bucket("201-300", 3.2, 3.25)]
     said = sentence(mode="search", buckets=buckets, conclusions=conclusions)
     assert said == (
-        "within the objective 3.25 to 40.00 requests per second by text length and 23.46 of the mix per replica,"
-        " p95 0.180 s, longest bucket that carries the rate asked for: 200"
+        "within the objective: 3.25 to 40.00 requests per second by text length,"
+        " 23.46 per replica for the mix of lengths,"
+        " p95 0.180 s, longest length bucket at the requested rate: 200"
     )
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        ([40.0], "within the objective 40.00 requests per second, "),
-        ([0.0, 40.0], "within the objective 0.00 to 40.00 requests per second by text length, "),
-        ([0.0, 0.0], "no rate that was tried stayed within the objective, "),
-        ([None], "no rate that was tried stayed within the objective, "),
-        ([], "no rate that was tried stayed within the objective, "),
+        ([40.0], "within the objective: 40.00 requests per second, "),
+        ([0.0, 40.0], "within the objective: 0.00 to 40.00 requests per second by text length, "),
+        ([0.0, 0.0], "no tested rate met the objective, "),
+        ([None], "no tested rate met the objective, "),
+        ([], "no tested rate met the objective, "),
     ],
 )
 def test_search_never_compares_with_the_rate_that_it_began_at(found: list[float | None], words: str) -> None:
@@ -61,6 +62,4 @@ def test_search_never_compares_with_the_rate_that_it_began_at(found: list[float 
     said = sentence(mode="search", buckets=buckets, maxLengthAtRequestedRps=None, generatorSaturated=True)
     assert said.startswith(words)
     assert "of 10 requests" not in said
-    assert said.endswith(
-        "longest bucket that carries the rate asked for: no length; the load generator was the limit"
-    )
+    assert said.endswith("longest length bucket at the requested rate: none; the load generator was saturated")

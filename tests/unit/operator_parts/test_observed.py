@@ -106,7 +106,7 @@ SIGTERM = training_result("fp").model_copy(
         pytest.param([a_pod(1, containerStatuses=[ended("train", 143)])], "", id="pod without a document"),
         pytest.param(
             [a_pod(1, containerStatuses=[ended("train", 143, SIGTERM.to_termination_message())])],
-            "; the stage said: ended by SIGTERM",
+            "; the stage reported: ended by SIGTERM",
             id="pod with a document",
         ),
         pytest.param([a_pod(1, phase="Failed", reason="Evicted", message="no memory")], "", id="pod evicted"),
@@ -121,8 +121,8 @@ def test_deadline_is_told_whatever_became_of_the_pods(
     job = read(a_job(DEADLINE) | {"spec": spec}, *pods)
     assert (job.outcome, job.reason) == ("Failed", "DeadlineExceeded")
     told = (
-        f"the Job ran longer than its activeDeadlineSeconds{number}, the wait for a node included:"
-        " raise that field, or give it less to do"
+        f"the Job exceeded its activeDeadlineSeconds{number}, which include the wait for a node;"
+        " raise that field, or reduce the work of the stage"
     )
     assert job.message == told + said
 
@@ -131,7 +131,7 @@ def test_deadline_is_told_whole_when_the_stage_said_much() -> None:
     talkative = SIGTERM.model_copy(update={"message": "x" * 2000})
     pod = a_pod(1, containerStatuses=[ended("train", 1, talkative.to_termination_message())])
     message = read(a_job(DEADLINE), pod).message
-    assert message.startswith("the Job ran longer") and len(message) <= 800
+    assert message.startswith("the Job exceeded") and len(message) <= 800
 
 
 @pytest.mark.parametrize(

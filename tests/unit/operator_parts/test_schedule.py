@@ -106,7 +106,7 @@ def test_schedule_that_is_removed_starts_nothing() -> None:
 
 @pytest.mark.parametrize("cron", ["61 * * * *", "* * * *", "a b c d e", "0 0 31 2 *", "*/0 * * * *", ""])
 def test_bad_schedule_is_refused_by_the_name_of_its_field(cron: str) -> None:
-    with pytest.raises(InvalidSpec, match=re.escape(f"spec.loadTest.schedule: {cron!r} is no cron schedule")):
+    with pytest.raises(InvalidSpec, match=re.escape(f"spec.loadTest.schedule: {cron!r} is not a cron schedule")):
         slot_at("2030-01-01T00:00:00Z", cron=cron)
 
 

@@ -55,7 +55,7 @@ def running(name: str, **more: Any) -> Raw:
     return {"name": name, "ready": True, "state": {"running": {"startedAt": PLACED_AT}}, **more}
 
 
-REGISTRY = "or name a Secret for its registry in images.pullSecrets"
+REGISTRY = "or add a Secret for its registry to images.pullSecrets"
 DESCRIBE = "see kubectl describe pod pod-x"
 
 
@@ -67,7 +67,7 @@ DESCRIBE = "see kubectl describe pod pod-x"
         ("loadtest", "RegistryUnavailable", "503", f"correct images.loadtest, {REGISTRY}"),
         ("serve", "InvalidImageName", "couldn't parse image", "correct images.serving"),
         ("train", "ErrImageNeverPull", "not present", "load the image onto the node, or correct images.training"),
-        ("train", "ImageInspectError", "damaged", "remove the image from the node, so that it is pulled again"),
+        ("train", "ImageInspectError", "damaged", "remove the image from the node so that it is pulled again"),
         ("train", "SignatureValidationFailed", "x", "sign the image, or correct images.training"),
         (
             "serve", "CreateContainerConfigError", 'secret "api-token" not found',
@@ -79,12 +79,12 @@ DESCRIBE = "see kubectl describe pod pod-x"
         ),
         (
             "train", "CreateContainerConfigError", "container has runAsNonRoot and image will run as root",
-            "the image must run as a user other than root: correct images.training",
+            "the image must run as a user other than root; correct images.training",
         ),
-        ("train", "CreateContainerError", "device busy", "correct images.training, or see the node"),
+        ("train", "CreateContainerError", "device busy", "correct images.training, or check the node"),
         ("train", "RunContainerError", "exec: python: executable file not found", "correct images.training"),
-        ("train", "CreatePodSandboxError", "x", "see the container runtime of the node"),
-        ("train", "PostStartHookError", "x", "the container's hook failed: correct what adds this container to pods"),
+        ("train", "CreatePodSandboxError", "x", "check the container runtime of the node"),
+        ("train", "PostStartHookError", "x", "the container's hook failed; correct it where the container is defined"),
         ("train", "SomethingNew", "x", DESCRIBE),
     ],
 )  # fmt: skip
@@ -123,18 +123,18 @@ LIMITED = {"resources": {"limits": {"memory": "1536Mi"}}}
 @pytest.mark.parametrize(
     ("component", "kind", "container", "words"),
     [
-        ("train", "init", COPY | LIMITED, "its limit is 1536Mi: raise training.resources.limits.memory"),
-        ("train", "init", {"name": "tools"} | LIMITED, "its limit is 1536Mi: raise training.resources.limits.memory"),
+        ("train", "init", COPY | LIMITED, "its limit is 1536Mi; raise training.resources.limits.memory"),
+        ("train", "init", {"name": "tools"} | LIMITED, "its limit is 1536Mi; raise training.resources.limits.memory"),
         (
             "evaluate", "main", {"name": "evaluate"} | LIMITED,
-            "its limit is 1536Mi: raise serving.resources.limits.memory",
+            "its limit is 1536Mi; raise serving.resources.limits.memory",
         ),
         (
             "quantize", "main", {"name": "quantize"},
-            "it has no limit, so the node had no more: raise quantization.resources.requests.memory, or add memory to"
-            " the node",
+            "it has no limit, so the node ran out of memory; raise quantization.resources.requests.memory, or use a"
+            " larger node",
         ),
-        ("train", "main", {"name": "istio-proxy"} | LIMITED, "raise its limit where it is added to pods, which the"),
+        ("train", "main", {"name": "istio-proxy"} | LIMITED, "did not add this container, so raise its memory limit"),
     ],
 )  # fmt: skip
 def test_lack_of_memory_names_the_field_to_raise(component: str, kind: str, container: Raw, words: str) -> None:
@@ -150,10 +150,15 @@ def test_lack_of_memory_names_the_field_to_raise(component: str, kind: str, cont
     ("reason", "code", "message", "words"),
     [
         ("StartError", 128, "exec: no such file or directory", "correct images.training"),
-        ("ContainerCannotRun", 127, "oci runtime error", "correct images.training, or see the node"),
-        ("ContainerStatusUnknown", 137, "", "was lost with its node (ContainerStatusUnknown): another pod starts"),
-        ("Error", 3, "ValueError: x", "ended (Error) with exit code 3: ValueError: x"),
-        ("DeadlineExceeded", 143, "", "ended (DeadlineExceeded) with exit code 143"),
+        ("ContainerCannotRun", 127, "oci runtime error", "correct images.training, or check the node"),
+        (
+            "ContainerStatusUnknown",
+            137,
+            "",
+            "was lost with its node (ContainerStatusUnknown); Kubernetes starts another pod",
+        ),
+        ("Error", 3, "ValueError: x", "terminated (Error) with exit code 3: ValueError: x"),
+        ("DeadlineExceeded", 143, "", "terminated (DeadlineExceeded) with exit code 143"),
     ],
 )
 def test_container_that_ended_says_how(reason: str, code: int, message: str, words: str) -> None:
@@ -173,17 +178,20 @@ UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeCl
         ("Unschedulable", "0/3 nodes: 3 Insufficient memory.", "lower serving.resources.requests.memory,"),
         ("Unschedulable", "0/3 nodes are available: 3 Insufficient cpu.", "lower serving.resources.requests.cpu, or"),
         ("Unschedulable", GPU, "free a GPU, or add a node with one"),
-        ("Unschedulable", TAINT, "name the taint in serving.tolerations, or remove it"),
-        ("Unschedulable", NOT_READY, "see kubectl get nodes: the nodes are not ready or are drained"),
-        ("Unschedulable", SELECTOR, "correct serving.nodeSelector, or label a node with it"),
+        ("Unschedulable", TAINT, "add a toleration to serving.tolerations, or remove the taint"),
+        ("Unschedulable", NOT_READY, "the nodes are not ready or are drained; see kubectl get nodes"),
+        ("Unschedulable", SELECTOR, "correct serving.nodeSelector, or label a node to match it"),
         ("Unschedulable", UNBOUND, "see kubectl get pvc; correct storage.storageClassName"),
         (
             "Unschedulable", 'persistentvolumeclaim "data" not found',
             "create the claim data, or correct the claimName in storage, dataset or baseModel",
         ),
-        ("Unschedulable", "1 node(s) had volume node affinity conflict", "make room there"),
+        ("Unschedulable", "1 node(s) had volume node affinity conflict", "free resources there"),
         ("Unschedulable", "0/1 nodes are available: 1 Too many pods.", "add a node"),
-        ("SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates", "must remove them"),
+        (
+            "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates",
+            "remove the pod's schedulingGates, or wait",
+        ),
         ("SchedulerError", "binding volumes: timed out", "(SchedulerError)"),
     ],
 )  # fmt: skip
@@ -207,23 +215,23 @@ def test_pod_that_is_not_placed_says_what_to_do(reason: str, message: str, remed
         (
             "OutOfcpu",
             "Node didn't have enough resource: cpu",
-            "lower training.resources.requests.cpu, or make room",
+            "lower training.resources.requests.cpu, or free resources",
         ),
         (
             "OutOfmemory",
             "Node didn't have enough resource",
-            "lower training.resources.requests.memory, or make room",
+            "lower training.resources.requests.memory, or free resources",
         ),
         ("OutOfpods", "Node didn't have enough resource: pods", "add a node"),
         ("OutOfnvidia.com/gpu", "Node didn't have enough resource", "free a GPU, or add a node with one"),
-        ("UnexpectedAdmissionError", "no healthy devices present", "see the device plugin of the node"),
+        ("UnexpectedAdmissionError", "no healthy devices present", "check the device plugin of the node"),
         (
             "NodeAffinity",
             "Predicate NodeAffinity failed",
             "correct training.nodeSelector, or label the node again",
         ),
         ("TopologyAffinityError", "x", "lower training.resources, or change the node's topology manager policy"),
-        ("NodeShutdown", "Pod was rejected", "nothing: another pod starts on another node"),
+        ("NodeShutdown", "Pod was rejected", "no action needed, another pod starts on another node"),
         (
             "Terminated",
             "Pod was terminated in response to imminent node shutdown.",
@@ -232,9 +240,9 @@ def test_pod_that_is_not_placed_says_what_to_do(reason: str, message: str, remed
         (
             "Preempting",
             "Preempted in order to admit critical pod",
-            "nothing: another pod starts when there is room",
+            "another pod starts when resources are free",
         ),
-        ("NodeLost", "Node node-7 was lost", "see kubectl get nodes; another pod starts by itself"),
+        ("NodeLost", "Node node-7 was lost", "another pod starts automatically; see kubectl get nodes"),
     ],
 )
 def test_pod_that_the_cluster_stopped_says_what_to_do(reason: str, message: str, remedy: str) -> None:
@@ -245,10 +253,10 @@ def test_pod_that_the_cluster_stopped_says_what_to_do(reason: str, message: str,
 @pytest.mark.parametrize(
     ("reason", "remedy"),
     [
-        ("PreemptionByScheduler", "nothing: another pod starts when there is room"),
-        ("DeletionByTaintManager", "see kubectl get nodes; another pod starts by itself"),
-        ("DeletionByPodGC", "see kubectl get nodes; another pod starts by itself"),
-        ("EvictionByEvictionAPI", "nothing: another pod starts"),
+        ("PreemptionByScheduler", "another pod starts when resources are free"),
+        ("DeletionByTaintManager", "another pod starts automatically; see kubectl get nodes"),
+        ("DeletionByPodGC", "another pod starts automatically; see kubectl get nodes"),
+        ("EvictionByEvictionAPI", "no action needed, another pod starts"),
     ],
 )
 def test_disrupted_pod_says_what_to_do(reason: str, remedy: str) -> None:
@@ -263,10 +271,14 @@ DELETED = {"deletionTimestamp": PLACED_AT}
 @pytest.mark.parametrize(
     ("metadata", "status", "words"),
     [
-        (DELETED, {"phase": "Running"}, "node node-7 does not confirm its end"),
+        (DELETED, {"phase": "Running"}, "node node-7 does not confirm its termination"),
         (DELETED | {"finalizers": ["batch.kubernetes.io/job-tracking"]}, {"phase": "Running"}, "node-7 does not"),
-        (DELETED | {"finalizers": ["example.com/keep"]}, {"phase": "Failed"}, "waits for example.com/keep"),
-        ({}, {"phase": "Unknown"}, "has no known state, since node node-7 does not answer"),
+        (
+            DELETED | {"finalizers": ["example.com/keep"]},
+            {"phase": "Failed"},
+            "waits for finalizer example.com/keep",
+        ),
+        ({}, {"phase": "Unknown"}, "has an unknown state, since node node-7 does not respond"),
     ],
 )
 def test_pod_of_a_lost_node_says_so_once_it_should_be_gone(metadata: Raw, status: Raw, words: str) -> None:
@@ -283,16 +295,16 @@ CONTAINERS_READY = {"type": "ContainersReady", "status": "True"}
 @pytest.mark.parametrize(
     ("pod", "words"),
     [
-        pytest.param(a_pod("serve"), "no scheduler has placed pod pod-x yet; see whether", id="scheduler"),
-        pytest.param(a_pod("serve", conditions=[PLACED]), "node node-7 has not begun with pod pod-x", id="kubelet"),
+        pytest.param(a_pod("serve"), "no scheduler has scheduled pod pod-x yet; check that", id="scheduler"),
+        pytest.param(a_pod("serve", conditions=[PLACED]), "node node-7 has not started pod pod-x", id="kubelet"),
         pytest.param(
             a_pod(conditions=[PLACED], initContainerStatuses=[running("base-model", ready=False)]),
-            "init container base-model of pod pod-x is still at work: see kubectl logs pod-x -c base-model",
+            "init container base-model of pod pod-x is still running; see kubectl logs pod-x -c base-model",
             id="init container",
         ),
         pytest.param(
             a_pod("serve", spec=PROBES, containerStatuses=[running("serve", started=False) | {"ready": False}]),
-            "container serve of pod pod-x has not passed its startup probe yet: see kubectl logs pod-x -c serve",
+            "container serve of pod pod-x has not passed its startup probe yet; see kubectl logs pod-x -c serve",
             id="startup probe",
         ),
         pytest.param(
@@ -319,7 +331,7 @@ def test_slow_start_is_told_only_after_a_while(pod: Raw, words: str) -> None:
             a_pod("serve", phase="Running", containerStatuses=[running("serve")], conditions=[
                 {"type": "PodResizePending", "status": "True", "reason": "Infeasible", "message": "too much"}
             ]),
-            "the resize of pod pod-x is pending (Infeasible: too much): undo it", id="resize",
+            "the resize of pod pod-x is pending (Infeasible: too much); undo it", id="resize",
         ),
     ],
 )  # fmt: skip
@@ -358,13 +370,13 @@ def true(kind: str, **more: str) -> Raw:
 @pytest.mark.parametrize(
     ("job", "words"),
     [
-        (a_job(managedBy="kueue.x-k8s.io/multikueue"), "kueue.x-k8s.io/multikueue is to run it"),
-        (a_job(), "the Job controller has not looked at it: see whether kube-controller-manager runs"),
+        (a_job(managedBy="kueue.x-k8s.io/multikueue"), "it is managed by kueue.x-k8s.io/multikueue"),
+        (a_job(), "the Job controller has not processed it; check that kube-controller-manager runs"),
         (
             a_job(
                 {"startTime": PLACED_AT, "conditions": [true("FailureTarget", message="backoff limit reached")]}
             ),
-            "it has failed (backoff limit reached) and ends when the last of its pods has ended",
+            "it has failed (backoff limit reached) and waits until its pods have terminated",
         ),
         (a_job({"startTime": PLACED_AT, "conditions": [true("SuccessCriteriaMet")]}), "it has succeeded"),
     ],
@@ -390,9 +402,9 @@ QUOTA = "exceeded quota: team, requested: limits.memory=8Gi, used: limits.memory
             'violates PodSecurity "restricted:latest"',
             "allow what the message names in the namespace, or stop what adds it to pods",
         ),
-        ('admission webhook "w.example.com" denied the request: no', "see the webhook that the message names"),
+        ('admission webhook "w.example.com" denied the request: no', "check the webhook that the message names"),
         ('error looking up service account ns/m: serviceaccount "m" not found', "create the ServiceAccount m"),
-        ("something new", "kubectl describe job m-train-1 says why"),
+        ("something new", "see kubectl describe job m-train-1"),
     ],
 )
 def test_job_whose_pods_are_refused_says_by_what(told: str, remedy: str) -> None:
@@ -432,16 +444,16 @@ def test_events_are_asked_about_a_pod_only_once_it_is_late() -> None:
             "create the ConfigMap not-there, or correct dataset.configMap.name",
         ),
         ("configmap references non-existent config key: a.csv (FailedMount)", "correct dataset.configMap.key"),
-        ("mount failed: exit status 32 (FailedMount)", "see the volume that the message names"),
+        ("mount failed: exit status 32 (FailedMount)", "check the volume that the message names"),
         (
             "Multi-Attach error for volume (FailedAttachVolume)",
-            "the volume is attached to another node: wait, or use",
+            "the volume is attached to another node; wait, or use",
         ),
         (
             "failed to setup network (FailedCreatePodSandBox)",
-            "see the network plugin and the container runtime of",
+            "check the network plugin and the container runtime of",
         ),
-        ("words (SomethingNew)", "kubectl describe pod pod-x says more"),
+        ("words (SomethingNew)", "see kubectl describe pod pod-x"),
     ],
 )
 def test_pod_that_cannot_start_says_what_the_kubelet_said(told: str, remedy: str) -> None:
@@ -511,7 +523,7 @@ def test_end_of_a_stage_beside_a_sidecar(pods: list[Raw], spec: Raw, outcome: st
 
 def test_stage_that_a_sidecar_keeps_from_a_new_try_says_what_to_do() -> None:
     words = read_job(a_job({"startTime": PLACED_AT, "active": 1}, backoffLimit=2), kept(3)).message
-    assert "ended (Error) with exit code 3" in words
+    assert "terminated (Error) with exit code 3" in words
     assert "container mesh keeps the pod running" in words and "kubectl delete pod pod-x" in words
 
 
@@ -535,14 +547,14 @@ def test_deployment_says_that_it_is_paused_and_that_it_wants_no_pods() -> None:
     [
         (
             {"conditions": [true("ReplicaFailure", reason="FailedCreate", message=f"forbidden: {QUOTA}")]},
-            f"pods are refused (FailedCreate): forbidden: {QUOTA}; lower serving.resources, or raise the"
+            f"pods are rejected (FailedCreate): forbidden: {QUOTA}; lower serving.resources, or raise the"
             " ResourceQuota team",
         ),
         (
             {"conditions": [
                 {"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError", "message": QUOTA}
             ]},
-            f"its ReplicaSet is refused (ReplicaSetCreateError): {QUOTA}; lower serving.resources, or raise the"
+            f"its ReplicaSet is rejected (ReplicaSetCreateError): {QUOTA}; lower serving.resources, or raise the"
             " ResourceQuota team",
         ),
     ],
@@ -554,7 +566,7 @@ def test_deployment_whose_pods_are_refused_says_what_to_do(status: Raw, trouble:
 
 def test_deployment_that_nobody_looks_at_says_so() -> None:
     state = read_deployment({}).deployment
-    assert state is not None and "see whether kube-controller-manager runs" in state.waits_for
+    assert state is not None and "check that kube-controller-manager runs" in state.waits_for
     fresh = read_deployment({}, created=LATER).deployment
     assert fresh is not None and fresh.waits_for == ""
 

@@ -116,7 +116,7 @@ WITHOUT_PODS = {"startTime": NOW}
 @pytest.mark.parametrize(
     ("job_status", "pods", "words"),
     [
-        pytest.param(WITHOUT_PODS, [], "has no pod yet: kubectl describe job m-train-1", id="pods refused"),
+        pytest.param(WITHOUT_PODS, [], "has no pod yet; see kubectl describe job m-train-1", id="pods refused"),
         pytest.param(WITHOUT_PODS | {"active": 0, "failed": 1}, [], "has no pod yet", id="and lost one"),
         pytest.param(
             STARTED,

@@ -1,1 +1,1 @@
-"""What is to be done and what the status says, from the spec and the observed state. Pure."""
+"""Derives the plan and the status from the spec and the observed state. Pure: no I/O."""

@@ -1,4 +1,4 @@
-"""What each condition says, from the spec, the records and the world as it was seen. Pure."""
+"""Derives the conditions of the status from a snapshot. Pure. `readiness.py` derives Ready."""
 
 from __future__ import annotations
 
@@ -24,18 +24,17 @@ from toxicity_operator.observe.state import StagePod
 
 UNKNOWN = "Unknown"
 SLOWER = 0.95
-"""Share of the unquantized weights' speed below which quantization is said to be slower."""
-
+"""The Evaluated message calls quantization slower if its throughput, relative to the original, is below this ratio."""
 
 NO_KEDA = (
-    "the cluster has no KEDA (no ScaledObject of keda.sh/v1alpha1), so nothing scales by requests in flight: install"
-    " KEDA, or set serving.autoscaling.metric: cpu"
+    "KEDA is not installed (the API server does not serve keda.sh/v1alpha1 ScaledObject), so nothing scales by requests"
+    " in flight; install KEDA, or set serving.autoscaling.metric: cpu"
 )
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A condition's content, before it gets its generation and its time."""
+    """Status, reason and message of a condition, without observedGeneration and lastTransitionTime."""
 
     status: str
     reason: str
@@ -43,7 +42,7 @@ class Finding:
 
 
 def derive_findings(snapshot: Snapshot) -> dict[ConditionType, Finding]:
-    """Every condition but the summary Ready (`readiness.py`)."""
+    """Every condition except Ready, Reconciling and Stalled."""
     return {
         ConditionType.TRAINED: _trained(snapshot),
         ConditionType.QUANTIZED: _quantized(snapshot),
@@ -55,14 +54,14 @@ def derive_findings(snapshot: Snapshot) -> dict[ConditionType, Finding]:
     }
 
 
-def _switched_off(why: str) -> Finding:
-    """Of what the spec does not ask for: nothing has failed."""
-    return Finding("True", Reason.SKIPPED, f"switched off: {why}")
+def _disabled(why: str) -> Finding:
+    """The finding for a stage that the spec disables. It is True, because nothing has failed."""
+    return Finding("True", Reason.SKIPPED, f"disabled: {why}")
 
 
 def _of_job(record: StageRecord | None, word: str) -> Finding:
     if record is None:
-        return Finding(UNKNOWN, Reason.WAITING, f"{word} has not begun")
+        return Finding(UNKNOWN, Reason.WAITING, f"{word} has not started")
     if record.outcome == "Running":
         return Finding(UNKNOWN, record.reason or Reason.RUNNING, _running(record))
     if record.outcome == "Failed":
@@ -73,7 +72,7 @@ def _of_job(record: StageRecord | None, word: str) -> Finding:
 
 
 def _of_stage(snapshot: Snapshot, stage: JobStage, record: StageRecord | None, word: str) -> Finding:
-    """Of a stage before serving: with the pod that it waits for, or with what to do where no GPU is free."""
+    """The finding for a stage that runs as a Job, with a blocking pod or what to do about a missing GPU."""
     finding = _of_job(record, word)
     pod = snapshot.observed.blocking_pod(stage.component, stage.job_name)
     if record is None and pod is not None:
@@ -86,13 +85,13 @@ def _of_stage(snapshot: Snapshot, stage: JobStage, record: StageRecord | None, w
 
 
 def _blocked_by_pod(word: str, pod: StagePod) -> str:
-    """Two pods of one stage would write the same files."""
+    """Message for a stage that is blocked by a pod of an earlier Job, since both would write the same files."""
     remedy = (
-        f"if its node is gone, remove the Node object, or run: kubectl delete pod {pod.name} --force --grace-period=0"
+        f"if its node is gone, delete the Node object, or run: kubectl delete pod {pod.name} --force --grace-period=0"
         if pod.is_deleted
-        else f"to end it, run: kubectl delete pod {pod.name}"
+        else f"to stop it, run: kubectl delete pod {pod.name}"
     )
-    return f"{word} begins when pod {pod.name} of an earlier Job has ended; {remedy}"
+    return f"{word} starts when pod {pod.name} of an earlier Job has terminated; {remedy}"
 
 
 def _trained(snapshot: Snapshot) -> Finding:
@@ -100,7 +99,7 @@ def _trained(snapshot: Snapshot) -> Finding:
 
 
 def _running(record: StageRecord) -> str:
-    """What a running stage waits for; else how far it is, if it says so."""
+    """What a running stage waits for, or else its progress, if it reports any."""
     if record.reason:
         return f"Job {record.job_name} {record.message}"
     if record.message:
@@ -112,7 +111,7 @@ def _running(record: StageRecord) -> str:
 
 def _quantized(snapshot: Snapshot) -> Finding:
     if snapshot.chain.quantize is None:
-        return _switched_off("spec.quantization.method is none")
+        return _disabled("spec.quantization.method is none")
     return _of_stage(snapshot, snapshot.chain.quantize, snapshot.records.quantization, "quantization")
 
 
@@ -125,16 +124,16 @@ def _evaluated(snapshot: Snapshot) -> Finding:
 
 
 def _measured(record: EvaluationStatus, figures: EngineFigures) -> str:
-    """F1 in the serving engine, and what quantization cost or brought there."""
+    """F1 and throughput in the serving engine, compared with the model before quantization."""
     text = f"F1 {record.f1:.3f} in {record.engine}, {figures.texts_per_second:.1f} texts per second"
     before, drop = record.original_figures, record.drop
     if before is None or drop is None:
         return text
     speed = figures.texts_per_second / before.texts_per_second
-    advice = "" if speed >= SLOWER else "; where speed counts more than memory, quantization.method none is faster"
+    advice = "" if speed >= SLOWER else "; quantization.method: none is faster here but needs more memory"
     return (
-        f"{text}; before quantization F1 {record.original_f1:.3f}, same decision on {drop.agreement:.1%} of the rows;"
-        f" 4 bit runs {speed:.2f} times as fast here in {figures.memory_bytes / before.memory_bytes:.2f} times the"
+        f"{text}; before quantization F1 {record.original_f1:.3f}, same decision for {drop.agreement:.1%} of the rows;"
+        f" 4-bit has {speed:.2f} times the throughput and {figures.memory_bytes / before.memory_bytes:.2f} times the"
         f" memory{advice}"
     )
 
@@ -148,7 +147,7 @@ def _quality(snapshot: Snapshot) -> Finding:
 def _available(snapshot: Snapshot) -> Finding:
     deployment = snapshot.observed.deployment
     if deployment is None:
-        return Finding("False", Reason.WAITING, "nothing is deployed yet")
+        return Finding("False", Reason.WAITING, "the Deployment does not exist yet")
     count = f"{deployment.ready_replicas} of {deployment.replicas} replicas ready"
     words = deployment.trouble or deployment.waits_for
     trouble = f"; {words}" if words else ""
@@ -160,7 +159,7 @@ def _available(snapshot: Snapshot) -> Finding:
         return Finding("True", Reason.REPLICAS_READY, count + trouble)
     if deployment.handed_to:
         return Finding(
-            "False", Reason.GPU_HANDED_OVER, f"no pod serves while Job {deployment.handed_to} has the GPU"
+            "False", Reason.GPU_HANDED_OVER, f"no serving pod runs while Job {deployment.handed_to} uses the GPU"
         )
     if deployment.wanted_replicas == 0:
         return Finding("False", Reason.STOPPED, _stopped(snapshot.model))
@@ -171,52 +170,52 @@ def _available(snapshot: Snapshot) -> Finding:
 
 def _paused_message(model: Model) -> str:
     name = names.serving_name(model.name)
-    return f"; Deployment {name} is paused: its pods are exchanged after kubectl rollout resume deployment/{name}"
+    return f"; Deployment {name} is paused; to continue the rollout, run: kubectl rollout resume deployment/{name}"
 
 
 def _stopped(model: Model) -> str:
-    """Why no pod is to serve, and how to have some again."""
+    """Why the Deployment has no replicas, and how to get some."""
     name, serving = names.serving_name(model.name), model.spec.serving
     if serving.replicas == 0:
-        return "serving.replicas is 0, so no pod serves: set it to 1 or more"
+        return "serving.replicas is 0, so no serving pod runs; set it to 1 or more"
     return (
-        f"Deployment {name} was scaled to 0, where no autoscaler looks at it, so no pod serves:"
+        f"Deployment {name} was scaled to 0, where autoscalers ignore it, so no serving pod runs; to start one, run:"
         f" kubectl scale deployment {name} --replicas=1"
     )
 
 
 def _scalable(snapshot: Snapshot) -> Finding:
-    """Whether the autoscaler gets the metric that it scales by; without it nothing scales, and nothing else says so."""
+    """Whether the autoscaler can read its metric. Without the metric nothing scales."""
     scaling, observed = snapshot.model.spec.serving.autoscaling, snapshot.observed
     if scaling is None:
-        return _switched_off("spec.serving.autoscaling is not set")
+        return _disabled("spec.serving.autoscaling is not set")
     kind = SCALERS[scaling.metric][1]
     if kind in observed.missing_kinds:
         return Finding("False", Reason.KEDA_MISSING, NO_KEDA)
     if observed.deployment is not None and observed.deployment.handed_to:
-        return Finding(UNKNOWN, Reason.WAITING, "nothing is scaled while no pod serves")
+        return Finding(UNKNOWN, Reason.WAITING, "autoscaling is off while no serving pod runs")
     state = observed.autoscalers.get(kind)
     if state is None or state.active is None:
-        return Finding(UNKNOWN, Reason.WAITING, f"the autoscaler has not looked for {scaling.metric} yet")
+        return Finding(UNKNOWN, Reason.WAITING, f"the autoscaler has not read the metric {scaling.metric} yet")
     if state.active:
-        return Finding("True", Reason.METRIC_AVAILABLE, f"the autoscaler gets {scaling.metric}")
-    advice = _where_to_look(snapshot.model, scaling)
-    text = f"the autoscaler does not get {scaling.metric}: {state.message}{advice}"
+        return Finding("True", Reason.METRIC_AVAILABLE, f"the autoscaler reads the metric {scaling.metric}")
+    advice = _query_hint(snapshot.model, scaling)
+    text = f"the autoscaler cannot read the metric {scaling.metric}: {state.message}{advice}"
     return Finding("False", Reason.METRIC_MISSING, text)
 
 
-def _where_to_look(model: Model, scaling: Autoscaling) -> str:
+def _query_hint(model: Model, scaling: Autoscaling) -> str:
     if scaling.metric == "cpu":
         return ""
-    return f"; ask the Prometheus at {scaling.prometheus_address} for {in_flight_query(model)}"
+    return f"; query Prometheus at {scaling.prometheus_address} for {in_flight_query(model)}"
 
 
 def _load_tested(snapshot: Snapshot) -> Finding:
     if snapshot.chain.loadtest is None:
-        return _switched_off("spec.loadTest.enabled is false")
+        return _disabled("spec.loadTest.enabled is false")
     finding = _of_stage(snapshot, snapshot.chain.loadtest, snapshot.records.load_test, "load test")
     if snapshot.records.load_test is None and snapshot.serves_current and not snapshot.serves_with_all:
-        text = f"the load test begins when all replicas are ready: {_available(snapshot).message}"
+        text = f"the load test starts when all replicas are ready: {_available(snapshot).message}"
         return Finding(UNKNOWN, Reason.WAITING, text)
     figures = snapshot.model.status.load_test
     if finding.status == "True" and figures is not None:
@@ -225,35 +224,35 @@ def _load_tested(snapshot: Snapshot) -> Finding:
 
 
 def _figures(figures: LoadTestStatus) -> str:
-    reached = "no length" if figures.max_length_at_requested_rps is None else figures.max_length_at_requested_rps
+    reached = "none" if figures.max_length_at_requested_rps is None else figures.max_length_at_requested_rps
     p95 = "none" if figures.p95_seconds is None else f"{figures.p95_seconds:.3f} s"
     if figures.mode == "search":
-        text = f"{_found(figures)}, p95 {p95}, longest bucket that carries the rate asked for: {reached}"
+        text = f"{_found(figures)}, p95 {p95}, longest length bucket at the requested rate: {reached}"
     else:
         rps = "no" if figures.actual_rps is None else f"{figures.actual_rps:.2f}"
         text = (
-            f"{rps} of {figures.requested_rps:g} requests per second reached, p95 {p95},"
-            f" longest bucket within the objective: {reached}"
+            f"{rps} of {figures.requested_rps:g} requested requests per second, p95 {p95},"
+            f" longest length bucket within the objective: {reached}"
         )
     return text + _limited_by(figures)
 
 
 def _found(figures: LoadTestStatus) -> str:
-    """What a search found; requestedRps is only where it began."""
+    """The result of a search. `requestedRps` is only its starting rate."""
     rates = [each.max_rps_within_slo for each in figures.buckets if each.max_rps_within_slo is not None]
     if not any(rates):
-        return "no rate that was tried stayed within the objective"
+        return "no tested rate met the objective"
     least, most = f"{min(rates):.2f}", f"{max(rates):.2f}"
     text = (
         f"{most} requests per second" if least == most else f"{least} to {most} requests per second by text length"
     )
     mix = figures.conclusions
-    per_replica = f" and {mix.mixed_rps_per_replica:.2f} of the mix per replica" if mix else ""
-    return f"within the objective {text}{per_replica}"
+    per_replica = f", {mix.mixed_rps_per_replica:.2f} per replica for the mix of lengths" if mix else ""
+    return f"within the objective: {text}{per_replica}"
 
 
 def _limited_by(figures: LoadTestStatus) -> str:
-    """Why less was offered than asked for, where it was."""
+    """Why the test sent fewer requests than requested; empty if it did not."""
     if figures.generator_saturated:
-        return "; the load generator was the limit"
-    return "; all users waited for the service, so less was offered" if figures.users_exhausted else ""
+        return "; the load generator was saturated"
+    return "; all users were waiting for responses, so fewer requests were sent" if figures.users_exhausted else ""

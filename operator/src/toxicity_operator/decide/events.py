@@ -1,4 +1,4 @@
-"""Events for people: what changed between two statuses, told once the newer one is written. Pure."""
+"""Derives Kubernetes Events from the difference between two statuses. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toxicity_api.status import ServingStatus, StageRecord, ToxicityModelStatus
 
 @dataclass(frozen=True)
 class Event:
-    """One line of `kubectl describe`."""
+    """A Kubernetes Event about the resource, as `kubectl describe` shows it."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -19,7 +19,7 @@ class Event:
 
 
 def derive_events(old: ToxicityModelStatus, new: ToxicityModelStatus) -> list[Event]:
-    """Begin, end and failure of stages, the gate's verdict, and serving coming or going."""
+    """Events for the start, success or failure of a stage, the gate's verdict, a rollback, and changes of Ready."""
     pairs = (
         (old.training, new.training, "Training"),
         (old.quantization, new.quantization, "Quantization"),
@@ -31,22 +31,22 @@ def derive_events(old: ToxicityModelStatus, new: ToxicityModelStatus) -> list[Ev
 
 
 def _of_roll_out(old: ServingStatus | None, new: ServingStatus | None) -> list[Event]:
-    """That a version was given up, and what serves in its place."""
+    """The event for a version that failed, and for the version that is restored."""
     if new is None or new.failed_fingerprint is None:
         return []
     if old is not None and old.failed_fingerprint == new.failed_fingerprint:
         return []
     text = f"version {new.failed_fingerprint} did not become ready: {new.failed_message}"
     if new.good_fingerprint is None:
-        return [Event("Warning", "RollOutFailed", f"{text}; there is no earlier version")]
-    return [Event("Warning", "RolledBack", f"{text}; version {new.good_fingerprint} is restored")]
+        return [Event("Warning", "RollOutFailed", f"{text}; there is no earlier version to restore")]
+    return [Event("Warning", "RolledBack", f"{text}; version {new.good_fingerprint} was restored")]
 
 
 def _of_stage(old: StageRecord | None, new: StageRecord | None, word: str) -> list[Event]:
     if new is None:
         return []
     same_run = old is not None and (old.fingerprint, old.job_name) == (new.fingerprint, new.job_name)
-    events = [] if same_run else [Event("Normal", f"{word}Started", f"Job {new.job_name} was started")]
+    events = [] if same_run else [Event("Normal", f"{word}Started", f"created Job {new.job_name}")]
     if new.outcome == "Running" or (same_run and old is not None and old.outcome == new.outcome):
         return events
     if new.outcome == "Failed":

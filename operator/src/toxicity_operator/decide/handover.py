@@ -1,9 +1,9 @@
-"""Who has the GPU when there is one for all: a stage's Job, or the pods that serve. Pure.
+"""Decides whether a stage Job or the serving pods use the GPUs when there are not enough for both. Pure.
 
-With `serving.strategy: Recreate` the pods that serve make room for a stage of the same model whose pod finds no GPU
-free: their Deployment goes to no replicas and bears the name of the Job. It stays so while that stage, or one after it
-that asks for GPUs, is in turn, and comes back with the version that the stages made, or as it was when they failed.
-All of it follows from what is in the cluster, so that an operator that starts anew decides the same.
+With `serving.strategy: Recreate`, the serving pods release their GPUs for a stage of the same model whose pod cannot
+get one. The Deployment is scaled to 0, and an annotation names the Job. It is scaled up again after the last stage that
+needs GPUs, with the new version, or with the previous one if a stage failed. The decision uses only objects in the
+cluster, so a restarted operator decides the same.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from toxicity_operator.decide.records import Records, finished, succeeded
 from toxicity_operator.observe.state import Observed
 
 REMEDY = (
-    f"; the pods that serve hold {names.GPU_RESOURCE}: set serving.strategy: Recreate, so that they make room and serve"
-    " again when it is done, or add a GPU"
+    f"; the serving pods use {names.GPU_RESOURCE}; set serving.strategy: Recreate to stop them until the stage has"
+    " finished, or add a GPU"
 )
 
 
 @dataclass(frozen=True)
 class ActiveStage:
-    """The stage before serving that is to run or runs now, and the GPUs that its pod asks for."""
+    """The stage that runs or is about to run, and the number of GPUs that its pod requests."""
 
     stage: JobStage
     gpus: int
 
 
 def active_stage(spec: ToxicityModelSpec, chain: Chain, records: Records, verdict: Verdict) -> ActiveStage | None:
-    """None when the stages before serving are done, or will not go on before the spec changes."""
+    """The stage before serving that is not finished; None if all succeeded, or if one failed or was refused."""
     if verdict.accepted is False:
         return None
     stages = (
@@ -47,7 +47,7 @@ def active_stage(spec: ToxicityModelSpec, chain: Chain, records: Records, verdic
 
 
 def handed_to(spec: ToxicityModelSpec, turn: ActiveStage | None, observed: Observed) -> JobStage | None:
-    """The stage that has, or now gets, the GPUs of the pods that serve; None when these keep them or get them back."""
+    """The stage that uses the GPUs of the serving pods; None if the serving pods use them."""
     deployment = observed.deployment
     if turn is None or turn.gpus == 0 or spec.serving.strategy != "Recreate":
         return None
@@ -59,7 +59,7 @@ def handed_to(spec: ToxicityModelSpec, turn: ActiveStage | None, observed: Obser
 
 
 def advice(spec: ToxicityModelSpec, observed: Observed) -> str:
-    """What to do for a pod that finds no GPU free; empty when the pods that serve have none to give."""
+    """What to do if a stage pod cannot get a GPU; empty if the serving pods do not use one."""
     deployment = observed.deployment
     holds = deployment is not None and deployment.gpus > 0 and deployment.replicas > 0
     return REMEDY if holds and spec.serving.strategy != "Recreate" else ""

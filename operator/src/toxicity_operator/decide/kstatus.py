@@ -1,8 +1,8 @@
-"""The conditions Reconciling and Stalled, by which kstatus, Flux and Argo CD see success and failure. Pure.
+"""Derives the conditions Reconciling and Stalled, from which kstatus, Flux and Argo CD read the resource's state. Pure.
 
-Both follow from Ready, and both are False while Ready is True, also during a load test. At most one is True:
-Reconciling while the operator or the cluster works towards the spec, Stalled when a person must act first. A resource
-that is paused or stopped is neither.
+Both are derived from Ready, and both are False while Ready is True, even during a load test. At most one is True:
+Reconciling while the operator or the cluster makes progress, Stalled if a person must act. A paused or stopped resource
+has neither.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from toxicity_operator.errors import ClusterError, is_transient
 
 
 class KStatus(Enum):
-    """What is to be expected of a resource whose Ready has a reason."""
+    """State of a resource as kstatus sees it, with PAUSED for a resource that the spec pauses or stops."""
 
     CURRENT = auto()
     IN_PROGRESS = auto()
@@ -35,7 +35,7 @@ KSTATUS_OF_REASON: Mapping[str, KStatus] = {
     Reason.WAITING: KStatus.IN_PROGRESS,
     Reason.RUNNING: KStatus.IN_PROGRESS,
     Reason.ROLLING_OUT: KStatus.IN_PROGRESS,
-    # the kubelet restarts the pods; a version that never gets ready becomes RolledBack or RollOutFailed
+    # the kubelet restarts the pods; a version that never becomes ready ends as RolledBack or RollOutFailed
     Reason.NO_READY_REPLICAS: KStatus.IN_PROGRESS,
     Reason.REPLICAS_NOT_READY: KStatus.IN_PROGRESS,
     Reason.WAITING_FOR_GPU: KStatus.IN_PROGRESS,
@@ -58,19 +58,19 @@ KSTATUS_OF_REASON: Mapping[str, KStatus] = {
     Reason.PAUSED: KStatus.PAUSED,
     Reason.STOPPED: KStatus.PAUSED,
 }
-"""By reason of Ready. A reason that is not here is that of a failed stage, which passes its own on."""
+"""By the reason of Ready. Any other reason comes from the result of a failed stage and means STALLED."""
 
 MESSAGES: Mapping[KStatus, str] = {
-    KStatus.CURRENT: "the resource is as its spec asks",
-    KStatus.IN_PROGRESS: "the operator or the cluster works towards the spec",
-    KStatus.STALLED: "nothing more happens until a person acts",
-    KStatus.PAUSED: "nothing happens while the spec pauses or stops it",
+    KStatus.CURRENT: "the resource matches its spec",
+    KStatus.IN_PROGRESS: "the operator or the cluster is applying the spec",
+    KStatus.STALLED: "no progress until a user acts; see the condition Ready",
+    KStatus.PAUSED: "the spec pauses or stops the resource",
 }
-"""Message of the condition that is False, and why it is."""
+"""Message of Reconciling or Stalled when it is False."""
 
 
 def derive_kstatus(ready: Finding, failure: ClusterError | None = None) -> dict[ConditionType, Finding]:
-    """Reconciling and Stalled, from Ready and from what went wrong while applying the plan."""
+    """Reconciling and Stalled, from Ready and from the error of this pass, if any."""
     kstatus = _kstatus(ready, failure)
     return {
         ConditionType.RECONCILING: _finding(ready, kstatus, is_true=kstatus is KStatus.IN_PROGRESS),
@@ -82,7 +82,7 @@ def _kstatus(ready: Finding, failure: ClusterError | None) -> KStatus:
     if ready.status == "True":
         return KStatus.CURRENT
     if failure is not None and is_transient(failure):
-        return KStatus.IN_PROGRESS  # tried again within half a minute
+        return KStatus.IN_PROGRESS  # the pass is retried within 30 seconds
     return KSTATUS_OF_REASON.get(ready.reason, KStatus.STALLED)
 
 

@@ -1,7 +1,7 @@
-"""What was made with other images, defaults or sources than now, and the reading of them. Pure.
+"""Reports results that were made with other images, defaults or sources than the operator would use now. Pure.
 
-Nothing of it runs by itself: a finished stage runs again by its `runId`, and what serves moves to the operator's
-present images when the chart's `upgrades.policy` says so.
+Nothing is run again automatically. A new `runId` repeats a finished stage. The chart's `upgrades.policy` decides
+whether the serving pods move to the operator's current images.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from toxicity_operator.model import Model
 from toxicity_operator.observe.deployment import version_of
 
 OTHER_DEFAULTS = (
-    "the present operator has other defaults than the one that made it; the API server has stored those of then. To use"
-    " the new ones, set the fields in the spec"
+    "this version of the operator has other defaults; the resource keeps the stored ones. To use the new defaults, set"
+    " the fields in the spec"
 )
 
 TO_ROLL_OUT = (
-    "set upgrades.policy: RollOut in the operator's chart, or images.serving in this resource, to roll it out"
+    "to roll it out, set upgrades.policy: RollOut in the operator's chart, or images.serving in this resource"
 )
 
 
 def stages_to_read(model: Model, chain_stages: tuple[JobStage | None, ...]) -> dict[str, list[str]]:
-    """By component, the ConfigMaps and Secrets whose versions matter now.
+    """The ConfigMaps and Secrets whose versions this pass needs, by component.
 
-    All of the first stage that is to begin or has failed, only the data of one that is done, none while one runs. What
-    comes after a stage that is not done cannot begin in this pass.
+    For the first stage that is pending or has failed: all of them. For a succeeded stage: only ConfigMaps. For a
+    running stage: none. Later stages are left out, because they cannot start in this pass.
     """
     status = model.status
     outcomes = {
@@ -53,14 +53,15 @@ def stages_to_read(model: Model, chain_stages: tuple[JobStage | None, ...]) -> d
 
 
 def derive_outdated(snapshot: Snapshot) -> list[Outdated]:
-    """Every way in which what is there differs from what would be made now."""
+    """Every difference between an existing result and the one that this operator would make."""
     records, chain = snapshot.records, snapshot.chain
     found = [
+        *_of_stage("training", records.training, chain.train, "to train again, set training.runId to a new value"),
         *_of_stage(
-            "training", records.training, chain.train, "set training.runId to another value to train again"
-        ),
-        *_of_stage(
-            "quantization", records.quantization, chain.quantize, "set quantization.runId to quantize again"
+            "quantization",
+            records.quantization,
+            chain.quantize,
+            "to quantize again, set quantization.runId to a new value",
         ),
         *_of_stage("evaluation", records.evaluation, chain.evaluate, TO_ROLL_OUT),
     ]
@@ -68,11 +69,11 @@ def derive_outdated(snapshot: Snapshot) -> list[Outdated]:
 
 
 def is_behind(snapshot: Snapshot) -> bool:
-    """Whether what serves, or what evaluated it, would be made otherwise by the present operator, and may be."""
+    """Whether this operator would evaluate or serve the model differently and may roll that out."""
     deployment, evaluate = snapshot.observed.deployment, snapshot.chain.evaluate
     if deployment is None or snapshot.records.evaluated is None:
         return False
-    # what evaluated a model of an earlier version is not recorded, but it is what serves
+    # earlier operators did not record the image of the evaluation; it is the image of the Deployment
     if evaluate.known is not None and (evaluate.known.image or deployment.image) != evaluate.made_with.image:
         return True
     desired = snapshot.desired_deployment and version_of(snapshot.desired_deployment["metadata"]["annotations"])
@@ -81,7 +82,7 @@ def is_behind(snapshot: Snapshot) -> bool:
 
 
 def is_moving(snapshot: Snapshot) -> bool:
-    """Whether the resource is on its way to what the present operator makes: it is evaluated, or its pods start."""
+    """Whether a rollout is in progress: the evaluation is not finished, or the new pods are not ready."""
     records, deployment = snapshot.records, snapshot.observed.deployment
     if deployment is None or records.trained is None or (snapshot.chain.quantize and records.quantized is None):
         return False
@@ -117,7 +118,9 @@ def _of_serving(snapshot: Snapshot) -> list[Outdated]:
     if deployment.version == present:
         return []
     failure = snapshot.failure_of(present)
-    message = f"it was tried and did not become ready: {failure.message}" if failure else TO_ROLL_OUT
+    message = (
+        f"this template was rolled out and did not become ready: {failure.message}" if failure else TO_ROLL_OUT
+    )
     return [_item("serving", "template", deployment.version, present, message)]
 
 

@@ -1,4 +1,4 @@
-"""Decides what to write and what to delete, from the spec, the records and the world as it was seen. Pure."""
+"""Decides which objects to write and which to delete. Pure."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Plan:
-    """In order: orphans are taken over, numbers are held, then deletes, then applies.
+    """The writes of one pass, executed in the order take_over, hold, delete, apply.
 
-    `take_over` are objects that an earlier resource of the name left; `hold` are numbers of replicas which the applies
-    give up, for whoever asks for them next.
+    `take_over`: objects left by an earlier resource of the same name. `hold`: the current `replicas` of a Deployment
+    whose next apply omits the field, kept under a second field manager until an autoscaler sets it.
     """
 
     take_over: tuple[Raw, ...] = ()
@@ -42,7 +42,7 @@ class Plan:
 
 
 def plan(snapshot: Snapshot) -> Plan:
-    """What is missing or out of date, and what is in the way. Empty when the world is as wanted, and while paused."""
+    """The plan for missing, changed and obsolete objects. Empty if nothing differs, or if the resource is paused."""
     if snapshot.model.spec.paused:
         return Plan()
     step = walk(snapshot)
@@ -53,7 +53,7 @@ def plan(snapshot: Snapshot) -> Plan:
 
 
 def _orphans(snapshot: Snapshot) -> list[Raw]:
-    """Children without a controller, but for a claim that is to outlive the resource, or that is not its storage."""
+    """Children without a controller, except a claim that must outlive the resource or is not its storage."""
     storage = snapshot.model.spec.storage
     is_left = storage.reclaim == "Retain" or storage.claim_name is not None
     kept = ("PersistentVolumeClaim", names.claim_name(snapshot.model.name)) if is_left else None
@@ -62,16 +62,16 @@ def _orphans(snapshot: Snapshot) -> list[Raw]:
 
 
 def _held_replicas(body: Manifest, observed: Observed) -> Manifest | None:
-    """The live number of replicas of a Deployment that is to be applied without one, for the autoscaler to begin with.
+    """The current `replicas` of a Deployment whose manifest omits the field, as the autoscaler's starting point.
 
-    The API server would set a field that its last manager gives up to its default, one replica.
+    When the last field manager drops a field, the API server resets it to its default, which is one replica.
     """
     live = observed.objects.get((body["kind"], body["metadata"]["name"]))
     if body["kind"] != "Deployment" or "replicas" in body["spec"] or live is None:
         return None
     replicas = live["spec"].get("replicas", 0)
     if replicas == 0:
-        return None  # no autoscaler looks at it then
+        return None  # autoscalers ignore a Deployment with 0 replicas
     return {**of_existing(body, live), "spec": {"replicas": replicas}}
 
 
@@ -84,13 +84,14 @@ def _is_due(body: Manifest, observed: Observed) -> bool:
         return True
     if kind == "Deployment" and _is_of_earlier_operator(live):
         body = _unsealed(body)
-    # the hash stands in an annotation, and so is compared as well: what a manifest no longer has is a change too
+    # the applied-hash annotation is compared too, so a field that the manifest no longer has counts as a change
     return first_drift(body, live) is not None
 
 
 def _is_of_earlier_operator(live: Raw) -> bool:
-    """Whether it was made before operators named versions, and hashed otherwise: writing the hash alone would make the
-    Deployment seem to roll out for a moment.
+    """Whether an operator that predates the version annotation made the Deployment.
+
+    Its hash was computed differently. Writing only the new hash would make the Deployment look as if it rolled out.
     """
     return names.VERSION not in live["metadata"].get("annotations", {})
 
@@ -103,9 +104,9 @@ def _unsealed(body: Manifest) -> Manifest:
 
 
 def _obsolete(snapshot: Snapshot) -> list[Target]:
-    """Jobs that run for nothing (an earlier spec, a refused model), and what else nobody asks for.
+    """Objects that the spec no longer needs: Jobs of an earlier spec or of a refused model, autoscalers, RBAC.
 
-    Finished Jobs have their TTL, but for those in whose place one is to be made.
+    Finished Jobs are left to their TTL, except those whose name is needed for a new Job.
     """
     chain = snapshot.chain
     wanted = chain.job_names()
@@ -125,9 +126,9 @@ def _obsolete(snapshot: Snapshot) -> list[Target]:
 
 
 def _held_by_sidecar(snapshot: Snapshot) -> list[str]:
-    """Jobs whose stage has ended and which another container of the pod would keep running, with its CPU and GPU.
+    """Jobs whose stage container has terminated while a sidecar keeps the pod, and its CPU and GPU, in use.
 
-    One that the spec asks for goes once the status that is stored has its end, and so nothing of it can be lost.
+    A Job of the current spec is deleted only after the stored status contains its result.
     """
     status = snapshot.model.status
     records = (status.training, status.quantization, status.evaluation, status.load_test_job)
@@ -137,7 +138,7 @@ def _held_by_sidecar(snapshot: Snapshot) -> list[str]:
 
 
 def _obsolete_access(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    """What a load test left that the spec has no more: the binding first, since it names the others."""
+    """The RBAC objects and the Service of a load test that the spec no longer has. The binding refers to the others."""
     model, chain = snapshot.model, snapshot.chain
     account, service = names.loadtest_account_name(model.name), names.loadtest_service_name(model.name)
     group = "rbac.authorization.k8s.io/v1"
@@ -149,13 +150,13 @@ def _obsolete_access(snapshot: Snapshot) -> list[tuple[str, str, str]]:
 
 
 def _obsolete_autoscalers(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    """Those by another metric than the spec's: two of them would undo each other's replicas.
+    """Autoscalers of another metric than the spec's, since two of them would fight over `replicas`.
 
-    And KEDA's while the GPU is handed over: it would scale from 0 to its minimum at once.
+    KEDA's ScaledObject is also deleted while a stage uses the GPU, because it would scale from 0 to its minimum.
     """
     scaling, name = snapshot.model.spec.serving.autoscaling, names.serving_name(snapshot.model.name)
     if snapshot.observed.deployment is None:
-        scaling = None  # it goes by the name alone, and would scale somebody else's Deployment of that name
+        scaling = None  # it targets a name, and would scale a foreign Deployment of that name
     if snapshot.handed_to is not None:
         scaling = None if scaling and scaling.metric == "inFlight" else scaling
     return [

@@ -1,7 +1,7 @@
-"""The quality gate: may the model that the stages made be served? Pure, on recorded figures only.
+"""The quality gate: decides whether the model may be served, from the recorded metrics. Pure.
 
-A bound is held against the whole 95 % interval of its figure. Before the serving engine's own evaluation a model can
-only be refused; that evaluation decides.
+A bound is compared with the whole 95 % confidence interval of its metric. Before the evaluation in the serving engine a
+model can only be refused. That evaluation decides.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ALWAYS = "always"
 
 @dataclass(frozen=True)
 class Verdict:
-    """`accepted` is None while a figure is missing and while the figures do not decide (reason Inconclusive)."""
+    """The gate's decision. `accepted` is None if a metric is missing or the result is inconclusive."""
 
     accepted: bool | None
     reason: str
@@ -26,7 +26,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with its interval; the interval is the figure itself where none was recorded."""
+    """A metric with its 95 % confidence interval; `low` and `high` equal `value` if no interval was recorded."""
 
     value: float
     low: float
@@ -38,7 +38,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bound:
-    """One bound of the gate: `met` is None where the interval lies on both sides of it."""
+    """The result for one bound of the gate; `met` is None if the interval contains the bound."""
 
     met: bool | None
     reason: Reason
@@ -51,18 +51,22 @@ def judge(
     quantization: QuantizationStatus | None,
     evaluation: EvaluationStatus | None,
 ) -> Verdict:
-    """The gate's verdict on the records of the current fingerprints, each None while its stage has not succeeded.
+    """The verdict on the records of the current fingerprints. A record is None until its stage has succeeded.
 
     Bounds are inclusive.
     """
     if training is None:
-        return Verdict(None, Reason.WAITING, "waits for the training's figures")
+        return Verdict(None, Reason.WAITING, "waiting for the metrics of the training")
     for record, word in ((training, "the trained model"), (quantization, "the quantized model")):
         bound = record and evaluation is None and _minimum(gate, record, word)
         if bound and bound.met is False:
             return Verdict(False, bound.reason, bound.message)
     if evaluation is None:
-        return Verdict(None, Reason.WAITING, f"waits for the serving engine's figures; {_so_far(gate, training)}")
+        return Verdict(
+            None,
+            Reason.WAITING,
+            f"waiting for the evaluation in the serving engine; so far {_so_far(gate, training)}",
+        )
     return _decide(gate, evaluation)
 
 
@@ -76,12 +80,12 @@ def _decide(gate: QualityGate, evaluation: EvaluationStatus) -> Verdict:
         figures = "; ".join(bound.message for bound in bounds) or _so_far(gate, evaluation)
         return Verdict(True, Reason.ACCEPTED, figures)
     if gate.accept_inconclusive in (ALWAYS, evaluation.fingerprint):
-        return Verdict(True, Reason.OVERRIDDEN, f"{open_.message}; qualityGate.acceptInconclusive lets it serve")
+        return Verdict(True, Reason.OVERRIDDEN, f"{open_.message}; accepted by qualityGate.acceptInconclusive")
     return Verdict(
         None,
         Reason.INCONCLUSIVE,
-        f"{open_.message}: {evaluation.test_samples} test rows do not decide; use more of them, or set"
-        f" qualityGate.acceptInconclusive: {evaluation.fingerprint}",
+        f"{open_.message}: {evaluation.test_samples} test rows are too few to decide; add test rows, or accept this"
+        f" model with qualityGate.acceptInconclusive: {evaluation.fingerprint}",
     )
 
 
@@ -90,7 +94,7 @@ def _minimum(gate: QualityGate, record: QualityFigures, word: str) -> Bound | No
         return None
     figure = _figure(gate, record)
     met = True if figure.low >= gate.min_f1 else False if figure.high < gate.min_f1 else None
-    relation = {True: "reaches", False: "misses", None: "neither reaches nor misses"}[met]
+    relation = {True: "is at least", False: "is below", None: "has an interval that contains"}[met]
     text = f"{word}'s {gate.metric} {figure} {relation} minF1 {gate.min_f1:.4f}"
     return Bound(met, Reason.BELOW_MINIMUM, text)
 
@@ -105,8 +109,8 @@ def _drop(gate: QualityGate, evaluation: EvaluationStatus) -> Bound | None:
         else Figure(drop.macro_f1_drop, drop.macro_f1_drop_low, drop.macro_f1_drop_high)
     )
     met = True if figure.high <= gate.max_f1_drop else False if figure.low > gate.max_f1_drop else None
-    relation = {True: "keeps to", False: "exceeds", None: "neither keeps to nor exceeds"}[met]
-    text = f"quantization cost {figure} {gate.metric}, which {relation} maxF1Drop {gate.max_f1_drop:.4f}"
+    relation = {True: "is at most", False: "exceeds", None: "has an interval that contains"}[met]
+    text = f"the {gate.metric} drop by quantization {figure} {relation} maxF1Drop {gate.max_f1_drop:.4f}"
     return Bound(met, Reason.DROP_TOO_LARGE, text)
 
 

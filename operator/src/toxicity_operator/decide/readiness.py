@@ -1,4 +1,4 @@
-"""The summary condition Ready, and the stage in one word. Pure."""
+"""Derives the condition Ready and `status.stage`. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Findings = Mapping[ConditionType, Finding]
 
 
 def derive_ready(snapshot: Snapshot, findings: Findings, failure: ClusterError | None) -> tuple[Finding, str]:
-    """The condition Ready, and the stage in one word; `failure` is what went wrong while applying the plan."""
+    """The condition Ready and `status.stage`. `failure` is the error of this pass while it applied the plan."""
     ready, stage = _of_stages(snapshot, findings)
     return (_with_failure(snapshot, ready, failure) if failure else ready), stage
 
 
 def _of_stages(snapshot: Snapshot, findings: Findings) -> tuple[Finding, str]:
-    """Ready follows the pods: it is True while what the spec asks for answers. With it, the stage in one word."""
+    """Ready and `status.stage` without errors of this pass. Ready is True while pods of the current spec are ready."""
     blocked = _blocked(snapshot, findings)
     if blocked is not None:
         return _paused(*blocked) if snapshot.model.spec.paused else blocked
@@ -44,19 +44,25 @@ def _of_stages(snapshot: Snapshot, findings: Findings) -> tuple[Finding, str]:
         reason = Reason.NO_READY_REPLICAS if unavailable else Reason.ROLLING_OUT
         return Finding("False", reason, available.message), "Unavailable" if unavailable else "Deploying"
     if not snapshot.observed.has("Service", names.serving_name(snapshot.model.name)):
-        missing = Finding("False", Reason.WAITING, f"{available.message}; the Service is not there, or not ours")
+        missing = Finding(
+            "False",
+            Reason.WAITING,
+            f"{available.message}; the Service does not exist or is not owned by this resource",
+        )
         return _paused(missing, "Deploying") if snapshot.model.spec.paused else (missing, "Deploying")
     test = findings[ConditionType.LOAD_TESTED]
     if test.status == "True":
         return Finding("True", Reason.ALL_STAGES_DONE, available.message), "Ready"
     if test.status == "False":
         return Finding("True", Reason.REPLICAS_READY, f"the load test failed: {test.message}"), "LoadTestFailed"
-    return Finding("True", Reason.REPLICAS_READY, f"{available.message}; the load test is not done"), "LoadTesting"
+    return Finding(
+        "True", Reason.REPLICAS_READY, f"{available.message}; the load test has not finished"
+    ), "LoadTesting"
 
 
 def _paused(finding: Finding, stage: str) -> tuple[Finding, str]:
     if finding.reason != Reason.WAITING:
-        return finding, stage  # what runs goes on, what failed stays failed
+        return finding, stage  # a running stage continues, and a failed stage stays failed
     return Finding("False", Reason.PAUSED, f"spec.paused is true; {finding.message}"), "Paused"
 
 
@@ -65,14 +71,15 @@ def _rolled_back(snapshot: Snapshot, failure: Failure) -> tuple[Finding, str]:
     text = f"version {failure.fingerprint} did not become ready within {seconds} s: {failure.message}"
     good, deployed = snapshot.good_version, observed.deployment.version if observed.deployment else None
     if good is None or (good != deployed and good not in observed.templates):
-        why = "there is no earlier version" if good is None else f"nothing is left of the good version {good}"
+        missing = f"the ReplicaSet of the last good version {good} no longer exists"
+        why = "there is no earlier version to restore" if good is None else missing
         return Finding("False", Reason.ROLL_OUT_FAILED, f"{text}; {why}"), "RollOutFailed"
-    restored = f"{text}; version {good} was restored, and this one is not tried again until the spec changes"
+    restored = f"{text}; version {good} was restored; change the spec to try another version"
     return Finding("False", Reason.ROLLED_BACK, restored), "RolledBack"
 
 
 def _blocked(snapshot: Snapshot, findings: Findings) -> tuple[Finding, str] | None:
-    """What comes before serving and is not done, as Ready says it and in one word; None when all is done."""
+    """Ready and `status.stage` for the first stage before serving that has not succeeded; None if all have."""
     steps = [(findings[ConditionType.TRAINED], "Training", "TrainingFailed")]
     refused = (findings[ConditionType.QUALITY_ACCEPTED], "QualityUndecided", "QualityRefused")
     if snapshot.verdict.accepted is False:
@@ -89,12 +96,12 @@ def _blocked(snapshot: Snapshot, findings: Findings) -> tuple[Finding, str] | No
 
 
 def _previous_version_note(deployment: DeploymentState | None) -> str:
-    """What becomes of the version before while the next one is not ready."""
+    """What the previous version does while the next one is not ready."""
     if deployment is None:
         return ""
     if deployment.ready_replicas > 0:
-        return "; the version before keeps serving"
-    return "; the version before has made room for it and does not serve" if deployment.handed_to else ""
+        return "; the previous version keeps serving"
+    return "; the previous version is stopped to free its GPU" if deployment.handed_to else ""
 
 
 def _trouble(snapshot: Snapshot) -> str:
@@ -103,9 +110,9 @@ def _trouble(snapshot: Snapshot) -> str:
 
 
 def _with_failure(snapshot: Snapshot, ready: Finding, failure: ClusterError) -> Finding:
-    """Ready follows the pods: what could not be applied denies it only where it stands in the way to them."""
+    """Ready with the error of this pass. It becomes False only if the error affects access to the serving pods."""
     if isinstance(failure, NotOurs):
         return Finding("False", failure.reason, str(failure))
     if ready.status == "True" and snapshot.observed.has("Service", names.serving_name(snapshot.model.name)):
-        return Finding("True", ready.reason, f"{ready.message}; not everything could be applied: {failure}")
+        return Finding("True", ready.reason, f"{ready.message}; some objects could not be applied: {failure}")
     return Finding("False", failure.reason, str(failure))

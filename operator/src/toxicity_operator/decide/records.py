@@ -1,6 +1,6 @@
-"""What is known of each stage: the record in status, moved on by what its Job says now.
+"""Updates the record of each stage in the status from the state of its Job.
 
-A record outlives its Job, so that a finished stage is not run again when the Job is gone.
+A record outlives its Job, so a finished stage is not run again after the Job is deleted.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from toxicity_operator.observe.state import Observed
 RecordT = TypeVar("RecordT", bound=StageRecord)
 DIGITS = 4
 COPIED = {"dataset": "dataset", "baseModel": "base-model"}
-"""Fields of the spec whose image an init container copies from, and its name."""
+"""Init container that copies from an image, by field of the spec."""
 
 METRIC_FIELDS = ("metrics", "originalMetrics")
 
 
 @dataclass(frozen=True)
 class Records:
-    """The records of the stages that the spec asks for now; None where nothing has begun."""
+    """The records of the stages of the current spec; None for a stage that has not started."""
 
     training: TrainingStatus | None
     quantization: QuantizationStatus | None
@@ -64,19 +64,19 @@ class Records:
 
 
 def succeeded(record: StageRecord | None) -> bool:
-    """Whether the stage is done."""
+    """Whether the stage has succeeded."""
     return record is not None and record.outcome == "Succeeded"
 
 
 def finished(record: StageRecord | None) -> bool:
-    """Whether the stage needs no Job any more: done, or failed for good."""
+    """Whether the stage has succeeded or failed, so it needs no Job."""
     return record is not None and record.outcome != "Running"
 
 
 def read_records(model: Model, chain: Chain, observed: Observed, progress: Progress | None = None) -> Records:
-    """The records of the chain's stages, from status and from the Jobs that exist.
+    """The records of the chain's stages, from the status and the existing Jobs.
 
-    `progress` is what the running training said last; None when it said nothing or could not be read.
+    `progress` is the last progress that the running training logged; None if there is none or it could not be read.
     """
     own = ("PersistentVolumeClaim", names.claim_name(model.name))
     claim = None if model.spec.storage.claim_name else observed.objects.get(own)
@@ -99,7 +99,7 @@ def read_records(model: Model, chain: Chain, observed: Observed, progress: Progr
 
 
 def _jobs_on_volume(observed: Observed, claim: Raw | None) -> Mapping[str, JobState]:
-    """The Jobs by name, but for those that ended before the volume was made: their results went with another one."""
+    """The Jobs by name, without those that finished before the volume was created: their results are on another one."""
     made_at = _made_at(claim)
     return {name: job for name, job in observed.jobs_by_name.items() if (job.finished_at or "~") >= made_at}
 
@@ -109,9 +109,9 @@ def _made_at(claim: Raw | None) -> str:
 
 
 def _on_volume(status: ToxicityModelStatus, claim: Raw | None) -> ToxicityModelStatus:
-    """The status without the records of what lay on a volume that is gone: the claim that is there is younger.
+    """The status without the records of results on a deleted volume, which are older than the current claim.
 
-    A volume that came back from a copy is younger too; the stages then find there what they would make.
+    A volume restored from a backup is newer as well; the stages then find their results on it and reuse them.
     """
     made_at = _made_at(claim)
     records = {name: getattr(status, name) for name in ("training", "quantization", "evaluation")}
@@ -127,7 +127,7 @@ def _advance(
     figures: LoadTestStatus | None = None,
 ) -> RecordT | None:
     if old is not None and old.outcome == "Running" and old.job_name != stage.job_name:
-        old = None  # it was given other resources: another Job takes its place
+        old = None  # the placement changed, so another Job replaces it
     if old is not None and (old.fingerprint != stage.fingerprint or _should_retry(old, stage, job)):
         old = None
     known = _filled(stage.known, job)
@@ -136,17 +136,17 @@ def _advance(
     is_known = old is not None and old.job_name == stage.job_name
     facts = _facts(kind, stage, job, figures)
     if facts is None or (facts["outcome"] == "Failed" and not is_known):
-        # Of a failure: a record is written by the pass that makes the Job, so this one is left from an earlier life of
-        # the same spec. What failed then is to be tried, and where nothing of it is left to read it is on the volume.
+        # The pass that creates a Job also records it. A failed Job without a record is therefore left over from an
+        # earlier time when the spec was the same. The stage runs again, and reuses what it finds on the volume.
         return None
     made_with = known if is_known and known else stage.made_with
     return kind.model_validate(facts | {"madeWith": made_with.to_wire()})
 
 
 def _filled(known: MadeWith | None, job: JobState | None) -> MadeWith | None:
-    """What is recorded; with the image of the Job that is there only where none is recorded.
+    """The recorded `madeWith`, with the image of the existing Job only if no image is recorded.
 
-    Admission may have put a mirror's name there, which would count as another image than the one that was asked for.
+    An admission webhook can rewrite the Job's image to a mirror, which would look like another image.
     """
     if known is None or known.image or job is None or not job.image:
         return known
@@ -154,8 +154,10 @@ def _filled(known: MadeWith | None, job: JobState | None) -> MadeWith | None:
 
 
 def _should_retry(old: StageRecord, stage: JobStage, job: JobState | None) -> bool:
-    """Whether a stage that failed may succeed now: it has other resources, another image, ConfigMap or Secret; or it
-    had succeeded, and an earlier version of the operator gave it up since its result was lost.
+    """Whether a failed stage should run again.
+
+    That is the case if its resources, image, ConfigMap or Secret changed, or if an earlier version of the operator
+    marked it as failed because the result of a succeeded Job was lost.
     """
     if old.outcome != "Failed":
         return False
@@ -169,7 +171,7 @@ def _should_retry(old: StageRecord, stage: JobStage, job: JobState | None) -> bo
 
 
 def stale_jobs(chain: Chain, records: Records, observed: Observed) -> list[str]:
-    """Names of the ended Jobs that no record speaks of: they stand in the way of those that are to be made."""
+    """Names of finished Jobs without a record. They are deleted, because a new Job needs the name."""
     stages = (
         (chain.train, records.training),
         (chain.quantize, records.quantization),
@@ -183,7 +185,7 @@ def stale_jobs(chain: Chain, records: Records, observed: Observed) -> list[str]:
 def _facts(
     kind: type[StageRecord], stage: JobStage, job: JobState, figures: LoadTestStatus | None
 ) -> dict[str, Any] | None:
-    """The record of a stage by its Job; None when its result is lost with its pod, so that it is to be run again."""
+    """The record of a stage from its Job; None if the result was lost with the pod, so the stage must run again."""
     if job.outcome == "Succeeded" and job.result is None and job.lost_pod and kind is not LoadTestRecord:
         return None
     facts: dict[str, Any] = {
@@ -213,7 +215,7 @@ def _facts(
 def _with_progress(
     record: TrainingStatus | None, old: TrainingStatus | None, job: JobState | None, progress: Progress | None
 ) -> TrainingStatus | None:
-    """The record with the running pod's progress: the known one while there is no news, none when no pod runs."""
+    """The record with the running pod's progress: the last known one if there is no new one, none if no pod runs."""
     if record is None:
         return None
     if progress is None and old is not None and old.job_name == record.job_name:
@@ -228,15 +230,17 @@ def _outcome_facts(
     if kind is LoadTestRecord:
         if figures is not None and figures.fingerprint == stage.fingerprint and figures.state == "Complete":
             return {}
-        return _missing("the load test's Job ended, but status.loadTest has no complete figures of it")
+        return _missing(
+            "the load test Job finished, but status.loadTest has no complete results; see the log of the Job"
+        )
     facts = None if result is None else _stage_facts(kind, result)
     if facts is None:
-        return _missing("the Job ended well, but no pod of it left a result document")
+        return _missing("the Job succeeded, but none of its pods wrote a result document")
     return {key: _rounded(key, value) for key, value in facts.items()}
 
 
 def _stage_facts(kind: type[StageRecord], result: StageResult) -> dict[str, Any] | None:
-    """What the status says of a stage that succeeded; None when the document is not of this kind of stage."""
+    """The status fields of a succeeded stage; None if the result document belongs to another kind of stage."""
     if kind is TrainingStatus and result.training:
         return _flat(result.training, result.training.metrics)
     if kind is QuantizationStatus and result.quantization:
@@ -249,7 +253,7 @@ def _stage_facts(kind: type[StageRecord], result: StageResult) -> dict[str, Any]
 
 
 def _flat(document: Document, metrics: Metrics) -> dict[str, Any]:
-    """A result's fields with those of `metrics` beside them."""
+    """The fields of a result, with its metrics merged into the top level."""
     facts = document.to_wire()
     return {key: value for key, value in facts.items() if key not in METRIC_FIELDS} | metrics.to_wire()
 
@@ -259,7 +263,7 @@ def _missing(message: str) -> dict[str, Any]:
 
 
 def _rounded(key: str, value: object) -> object:
-    """Figures as people read them; the threshold stays exact, since texts are judged by it."""
+    """Floats rounded for display; the threshold stays exact, because classification uses it."""
     if isinstance(value, dict):
         return {name: _rounded(name, part) for name, part in value.items()}
     return round(value, DIGITS) if isinstance(value, float) and key != "threshold" else value

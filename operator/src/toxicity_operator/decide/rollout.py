@@ -1,9 +1,8 @@
-"""Which version of the serving pods is good and which one was given up; pure.
+"""Determines the last good version of the serving pods and the failed one. Pure.
 
-A version is a pod template: another model, other fields of the spec, or what another version of the operator makes of
-the same spec. It is good once it was rolled out whole and all of its pods classify; it has failed when the Deployment
-made no progress within its deadline. A failed one is replaced by the last good one, and is not tried again until
-another one is asked for.
+A version is a pod template. It changes with the model, with the spec, and with the version of the operator. A version
+is good once it is rolled out completely and all of its pods are ready. It has failed if the Deployment exceeds its
+progress deadline. The last good version then replaces it, and the failed version is not tried again.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class Failure:
 
 
 def good_version(recorded: ServingStatus | None, deployment: DeploymentState | None) -> str | None:
-    """The newest version known to be good; None before the first one. One that was restored was good before."""
+    """The newest good version; None if there is none yet. A restored version counts as good."""
     if deployment is not None and (deployment.failed_fingerprint or _is_whole(deployment)):
         return deployment.version
     return recorded.good_fingerprint if recorded else None
@@ -36,7 +35,7 @@ def _is_whole(deployment: DeploymentState) -> bool:
 def failed_version(
     wanted: str, recorded: ServingStatus | None, deployment: DeploymentState | None
 ) -> Failure | None:
-    """That the `wanted` version has failed: seen now, noted on the Deployment, or recorded in status."""
+    """The failure of the `wanted` version, from the Deployment or the status; None if it has not failed."""
     if good_version(recorded, deployment) == wanted:
         return None
     if deployment is not None:

@@ -1,9 +1,8 @@
-"""Which slot of `loadTest.schedule` the load test is to be run for. Pure; the cron fields are in UTC.
+"""Determines the slot of `loadTest.schedule` that is due. Pure. Cron fields are in UTC.
 
-The slot is a moment as text. It enters the load test's fingerprint, so a new slot is a new run, and the same slot is
-never run twice. A slot that passes while a run is under way waits for its end; of several that passed while nobody
-looked, only the latest is run, as a CronJob does after its starting deadline. A schedule that is set or changed looks
-ahead: the status remembers since when it is known, so that no moment before counts as missed.
+A slot is a scheduled time as RFC 3339 text. It enters the load test's fingerprint, so a new slot is a new run, and no
+slot runs twice. A slot that becomes due during a run waits for the end of that run. If several slots were missed, only
+the latest runs. A new or changed schedule applies to future times only: the status records when it was first seen.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from toxicity_operator.errors import InvalidSpec
 
 
 def due_slot(cron: str | None, since: str, now: str, known: str, is_running: bool) -> str:
-    """The slot whose run is due or under way.
+    """The slot whose run is due or in progress.
 
-    `known` is the slot of the last run, NO_SLOT when there was none, and `is_running` says that this run is not settled
-    yet. No moment up to `since` is due (see `looks_from`); `now` is now; both RFC 3339. A schedule that is removed
-    starts nothing. Raises InvalidSpec on a bad `cron`.
+    `known` is the slot of the last run, or NO_SLOT if there was none. `is_running` says whether that run is in
+    progress. Only times after `since` are due (see `counts_from`). `since` and `now` are RFC 3339. Without a schedule
+    the known slot is returned. Raises InvalidSpec if `cron` is invalid.
     """
     if cron is None:
         return known
@@ -31,9 +30,9 @@ def due_slot(cron: str | None, since: str, now: str, known: str, is_running: boo
 
 
 def schedule_in_force(spec: LoadTestSpec, recorded: LoadTestSchedule | None, now: str) -> LoadTestSchedule | None:
-    """What the spec's schedule is, with since when: as `recorded`, or from `now` on (RFC 3339) where it is another one.
+    """The spec's schedule and the time it was first seen: as `recorded`, or `now` (RFC 3339) if the schedule changed.
 
-    None without a schedule, or without a load test: what comes back after that is as one that is set.
+    None if the spec has no schedule or disables the load test. A schedule that is set again counts as new.
     """
     if not spec.enabled or spec.schedule is None:
         return None
@@ -43,13 +42,13 @@ def schedule_in_force(spec: LoadTestSpec, recorded: LoadTestSchedule | None, now
 
 
 def counts_from(last_run: str, schedule: LoadTestSchedule | None) -> str:
-    """The later of when the last run began, or the resource was made, and when the schedule became known."""
+    """The time after which slots count: when the last run started or when the schedule was first seen, if later."""
     return last_run if schedule is None else max(last_run, schedule.since, key=_parse_time)
 
 
 def _latest(cron: str, since: datetime, now: datetime) -> str | None:
-    """The last moment of the schedule after `since` and not after `now`; None when there is none."""
-    # the walk backwards begins with the moment before its start
+    """The latest scheduled time after `since` and not after `now`; None if there is none."""
+    # the reverse iteration starts before its start time, hence the extra second
     slot = next(_backwards(cron, now.replace(microsecond=0) + timedelta(seconds=1)), None)
     return None if slot is None or slot <= since else slot.isoformat().replace("+00:00", "Z")
 
@@ -58,7 +57,7 @@ def _backwards(cron: str, start: datetime) -> CronSim:
     try:
         return CronSim(cron, start, reverse=True)
     except CronSimError as error:
-        message = f"spec.loadTest.schedule: {cron!r} is no cron schedule of five fields: {error}"
+        message = f"spec.loadTest.schedule: {cron!r} is not a cron schedule with five fields: {error}"
         raise InvalidSpec(message) from error
 
 

@@ -1,4 +1,4 @@
-"""All that a decision about one resource is made from, and what follows from it directly. Pure."""
+"""The state of one resource in one pass, and what follows from it directly. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from toxicity_operator.settings import Images, OperatorSettings
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a decision is made from."""
+    """Spec, stages, records, observed objects and settings of one resource, from which plan and status are derived."""
 
     model: Model
     chain: Chain
@@ -30,7 +30,7 @@ class Snapshot:
     settings: OperatorSettings
 
     may_upgrade: bool = False
-    """It is this resource's turn to move to what the present operator makes of its spec."""
+    """Whether this pass may roll out what the current operator makes of the spec."""
 
     @property
     def images(self) -> Images:
@@ -38,7 +38,7 @@ class Snapshot:
 
     @property
     def serving_image(self) -> str:
-        """The image that the resource names; else that of the engine that evaluated the model, where it is known."""
+        """The serving image: from the spec, else the image that evaluated the model, else the operator's default."""
         chosen, made_with = self.model.spec.images.serving, self.chain.evaluate.known
         deployed = self.observed.deployment.image if self.observed.deployment else None
         evaluated = (made_with.image or deployed) if made_with else None
@@ -46,13 +46,13 @@ class Snapshot:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """The quality gate's word on what is to be served; a bad trained model is refused before quantization."""
+        """The verdict of the quality gate. A bad trained model is refused before quantization."""
         records = self.records
         return judge(self.model.spec.quality_gate, records.trained, records.quantized, records.evaluated)
 
     @cached_property
     def desired_deployment(self) -> Manifest | None:
-        """The Deployment as this operator makes it of what the spec asks for; None before that may serve."""
+        """The Deployment that this operator makes of the spec; None until the model is evaluated and accepted."""
         evaluated = self.records.evaluated
         if evaluated is None or not self.verdict.accepted:
             return None
@@ -60,10 +60,10 @@ class Snapshot:
 
     @cached_property
     def version(self) -> str | None:
-        """The version that is to serve: what is deployed, as long as it serves what the spec asks for.
+        """The version that should serve: the deployed one as long as it matches the spec.
 
-        Another version of the operator may make other pods of the same spec. They are rolled out when it is the
-        resource's turn, and where what is deployed has failed.
+        Another version of the operator can make another pod template of the same spec. That template is rolled out if
+        `may_upgrade` is set, or if the deployed version has failed.
         """
         if self.desired_deployment is None:
             return None
@@ -77,31 +77,31 @@ class Snapshot:
         return deployment.version
 
     def failure_of(self, version: str) -> Failure | None:
-        """That the version has failed to become ready."""
+        """The failure of a version; None if it has not failed."""
         return failed_version(version, self.model.status.serving, self.observed.deployment)
 
     @property
     def good_version(self) -> str | None:
-        """The newest version known to be good."""
+        """The newest good version."""
         return good_version(self.model.status.serving, self.observed.deployment)
 
     @property
     def failed_version(self) -> Failure | None:
-        """That the version that is to serve has failed to become ready, also as another operator made it."""
+        """The failure of the version that should serve, including the template of an earlier operator."""
         if self.version is None:
             return None
         return self.failure_of(self.version) or self._failure_before
 
     @property
     def _failure_before(self) -> Failure | None:
-        """That what the spec asks for has failed before, while a good version of another spec serves.
+        """The recorded failure of the current spec while a good version of another spec serves.
 
-        Another version of the operator makes other pods of it, which might do; but what serves is not put at risk.
+        The template of a newer operator might work, but the running version is not put at risk.
         """
         recorded, deployment = self.model.status.serving, self.observed.deployment
         if self.may_upgrade or recorded is None or recorded.failed_fingerprint is None or deployment is None:
             return None
-        # operators that did not record it took what the spec asks for as the version
+        # operators that predate `failedFor` used the serving fingerprint as the version
         failed, asked = recorded.failed_for or recorded.failed_fingerprint, self.chain.serving_fingerprint
         if failed != asked or deployment.serving_fingerprint == asked:
             return None
@@ -109,7 +109,7 @@ class Snapshot:
 
     @property
     def stalled_version(self) -> Failure | None:
-        """That what is deployed has failed to become ready, whatever the spec asks for now."""
+        """The failure of the deployed version, whether or not it matches the spec."""
         deployment = self.observed.deployment
         if deployment is None or deployment.version == self.good_version:
             return None
@@ -117,17 +117,17 @@ class Snapshot:
 
     @cached_property
     def active_stage(self) -> ActiveStage | None:
-        """The stage before serving that is to run or runs; None when they are done, or do not go on by themselves."""
+        """The stage before serving that runs or is about to run; None if there is none."""
         return active_stage(self.model.spec, self.chain, self.records, self.verdict)
 
     @cached_property
     def handed_to(self) -> JobStage | None:
-        """The stage that has the GPUs of the pods that serve, or gets them by what is decided now."""
+        """The stage that uses the GPUs of the serving pods, or gets them in this pass."""
         return handed_to(self.model.spec, self.active_stage, self.observed)
 
     @property
     def serves_current(self) -> bool:
-        """Whether all pods are of what the spec asks for, and as many are ready as it asks for."""
+        """Whether all pods match the spec and at least the requested number of replicas is ready."""
         deployment = self.observed.deployment
         return (
             deployment is not None
@@ -138,7 +138,7 @@ class Snapshot:
 
     @property
     def serves_with_all(self) -> bool:
-        """Whether, beyond that, no replica that exists or is wanted is missing: what a load test measures."""
+        """Whether, in addition, every existing and wanted replica is ready, which a load test requires."""
         deployment = self.observed.deployment
         if deployment is None or not self.serves_current:
             return False
@@ -146,14 +146,14 @@ class Snapshot:
 
 
 def asked_replicas(serving: ServingSpec) -> int:
-    """How many replicas the spec asks for at least."""
+    """The minimum number of replicas that the spec requests."""
     if serving.autoscaling is not None:
         return serving.autoscaling.min_replicas
     return 1 if serving.replicas is None else serving.replicas
 
 
 def first_replicas(snapshot: Snapshot) -> int | None:
-    """With how many replicas an autoscaled Deployment comes back that has none: at 0 no autoscaler would look at it."""
+    """The replicas for an autoscaled Deployment that was scaled to 0 for a stage; None for any other."""
     scaling, deployment = snapshot.model.spec.serving.autoscaling, snapshot.observed.deployment
     if scaling is None or deployment is None or not deployment.handed_to:
         return None

@@ -1,6 +1,6 @@
-"""The ordered table of stages: what each wants to exist, and whether the next one must wait.
+"""The ordered stages: which objects each one needs, and whether the next one must wait. Pure.
 
-Storage, Train, Quantize, Evaluate, Serve, LoadTest. A stage sees the records and the world; it acts on neither.
+The order is storage, train, quantize, evaluate, serve, load test.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from toxicity_operator.observe.deployment import version_of
 
 @dataclass(frozen=True)
 class Step:
-    """What a stage wants to exist; the stages after it wait while `waiting_for` says something."""
+    """The objects that a stage needs. Later stages wait while `waiting_for` is not None."""
 
     wanted: list[Manifest] = field(default_factory=list)
     waiting_for: str | None = None
@@ -50,7 +50,7 @@ def _of_job(
     if succeeded(record):
         return Step()
     if finished(record):
-        return Step(waiting_for=f"a change of the spec: {word} failed")
+        return Step(waiting_for=f"a change of the spec, since {word} failed")
     pod = snapshot.observed.blocking_pod(stage.component, stage.job_name)
     if pod is not None:
         return Step(waiting_for=f"the end of pod {pod.name}")
@@ -101,16 +101,16 @@ def _serve(snapshot: Snapshot) -> Step:
     if desired_deployment is None:
         return Step(waiting_for=snapshot.verdict.message)
     wanted = [_version(snapshot, desired_deployment), build_service(model), *_autoscaler(snapshot)]
-    # what is asked by the Service's name must be ours: a load test would else be sent to somebody else's
+    # without its own Service a load test would send requests to a foreign Service of that name
     has_service = snapshot.observed.has("Service", names.serving_name(model.name))
     return Step(wanted, waiting_for=None if snapshot.serves_current and has_service else "ready replicas")
 
 
 def _current_deployment(snapshot: Snapshot) -> list[Manifest]:
-    """What serves while a stage before serving is in turn, has failed or was refused, which may be for good.
+    """The objects of the deployed version while a stage before serving is running, has failed or was refused.
 
-    It has the replicas, the resources, the autoscaler and the Service of the spec; it makes room for a stage, and comes
-    back; and a version that did not become ready gives way to the last good one.
+    The version follows the replicas, resources and autoscaler of the spec. It is scaled to 0 for a stage that needs its
+    GPU, and replaced by the last good version if it does not become ready.
     """
     model, observed = snapshot.model, snapshot.observed
     live = observed.objects.get(("Deployment", names.serving_name(model.name)))
@@ -128,19 +128,19 @@ def _current_deployment(snapshot: Snapshot) -> list[Manifest]:
         deployment = build_earlier_deployment(
             model, _resized(snapshot, template), kept_notes(dict(live)), replicas
         )
-    # the autoscaler first: after the Deployment nothing would tell that it is still to be made
+    # the autoscaler first: once the Deployment is applied, nothing shows that its autoscaler is missing
     return [*_autoscaler(snapshot), deployment, build_service(model)]
 
 
 def _deployed_template(snapshot: Snapshot, live: Raw) -> Raw:
-    """The pod template of what is deployed, without edits by hand where its revision is still there."""
+    """The deployed pod template, without manual edits if its ReplicaSet still exists."""
     deployment = snapshot.observed.deployment
     template: Raw = live["spec"]["template"]
     return snapshot.observed.templates.get(deployment.version, template) if deployment else template
 
 
 def _resized(snapshot: Snapshot, template: Raw) -> Manifest:
-    """The pod template with the resources that the spec has for serving, unless it has failed with them."""
+    """The pod template with `serving.resources` of the spec, unless it has already failed with them."""
     resized = with_resources(dict(template), snapshot.model.spec.serving)
     has_failed = snapshot.failure_of(version_of(resized["metadata"]["annotations"])) is not None
     return dict(template) if has_failed else resized
@@ -154,7 +154,7 @@ def _autoscaler(snapshot: Snapshot) -> list[Manifest]:
 
 
 def _bounds(snapshot: Snapshot) -> Bounds | None:
-    """What the autoscaler may choose between now: fewer replicas than the spec allows while a load test pins them."""
+    """The current bounds of the autoscaler; None without autoscaling."""
     scaling, chain, observed = snapshot.model.spec.serving.autoscaling, snapshot.chain, snapshot.observed
     if scaling is None:
         return None
@@ -184,7 +184,7 @@ def autoscaler_bounds(
 
 
 def _version(snapshot: Snapshot, desired_deployment: Manifest) -> Manifest:
-    """The Deployment of the version that is to serve, or of the last good one where that has failed."""
+    """The Deployment of the version that should serve, or of the last good version if that one has failed."""
     model, observed, replicas = snapshot.model, snapshot.observed, first_replicas(snapshot)
     failure, good = snapshot.failed_version, observed.templates.get(snapshot.good_version or "")
     if failure and good:
@@ -218,7 +218,7 @@ STAGES: tuple[Callable[[Snapshot], Step], ...] = (_storage, _train, _quantize, _
 
 
 def walk(snapshot: Snapshot) -> Step:
-    """All that the stages want, up to and with the first one that the rest must wait for, and what serves meanwhile."""
+    """The objects of all stages up to the first one that is not finished, and of the version that serves meanwhile."""
     wanted: list[Manifest] = []
     waiting_for = None
     for stage in STAGES:

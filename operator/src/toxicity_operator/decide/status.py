@@ -1,6 +1,6 @@
-"""Derives the operator's part of the status from the spec, the records and the world as it was seen. Pure.
+"""Derives the operator's part of the status from a snapshot. Pure.
 
-`loadTest` belongs to the load test, which writes it itself; it is never part of what is derived here.
+The load test Job writes `status.loadTest` itself, so the operator never sets that field.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from toxicity_operator.model import Identity
 
 
 def derive_status(snapshot: Snapshot, now: str, failure: ClusterError | None = None) -> ToxicityModelStatus:
-    """The status as it should be now (RFC 3339); `failure` is what went wrong while applying the plan."""
+    """The status at the time `now` (RFC 3339). `failure` is the error of this pass while it applied the plan."""
     records, model = snapshot.records, snapshot.model
     findings = derive_findings(snapshot)
     findings[ConditionType.READY], stage = derive_ready(snapshot, findings, failure)
@@ -48,7 +48,7 @@ def derive_status(snapshot: Snapshot, now: str, failure: ClusterError | None = N
 
 
 def derive_invalid(identity: Identity, old: ToxicityModelStatus, problem: str, now: str) -> ToxicityModelStatus:
-    """The status of a resource whose spec makes no sense: what was known stays, Ready says why not."""
+    """The status of a resource whose spec is invalid: the old one, with `problem` as the message of Ready."""
     known = {condition.type for condition in old.conditions}
     initial = Finding(UNKNOWN, Reason.INVALID_SPEC, "")
     findings = {kind: initial for kind in ConditionType if kind not in known}
@@ -65,7 +65,7 @@ def derive_invalid(identity: Identity, old: ToxicityModelStatus, problem: str, n
 
 
 def own_part(status: ToxicityModelStatus) -> dict[str, object]:
-    """The status document without what the load test owns, ready to apply or to compare."""
+    """The status without `loadTest`, as a document to apply or to compare."""
     return status.model_copy(update={"load_test": None}).to_wire()
 
 
@@ -75,7 +75,7 @@ def _conditions(
     conditions = list(old)
     for kind, finding in findings.items():
         message = finding.message
-        if len(message) > STRING_LIMIT:  # with more the API server would refuse the whole status
+        if len(message) > STRING_LIMIT:  # the API server would reject the whole status
             message = f"{message[: STRING_LIMIT - 1]}…"
         fields = {"type": kind, "status": finding.status, "reason": finding.reason, "message": message}
         new = Condition.model_validate({**fields, "observedGeneration": generation, "lastTransitionTime": now})
@@ -85,7 +85,7 @@ def _conditions(
 
 
 def _url(snapshot: Snapshot) -> str | None:
-    """The Service's URL; None while there is no Service."""
+    """The URL of the Service; None if the Service does not exist."""
     model = snapshot.model
     if not snapshot.observed.has("Service", names.serving_name(model.name)):
         return None
@@ -121,12 +121,12 @@ def _serving(snapshot: Snapshot) -> ServingStatus | None:
 
 
 def _selector(name: str) -> str:
-    """The label selector of the serving pods as text."""
+    """The label selector of the serving pods, as `kubectl -l` accepts it."""
     return ",".join(f"{key}={value}" for key, value in names.selector_labels(name, names.SERVE).items())
 
 
 def _lineage(snapshot: Snapshot) -> Lineage:
-    """The lineage of the chain's model; what is not known yet is left out."""
+    """The sources and revisions of the chain's model. Unknown values are left out."""
     spec, records, chain = snapshot.model.spec, snapshot.records, snapshot.chain
     trained = records.trained
     data = trained.data if trained else None

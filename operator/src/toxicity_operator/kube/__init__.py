@@ -1,1 +1,1 @@
-"""What talks to the API server; the only package that imports the Kubernetes client."""
+"""Requests to the API server, the watches and the cache. Only this package imports the Kubernetes client."""

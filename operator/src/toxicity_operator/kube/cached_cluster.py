@@ -1,17 +1,18 @@
-"""What the operator knows of the cluster without asking: a mirror of the children, and a Cluster that reads from it.
+"""A Cluster that reads resources and children from a cache, which `watch.py` updates with one watch per kind.
 
-`watch.py` feeds the mirror with one watch per kind; here is only memory. A view may be late. Why that is safe:
+The cache can lag behind the API server. This is safe for four reasons:
 
-- *It never goes back.* An object gives way only to a newer one, by its resourceVersion, which orders the versions of
-  one kind. What the operator writes enters the mirror with the API server's answer, so a pass sees all that the passes
-  before it wrote, and a watch that is behind does not undo it.
-- *A write from a late view does no harm.* A child that is not seen yet is created, which fails where it is there, and
-  then it is read. Every other write names the uid of the object that it is about.
-- *The resource is never older than its children where they depend on it.* It is asked for, after them, when one was
-  deleted or a load test's Job ended since the last look: what was deleted is not made anew, and the load test's
-  figures are there when its end is seen. All else in a resource is the operator's own writing, or an event of its own.
-- *A stage's end is told with its pods.* The result document is in a pod, and the watch of pods may be behind that of
-  Jobs: when a Job is first seen as finished and no pod of it has ended well, its pods are listed past the mirror, once.
+- *It never goes back.* An object is replaced only by a newer resourceVersion, which orders the versions of one kind.
+  Responses to the operator's writes enter the cache, so a pass sees all earlier writes, and a slow watch does not undo
+  them.
+- *A write based on an old view does no harm.* A child that is not in the cache is created, which fails if it exists; it
+  is then read. Every other write contains the uid of its object.
+- *The resource is never older than the children that depend on it.* The resource is read from the API server, after its
+  children, if a child was deleted or a load test finished since the last pass. So a deleted child is not created again
+  for a deleted resource, and the load test's results are present when its end is seen. Other changes of a resource are
+  the operator's own writes or cause an event.
+- *A finished stage is seen with its pods.* The result document is in a pod, and the watch of pods may lag behind that
+  of Jobs. When a finished Job without a succeeded pod is first seen, its pods are listed once from the API server.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from toxicity_operator.observe.objects import label
 
 
 class CachedCluster:
-    """The Cluster of `reconcile` on mirrors: children from memory, and mostly the resource too.
+    """The Cluster of `reconcile`, with children and mostly the resource from the cache.
 
-    A resource of another class than `operator_class` is for it as if it did not exist.
+    A resource of another class than `operator_class` is treated as if it did not exist.
     """
 
     def __init__(self, cluster: KubernetesCluster, operator_class: str = "") -> None:
@@ -47,38 +48,38 @@ class CachedCluster:
         self._ended: dict[Key, frozenset[str]] = {}
         self._missing: set[str] = set()
 
-    # what the watches tell; each returns the resources that need a look
+    # updates by the watches; each returns the resources to reconcile
 
     def start_with(self, kind: str, namespace: str | None, items: Iterable[Raw], version: int) -> None:
-        """Takes the first list of a kind. The resources are listed after it, so none is older than its children."""
+        """Store the first list of a kind. Resources are listed last, so none is older than its children."""
         self._set_missing(kind, False)
         self._objects.replace(kind, namespace, items, version)
 
     def replace(self, kind: str, namespace: str | None, items: Iterable[Raw], version: int) -> set[Key]:
-        """Takes a later list of all objects of a kind, in a namespace or (None) everywhere."""
+        """Store a later list of all objects of a kind, in one namespace or, if None, in all."""
         changed = self._objects.replace(kind, namespace, items, version, self._mark)
         return changed | self._set_missing(kind, False)
 
     def miss(self, kind: str) -> set[Key]:
-        """Takes that the cluster does not serve a kind. Every resource when that is news, else none."""
+        """Note that the API server does not serve a kind. Return all resources if this is new, else none."""
         return self._set_missing(kind, True)
 
     def observe(self, item: Raw, *, gone: bool = False) -> set[Key]:
-        """Takes an event of a child."""
+        """Store a watch event of a child."""
         if gone or _ends_load_test(item):
-            # first: a pass that sees the end asks for the figures, one that misses the child whether it is wanted
+            # mark before the update: a pass that sees it must read the resource from the API server
             self._mark({key_of_child(item)})
         return self._objects.observe(item, gone=gone)
 
     def observe_model(self, item: Raw, *, gone: bool = False) -> set[Key]:
-        """Takes an event of a resource; none by the echo of the operator's own writing."""
+        """Store a watch event of a resource. The event of the operator's own write returns no resource."""
         key = _key_of_model(item)
         if gone or not self._is_ours(item):
             return self._mark({key}) if self.knows(key) else set()
         return {key} if self._remember(key, item) else set()
 
     def replace_models(self, namespace: str | None, items: Iterable[Raw], version: int) -> set[Key]:
-        """Takes the list of all resources, in a namespace or (None) everywhere."""
+        """Store the list of all resources, in one namespace or, if None, in all."""
         ours = ((_key_of_model(item), item) for item in items if self._is_ours(item))
         listed = {key: self._remember(key, item) for key, item in ours}
         with self._lock:
@@ -87,24 +88,24 @@ class CachedCluster:
                 for key, entry in self._models.items()
                 if namespace in (None, key[0]) and key not in listed and entry.version <= version
             }
-            # marks of what never became known, such as a deleted child of another class, would stay for ever
+            # drop marks of unknown resources, such as those of another class, which would never be removed
             self._changed = {key for key in self._changed if key in self._models} | lost
         return lost | {key for key, is_news in listed.items() if is_news}
 
     def knows(self, key: Key) -> bool:
-        """Whether the resource is one of ours that exists, as far as is known."""
+        """Whether the resource is in the cache and of the operator's class."""
         with self._lock:
             return key in self._models
 
     def models(self) -> list[Key]:
-        """Every resource that is known."""
+        """All resources in the cache."""
         with self._lock:
             return list(self._models)
 
     # the Cluster protocol
 
     def get_model(self, namespace: str, name: str) -> Raw | None:
-        """The resource as remembered; asked for when what happened to a child since the last time calls for it."""
+        """The cached resource. It is read from the API server if a change of a child requires that."""
         key = (namespace, name)
         with self._lock:
             entry = None if key in self._changed else self._models.get(key)
@@ -123,7 +124,7 @@ class CachedCluster:
         return found
 
     def list_children(self, namespace: str, name: str) -> list[Raw]:
-        """The mirror's view; with the pods as they are now when a Job is first seen as finished before any of them."""
+        """The cached children. Pods are listed from the API server when a finished Job without a pod is first seen."""
         key = (namespace, name)
         children: list[Raw] = list(self._objects.children(key))
         with self._lock:
@@ -147,7 +148,7 @@ class CachedCluster:
         return self._wrote(body, self._cluster.create(body))
 
     def read(self, body: Raw) -> Raw | None:
-        """Past the mirror, which takes the answer where the object is a child of some resource."""
+        """Read the object from the API server, and cache it if it is a child of a resource."""
         found = self._cluster.read(body)
         if found is not None and names.MODEL_LABEL in found["metadata"].get("labels", {}):
             self._wrote(body, found)
@@ -172,12 +173,12 @@ class CachedCluster:
         return self._cluster.read_version(kind, namespace, name)
 
     def apply_status(self, identity: Identity, status: Raw) -> Raw:
-        """Writes, and remembers the answer unless others have written too: their change is still to be looked at."""
+        """Write the status. The response is cached unless someone else has changed the resource."""
         key = (identity.namespace, identity.name)
         try:
             answer = self._cluster.apply_status(identity, status)
         except ClusterError:
-            self._mark({key})  # it may have been written all the same
+            self._mark({key})  # it may have been written in spite of the error
             raise
         with self._lock:
             entry = self._models.get(key)
@@ -219,7 +220,7 @@ class CachedCluster:
         return keys
 
     def _remember(self, key: Key, model: Raw) -> bool:
-        """Whether the model is newer than what was known."""
+        """Cache the model. Return whether it is newer than the cached one."""
         with self._lock:
             old = self._models.get(key)
             if old is not None and old.version >= version_number(model):
@@ -238,21 +239,21 @@ def _key_of_model(item: Raw) -> Key:
 
 
 def _has_ended(item: Raw, recorded: frozenset[str]) -> bool:
-    """Whether this is a finished Job whose end is not in the status yet."""
+    """Whether this is a finished Job whose result is not in the status yet."""
     if item["kind"] != "Job" or item["metadata"]["name"] in recorded:
         return False
     return finished_condition(item.get("status", {})) is not None
 
 
 def _ends_load_test(item: Raw) -> bool:
-    """Whether a load test's Job has ended, or its pod has while a container of others keeps it running."""
+    """Whether a load test's Job has finished, or its stage container has while a sidecar keeps the pod running."""
     if label(item, names.COMPONENT_LABEL) != names.LOADTEST:
         return False
     return _has_ended(item, frozenset()) or (item["kind"] == "Pod" and bool(running_sidecars(item)))
 
 
 def _succeeded(items: Iterable[Raw]) -> frozenset[str]:
-    """The uids of the owners of pods that ended well: such a pod has said all that it will."""
+    """The uids of the owners of succeeded pods, whose result is complete."""
     ended = [
         item for item in items if item["kind"] == "Pod" and item.get("status", {}).get("phase") == "Succeeded"
     ]
@@ -260,7 +261,7 @@ def _succeeded(items: Iterable[Raw]) -> frozenset[str]:
 
 
 def _recorded_jobs(model: Raw) -> frozenset[str]:
-    """Names of the Jobs whose end is in the status."""
+    """Names of the Jobs whose result is in the status."""
     records = [
         part for part in model.get("status", {}).values() if isinstance(part, Mapping) and "jobName" in part
     ]
@@ -268,7 +269,7 @@ def _recorded_jobs(model: Raw) -> frozenset[str]:
 
 
 def _others_part(model: Raw) -> tuple[object, ...]:
-    """All of a resource that the operator does not write."""
+    """The parts of a resource that the operator does not write."""
     metadata = model["metadata"]
     return (
         metadata["uid"],

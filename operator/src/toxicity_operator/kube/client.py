@@ -1,4 +1,4 @@
-"""The API server, behind the Cluster protocol of `runtime/cluster.py`."""
+"""The Cluster protocol of `runtime/cluster.py`, implemented with requests to the API server."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ from toxicity_operator.kube.managed_fields import applied_fields
 from toxicity_operator.model import Identity
 
 LOG_TIMEOUT_SECONDS = (5, 5)
-"""Short, since a node that does not answer would hold up the pass, and urllib3 tries three times more."""
+"""Short, since an unresponsive node would block the pass, and urllib3 retries three times."""
 
 LOG_LIMIT_BYTES = 65536
-"""Room for the lines that are asked for: what is beyond the limit is cut off at the end, where the news is."""
-
+"""Large enough for the requested lines. A log above the limit is cut at its end, which has the newest lines."""
 
 PAGE_SIZE = 100
-"""Of a list, which is packed away page by page: as dictionaries objects take ten times the room."""
+"""Objects per page of a list. Each page is compressed before the next one is read, to save memory."""
 
 MODEL_PAGE_SIZE = 50
-"""Of a list of resources, which are larger than their children."""
+"""Resources per page. They are larger than their children."""
 
 WATCH_SECONDS = 120
-"""After which a watch begins anew; one whose connection died in silence is noticed soon after."""
+"""Duration of a watch before it is opened again, which bounds the time until a dead connection is noticed."""
 
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -55,14 +54,13 @@ CHILD_KINDS: tuple[tuple[str, str, str], ...] = (
     ("apps/v1", "ReplicaSet", "replicasets"),
     ("v1", "Pod", "pods"),
 )
-"""Pods last: a Job that is seen as finished then has its pods seen at least as late."""
+"""Pods come last, so that the pods of a finished Job are at least as new as the Job."""
 
 FOLLOWED_KINDS = (*CHILD_KINDS, (MODEL_API, KIND, PLURAL))
-"""The resources after their children: none of them is then older than what it depends on."""
+"""Resources come after their children, so that no resource is older than a child."""
 
 OPTIONAL_KINDS = frozenset({"ScaledObject"})
-"""Kinds of others, that a cluster may serve or not, and may begin to serve at any time."""
-
+"""Third-party kinds, which the API server may or may not serve, and may start to serve at any time."""
 
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 ABSENT = "absent"
@@ -74,23 +72,23 @@ PLURALS = {(api, kind): plural for api, kind, plural in FOLLOWED_KINDS}
 
 
 class WatchEvent(NamedTuple):
-    """ADDED, MODIFIED, DELETED or BOOKMARK, and the object; of a bookmark only the resourceVersion means something."""
+    """A watch event: ADDED, MODIFIED, DELETED or BOOKMARK. A bookmark's object has only a resourceVersion."""
 
     type: str
     item: Raw
 
 
 class KubernetesCluster(Connection):
-    """Blocking requests, each with a timeout; call it from a thread."""
+    """Blocking requests with timeouts. Call it from a thread."""
 
     def __init__(self, api_client: client.ApiClient) -> None:
         super().__init__(api_client)
         self._digests: dict[str, tuple[str, str]] = {}
 
     def require_api(self, namespaces: Sequence[str]) -> None:
-        """Raises ClusterError when the API server does not serve the ToxicityModel kind, or not yet.
+        """Raise ClusterError if the API server does not serve ToxicityModels yet.
 
-        It is listed, since a CRD is known for a while before its objects can be asked for.
+        The resources are listed, because a new CRD is visible for a while before its objects can be read.
         """
         for namespace in namespaces or (None,):
             self._request("get", _path(MODEL_API, KIND, namespace), limit=1)
@@ -123,10 +121,9 @@ class KubernetesCluster(Connection):
         return [{**item, "apiVersion": "v1", "kind": "Pod"} for item in answer["items"]]
 
     def list_kind(self, api_version: str, kind: str, namespace: str | None) -> tuple[Iterator[Raw], int]:
-        """Every child of a kind, or every resource, in a namespace or (None) in all, and the resourceVersion to
-        watch from.
+        """All children of a kind, or all resources, and the resourceVersion from which to watch.
 
-        The objects come page by page: asking for the next one may raise ClusterError.
+        `namespace` None means all namespaces. The iterator reads page by page and may raise ClusterError.
         """
         path = _path(api_version, kind, namespace)
         options: dict[str, Any] = {"label_selector": names.MODEL_LABEL, "limit": PAGE_SIZE}
@@ -148,9 +145,9 @@ class KubernetesCluster(Connection):
     def watch_kind(
         self, api_version: str, kind: str, namespace: str | None, version: int, seconds: int = WATCH_SECONDS
     ) -> Iterator[Iterator[WatchEvent]]:
-        """The changes after `version` of what `list_kind` lists, until the API server ends it after `seconds`.
+        """Watch the objects of `list_kind` for changes after `version`, until the API server ends it after `seconds`.
 
-        Raises ClusterError, with status 410 when `version` is too old and the kind must be listed again.
+        Raises ClusterError. Status 410 means that `version` has expired and the kind must be listed again.
         """
         query = [("watch", "true"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", seconds)]
         query += [("resourceVersion", version)]
@@ -164,27 +161,27 @@ class KubernetesCluster(Connection):
             answer.close()
 
     def create(self, body: Raw) -> Raw:
-        """Makes the object. Raises ClusterError with status 409 when one of its name is there, whoever made it."""
+        """Create the object. Raises ClusterError with status 409 if any object of that name exists."""
         metadata = body["metadata"]
         path = _path(body["apiVersion"], body["kind"], metadata["namespace"])
         return self._request("post", path, body, field_manager=names.FIELD_MANAGER)
 
     def read(self, body: Raw) -> Raw | None:
-        """The live object that has the kind and name of `body`; None when there is none."""
+        """The live object with the kind and name of `body`; None if there is none."""
         found = self._get_or_none(_path_of(body))
         return None if found is None else {**found, "apiVersion": body["apiVersion"], "kind": body["kind"]}
 
     def apply(self, body: Raw, live: Raw) -> Raw:
-        """Server-side apply over `live` with the operator's field manager, forced.
+        """Apply `body` to `live` with a forced server-side apply and the operator's field manager.
 
-        Raises ClusterError with status 409 when the object is not any more as `live` says.
+        Raises ClusterError with status 409 if the object has changed since `live` was read.
         """
         live = self._with_applied_fields(live)
         condition = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
         return self._apply(_path_of(body), {**body, "metadata": {**body["metadata"], **condition}})
 
     def take_over(self, live: Raw, controller: Raw) -> Raw:
-        """Adds the controller to the owners of `live`; 409 when the object is not any more as `live` says."""
+        """Add the controller to the owner references of `live`. The error has status 409 if `live` has changed."""
         metadata = {key: live["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion")}
         metadata["ownerReferences"] = [*live["metadata"].get("ownerReferences", []), controller]
         return self.overwrite({"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata})
@@ -198,18 +195,18 @@ class KubernetesCluster(Connection):
         return self._request("patch", _path_of(body), body, **options)
 
     def delete(self, api_version: str, kind: str, namespace: str, name: str, uid: str) -> None:
-        """Deletes the object with this uid, its dependents in the background; gone already is fine."""
+        """Delete the object with this uid, and its dependents in the background. A missing object is not an error."""
         path = _path(api_version, kind, namespace, name)
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
             self._request("delete", path, {**options, "propagationPolicy": "Background"})
         except ClusterError as error:
-            # 409: another object has the name now, so ours is gone
+            # 409: the uid differs, so the object was already deleted and replaced by another one
             if error.status not in (NOT_FOUND, CONFLICT):
                 raise
 
     def read_version(self, kind: str, namespace: str, name: str) -> str:
-        """A text that changes with a ConfigMap's content, or with a Secret, which is not read; `absent` without it."""
+        """A hash of a ConfigMap's content, or the uid and resourceVersion of a Secret, whose content is not read."""
         path = f"/api/v1/namespaces/{namespace}/{SOURCE_PLURALS[kind]}/{name}"
         partial = self._get_or_none(path, header_params={"Accept": METADATA_ONLY})
         if partial is None:
@@ -265,9 +262,9 @@ class KubernetesCluster(Connection):
         return self._get_or_none(f"/apis/{api_version}") is not None
 
     def _with_applied_fields(self, live: Raw) -> Raw:
-        """`live` after its `managedFields` say that what the operator created or overwrote, it has applied.
+        """Make `managedFields` of `live` count the operator's creates and patches as applied. Return the new object.
 
-        Else a later apply without a field would leave that field in place, since its creator still owns it.
+        Otherwise a later apply that omits a field would not remove it, because the create still owns it.
         """
         fields = applied_fields(live["metadata"].get("managedFields", []))
         if fields is None:
@@ -284,12 +281,12 @@ class KubernetesCluster(Connection):
 
 
 def is_missing(kind: str, error: ClusterError) -> bool:
-    """Whether the failed request for all objects of a kind says that this cluster does not have the kind."""
+    """Whether the error of a list means that the API server does not serve this optional kind."""
     return kind in OPTIONAL_KINDS and error.status == NOT_FOUND
 
 
 def _watch_events(answer: Any, path: str, kind: Mapping[str, str]) -> Iterator[WatchEvent]:
-    """The events of a watch's answer, one a line. Raises ClusterError when the watch breaks."""
+    """The events of a watch response, one per line. Raises ClusterError if the watch breaks."""
     try:
         for line in answer:
             event = json.loads(line)

@@ -1,4 +1,4 @@
-"""Requests to the API server, each with a timeout, whose failures are ClusterErrors."""
+"""Requests to the API server with timeouts. Failures raise ClusterError."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ TIMEOUT_SECONDS = (5, 30)
 POOL_SIZE = 32
 
 Body = Raw | Sequence[Raw] | None
-"""A JSON patch is a list."""
+"""A request body. A JSON patch is a list."""
 
 
 def connect(retries: int | None = None) -> client.ApiClient:
-    """A client from the pod's service account, else from KUBECONFIG. Raises ClusterError when there is neither.
+    """Create a client from the pod's ServiceAccount, or else from KUBECONFIG. Raises ClusterError if there is neither.
 
-    `retries`: how often a request that gets no answer is sent again; None means urllib3's own number, three.
+    `retries`: number of retries of a request without a response; None means urllib3's default of three.
     """
     settings = client.Configuration()
     settings.retries = retries
@@ -35,16 +35,18 @@ def connect(retries: int | None = None) -> client.ApiClient:
         try:
             config.load_kube_config(client_configuration=settings)
         except config.ConfigException as error:
-            raise ClusterError(f"no way to reach a cluster: {error}", 0) from error
+            raise ClusterError(
+                f"no cluster configuration: use a pod's ServiceAccount or KUBECONFIG: {error}", 0
+            ) from error
     settings.connection_pool_maxsize = POOL_SIZE
     return client.ApiClient(settings)
 
 
 class Connection:
-    """Blocking requests; call it from a thread."""
+    """Blocking requests. Call it from a thread."""
 
     def __init__(self, api_client: client.ApiClient) -> None:
-        # the raw requests of the dynamic client suffice; its discovery would ask for every API group
+        # only raw requests of the dynamic client are used; its discovery would read every API group
         self._client = DynamicClient(api_client, discoverer=lambda *_: None)
 
     def _request(self, method: str, path: str, body: Body = None, **options: Any) -> dict[str, Any]:
@@ -68,8 +70,8 @@ class Connection:
         return answer
 
     def _open(self, method: str, path: str, body: Body = None, **options: Any) -> Any:
-        """The answer with its body still to be read."""
-        # the client extends default lists that it is not given, so both are passed anew each time
+        """Send a request and return the response, whose body is not read yet."""
+        # the client appends to its default lists, so new ones are passed each time
         parameters = {"query_params": [], "header_params": {}, "_request_timeout": TIMEOUT_SECONDS, **options}
         try:
             return self._client.request(method, path, body, serialize=False, **parameters)
@@ -80,7 +82,7 @@ class Connection:
 
 
 def _explanation(error: ApiException) -> str:
-    """The API server's own sentence, which names the field or the missing right."""
+    """The API server's message, which names the invalid field or the missing permission."""
     try:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):

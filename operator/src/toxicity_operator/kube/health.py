@@ -1,7 +1,7 @@
-"""How the watches are doing: since when each has failed, what was said of it, and which are no longer followed.
+"""Health of the watches: when each one last succeeded, since when it fails, and what was logged about it.
 
-A watch has succeeded when the API server told something by it or ended it in time. A list or an answer alone does not
-count: a watch whose place is forgotten again and again (410) is answered and listed every time, and follows nothing.
+A watch succeeds if it receives an event, or if the API server ends it on time. A successful list or an opened watch
+does not count: a watch whose resourceVersion expires each time (410) can be listed and opened, but receives nothing.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from toxicity_operator.errors import ClusterError
 logger = logging.getLogger(__name__)
 
 ERROR_AFTER_SECONDS = 60.0
-"""How long a watch fails before the log has it as an error."""
+"""Time after which a failing watch is logged as an error."""
 
 Watched = tuple[str, str | None]
-"""A kind, and the namespace that it is watched in; None for all of them."""
+"""A watched kind and its namespace; None for all namespaces."""
 
 
 @dataclass
 class Record:
-    """Of one watch, in seconds of the clock."""
+    """State of one watch. Times are in seconds of the clock."""
 
     succeeded: float
     optional: bool
@@ -34,10 +34,7 @@ class Record:
 
 
 class WatchHealth:
-    """What the watches report; safe to use from any thread.
-
-    `count` is told of every failure by its kind.
-    """
+    """Records successes and failures of the watches. Thread-safe. `count` is called with every failure."""
 
     def __init__(
         self,
@@ -50,12 +47,12 @@ class WatchHealth:
         self._records: dict[Watched, Record] = {}
 
     def begin(self, watched: Watched, *, optional: bool) -> None:
-        """A watch is about to begin, with a list that was just taken."""
+        """Note that a watch starts."""
         with self._lock:
             self._records[watched] = Record(self._clock(), optional)
 
     def succeeded(self, watched: Watched) -> None:
-        """It told something, or there is nothing to tell of."""
+        """Note that the watch received an event or ended on time, or that the kind does not exist."""
         with self._lock:
             record, now = self._records[watched], self._clock()
             since, record.succeeded = record.failing_since, now
@@ -64,7 +61,7 @@ class WatchHealth:
             logger.info("watch_recovered", extra={**_fields(watched), "failed_seconds": round(now - since)})
 
     def failed(self, watched: Watched, error: ClusterError) -> None:
-        """It failed. Logged when that begins, and once more, as an error, when it lasts."""
+        """Note a failure. It is logged at the first one, and as an error after ERROR_AFTER_SECONDS."""
         self._count(watched[0], error)
         with self._lock:
             record, now = self._records[watched], self._clock()
@@ -79,7 +76,7 @@ class WatchHealth:
             logger.error("watch_keeps_failing", extra={**_fields(watched), **fields})
 
     def ages(self) -> dict[str, float]:
-        """By kind, how long ago a watch of it last succeeded; of several namespaces the one that is worst off."""
+        """Seconds since the last success by kind: the longest of all namespaces."""
         with self._lock:
             now, ages = self._clock(), dict[str, float]()
             for (kind, _), record in self._records.items():
@@ -87,7 +84,7 @@ class WatchHealth:
             return ages
 
     def unfollowed(self, seconds: float) -> list[str]:
-        """The kinds that have not been followed for so long, without those that a cluster need not have."""
+        """The kinds, except optional ones, whose watch has not succeeded for at least `seconds`."""
         with self._lock:
             now = self._clock()
             late = [

@@ -1,6 +1,6 @@
-"""The Lease by which the operator's processes agree on who acts, as the API server keeps it.
+"""The Lease of the leader election in the API server.
 
-Every write carries the resourceVersion of what it replaces, so of two processes that write at once one is refused.
+Every write contains the resourceVersion of the object it replaces, so one of two concurrent writes is rejected.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from toxicity_operator.kube.connection import Connection
 
 API = "coordination.k8s.io/v1"
 TIMEOUT_SECONDS = (2, 3)
-"""To connect and to read; several attempts fit into the time in which a Lease must be renewed."""
+"""Connect and read timeout. Several attempts fit into the renew deadline."""
 
 MOMENT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class Lease(Connection):
-    """One Lease. Every method raises ClusterError; with status 409 when someone else has written meanwhile."""
+    """One Lease. Every method raises ClusterError, with status 409 if another process has changed the Lease."""
 
     def __init__(self, api_client: client.ApiClient, namespace: str, name: str) -> None:
         super().__init__(api_client)
@@ -30,13 +30,13 @@ class Lease(Connection):
         self._path = f"{self._all}/{name}"
 
     def read(self) -> Raw | None:
-        """The Lease; None when there is none yet."""
+        """The Lease; None if it does not exist."""
         return self._get_or_none(self._path, _request_timeout=TIMEOUT_SECONDS)
 
     def write(self, found: Raw | None, holder: str, seconds: int) -> Raw:
-        """Makes `holder` the one who has the Lease, from now on for `seconds`, in place of what was `found`.
+        """Make `holder` the holder of the Lease for `seconds`, replacing the object `found` (None: create it).
 
-        An empty holder gives it up. Nobody reckons with the times in it, since clocks differ: they are for people.
+        An empty holder releases it. The times in the Lease are informative; no process uses them, since clocks differ.
         """
         now = datetime.now(UTC).strftime(MOMENT)
         old: Raw = found["spec"] if found is not None else {}

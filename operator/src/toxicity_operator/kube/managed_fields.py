@@ -1,9 +1,9 @@
-"""Who owns which field of an object, as the API server records it in `managedFields`. Pure.
+"""Moves field ownership in `managedFields` from the operator's updates to its applies. Pure.
 
-The first write of a child is a create, since only that fails where another object bears the name. The API server
-records a create, like a merge patch, as an update. Server-side apply removes a field that it no longer sets only where
-nobody else owns it, and the operator's own update counts as somebody else. So before the first apply the update's
-fields are handed to the apply, as `kubectl apply --server-side` does with those of client-side apply.
+The first write of a child is a create, since only a create fails if another object has the name. The API server records
+creates and merge patches as updates. Server-side apply removes an omitted field only if no other entry owns it, and the
+operator's own update is such an entry. Before the first apply, its fields are therefore moved to the apply entry.
+`kubectl apply --server-side` does the same with the fields of client-side apply.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from toxicity_operator import names
 
 
 def applied_fields(entries: Sequence[Raw]) -> list[Raw] | None:
-    """`managedFields` with the operator's updates counted as applied; None when there is nothing to change.
+    """`managedFields` with the operator's updates merged into its apply; None if there is nothing to change.
 
-    Entries of another API version are left alone: their fields may have other names.
+    Entries of another API version are kept, because their fields may have other names.
     """
     updates = [entry for entry in entries if _is_ours(entry, "Update")]
     if not updates:
@@ -38,6 +38,6 @@ def _is_ours(entry: Raw, operation: str) -> bool:
 
 
 def _union(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Both sets of fields; each is a tree of the path elements of `fieldsV1`."""
+    """The union of two `fieldsV1` trees."""
     both = {key: _union(one[key], other[key]) for key in one.keys() & other.keys()}
     return {**one, **other, **both}

@@ -1,4 +1,4 @@
-"""Objects of every kind in memory, by the resource that they belong to; `cached.py` reads from it."""
+"""In-memory cache of child objects by the resource they belong to, used by `cached_cluster.py`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Place = tuple[str, str, str]
 """Kind, namespace and name of a child."""
 
 COMPRESSION, WINDOW_BITS, COMPRESSOR_MEMORY = 1, 13, 6
-"""For objects of a few KiB: the compressor's own buffers would be a hundred times the object, at every event."""
+"""Small zlib buffers for objects of a few KiB. The default buffers are a hundred times larger than such an object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object and the resource that it belongs to. As compressed JSON: a tenth of what dictionaries take."""
+    """An object and the resource it belongs to. Compressed JSON takes a tenth of the memory of dictionaries."""
 
     key: Key
     version: int
@@ -30,7 +30,7 @@ class Entry:
 
     @classmethod
     def of(cls, key: Key, item: Raw) -> Entry:
-        # who wrote what is asked only of an object without a controller, and takes more room than all the rest
+        # managedFields are larger than the rest of the object, and are needed only without a controller
         unread = {"managedFields"} if controller_of(item) else set()
         slim = {**item, "metadata": {k: v for k, v in item["metadata"].items() if k not in unread}}
         compressor = zlib.compressobj(COMPRESSION, zlib.DEFLATED, WINDOW_BITS, COMPRESSOR_MEMORY)
@@ -42,7 +42,7 @@ class Entry:
 
 
 class ObjectCache:
-    """Objects of every kind by the resource that they belong to. Safe to use from any thread."""
+    """Child objects of all kinds by the resource they belong to. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,15 +51,15 @@ class ObjectCache:
         self._seen_versions: dict[tuple[str, str | None], int] = {}
 
     def observe(self, item: Raw, *, gone: bool = False) -> set[Key]:
-        """Takes what a watch tells of an object, which has its `kind`. The resources changed; none by old news."""
+        """Store a watch event of an object with its `kind`. Return the changed resources; none for an old event."""
         with self._lock:
             self._saw_version(item["kind"], item["metadata"]["namespace"], version_number(item))
             return self._drop(_place(item), version_number(item)) if gone else self._take(item)
 
     def wrote(self, item: Raw) -> None:
-        """Takes the answer to the operator's own write, unless a watch has told of something later already.
+        """Store the response to the operator's write, unless the watch of the kind has already seen a newer version.
 
-        Without that condition an object that is deleted between the write and this call would stay for ever.
+        Otherwise an object that was deleted between the write and this call would stay in the cache.
         """
         with self._lock:
             kind, namespace = item["kind"], item["metadata"]["namespace"]
@@ -75,11 +75,11 @@ class ObjectCache:
         version: int,
         mark: Callable[[set[Key]], object] = lambda keys: None,
     ) -> set[Key]:
-        """Takes the list of all objects of a kind, in a namespace or (None) everywhere. The resources changed.
+        """Store a list of all objects of a kind, in one namespace or, if None, in all. Return the changed resources.
 
-        `mark` is told them before anyone can see the change; it must not ask the mirror.
+        `mark` is called with them before the change is visible. It must not access the cache.
         """
-        # packed one by one, since the list may come page by page
+        # compressed one by one, since the list is read page by page
         listed = {_place(item): self._packed(item) for item in items}
         with self._lock:
             self._saw_version(kind, namespace, version)
@@ -90,14 +90,14 @@ class ObjectCache:
             return changed
 
     def children(self, key: Key) -> list[dict[str, Any]]:
-        """Every object of a resource; pods last, as the Cluster protocol has them."""
+        """All objects of a resource, pods last."""
         with self._lock:
             places = sorted(self._places.get(key, ()), key=lambda place: (place[0] == "Pod", place))
             entries = [self._entries[place] for place in places]
         return [entry.unpack() for entry in entries]
 
     def _packed(self, item: Raw) -> Entry:
-        """The entry of an object; the one that is there already where nothing has changed."""
+        """The entry of an object; the existing one if the version is unchanged."""
         old = self._entries.get(_place(item))
         return (
             old if old is not None and old.version == version_number(item) else Entry.of(key_of_child(item), item)
@@ -109,7 +109,7 @@ class ObjectCache:
     def _take(self, item: Raw) -> set[Key]:
         old = self._entries.get(_place(item))
         if old is not None and old.version >= version_number(item):
-            return set()  # before it is packed: mostly the echo of the operator's own writing
+            return set()  # checked before compressing: mostly events of the operator's own writes
         return self._put(_place(item), Entry.of(key_of_child(item), item))
 
     def _put(self, place: Place, new: Entry) -> set[Key]:
@@ -122,7 +122,7 @@ class ObjectCache:
         return changed
 
     def _drop(self, place: Place, version: int) -> set[Key]:
-        """Forgets an object unless it is newer than `version`."""
+        """Remove an object unless it is newer than `version`."""
         entry = self._entries.get(place)
         if entry is None or entry.version > version:
             return set()
@@ -134,7 +134,7 @@ class ObjectCache:
 
 
 def version_number(item: Raw) -> int:
-    """The resourceVersion; an integer that grows, since Kubernetes 1.35 by contract and before that in fact."""
+    """The resourceVersion as an integer. It increases: guaranteed since Kubernetes 1.35, and in practice before."""
     return int(item["metadata"]["resourceVersion"])
 
 
@@ -143,5 +143,5 @@ def _place(item: Raw) -> Place:
 
 
 def key_of_child(item: Raw) -> Key:
-    """The resource that a child belongs to, by its label."""
+    """The resource that a child belongs to according to its label."""
     return str(item["metadata"]["namespace"]), str(item["metadata"]["labels"][names.MODEL_LABEL])

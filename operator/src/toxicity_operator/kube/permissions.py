@@ -1,8 +1,8 @@
-"""The rights the operator needs, rule by rule. The chart's ClusterRole must say the same; a test compares them.
+"""The RBAC rules that the operator needs. A test compares them with the chart's ClusterRole.
 
-There is no wildcard and no finalizer of our own. A child is read (`get`) right before it is changed, and when something
-of its name is there already; `get` on Deployments is handed on to the load test as well. Logs are read for the progress
-of a training, Events for why a Job gets no pod or a pod does not start. Of a Secret only the metadata are asked for.
+There are no wildcards. A child is read (`get`) before it is changed, and if its name is already in use. `get` on
+Deployments is also granted to the load test. Pod logs contain the training's progress. Events explain why a Job gets no
+pod or a pod does not start. Only the metadata of Secrets are read.
 """
 
 from __future__ import annotations
@@ -40,4 +40,4 @@ LEASE_RULES: list[dict[str, list[str]]] = [
     {**LEASES, "verbs": ["create"]},
     {**LEASES, "verbs": ["get", "update"]},
 ]
-"""In the release's namespace alone. The chart limits the second rule to the one name, which `create` cannot be."""
+"""Only in the release's namespace. The chart limits the second rule to the Lease's name; `create` cannot be limited."""

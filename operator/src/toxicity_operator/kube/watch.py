@@ -1,10 +1,9 @@
-"""Keeps the mirrors of `mirror.py` up to date: per kind one list, then one watch after the other, in a thread.
+"""Watches every kind and updates the cache: one thread per kind lists it once, then opens one watch after the other.
 
-The label selector of the children is the API server's to apply, so that of a cluster's pods only our own are sent; that
-and the answer to a list after a gap, which says what is gone, are why nothing is left to kopf. Bookmarks keep the place
-in a quiet watch; when the API server has forgotten the place (410), the kind is listed again. So is every kind every
-ten minutes, which heals what a missed event left behind. A kind of others that the cluster does not have (404), or that
-the operator may not ask for (403), is asked for every half a minute: it is followed from when it can be.
+Children are watched with a label selector, so the API server sends only the operator's pods. Bookmarks keep the
+resourceVersion current in a quiet watch. If it has expired (410), the kind is listed again. Every kind is also listed
+every ten minutes, which repairs the effects of a missed event. An optional kind that is not served (404) or forbidden
+(403) is tried again every 30 seconds. docs/adr/0009 explains why kopf does not watch.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 
 RELIST_SECONDS = 600.0
 RELIST_EARLIEST = 0.7
-"""The part of that time after which a kind may be listed again: each chooses, so that they do not all list at once."""
+"""Each kind is listed again after a random share of RELIST_SECONDS, at least this one, to spread the lists."""
 
 SHORTEST_WATCH_SECONDS = 0.5
-"""A watch that ends sooner without having told anything has failed; it would be opened again without a pause."""
+"""A watch that ends sooner without an event counts as failed, so that it is not opened again in a busy loop."""
 
 Notify = Callable[[Key], None]
 
 
 class WatchManager:
-    """Watches of the resources and of every child kind in every namespace asked for; none asked for: the whole cluster.
+    """Watches of the resources and of every child kind, in the given namespaces or, if there are none, in all.
 
-    `retry_seconds`: how long a watch that fails, or a kind that is missing, is left alone at most.
+    `retry_seconds`: longest pause before a failed watch or a missing kind is tried again.
     """
 
     def __init__(
@@ -70,38 +69,38 @@ class WatchManager:
         self._threads: list[threading.Thread] = []
 
     def fill(self) -> None:
-        """The first list of every kind: pods after the other children, the resources last. Raises ClusterError."""
+        """List every kind once: pods after the other children, resources last. Raises ClusterError."""
         for watch in self._watches:
             watch.fill()
 
     def start(self, notify: Notify) -> None:
-        """Tells of every resource, then follows every kind; `notify` is called from other threads."""
+        """Call `notify` for every resource, then watch every kind. `notify` is called from other threads."""
 
-        def tell(key: Key) -> None:
-            # a child may be another operator's, by its resource's class; after the end nobody listens
+        def notify_known(key: Key) -> None:
+            # a child may belong to a resource of another class; after the stop nothing handles notifications
             if self._cache.knows(key) and not self._stopping.is_set():
                 notify(key)
 
         for key in self._cache.models():
-            tell(key)
+            notify_known(key)
         self._threads = [
-            threading.Thread(target=watch.follow, args=(tell,), name=watch.name, daemon=True)
+            threading.Thread(target=watch.follow, args=(notify_known,), name=watch.name, daemon=True)
             for watch in self._watches
         ]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Lets the threads end; one that waits for the API server dies with the process."""
+        """Signal the threads to stop. A thread that waits for the API server ends with the process."""
         self._stopping.set()
 
     def is_alive(self) -> bool:
-        """Whether every kind has its thread."""
+        """Whether all threads are running."""
         return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
 
 
 class Watch:
-    """One kind in one scope."""
+    """The watch of one kind in one namespace or in all."""
 
     def __init__(
         self,
@@ -122,7 +121,7 @@ class Watch:
         self.name = f"watch-{what[1]}-{what[2] or 'all'}"
 
     def fill(self) -> None:
-        """The first list; none of a kind that the cluster does not have. Raises ClusterError."""
+        """List the kind once. A missing optional kind is not an error. Raises ClusterError."""
         _, kind, namespace = self._what
         self._health.begin(self._watched, optional=kind in OPTIONAL_KINDS)
         try:
@@ -139,7 +138,7 @@ class Watch:
         self._listed(version)
 
     def follow(self, notify: Notify) -> None:
-        """Watches until told to stop; after a failure again, with a growing pause."""
+        """Watch until the stop signal. Failures are retried with increasing pauses."""
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             try:
@@ -159,11 +158,11 @@ class Watch:
                 pause = min(2 * pause, self._retry_seconds)
 
     def _may_be_missed(self, error: ClusterError) -> bool:
-        """Whether the operator goes on without the kind: it is one of others, and not there or not to be asked for."""
+        """Whether the operator continues without the kind: it is optional, and not served or forbidden."""
         return self._what[1] in OPTIONAL_KINDS and error.status in (NOT_FOUND, FORBIDDEN)
 
     def _miss(self, error: ClusterError, notify: Notify) -> None:
-        """The kind is not there: it is listed once it is."""
+        """Note that the kind is missing, so that it is listed when it can be."""
         if error.status == FORBIDDEN:
             self._health.failed(self._watched, error)
         else:
@@ -188,7 +187,7 @@ class Watch:
         self._list_at = time.monotonic() + self._relist_seconds * random.uniform(RELIST_EARLIEST, 1.0)
 
     def _watch(self, notify: Notify) -> None:
-        """One watch, to its end. Raises ClusterError when it breaks, or ends at once."""
+        """Run one watch to its end. Raises ClusterError if it breaks or ends immediately."""
         began, told = time.monotonic(), False
         seconds = max(1, min(WATCH_SECONDS, math.ceil(self._list_at - began)))
         with self._cluster.watch_kind(*self._what, self._version, seconds) as events:
@@ -202,7 +201,7 @@ class Watch:
                 if self._stopping.is_set():
                     return
         if not told and time.monotonic() - began < SHORTEST_WATCH_SECONDS:
-            raise ClusterError(f"{self.name} ended at once", 0)
+            raise ClusterError(f"{self.name} ended immediately without an event", 0)
         self._health.succeeded(self._watched)
 
     def _observe(self, item: Raw, *, gone: bool) -> set[Key]:

@@ -1,1 +1,1 @@
-"""Pure builders of the children, one module per kind and purpose; plain data in, plain data out."""
+"""Builders of the children's manifests, one module per kind and purpose. Pure."""

@@ -1,7 +1,8 @@
-"""The autoscaler, which then owns the Deployment's replicas: a HorizontalPodAutoscaler, or KEDA's order for one.
+"""The autoscaler of the serving Deployment: a HorizontalPodAutoscaler, or a KEDA ScaledObject.
 
-By CPU Kubernetes scales alone. Requests in flight are a figure of the serving pods, which a HorizontalPodAutoscaler
-only gets through a metrics API: KEDA serves that from Prometheus, and makes the HorizontalPodAutoscaler itself.
+CPU needs only a HorizontalPodAutoscaler. Requests in flight are a metric of the serving pods, which a
+HorizontalPodAutoscaler reads through a metrics API. KEDA serves that API from Prometheus and creates the
+HorizontalPodAutoscaler.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ SCALERS: Mapping[str, tuple[str, str]] = {
     "cpu": ("autoscaling/v2", HPA),
     "inFlight": ("keda.sh/v1alpha1", SCALED_OBJECT),
 }
-"""apiVersion and kind of the object that scales by a metric. A model has at most one of them."""
+"""apiVersion and kind of the autoscaler by metric. A model has at most one of them."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The fewest and the most replicas an autoscaler may choose."""
+    """Minimum and maximum replicas of an autoscaler."""
 
     lowest: int
     highest: int
 
 
 def build_autoscaler(model: Model, bounds: Bounds | None) -> Manifest | None:
-    """The autoscaler, within `bounds`; None when the spec asks for none."""
+    """The autoscaler within `bounds`; None if the spec does not autoscale."""
     autoscaling = model.spec.serving.autoscaling
     if autoscaling is None or bounds is None:
         return None
@@ -44,9 +45,9 @@ def build_autoscaler(model: Model, bounds: Bounds | None) -> Manifest | None:
 
 
 def in_flight_query(model: Model) -> str:
-    """The requests that the model's pods are answering, as Prometheus is asked for them.
+    """The Prometheus query for the model's requests in flight.
 
-    Both labels come with the chart's ServiceMonitor; another way of scraping has to set them.
+    The chart's ServiceMonitor sets both labels. Any other scrape configuration must set them too.
     """
     labels = f'namespace="{model.namespace}",toxicity_dev_model="{model.name}"'
     return f"sum(toxicity_requests_in_flight{{{labels}}})"
@@ -65,7 +66,7 @@ def _horizontal_pod_autoscaler(model: Model, autoscaling: Autoscaling, bounds: B
 
 
 def _scaled_object(model: Model, autoscaling: Autoscaling, bounds: Bounds) -> Manifest:
-    """Without figures the trigger fails, instead of counting as zero: so the replicas stay and a condition tells."""
+    """The ScaledObject. Missing metrics fail the trigger instead of counting as 0, so the replicas stay unchanged."""
     behavior = _behavior(autoscaling)
     trigger = {
         "type": "prometheus",

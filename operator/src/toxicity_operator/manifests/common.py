@@ -1,4 +1,4 @@
-"""What the children share: labels, ownership, the hash of what was applied, security, volumes, environment."""
+"""Shared parts of the manifests: metadata, applied hash, security contexts, volumes, environment and resources."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULT_REQUESTS = {"cpu": "1", "memory": "2Gi"}
 
 
 def manifest(api_version: str, kind: str, model: Model, name: str, component: str, **fields: Any) -> Manifest:
-    """A child owned by the model, with its labels and its namespace; `fields` are the rest of it."""
+    """A child of the model with its metadata and owner reference. `fields` are its other top-level fields."""
     metadata = {
         "name": name,
         "namespace": model.namespace,
@@ -36,21 +36,21 @@ def manifest(api_version: str, kind: str, model: Model, name: str, component: st
 
 
 def of_existing(body: Manifest, live: Mapping[str, Any]) -> Manifest:
-    """What names the very `live` object that `body` is about, for a write of some fields: never that of another one."""
+    """Identifying fields for a partial write of `body` to the `live` object. The uid excludes any other object."""
     metadata = {key: live["metadata"][key] for key in ("name", "namespace", "uid")}
     return {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata}
 
 
 def content_hash(body: Mapping[str, Any]) -> str:
-    """Hash of a manifest without its applied-hash annotation."""
+    """Hash of a manifest, which must not contain the applied-hash annotation."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def seal(body: Manifest) -> Manifest:
-    """The manifest with the hash of itself in an annotation, by which a later look knows it is up to date.
+    """The manifest with its hash in an annotation, which shows a later pass whether the object is up to date.
 
-    A Deployment's pod template counts by its own annotations, which name its version: the API server fills one in,
-    and the operator goes on from there, without a change of what the pods are made of.
+    A Deployment's pod template is hashed by its annotations, which contain its version. A template read back from the
+    API server contains defaults, and would otherwise have another hash.
     """
     hashed = body
     if body["kind"] == "Deployment":
@@ -61,7 +61,7 @@ def seal(body: Manifest) -> Manifest:
 
 
 def security_context() -> Manifest:
-    """Of a container; passes the `restricted` Pod Security level."""
+    """The security context of a container, which meets the `restricted` Pod Security Standard."""
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -72,7 +72,7 @@ def security_context() -> Manifest:
 
 
 def pod_security_context() -> Manifest:
-    """Of a pod: one user of no rights, who owns what is written to the volume."""
+    """The security context of a pod: an unprivileged user, which also owns the files on the volume."""
     return {
         "runAsNonRoot": True,
         "runAsUser": USER_ID,
@@ -84,17 +84,17 @@ def pod_security_context() -> Manifest:
 
 
 def env(variables: Mapping[str, str]) -> list[Manifest]:
-    """Environment variables in the given order, each of which reaches the process as it is here."""
+    """Environment variables in the given order, with values escaped against expansion by Kubernetes."""
     return [{"name": name, "value": verbatim(value)} for name, value in variables.items()]
 
 
 def verbatim(text: str) -> str:
-    """`text` so that Kubernetes gives it back: in variables and arguments it reads `$` as the begin of a reference."""
+    """Escape `$`, with which a reference starts in environment variables and arguments of Kubernetes."""
     return text.replace("$", "$$")
 
 
 def stage_env(config: Document, pod: PodFields, *, offline: bool = True) -> dict[str, str]:
-    """What every stage container gets: its configuration, a writable home, as many threads as it may use."""
+    """The environment of every stage container: configuration, home directory, offline mode and thread count."""
     offline_env = {"HF_HUB_OFFLINE": "1"} if offline else {}
     threads = thread_count(pod)
     thread_env = {"OMP_NUM_THREADS": str(threads)} if pod.gpus == 0 and threads else {}
@@ -103,7 +103,7 @@ def stage_env(config: Document, pod: PodFields, *, offline: bool = True) -> dict
 
 
 def thread_count(pod: PodFields) -> int | None:
-    """The CPU limit rounded up, at least 1; None without a limit in cores or thousandths of a core."""
+    """The CPU limit in cores, rounded up; None without a limit in cores or millicores."""
     limit = pod.resources.limits.get("cpu")
     if limit is None:
         return None
@@ -114,7 +114,7 @@ def thread_count(pod: PodFields) -> int | None:
 
 
 def resources(pod: PodFields, default_requests: Mapping[str, str] = DEFAULT_REQUESTS) -> Manifest:
-    """Requests and limits of a stage's container: as in the spec, the GPUs, a request for the rest."""
+    """Requests and limits of a stage container: from the spec, plus the GPUs, plus default requests."""
     gpus = {names.GPU_RESOURCE: pod.gpus} if pod.gpus else {}
     limits = {**pod.resources.limits, **gpus}
     implied = {key: value for key, value in default_requests.items() if key not in limits}
@@ -124,7 +124,7 @@ def resources(pod: PodFields, default_requests: Mapping[str, str] = DEFAULT_REQU
 
 
 def placement(pod: PodFields) -> Manifest:
-    """The pod fields that say where it may run."""
+    """The node selector and the tolerations of a pod."""
     fields: Manifest = {}
     if pod.node_selector:
         fields["nodeSelector"] = dict(pod.node_selector)
@@ -134,12 +134,12 @@ def placement(pod: PodFields) -> Manifest:
 
 
 def stage_folder(stage: JobStage) -> Path:
-    """Where a stage leaves what it made, inside a pod."""
+    """The output folder of a stage, as mounted in a pod."""
     return Path(ARTIFACTS, f"{stage.component}-{stage.fingerprint}")
 
 
 def artifacts_volume(model: Model, *, read_only: bool) -> tuple[Manifest, Manifest]:
-    """The model's volume and its mount."""
+    """The volume of the model's artifacts, and its mount."""
     claim = model.spec.storage.claim_name or names.claim_name(model.name)
     mount: Manifest = {"name": "artifacts", "mountPath": ARTIFACTS}
     if read_only:
@@ -148,7 +148,7 @@ def artifacts_volume(model: Model, *, read_only: bool) -> tuple[Manifest, Manife
 
 
 def runs_with(body: Manifest) -> list[tuple[str, str]]:
-    """Kind and name of the claims and of the ServiceAccount that the pods of a Job or Deployment use."""
+    """Kind and name of the claims and the ServiceAccount that the pods of a Job or Deployment use."""
     if body["kind"] not in ("Job", "Deployment"):
         return []
     pod = body["spec"]["template"]["spec"]
@@ -160,7 +160,7 @@ def runs_with(body: Manifest) -> list[tuple[str, str]]:
 
 
 def scratch_volumes() -> tuple[list[Manifest], list[Manifest]]:
-    """Volumes and mounts of /tmp and of shared memory, since the root file system is read-only."""
+    """Volumes and mounts of /tmp and /dev/shm. The root file system is read-only."""
     volumes: list[Manifest] = [
         {"name": "tmp", "emptyDir": {}},
         {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
@@ -172,7 +172,7 @@ def scratch_volumes() -> tuple[list[Manifest], list[Manifest]]:
 
 
 def container(name: str, image: str, **fields: Any) -> Manifest:
-    """A container with what all of ours have in common."""
+    """A container with the fields that all containers share."""
     return {
         "name": name,
         "image": image,
@@ -184,11 +184,11 @@ def container(name: str, image: str, **fields: Any) -> Manifest:
 
 
 def pod_template(model: Model, component: str, spec: Manifest) -> Manifest:
-    """A pod template with the component's labels and the pod fields that all of ours have."""
+    """A pod template with the component's labels and the fields that all pods share."""
     common: Manifest = {
         "securityContext": pod_security_context(),
         "automountServiceAccountToken": False,
-        # a Service called vllm would give every pod VLLM_PORT=tcp://..., at which vLLM ends
+        # a Service named vllm would set VLLM_PORT=tcp://... in every pod, and vLLM would exit
         "enableServiceLinks": False,
     }
     if model.spec.images.pull_secrets:

@@ -1,4 +1,4 @@
-"""What the pods that evaluate and the pods that serve have in common: the serving engine's configuration."""
+"""Configuration of the serving engine, shared by the evaluation Job and the serving Deployment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CPU_ENGINE_ENV = {
 
 
 def engine_config(model: Model, stage: JobStage) -> EngineConfig:
-    """How the weights that `stage` made are loaded and asked."""
+    """The engine configuration for the weights of `stage`."""
     serving = model.spec.serving
     return EngineConfig(
         model=model.name,
@@ -35,7 +35,7 @@ def engine_config(model: Model, stage: JobStage) -> EngineConfig:
 
 
 def engine_env(config: Document, serving: ServingSpec) -> dict[str, str]:
-    """The environment of a container that runs the engine."""
+    """The environment variables of a container that runs the engine."""
     variables = stage_env(config, serving)
     variables |= CPU_ENGINE_ENV if serving.gpus == 0 else {}
     return variables | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}

@@ -1,4 +1,4 @@
-"""The evaluation Job: the serving engine itself, asked the test split's texts before anybody else may ask it."""
+"""The evaluation Job, which measures the model in the serving engine before it serves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toxicity_operator.model import Model
 
 
 def build_evaluation_job(model: Model, chain: Chain, image: str) -> Manifest:
-    """The Job, with the image and the pod fields of the pods that will serve."""
+    """The evaluation Job, with the image and the pod fields of the serving pods."""
     stage, serving, spec = chain.evaluate, model.spec.serving, model.spec.evaluation
     config = EvaluationConfig(
         model=model.name,

@@ -1,4 +1,4 @@
-"""The frame of a stage Job: one pod at a time, no restart in place, bad input never retried."""
+"""Base of the stage Jobs: one pod at a time, no container restarts, no retry after invalid input."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def stage_pod(
     more_volumes: Sequence[Manifest] = (),
     more_mounts: Sequence[Manifest] = (),
 ) -> Manifest:
-    """The pod of a stage: one container that runs `module` on the model's volume, with room of its own in /tmp."""
+    """The pod spec of a stage: one container that runs `module`, with the artifacts volume and scratch volumes."""
     volume, mount = artifacts_volume(model, read_only=False)
     volumes, mounts = scratch_volumes()
     main = container(
@@ -53,8 +53,8 @@ def stage_pod(
 def build_job(
     model: Model, stage: JobStage, pod_spec: Manifest, *, backoff_limit: int, deadline_seconds: int
 ) -> Manifest:
-    """The Job of a stage. Its container must carry the component's name: the result is read from it."""
-    # of any container: the ones that download before the stage refuse bad input by the same code
+    """The Job of a stage. The result is read from the container that is named after the component."""
+    # for any container, since init containers that download sources exit with the same code for invalid input
     on_invalid_input = {
         "action": "FailJob",
         "onExitCodes": {"operator": "In", "values": [EXIT_INVALID_INPUT]},

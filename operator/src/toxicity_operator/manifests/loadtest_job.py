@@ -1,7 +1,7 @@
-"""The load test's Job: Locust against the Service, with the test split's texts, writing status.loadTest.
+"""The load test Job: Locust sends texts of the test split to the Service and writes status.loadTest.
 
-With several workers it is an indexed Job: the pod of index 0 leads and reports, the others offer the load. A failed
-worker does not end the others: the master finishes what can be told and marks it as partial.
+With several workers it is an indexed Job: the pod with index 0 is the Locust master, the others are workers. If a
+worker fails, the others continue and the master marks the results as partial.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MASTER_PORT = 5557
 def build_loadtest_job(
     model: Model, stage: JobStage, training_fingerprint: str, image: str, serving_fingerprint: str = ""
 ) -> Manifest:
-    """The Job of one run; it is not retried, since a second try would measure something else."""
+    """The Job of one run. It is not retried, because a second attempt would measure a different state."""
     load = model.spec.load_test
     config = LoadTestConfig(
         model=model.name,
@@ -56,12 +56,12 @@ def build_loadtest_job(
 
 
 def build_loadtest_service(model: Model) -> Manifest | None:
-    """The headless Service that gives the pods of an indexed Job their names; None with one worker."""
+    """The headless Service for the host names of an indexed Job's pods; None with one worker."""
     if model.spec.load_test.workers == 1:
         return None
     spec = {
         "clusterIP": "None",
-        # the workers look for the master while it is not ready, which no probe of it ever says
+        # the workers must resolve the master before it is ready
         "publishNotReadyAddresses": True,
         "selector": names.selector_labels(model.name, names.LOADTEST),
         "ports": [{"name": "locust", "port": MASTER_PORT, "targetPort": MASTER_PORT}],
@@ -70,7 +70,7 @@ def build_loadtest_service(model: Model) -> Manifest | None:
 
 
 def _indexed(job: Manifest, pods: int) -> Manifest:
-    """The Job with a pod per index; one that fails is not started again and lets the others come to their end."""
+    """The Job with one pod per index. A failed index is not retried and does not stop the others."""
     spec = {key: value for key, value in job["spec"].items() if key != "backoffLimit"}
     index = {"completionMode": "Indexed", "completions": pods, "parallelism": pods, "backoffLimitPerIndex": 0}
     return {**job, "spec": {**index, **spec}}

@@ -1,4 +1,4 @@
-"""The quantization Job: reads the training's folder of the model's volume, writes its own."""
+"""The quantization Job, which reads the training's output folder and writes its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from toxicity_operator.model import Model
 
 
 def build_quantization_job(model: Model, stage: JobStage, training_fingerprint: str, image: str) -> Manifest:
-    """The Job that quantizes the merged model and measures it again."""
+    """The Job that quantizes the merged model and evaluates the result."""
     quantization = model.spec.quantization
     config = QuantizationConfig(
         model=model.name,

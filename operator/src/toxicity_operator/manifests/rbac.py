@@ -1,4 +1,4 @@
-"""What lets the load test write its figures, and nothing else: an account, a role, a binding."""
+"""ServiceAccount, Role and RoleBinding with which the load test writes its results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from toxicity_operator.model import Model
 
 
 def build_loadtest_access(model: Model) -> list[Manifest]:
-    """ServiceAccount, Role and RoleBinding; every rule names the one object it is about."""
+    """ServiceAccount, Role and RoleBinding. Every rule is limited to one object by name."""
     name = names.loadtest_account_name(model.name)
     rules = [
         _rule(API_GROUP, PLURAL, model.name, "get"),

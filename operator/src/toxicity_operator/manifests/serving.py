@@ -1,4 +1,4 @@
-"""The Deployment of vLLM behind FastAPI, and its Service."""
+"""The serving Deployment (vLLM behind FastAPI) and its Service."""
 
 from __future__ import annotations
 
@@ -29,20 +29,17 @@ from toxicity_operator.model import Model
 
 PORT = 8000
 RESIZED = "+"
-"""In a serving fingerprint, before the hash of resources that are another spec's."""
+"""Separator in a serving fingerprint before the hash of resources that come from a later spec."""
 
 STARTUP_SECONDS = 600
-GRACE_SECONDS = 80  # the service drains for 10 s and lets each request end in its own time, 60 s at most
+GRACE_SECONDS = 80  # draining takes 10 s, and the longest request 60 s
 TOKEN_VARIABLE, TOKEN_KEY = "API_TOKEN", "token"
 
 
 def build_deployment(
     model: Model, chain: Chain, evaluation: EvaluationStatus, image: str, replicas: int | None = None
 ) -> Manifest:
-    """The Deployment that serves the chain's model.
-
-    Under autoscaling it leaves `replicas` to the autoscaler, unless a number to begin with is given.
-    """
+    """The Deployment that serves the chain's model. With autoscaling it omits `replicas` unless they are given."""
     annotations = {
         names.SERVING_FINGERPRINT: chain.serving_fingerprint,
         names.MODEL_FINGERPRINT: chain.model_stage.fingerprint,
@@ -53,7 +50,7 @@ def build_deployment(
 
 
 def named(template: Manifest) -> Manifest:
-    """The pod template with the hash of itself as its version."""
+    """The pod template with its hash in the version annotation."""
     metadata = template["metadata"]
     annotations = {key: value for key, value in metadata["annotations"].items() if key != names.VERSION}
     unnamed = {**template, "metadata": {**metadata, "annotations": annotations}}
@@ -62,9 +59,9 @@ def named(template: Manifest) -> Manifest:
 
 
 def with_resources(template: Manifest, serving: ServingSpec) -> Manifest:
-    """The pod template of an earlier version with the resources of the spec; the same one where they are equal.
+    """The pod template of an earlier version with the resources of the spec; unchanged if they are equal.
 
-    Its serving fingerprint is then no spec's: who asks for the earlier version again gets that one's resources back.
+    The new serving fingerprint matches no spec, so a return to the earlier spec restores its resources.
     """
     wanted = resources(serving)
     main, *others = template["spec"]["containers"]
@@ -89,25 +86,25 @@ def _amounts(resources: Manifest) -> dict[str, dict[str, str]]:
 def build_restored_deployment(
     model: Model, template: Manifest, failed: str, message: str, replicas: int | None = None
 ) -> Manifest:
-    """The Deployment with the pod `template` of an earlier version in place of `failed`, given up for `message`.
+    """The Deployment with the pod `template` of an earlier version, after version `failed` failed with `message`.
 
-    The annotations tell a later pass of the failed version, also where the status was not written.
+    The annotations record the failed version for later passes, even if the status could not be written.
     """
     notes = {names.FAILED_FINGERPRINT: failed, names.FAILED_MESSAGE: message}
     return build_earlier_deployment(model, template, notes, replicas)
 
 
 def build_parked_deployment(model: Model, live: Manifest, template: Manifest, job: str) -> Manifest:
-    """The `live` Deployment of the pod `template` without pods, while the stage Job has their GPUs."""
+    """The `live` Deployment with the pod `template`, scaled to 0 while the stage Job uses its GPUs."""
     return build_earlier_deployment(model, template, kept_notes(live) | {names.HANDED_TO: job}, 0)
 
 
 def build_earlier_deployment(
     model: Model, template: Manifest, notes: dict[str, str], replicas: int | None = None
 ) -> Manifest:
-    """The Deployment with the pod `template` of an earlier version, and `notes` among its annotations."""
+    """The Deployment with the pod `template` of an earlier version and the annotations `notes`."""
     labels = {k: v for k, v in template["metadata"]["labels"].items() if k != names.TEMPLATE_HASH_LABEL}
-    # not what others put there: kubectl rollout restart would be undone by the moment of an earlier one
+    # drop foreign annotations: an old restartedAt would undo a later kubectl rollout restart
     ours = (names.SERVING_FINGERPRINT, names.MODEL_FINGERPRINT, names.VERSION)
     annotations = {key: value for key, value in template["metadata"]["annotations"].items() if key in ours}
     metadata = {"labels": labels, "annotations": annotations}
@@ -115,7 +112,7 @@ def build_earlier_deployment(
 
 
 def kept_notes(live: Manifest) -> dict[str, str]:
-    """What a live Deployment's annotations tell of a version that was given up."""
+    """The annotations of a live Deployment about a failed version."""
     annotations = live["metadata"].get("annotations", {})
     return {
         key: annotations[key] for key in (names.FAILED_FINGERPRINT, names.FAILED_MESSAGE) if key in annotations
@@ -142,7 +139,7 @@ def _deployment(
 
 
 def build_service(model: Model) -> Manifest:
-    """The Service other workloads call."""
+    """The Service of the serving pods."""
     spec = {
         "selector": names.selector_labels(model.name, names.SERVE),
         "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
@@ -157,7 +154,7 @@ def _strategy(kind: str) -> Manifest:
 
 
 def _serving_config(model: Model, chain: Chain, evaluation: EvaluationStatus) -> ServingConfig:
-    """The engine as it was evaluated, with the threshold that was chosen there unless the spec names one."""
+    """The serving configuration: the evaluated engine, and the threshold of the spec or else of the evaluation."""
     serving = model.spec.serving
     threshold = evaluation.threshold if serving.threshold is None else serving.threshold
     compiled = evaluation.compiled_sha256 and CompiledCode(
@@ -176,7 +173,7 @@ def _serving_config(model: Model, chain: Chain, evaluation: EvaluationStatus) ->
 
 
 def api_token_env(model: Model) -> list[Manifest]:
-    """The variable with the token that requests must bear, for who serves and for who asks; none without a Secret."""
+    """The variable with the API token, for the server and the load test; empty if the spec names no Secret."""
     secret = model.spec.serving.api_token_secret_name
     if secret is None:
         return []
@@ -184,7 +181,7 @@ def api_token_env(model: Model) -> list[Manifest]:
 
 
 def _metrics(record: EvaluationStatus) -> Metrics | None:
-    """The model card's figures; None when the record lacks one that every card has."""
+    """The metrics of the model card; None if the record lacks a required one."""
     required = [name for name, field in Metrics.model_fields.items() if field.is_required()]
     if any(getattr(record, name) is None for name in required):
         return None

@@ -1,9 +1,8 @@
-"""How the data set and the base model reach the training pod.
+"""Volumes and init containers that provide the data set and the base model to the training pod.
 
-Volumes and ConfigMaps are mounted and used in place. An image is run as an init container that copies its files
-to the model's volume; it needs no shell, since the training image lends it a static busybox. What lies on the
-Hugging Face hub or on Kaggle is downloaded to the same place by the training image. A folder that is already there
-is not made again. How much an init container may use is for the Job to say.
+Claims and ConfigMaps are mounted. An image runs as an init container that copies its files to the artifacts volume. It
+needs no shell, because the training image provides a static busybox. An init container of the training image downloads
+from the Hugging Face Hub or Kaggle. An existing folder is reused. The Job sets the resources of the init containers.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from toxicity_operator.manifests.common import ARTIFACTS, Manifest, container, e
 TOOLS = "/tools"
 BUSYBOX = f"{TOOLS}/busybox"
 DOWNLOADED_NAME = "dataset.csv"
-"""Of a file whose name only the download finds out; the reader goes by the content, not by the suffix."""
+"""Name for a downloaded file whose name is not in the spec. The reader detects the format from the content."""
 HUB_KEYS = ("HF_TOKEN",)
 KAGGLE_KEYS = ("KAGGLE_USERNAME", "KAGGLE_KEY")
 
-# $0 is the busybox itself: the image has no commands of its own. The copy runs in the background, since a shell hears
-# a signal only while it waits. Folders are named and renewed as toxicity_api.attempts says, so that a copy removes no
-# other one that still runs; the slower one of two finds the target
+# $0 is the busybox, since the image may have no commands. The copy runs in the background, because a shell handles
+# signals only while it waits. Folders are named and touched as in toxicity_api.attempts, so that a copy does not delete
+# another running one. The slower of two copies finds the target
 COPY_SCRIPT = """\
 set -eu
 b=$0; source=$1; target=$2; partial=$2.tmp-$HOSTNAME-$$-copy; copy=; beat=
@@ -55,7 +54,7 @@ done
 
 @dataclass(frozen=True)
 class Source:
-    """Where the training finds something, and what the pod needs for it to be there."""
+    """The path of a source in the training container, with the volumes and init containers that provide it."""
 
     path: Path
     volumes: list[Manifest] = field(default_factory=list)
@@ -64,12 +63,12 @@ class Source:
 
     @property
     def needs_tools(self) -> bool:
-        """Whether an init container runs an image that may have no shell."""
+        """Whether an init container needs the busybox."""
         return any(item.get("command", [""])[0] == BUSYBOX for item in self.init_containers)
 
 
 def dataset_source(spec: ToxicityModelSpec, artifacts: Manifest, training_image: str) -> Source:
-    """The file with the comments; `artifacts` is the mount of the model's volume."""
+    """The source of the data set file. `artifacts` is the mount of the artifacts volume. Raises ValueError."""
     dataset = spec.dataset
     target = Path(ARTIFACTS, f"dataset-{dataset_fingerprint(spec)}")
     if dataset.config_map:
@@ -89,7 +88,7 @@ def dataset_source(spec: ToxicityModelSpec, artifacts: Manifest, training_image:
 
 
 def base_model_source(spec: ToxicityModelSpec, artifacts: Manifest, training_image: str) -> Source:
-    """The folder of the base model; `artifacts` is the mount of the model's volume."""
+    """The source of the base model folder. `artifacts` is the mount of the artifacts volume. Raises ValueError."""
     base = spec.base_model
     target = Path(ARTIFACTS, f"base-model-{base_model_fingerprint(spec)}")
     if base.persistent_volume_claim:
@@ -106,7 +105,7 @@ def base_model_source(spec: ToxicityModelSpec, artifacts: Manifest, training_ima
 
 
 def tools_container(training_image: str) -> Manifest:
-    """The init container that lends the training image's static busybox to images without a shell."""
+    """The init container that copies the training image's static busybox for images without a shell."""
     return container(
         "tools",
         training_image,
@@ -153,7 +152,7 @@ def _from_kaggle(source: KaggleFile, target: Path, artifacts: Manifest, image: s
 
 
 def _secret_env(secret_name: str | None, keys: Sequence[str]) -> list[Manifest]:
-    """A variable for each key of the Secret; none without one, which means anonymous access."""
+    """A variable for each key of the Secret; empty without a Secret, which means anonymous access."""
     if not secret_name:
         return []
     return [{"name": key, "valueFrom": {"secretKeyRef": {"name": secret_name, "key": key}}} for key in keys]
@@ -173,7 +172,7 @@ def _download_container(
 
 
 def dataset_name(dataset: DatasetSpec) -> str:
-    """The source in one word."""
+    """The name of the data source for `status.lineage`."""
     if dataset.config_map:
         return f"configmap/{dataset.config_map.name}/{dataset.config_map.key}"
     if dataset.hugging_face:
@@ -186,7 +185,7 @@ def dataset_name(dataset: DatasetSpec) -> str:
 
 
 def base_model_name(base: BaseModelSpec) -> str:
-    """The source in one word."""
+    """The name of the base model for `status.lineage` and the model card."""
     if base.hugging_face:
         return f"{base.hugging_face.repo}@{base.hugging_face.revision}"
     if base.image:

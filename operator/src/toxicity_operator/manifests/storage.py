@@ -1,4 +1,4 @@
-"""The volume that every stage of a model reads and writes."""
+"""The PersistentVolumeClaim of the artifacts, which all stages share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from toxicity_operator.model import Model
 
 
 def build_claim(model: Model) -> Manifest | None:
-    """The PersistentVolumeClaim; None when the spec names an existing one."""
+    """The PersistentVolumeClaim; None if the spec names an existing one."""
     storage = model.spec.storage
     if storage.claim_name:
         return None
@@ -21,5 +21,5 @@ def build_claim(model: Model) -> Manifest | None:
     name = names.claim_name(model.name)
     claim = manifest("v1", "PersistentVolumeClaim", model, name, names.STORAGE, spec=spec)
     if storage.reclaim == "Retain":
-        del claim["metadata"]["ownerReferences"]  # so that the garbage collector leaves it
+        del claim["metadata"]["ownerReferences"]  # so that the garbage collector keeps it
     return claim

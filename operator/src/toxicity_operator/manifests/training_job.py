@@ -1,4 +1,4 @@
-"""The training Job: init containers bring the data and the base model, one container trains."""
+"""The training Job: init containers provide the data set and the base model, one container trains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toxicity_operator.model import Model
 
 
 def build_training_job(model: Model, stage: JobStage, image: str) -> Manifest:
-    """The Job that trains and merges the adapter."""
+    """The Job that trains the adapter and merges it into the base model."""
     spec, training = model.spec, model.spec.training
     _, mount = artifacts_volume(model, read_only=False)
     dataset = dataset_source(spec, mount, image)
@@ -41,7 +41,7 @@ def build_training_job(model: Model, stage: JobStage, image: str) -> Manifest:
         init = [tools_container(image), *init]
         pod["volumes"].append({"name": "tools", "emptyDir": {}})
     if init:
-        # quotas and LimitRanges judge each container, and a copy takes as much memory as the limit leaves it
+        # quotas and LimitRanges check every container, and a copy fills its memory limit with page cache
         amounts = resources(training.model_copy(update={"gpus": 0}))
         pod["initContainers"] = [{**item, "resources": amounts} for item in init]
     return build_job(

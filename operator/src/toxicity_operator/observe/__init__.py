@@ -1,1 +1,1 @@
-"""Raw objects become frozen state: Jobs, the Deployment, pods, autoscalers, and their drift. Pure."""
+"""Reads raw Kubernetes objects into frozen dataclasses: Jobs, the Deployment, pods, autoscalers, drift. Pure."""

@@ -1,7 +1,7 @@
-"""What the autoscaler says of the metric that it scales by, read from the raw objects once. Pure.
+"""Reads from the autoscaler objects whether the autoscaler gets its metric. Pure.
 
-KEDA tells of its trigger in the ScaledObject, and makes a HorizontalPodAutoscaler that must get the figure once more,
-through KEDA's metrics API: either may fail alone, so both are asked.
+KEDA reports its trigger in the ScaledObject. It also creates a HorizontalPodAutoscaler, which reads the metric through
+KEDA's metrics API. Either one can fail alone, so both are checked.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
 
 @dataclass(frozen=True)
 class AutoscalerState:
-    """`active`: whether the autoscaler gets its metric, None until it has said so; `message`: why not."""
+    """`active`: whether the autoscaler gets its metric, None if not reported yet. `message`: the reported error."""
 
     active: bool | None
     message: str = ""
 
 
 def read_autoscalers(objects: Iterable[Raw]) -> dict[str, AutoscalerState]:
-    """The state of each autoscaler by the kind of object that the operator made; KEDA's own belongs to that."""
+    """The state of each autoscaler by the kind of object that the operator created.
+
+    KEDA's HorizontalPodAutoscaler counts as part of its ScaledObject.
+    """
     found = [item for item in objects if item["kind"] in (HPA, SCALED_OBJECT)]
     scaled = next((item for item in found if item["kind"] == SCALED_OBJECT), None)
     uid = scaled["metadata"]["uid"] if scaled else None
@@ -37,7 +40,7 @@ def read_autoscalers(objects: Iterable[Raw]) -> dict[str, AutoscalerState]:
 
 
 def is_made_by_keda(item: Raw, uid: str | None = None) -> bool:
-    """Whether the object, which then has the labels of it, belongs to a ScaledObject: that of the `uid`, or any."""
+    """Whether a ScaledObject owns the object: the one with this `uid`, or any. KEDA copies the labels of the owner."""
     owners = [o for o in item["metadata"].get("ownerReferences", []) if o.get("kind") == SCALED_OBJECT]
     return any(uid in (None, owner["uid"]) for owner in owners)
 

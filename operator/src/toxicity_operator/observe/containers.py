@@ -1,4 +1,4 @@
-"""What the containers of a pod say of themselves: how they ended, why they wait. Pure, on raw pods."""
+"""Reads container statuses of raw pods: how a container terminated, or why it waits. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toxicity_operator.observe.objects import has_ended, label
 from toxicity_operator.observe.remedies import MESSAGE_LIMIT, SECTIONS, Fields, fields_of, with_remedy
 
 CREATING = ("ContainerCreating", "PodInitializing")
-"""Why a container waits that nothing is wrong with."""
+"""Waiting reasons of a container that starts normally."""
 
 LISTS = (
     ("init container", "initContainerStatuses", "initContainers"),
@@ -22,7 +22,7 @@ LISTS = (
 
 @dataclass(frozen=True)
 class Container:
-    """One container of a pod: its status, and what the pod's spec says of it. `kind` is its word for people."""
+    """One container of a pod: its status and its spec. `kind` is `container` or `init container`, for messages."""
 
     kind: str
     pod: Raw
@@ -35,7 +35,7 @@ class Container:
 
     @property
     def words(self) -> str:
-        """Which container it is."""
+        """The container and its pod, for messages."""
         return f"{self.kind} {self.name} of pod {self.pod['metadata']['name']}"
 
     @property
@@ -44,13 +44,13 @@ class Container:
 
     @property
     def is_ours(self) -> bool:
-        """Whether the operator put it there: not so a service mesh's, which admission adds."""
+        """Whether the operator's manifest contains it. Admission can add others, such as a service mesh's sidecar."""
         component = label(self.pod, names.COMPONENT_LABEL)
         return component not in SECTIONS or self.name in (component, "tools", "dataset", "base-model")
 
     @property
     def terminated(self) -> Raw | None:
-        """How it ended, None while it has not."""
+        """The terminated state; None if the container has not terminated."""
         found: Raw | None = self.status.get("state", {}).get("terminated")
         return found
 
@@ -60,7 +60,7 @@ class Container:
 
 
 def containers_of(pod: Raw) -> Iterator[Container]:
-    """The containers that the kubelet tells of, init containers first."""
+    """The containers with a status, init containers first."""
     for kind, statuses, specs in LISTS:
         by_name = {item["name"]: item for item in pod.get("spec", {}).get(specs, [])}
         for status in pod.get("status", {}).get(statuses) or []:
@@ -68,14 +68,14 @@ def containers_of(pod: Raw) -> Iterator[Container]:
 
 
 def stage_container(pod: Raw) -> Container | None:
-    """The container of the stage, which bears the component's name; None before the kubelet tells of it."""
+    """The container named after the component; None if it has no status yet."""
     component = label(pod, names.COMPONENT_LABEL)
     found = (item for item in containers_of(pod) if item.kind == "container" and item.name == component)
     return next(found, None)
 
 
 def running_sidecars(pod: Raw) -> list[str]:
-    """Names of the containers that keep a pod running whose stage container has ended: those of a service mesh."""
+    """Names of the containers, such as a service mesh's, that still run after the stage container has terminated."""
     stage = stage_container(pod)
     ends = pod["metadata"].get("deletionTimestamp") or has_ended(pod)
     if stage is None or stage.terminated is None or ends:
@@ -84,7 +84,7 @@ def running_sidecars(pod: Raw) -> list[str]:
 
 
 def refused_source(pod: Raw) -> str:
-    """What an init container said that found its source unusable for good; empty when none did."""
+    """The message of an init container that rejected its source permanently; empty if none did."""
     for item in containers_of(pod):
         ended = item.terminated or {}
         if item.kind == "init container" and ended.get("exitCode") == EXIT_INVALID_INPUT:
@@ -93,7 +93,7 @@ def refused_source(pod: Raw) -> str:
 
 
 def container_trouble(item: Container) -> str:
-    """Why a container ended or cannot start, and what to do; empty when nothing is wrong."""
+    """Why a container failed or cannot start, and what to do; empty if nothing is wrong."""
     state, last = item.status.get("state", {}), item.status.get("lastState", {})
     ended = item.terminated or (None if item.status.get("ready") else last.get("terminated"))
     if ended and ended.get("exitCode", 0) != 0:
@@ -108,25 +108,25 @@ def container_trouble(item: Container) -> str:
 def _end_message(item: Container, ended: Raw) -> str:
     reason, code = ended.get("reason", "Error"), ended["exitCode"]
     if reason == "OOMKilled":
-        return f"was killed for lack of memory (OOMKilled) with exit code {code}{_memory_message(item)}"
+        return f"was OOMKilled with exit code {code}{_memory_message(item)}"
     if reason == "ContainerStatusUnknown":
-        return "was lost with its node (ContainerStatusUnknown): another pod starts by itself"
+        return "was lost with its node (ContainerStatusUnknown); Kubernetes starts another pod"
     detail = str(ended.get("message", "")).strip()[-MESSAGE_LIMIT // 2 :]
-    words = f"ended ({reason}) with exit code {code}"
+    words = f"terminated ({reason}) with exit code {code}"
     if reason in ("StartError", "ContainerCannotRun"):
         return with_remedy(f"{words}: {detail}", item.fields)
     return words + (f": {detail}" if detail else "")
 
 
 def _memory_message(item: Container) -> str:
-    """The limit that was too small, and the field to raise."""
+    """The memory limit of the container, and the field to raise."""
     if not item.is_ours:
-        return ": raise its limit where it is added to pods, which the operator does not"
+        return "; the operator did not add this container, so raise its memory limit where it is defined"
     field = f"{item.fields.section}.resources"
     amounts = item.spec.get("resources", {})
     limit = amounts.get("limits", {}).get("memory")
     if limit:
-        return f", its limit is {limit}: raise {field}.limits.memory"
+        return f"; its limit is {limit}; raise {field}.limits.memory"
     if not item.spec:
-        return f": raise {field}.limits.memory"
-    return f", it has no limit, so the node had no more: raise {field}.requests.memory, or add memory to the node"
+        return f"; raise {field}.limits.memory"
+    return f"; it has no limit, so the node ran out of memory; raise {field}.requests.memory, or use a larger node"

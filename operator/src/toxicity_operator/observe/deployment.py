@@ -1,4 +1,4 @@
-"""The serving Deployment and its pods, read from the raw objects once. Pure."""
+"""Reads the serving Deployment and its pods from raw objects. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from toxicity_operator.observe.remedies import fields_of, with_remedy
 
 @dataclass(frozen=True)
 class DeploymentState:
-    """The serving Deployment. `version` names its pod template. `rolled_out`: no pod of an earlier template is left.
+    """The serving Deployment. Text fields are empty if there is nothing to report.
 
-    `trouble` is what is wrong, `waits_for` what a pod that only just starts waits for. `failure` says why its
-    roll-out was given up, or ""; `failed_fingerprint` and `failed_message` are what the
-    operator noted on it of an earlier version when it restored this one. `gpus` are those of one
-    pod; `handed_to` is the stage Job that has them while there are no pods, or "". `is_paused`: its controller does
-    not exchange pods. `asks`: the uid of a pod that only Events say more about, or ""; `settles`: a pod is too new to
-    say what it waits for.
+    `version` identifies the pod template; `rolled_out`: no pod of an earlier template exists. `trouble` is what is
+    wrong with a pod, `waits_for` what a starting pod waits for, `failure` why the rollout exceeded its deadline.
+    `failed_fingerprint` and `failed_message` describe the version that the operator replaced by this one. `gpus` is
+    the number per pod; `handed_to` names the stage Job that uses them while the Deployment is scaled to 0.
+    `is_paused`: spec.paused is set. `events_uid`: the uid of a pod whose Events are needed to explain its state.
+    `is_settling`: a pod is too new to tell what it waits for.
     """
 
     version: str
@@ -47,7 +47,7 @@ class DeploymentState:
 
 
 def read_deployment(deployment: Raw, pods: list[Raw], context: ReadContext) -> DeploymentState:
-    """The state of the Deployment; `pods` may hold those of Jobs."""
+    """The state of the Deployment. `pods` may contain pods of Jobs, which are ignored."""
     metadata, spec, status = deployment["metadata"], deployment.get("spec", {}), deployment.get("status", {})
     annotations = metadata.get("annotations", {})
     replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
@@ -89,31 +89,31 @@ def _image(spec: Raw) -> str:
 
 
 def _events_uid(pods: list[Raw], context: ReadContext) -> str:
-    """The uid of the first pod that only Events say more about; empty when there is none, or it is too early."""
+    """The uid of the first pod whose Events are needed; empty if there is none, or if it is too early to ask."""
     due = [pod for pod in pods if awaits_events(pod) and has_settled(pod, context)]
     return str(due[0]["metadata"].get("uid", "")) if due else ""
 
 
 def _untouched_message(deployment: Raw, context: ReadContext) -> str:
-    """That the Deployment controller, which mostly acts within a second, has not looked at a new Deployment."""
+    """The message for a new Deployment that the Deployment controller ignores. It normally reacts within a second."""
     if deployment.get("status", {}).get("observedGeneration"):
         return ""
     if not context.has_elapsed(deployment["metadata"].get("creationTimestamp")):
         return ""
-    return "the Deployment controller has not looked at it: see whether kube-controller-manager runs"
+    return "the Deployment controller has not processed it; check that kube-controller-manager runs"
 
 
 def _refused_pods(deployment: Raw) -> str:
-    """Why the cluster does not let the Deployment make its pods, as by a quota; empty when it does."""
+    """Why the API server rejects the pods or the ReplicaSet of the Deployment; empty if it does not."""
     status, fields = deployment.get("status", {}), fields_of(deployment)
     found = condition(status, "ReplicaFailure")
     if found is not None:
-        words = f"pods are refused ({found.get('reason', '')}): {found.get('message', '')}"
+        words = f"pods are rejected ({found.get('reason', '')}): {found.get('message', '')}"
         return with_remedy(words, fields, f"see kubectl describe deployment {deployment['metadata']['name']}")
     found = condition(status, "Progressing", "False")
     if found is not None and found.get("reason") == "ReplicaSetCreateError":
         return with_remedy(
-            f"its ReplicaSet is refused (ReplicaSetCreateError): {found.get('message', '')}", fields
+            f"its ReplicaSet is rejected (ReplicaSetCreateError): {found.get('message', '')}", fields
         )
     return ""
 
@@ -123,22 +123,22 @@ def _gpus(container: Raw) -> int:
 
 
 def version_of(annotations: Raw) -> str:
-    """The version that the annotations of a Deployment or of a pod template name; empty when they name none.
+    """The version in the annotations of a Deployment or of a pod template; empty if there is none.
 
-    Operators that did not name it took what is served for the version.
+    Operators that predate the version annotation used the serving fingerprint.
     """
     return str(annotations.get(names.VERSION) or annotations.get(names.SERVING_FINGERPRINT, ""))
 
 
 def _of_version(pods: list[Raw], annotations: Raw) -> list[Raw]:
-    """The pods of the version that the Deployment's annotations name, and those that name none."""
+    """The pods of the version in the Deployment's annotations, and the pods without a version."""
     wanted = version_of(annotations)
     versions = [version_of(pod["metadata"].get("annotations", {})) or wanted for pod in pods]
     return [pod for pod, version in zip(pods, versions, strict=True) if version == wanted]
 
 
 def _stalled(status: Raw, words: str) -> str:
-    """Why the roll-out made no progress in its deadline, in `words` if there are any; empty while it may still."""
+    """Why the rollout exceeded its progress deadline: `words`, or the condition's message. Empty if it did not."""
     for found in status.get("conditions", []):
         if found["type"] == "Progressing" and found.get("reason") == "ProgressDeadlineExceeded":
             return words or str(found.get("message", "no progress within the deadline"))

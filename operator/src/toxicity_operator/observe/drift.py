@@ -1,11 +1,11 @@
-"""Whether a child still is what was applied, and how to restore one that cannot be applied over. Pure.
+"""Compares a child with its manifest, and builds the patch for a child that server-side apply cannot repair. Pure.
 
-What the API server adds and what other managers own (an autoscaler's `replicas`, an injected container) is not
-compared: only what a manifest says must be found in the live object.
+Only fields of the manifest are compared. Defaults of the API server and fields of other managers, such as an
+autoscaler's `replicas` or an injected container, are ignored.
 
-Server-side apply merges: what others added to a list or map stays, and together with ours it can be invalid, such as
-two ports of one name. Then our own part replaces theirs, which keeps what the cluster gave the object, such as its
-address. Jobs and volumes are never changed, nor is what belongs to somebody else.
+Server-side apply merges lists and maps, so entries added by others stay. Together with the manifest they can be
+invalid, for example two ports of one name. A merge patch then replaces these lists and keeps fields that the cluster
+assigned, such as the Service's address. Jobs, volume claims and foreign objects are never changed.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from toxicity_api.types import Raw
 from toxicity_operator.manifests.common import Manifest, of_existing
 
 ATOMIC_LISTS = frozenset({"rules", "subjects", "tolerations", "metrics", "triggers"})
-"""Lists of objects that belong to one manager as a whole: an entry more is a change."""
+"""Atomic lists of objects: an additional entry counts as drift."""
 
 QUANTITIES = frozenset({"requests", "limits"})
-"""Maps whose values the API server writes in its own form: `0.5` becomes `500m`."""
+"""Maps of quantities, which are compared by value: the API server stores `0.5` as `500m`."""
 
 WRITE_ONCE = frozenset({"Job", "PersistentVolumeClaim"})
-"""Kinds whose content cannot be changed: a changed Job is another Job, and the volume is made once."""
+"""Kinds that are created and never changed. A changed Job has another name."""
 
 MADE_ANEW = frozenset({"RoleBinding"})
-"""Kinds with a field that cannot be changed once somebody else has made the object, and whose loss nobody notices."""
+"""Kinds with an immutable field (roleRef) that are safe to delete and create again."""
 
 WHOLE_MAPS = frozenset({"strategy"})
-"""Maps that make sense only as a whole."""
+"""Maps that a merge patch must replace as a whole."""
 
 INVALID = 422
 
 
 def first_drift(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> str | None:
-    """The dotted path of the first field of the manifest `wanted` that `live` has otherwise; None when all agree."""
+    """The dotted path of the first field of the manifest `wanted` that differs in `live`; None if none differs."""
     return _differs(wanted, live, "", ())
 
 
@@ -72,7 +72,7 @@ def _scalar_agrees(wanted: Any, live: Any, keys: tuple[str, ...]) -> bool:
 
 
 def overwriting(body: Manifest, live: Raw) -> Manifest:
-    """A JSON merge patch of the `live` object: what `body` sets, with its lists as they are there and not longer."""
+    """A JSON merge patch of the `live` object that sets the fields of `body` and replaces lists as a whole."""
     fields = {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "metadata")}
     return {**of_existing(body, live), **{key: _patch(key, value, live.get(key)) for key, value in fields.items()}}
 

@@ -1,7 +1,7 @@
-"""What the cluster says only in Events: why a Job gets no pod, why a pod gets no volume. Pure, on raw Events.
+"""Extracts messages that Kubernetes reports only in Events: why a Job gets no pod, or a pod no volume. Pure.
 
-An Event repeats itself with other names and numbers in it. These are left out, so that the same cause has the same
-words, and the status is not written again for every try.
+Repeated Events contain changing names and ids. These are removed, so that the same cause has the same message and the
+status is not written again for each attempt.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from toxicity_api.types import Raw
 
 CAUSES = frozenset({"FailedBinding"})
-"""Reasons of Events of type Normal which say why nothing goes on."""
+"""Reasons of Events of type Normal that report a problem."""
 
 REPEATED = "(combined from similar events): "
 REFUSED_POD = re.compile(r'^(?:Error creating: )?pods "[^"]*"')
@@ -20,7 +20,7 @@ IDS = re.compile(r'"?\b[0-9a-f]{32,64}\b"?')
 
 
 def event_message(events: Iterable[Raw]) -> str:
-    """What the newest Event that tells a problem says; empty when none does."""
+    """The message and reason of the newest Event that reports a problem; empty if there is none."""
     telling = [event for event in events if event.get("type") == "Warning" or event.get("reason") in CAUSES]
     if not telling:
         return ""
@@ -31,7 +31,7 @@ def event_message(events: Iterable[Raw]) -> str:
 
 
 def _time(event: Raw) -> str:
-    """When it was last seen. Seconds suffice: the formats of the fields differ only after them."""
+    """When the Event was last seen, to the second: the formats of the fields differ only in the fraction."""
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
     return max(str(time or "")[:19] for time in times)

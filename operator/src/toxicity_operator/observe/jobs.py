@@ -1,4 +1,4 @@
-"""A stage Job and its pods, read from the raw objects once. Pure."""
+"""Reads a stage Job and its pods from raw objects. Pure."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from toxicity_operator.observe.remedies import MESSAGE_LIMIT, fields_of, with_re
 
 JobOutcome = Literal["Running", "Succeeded", "Failed"]
 DEADLINE_EXCEEDED = "DeadlineExceeded"
-"""Kubernetes' own reason of a Job that ran longer than its activeDeadlineSeconds."""
+"""Reason that Kubernetes sets on a Job that exceeded its activeDeadlineSeconds."""
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True)
 class JobState:
-    """A stage Job and what its newest telling pod said. `running_pod`: the one whose stage container runs, or "".
+    """A stage Job and the result of its pods. Text fields are empty if there is nothing to report.
 
-    `reason` is that of a failure, or of a wait which has one of its own. `lacks_gpu`: a pod of it waits, since no
-    node has as many GPUs free as it asks for. `lingers`: the stage has ended, but another container keeps the pod,
-    and so the Job, running. `asks`: the uid of what only Events say more about, or ""; `settles`: it is too new to
-    say what it waits for. `lost_pod`: no pod of it is left that could tell how it ended, as when its node was removed.
-    `image` is that of the stage's container, `init_image_ids` what the node pulled for its init containers, by name.
+    `reason` and `message` describe a failure, or what the Job waits for. `running_pod`: the pod whose stage container
+    runs. `lacks_gpu`: a pod is unschedulable for lack of GPUs. `held_by_sidecar`: the stage has ended, but another
+    container keeps the pod and the Job running. `events_uid`: the uid of the object whose Events are needed to explain
+    the wait. `is_settling`: the Job or pod is too new to tell what it waits for. `lost_pod`: no pod of the Job is left.
+    `image` is the image of the stage container in the Job. `image_id` and `init_image_ids` are the pulled images.
     """
 
     name: str
@@ -58,7 +58,7 @@ class JobState:
 
 
 def read_job(job: Raw, pods: list[Raw], context: ReadContext) -> JobState:
-    """The state of a Job; `pods` may hold those of others."""
+    """The state of a Job. `pods` may contain pods of other Jobs, which are ignored."""
     name, component, status = job["metadata"]["name"], label(job, names.COMPONENT_LABEL), job.get("status", {})
     end = finished_condition(status)
     own = sorted(
@@ -99,9 +99,9 @@ def read_job(job: Raw, pods: list[Raw], context: ReadContext) -> JobState:
 
 
 def _kept_outcome(job: Raw, pods: list[Raw]) -> JobOutcome | None:
-    """How the stage of a Job has ended whose pod another container keeps running; None of any other Job.
+    """The outcome of a stage whose pod is kept running by a sidecar; None for any other Job.
 
-    A stage that failed and may be tried again has not ended: that the Job cannot do so is in the words of its pod.
+    A failed stage with retries left has no outcome yet. The message of its pod says that the sidecar blocks the retry.
     """
     if not any(map(running_sidecars, pods)):
         return None
@@ -119,19 +119,19 @@ def _kept_outcome(job: Raw, pods: list[Raw]) -> JobOutcome | None:
 
 
 def _kept_end(pods: list[Raw]) -> str | None:
-    """When the last stage container ended."""
+    """When the last stage container terminated."""
     stages = (stage_container(pod) for pod in pods)
     ends = [str(ended.get("finishedAt") or "") for stage in stages if stage and (ended := stage.terminated)]
     return max(ends, default="") or None
 
 
 def _wait_reason(job: Raw) -> str:
-    """The reason of a wait that has one of its own; empty of any other."""
+    """`Suspended` for a suspended Job; empty for any other."""
     return str(Reason.SUSPENDED) if job.get("spec", {}).get("suspend") else ""
 
 
 def _wait_message(job: Raw, pods: list[Raw], context: ReadContext) -> str:
-    """What a Job that has not ended waits for, by its newest pod, or by its controller where there is none."""
+    """What an unfinished Job waits for, from its newest pod, or from the Job if it has no pod."""
     status, name = job.get("status", {}), job["metadata"]["name"]
     if _wait_reason(job):
         return _suspended_message(job)
@@ -142,22 +142,22 @@ def _wait_message(job: Raw, pods: list[Raw], context: ReadContext) -> str:
         return _untouched_message(job, context)
     if not _misses_pods(status):
         return _ending_message(status, context)
-    told, look = context.events.get(str(job["metadata"]["uid"]), ""), f"kubectl describe job {name} says why"
+    told, look = context.events.get(str(job["metadata"]["uid"]), ""), f"see kubectl describe job {name}"
     return (
-        with_remedy(f"it has no pod yet: {told}", fields_of(job), look) if told else f"it has no pod yet: {look}"
+        with_remedy(f"it has no pod yet: {told}", fields_of(job), look) if told else f"it has no pod yet; {look}"
     )
 
 
 def _misses_pods(status: Raw) -> bool:
-    """Whether the Job controller was to make pods and has made none: it says why only in Events."""
-    # `active` counts pods that the mirror may not have yet; a true condition is a Job that ends or is suspended
+    """Whether the Job controller has started the Job but created no pod. It reports the reason only in Events."""
+    # `active` counts pods that the cache may not have yet; these conditions mean that the Job ends or is suspended
     kinds = ("FailureTarget", "SuccessCriteriaMet", "Suspended")
     ends = any(condition(status, kind) for kind in kinds) or finished_condition(status) is not None
     return bool(status.get("startTime")) and not status.get("active") and not ends
 
 
 def _events_uid(job: Raw, pods: list[Raw], context: ReadContext) -> str:
-    """The uid of what only Events say more about; empty when there is nothing to ask, or it is too early."""
+    """The uid of the Job or pod whose Events are needed; empty if there is none, or if it is too early to ask."""
     if not pods:
         return str(job["metadata"]["uid"]) if _misses_pods(job.get("status", {})) else ""
     is_due = awaits_events(pods[0]) and has_settled(pods[0], context) and not pod_trouble(pods[0], context)
@@ -165,7 +165,7 @@ def _events_uid(job: Raw, pods: list[Raw], context: ReadContext) -> str:
 
 
 def _is_settling(job: Raw, pods: list[Raw], context: ReadContext) -> bool:
-    """Whether the Job or its pod is so new that a look soon after this one may say more."""
+    """Whether the Job or its pod is so new that another pass soon may find more."""
     if pods:
         return is_new(pods[0], context)
     untouched = not job.get("status", {}).get("startTime")
@@ -175,56 +175,52 @@ def _is_settling(job: Raw, pods: list[Raw], context: ReadContext) -> bool:
 def _suspended_message(job: Raw) -> str:
     name, queue = job["metadata"]["name"], label(job, QUEUE_LABEL)
     if queue:
-        return (
-            f"is suspended by Kueue until queue {queue} admits it: kubectl describe workloads says what is missing"
-        )
+        return f"is suspended by Kueue until queue {queue} admits it; see kubectl describe workloads"
     return (
-        "is suspended (spec.suspend of the Job is true), so that no pod of it runs: unless a queueing system lifts"
-        f""" that, kubectl patch job {name} --type=merge -p '{{"spec":{{"suspend":false}}}}'"""
+        "is suspended (spec.suspend of the Job is true), so it has no pods; if no queueing system resumes it, run:"
+        f""" kubectl patch job {name} --type=merge -p '{{"spec":{{"suspend":false}}}}'"""
     )
 
 
 def _untouched_message(job: Raw, context: ReadContext) -> str:
-    """That whoever is to run the Job has not looked at it yet."""
+    """The message for a Job that its controller has not processed."""
     manager = job.get("spec", {}).get("managedBy", "")
     if manager and manager != "kubernetes.io/job-controller":
-        return (
-            f"{manager} is to run it (spec.managedBy of the Job) and has not begun: see the log of that controller"
-        )
+        return f"it is managed by {manager} (spec.managedBy of the Job), which has not started it; see its log"
     if context.has_elapsed(job["metadata"].get("creationTimestamp")):
-        return "the Job controller has not looked at it: see whether kube-controller-manager runs"
+        return "the Job controller has not processed it; check that kube-controller-manager runs"
     return ""
 
 
 def _keeper_message(pod: Raw) -> str:
-    """That a stage which has failed is not tried again, because another container keeps the pod running."""
+    """The message for a failed stage that is not retried, because a sidecar keeps its pod running."""
     keepers, name = ", ".join(running_sidecars(pod)), pod["metadata"]["name"]
     if not keepers:
         return ""
     return (
-        f"; container {keepers} keeps the pod running, so that the Job does not try again: kubectl delete pod {name},"
-        " and keep the service mesh from adding that container to the pods of Jobs"
+        f"; container {keepers} keeps the pod running, so the Job does not retry; run kubectl delete pod {name},"
+        " and exclude the pods of Jobs from the service mesh's injection"
     )
 
 
 def _ending_message(status: Raw, context: ReadContext) -> str:
-    """What a Job whose end is decided waits for."""
+    """The message for a Job whose outcome is decided while its pods still terminate."""
     for kind, word in (("FailureTarget", "has failed"), ("SuccessCriteriaMet", "has succeeded")):
         found = condition(status, kind)
         if found is not None and context.has_elapsed(found.get("lastTransitionTime")):
             said = found.get("message") or found.get("reason", "")
-            return f"it {word} ({said}) and ends when the last of its pods has ended: kubectl get pods shows them"
+            return f"it {word} ({said}) and waits until its pods have terminated; see kubectl get pods"
     return ""
 
 
 def finished_condition(status: Raw) -> Raw | None:
-    """The condition by which a Job's status says that it has ended; None while it has not."""
+    """The true condition Complete or Failed of a Job; None if the Job has not finished."""
     conditions = status.get("conditions", [])
     return next((c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
 
 
 def _running_pod(pods: list[Raw], component: str) -> str:
-    """The newest pod whose stage container runs, so that it has a log; empty when there is none."""
+    """The newest pod whose stage container runs and so has a log; empty if there is none."""
     for pod in pods:
         for container in pod.get("status", {}).get("containerStatuses", []):
             if container["name"] == component and container.get("state", {}).get("running"):
@@ -233,7 +229,7 @@ def _running_pod(pods: list[Raw], component: str) -> str:
 
 
 def _stage_result(pods: list[Raw], component: str, outcome: JobOutcome) -> StageResult | None:
-    """The newest result document that says the same as the Job: a pod that failed first does not speak for it."""
+    """The newest result document with the outcome of the Job. A pod that failed before a retry is ignored."""
     wanted = {"Running": None, "Succeeded": "succeeded", "Failed": "failed"}[outcome]
     for pod in pods:
         for status in pod.get("status", {}).get("containerStatuses", []):
@@ -252,7 +248,7 @@ def _parse_result(text: str) -> StageResult | None:
 
 
 def _failure(job: Raw, condition: Raw, pods: list[Raw], result: StageResult | None) -> tuple[str, str]:
-    """Reason and message of a failed Job, the most telling source first: a missed deadline, stage, container, Job."""
+    """Reason and message of a failed Job: from the deadline, else the result, a container or the Job."""
     if condition.get("reason") == DEADLINE_EXCEEDED:
         return DEADLINE_EXCEEDED, _deadline_message(job, result)
     if result is not None:
@@ -268,13 +264,13 @@ def _failure(job: Raw, condition: Raw, pods: list[Raw], result: StageResult | No
 
 
 def _deadline_message(job: Raw, result: StageResult | None) -> str:
-    """The same whether its pods are still there or gone: what they say of it is only that they were stopped."""
+    """The message for an exceeded deadline. It ignores the pods, which only report that they were stopped."""
     seconds = job.get("spec", {}).get("activeDeadlineSeconds")
     limit = "" if seconds is None else f" of {seconds}"
-    said = f"; the stage said: {result.message}" if result is not None and result.message else ""
+    said = f"; the stage reported: {result.message}" if result is not None and result.message else ""
     text = (
-        f"the Job ran longer than its activeDeadlineSeconds{limit}, the wait for a node included:"
-        f" raise that field, or give it less to do{said}"
+        f"the Job exceeded its activeDeadlineSeconds{limit}, which include the wait for a node;"
+        f" raise that field, or reduce the work of the stage{said}"
     )
     return text[:MESSAGE_LIMIT]
 
@@ -284,13 +280,13 @@ def _camel(reason: str) -> str:
 
 
 def _image(job: Raw, component: str) -> str:
-    """The image of the stage's container, as the Job names it."""
+    """The image of the stage container in the Job."""
     containers = job.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
     return next((str(item["image"]) for item in containers if item["name"] == component), "")
 
 
 def _init_image_ids(pods: list[Raw]) -> dict[str, str]:
-    """By init container, the image that the node pulled, in the newest pod that has started it."""
+    """The pulled image by init container, from the newest pod that has started it."""
     found: dict[str, str] = {}
     for pod in reversed(pods):
         for container in pod.get("status", {}).get("initContainerStatuses", []):

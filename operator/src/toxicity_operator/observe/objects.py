@@ -1,4 +1,4 @@
-"""What is read in the same way from every kind of raw object, and the moment at which it is read. Pure."""
+"""Helpers for raw Kubernetes objects of any kind. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from datetime import datetime
 from toxicity_api.types import Raw
 
 PATIENCE_SECONDS = 20
-"""How long a controller, the scheduler or a kubelet may be silent about a new object before that is told."""
+"""How long a controller, the scheduler or a kubelet may ignore a new object before the status reports it."""
 
 
 @dataclass(frozen=True)
 class ReadContext:
-    """When the objects were read (RFC 3339; empty: unknown), and what Events say of those that were asked about.
+    """The time at which objects are read (RFC 3339; empty if unknown), and messages of Events about them.
 
-    `events` are words by the uid of an object, `claims` by the name of a volume claim that is not bound.
+    `events`: messages by the uid of the object. `claims`: messages by the name of an unbound volume claim.
     """
 
     now: str = ""
@@ -24,14 +24,14 @@ class ReadContext:
     claims: Mapping[str, str] = field(default_factory=dict)
 
     def has_elapsed(self, timestamp: object, seconds: float = PATIENCE_SECONDS) -> bool:
-        """Whether so many seconds have passed since the timestamp; False when either time is unknown."""
+        """Whether at least `seconds` have passed since the timestamp; False if either time is unknown."""
         if not self.now or not timestamp:
             return False
         passed = datetime.fromisoformat(self.now) - datetime.fromisoformat(str(timestamp))
         return passed.total_seconds() >= seconds
 
     def is_recent(self, timestamp: object) -> bool:
-        """Whether the timestamp is so fresh that what is silent may yet speak; False when either time is unknown."""
+        """Whether fewer than PATIENCE_SECONDS have passed since the timestamp; False if either time is unknown."""
         return bool(self.now and timestamp) and not self.has_elapsed(timestamp)
 
 
@@ -57,18 +57,18 @@ def true_conditions(conditions: Iterable[Raw]) -> list[Raw]:
 
 
 def condition(status: Raw, kind: str, wanted: str = "True") -> Raw | None:
-    """The condition of the type that has the `wanted` status; None when there is none."""
+    """The condition of type `kind` with the status `wanted`; None if there is none."""
     found = (c for c in status.get("conditions", []) if c["type"] == kind and c["status"] == wanted)
     return next(found, None)
 
 
 def first_message(words: Callable[[Raw], str], pods: Iterable[Raw]) -> str:
-    """What the first pod says that says something."""
+    """The first non-empty message for one of the pods."""
     return next(filter(None, map(words, pods)), "")
 
 
 def image_id(pods: list[Raw], component: str) -> str:
-    """The image of the component's container in the newest pod that has started it."""
+    """The pulled image of the component's container, from the newest pod that has started it."""
     for pod in pods:
         for container in pod.get("status", {}).get("containerStatuses", []):
             if container["name"] == component and container.get("imageID"):

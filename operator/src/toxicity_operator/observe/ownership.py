@@ -1,8 +1,9 @@
-"""Whose an object is: the resource's own, left over from an earlier resource of its name, or somebody else's. Pure.
+"""Determines whether an object belongs to a resource, to an earlier resource of its name, or to someone else. Pure.
 
-A label proves nothing, since anybody can set it. What counts is the controller in `ownerReferences`. An object without
-a controller is an orphan of ours only when the API server itself recorded, in `managedFields`, that this operator
-wrote its model label: a claim that `storage.reclaim: Retain` kept, or what `kubectl delete --cascade=orphan` left.
+A label proves nothing, since anyone can set it. The controller in `ownerReferences` decides. An object without a
+controller is an orphan of this operator only if `managedFields`, which the API server writes, record that the operator
+set its model label. Examples are a claim kept by `storage.reclaim: Retain`, and objects left by
+`kubectl delete --cascade=orphan`.
 """
 
 from __future__ import annotations
@@ -17,27 +18,27 @@ from toxicity_operator import names
 from toxicity_operator.model import Identity
 
 GRANDCHILDREN = ("Pod", "ReplicaSet")
-"""Kinds that the Job and Deployment controllers make, not the operator."""
+"""Kinds that the Job and Deployment controllers create."""
 
 
 class Ownership(Enum):
-    """Whose an object is, seen from one resource."""
+    """How an object relates to one resource."""
 
     OURS = auto()
     """The resource is its controller."""
 
     ORPHAN = auto()
-    """This operator made it for a resource of this name, and it has no controller now."""
+    """The operator created it for a resource of this name, and it has no controller now."""
 
     PREDECESSOR = auto()
-    """An earlier resource of this name is its controller: the garbage collector is about to remove it."""
+    """An earlier resource of this name is its controller. The garbage collector will delete it."""
 
     FOREIGN = auto()
-    """Somebody else's: never changed, used or deleted."""
+    """It belongs to someone else. The operator never changes, uses or deletes it."""
 
 
 def ownership(item: Raw, identity: Identity) -> Ownership:
-    """Whose the object is, seen from the resource."""
+    """How the object relates to the resource."""
     controller = controller_of(item)
     if controller is None:
         return Ownership.ORPHAN if is_made_for(item, identity.name) else Ownership.FOREIGN
@@ -50,13 +51,13 @@ def ownership(item: Raw, identity: Identity) -> Ownership:
 
 
 def controller_of(item: Raw) -> Raw | None:
-    """The owner reference of the object's controller; None without one."""
+    """The owner reference of the object's controller; None if it has none."""
     owners = item["metadata"].get("ownerReferences") or []
     return next((owner for owner in owners if owner.get("controller")), None)
 
 
 def is_made_for(item: Raw, model: str) -> bool:
-    """Whether this operator wrote the label that says that the object belongs to the resource of this name."""
+    """Whether the operator wrote the object's model label with the name of this resource."""
     metadata = item["metadata"]
     if metadata.get("labels", {}).get(names.MODEL_LABEL) != model:
         return False
@@ -69,8 +70,10 @@ def _wrote_label(entry: Raw) -> bool:
 
 
 def own_objects(objects: Iterable[Raw], identity: Identity) -> list[Raw]:
-    """The resource's own objects and orphans of ours, and what the controllers made of those: pods, ReplicaSets, and
-    the autoscaler that KEDA makes. Pods of a Job that is gone are kept too: their Job was ours, and they still run.
+    """The objects of the resource, its orphans, and what controllers created for them.
+
+    These are pods, ReplicaSets and KEDA's HorizontalPodAutoscaler. Pods of a deleted Job of the resource are included,
+    because they may still run.
     """
     everything = list(objects)
     own = {
@@ -88,7 +91,7 @@ def own_objects(objects: Iterable[Raw], identity: Identity) -> list[Raw]:
 
 
 def _is_left_of_job(item: Raw, identity: Identity, there: set[str]) -> bool:
-    """Whether this is a pod of one of the resource's Jobs which is gone."""
+    """Whether this is a pod of a deleted Job of the resource."""
     controller = controller_of(item)
     if item["kind"] != "Pod" or controller is None or controller["kind"] != "Job" or controller["uid"] in there:
         return False

@@ -1,4 +1,4 @@
-"""What is wrong with a pod, or what it waits for, in words that a person can act on; pure, on raw pods."""
+"""Explains what is wrong with a raw pod or what it waits for, and what to do about it. Pure."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from toxicity_operator.observe.objects import NO_CONTEXT, ReadContext, condition
 from toxicity_operator.observe.remedies import MESSAGE_LIMIT, fields_of, with_remedy
 
 SETTLING_SECONDS = 3
-"""In which the volumes and the network of most pods come to be, so that Events are not asked for them."""
+"""Time in which the volumes and the network of most pods become ready. Events are read only after it."""
 
 JOB_FINALIZER = "batch.kubernetes.io/job-tracking"
-"""By which the Job controller counts a pod before it goes."""
+"""Finalizer with which the Job controller counts a pod before it is deleted."""
 
 
 def pod_trouble(pod: Raw, context: ReadContext = NO_CONTEXT) -> str:
-    """Why a pod stopped or cannot start, and what to do; empty when nothing is wrong."""
+    """Why a pod stopped or cannot start, and what to do; empty if nothing is wrong."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
-    # before the containers: the exit code 137 of a stopped pod would look like a crash of its own
+    # before the containers, since the exit code 137 of a stopped pod looks like a crash
     stopped = _stopped(status) or _lost(pod, context)
     if stopped:
         return with_remedy(f"pod {name} {stopped}", fields_of(pod))
@@ -32,7 +32,7 @@ def pod_trouble(pod: Raw, context: ReadContext = NO_CONTEXT) -> str:
 
 
 def pod_delay(pod: Raw, context: ReadContext = NO_CONTEXT) -> str:
-    """What a pod without trouble waits for; empty when for nothing."""
+    """What a pod without a problem waits for; empty if it does not wait."""
     return (
         _creating_message(pod, context)
         or _unseen_message(pod, context)
@@ -43,35 +43,35 @@ def pod_delay(pod: Raw, context: ReadContext = NO_CONTEXT) -> str:
 
 
 def awaits_events(pod: Raw) -> bool:
-    """Whether no container of a placed pod can start yet, for reasons that the kubelet tells only in Events."""
+    """Whether no container of a scheduled pod can start yet, for a reason that the kubelet reports only in Events."""
     status = pod.get("status", {})
     states = [item.status.get("state", {}) for item in containers_of(pod)]
     creating = bool(states) and all((state.get("waiting") or {}).get("reason") in CREATING for state in states)
     if not creating or condition(status, "PodScheduled") is None:
         return False
-    # once this is true only images are pulled; a kubelet before 1.29 does not say
+    # once this condition is true, only images are pulled; kubelets before 1.29 do not set it
     return condition(status, "PodReadyToStartContainers", "False") is not None
 
 
 def has_settled(pod: Raw, context: ReadContext) -> bool:
-    """Whether a placed pod has had the time that its volumes and its network mostly take."""
+    """Whether SETTLING_SECONDS have passed since the pod was scheduled."""
     placed = condition(pod.get("status", {}), "PodScheduled") or {}
     return context.has_elapsed(placed.get("lastTransitionTime"), SETTLING_SECONDS)
 
 
 def is_new(pod: Raw, context: ReadContext) -> bool:
-    """Whether a pod has not started, and is too new for that to be told."""
+    """Whether a pod is pending and too new for the status to report that."""
     pending = pod.get("status", {}).get("phase") == "Pending"
     return pending and context.is_recent(pod["metadata"].get("creationTimestamp"))
 
 
 def lacks_gpu(pod: Raw) -> bool:
-    """Whether the pod cannot be scheduled because no node has as many GPUs free as it asks for."""
+    """Whether the pod is unschedulable because no node has enough free GPUs."""
     return f"Insufficient {names.GPU_RESOURCE}" in _unschedulable(pod)
 
 
 def pending_claims(pod: Raw) -> list[str]:
-    """Names of the volume claims that a pod which is not placed needs; a scheduler waits for them to be bound."""
+    """Names of the volume claims of an unscheduled pod. The scheduler waits until they are bound."""
     if condition(pod.get("status", {}), "PodScheduled") is not None:
         return []
     volumes = pod.get("spec", {}).get("volumes", [])
@@ -81,10 +81,10 @@ def pending_claims(pod: Raw) -> list[str]:
 
 
 def _stopped(status: Raw) -> str:
-    """That the cluster stops or has stopped a pod which did nothing wrong, and why; empty when it does not."""
+    """Why the cluster stops or has stopped a healthy pod; empty if it does not."""
     phase, word = status.get("phase"), "was" if status.get("phase") == "Failed" else "is being"
     reason, message = status.get("reason"), status.get("message", "")
-    # a pod that failed by its containers has no reason of its own
+    # a pod that failed because of its containers has no reason
     if reason and (phase == "Failed" or reason in ("Evicted", "Preempting", "NodeLost")):
         return f"{word} stopped by the cluster ({reason}): {message}"
     disruption = condition(status, "DisruptionTarget")
@@ -94,25 +94,27 @@ def _stopped(status: Raw) -> str:
 
 
 def _lost(pod: Raw, context: ReadContext) -> str:
-    """That the node does not confirm the end of a pod, or says nothing of it at all."""
+    """The message for a deleted pod that does not terminate, or for a pod in an unknown state; else empty."""
     metadata, name = pod["metadata"], pod["metadata"]["name"]
     node = pod.get("spec", {}).get("nodeName", "")
-    # of a deleted pod this is when it is to be gone at the latest
+    # the deletionTimestamp of a pod is the end of its grace period
     if context.has_elapsed(metadata.get("deletionTimestamp"), SETTLING_SECONDS):
         foreign = [item for item in metadata.get("finalizers", []) if item != JOB_FINALIZER]
         if foreign:
-            return f"is deleted, but waits for {', '.join(foreign)}: see who removes that finalizer"
+            return (
+                f"is deleted, but waits for finalizer {', '.join(foreign)}; check the controller that removes it"
+            )
         return (
-            f"is deleted, but node {node or 'unknown'} does not confirm its end: see kubectl get node {node};"
-            f" where the node is gone for good, kubectl delete pod {name} --force"
+            f"is deleted, but node {node or 'unknown'} does not confirm its termination; see kubectl get node {node};"
+            f" if the node is gone permanently, run kubectl delete pod {name} --force"
         )
     if pod.get("status", {}).get("phase") == "Unknown":
-        return f"has no known state, since node {node} does not answer: see kubectl describe node {node}"
+        return f"has an unknown state, since node {node} does not respond; see kubectl describe node {node}"
     return ""
 
 
 def _unschedulable(pod: Raw) -> str:
-    """What the scheduler says of a pod that it has not placed; empty when it says nothing."""
+    """The scheduler's message about a pod that it could not schedule; empty if there is none."""
     found = condition(pod.get("status", {}), "PodScheduled", "False")
     if found is None:
         return ""
@@ -126,22 +128,23 @@ def _claim_message(pod: Raw, context: ReadContext) -> str:
 
 
 def _creating_message(pod: Raw, context: ReadContext) -> str:
-    """The kubelet tells a volume that cannot be mounted, a missing ConfigMap or a network that fails only in Events.
+    """Why the containers of a scheduled pod cannot be created.
 
-    Without them the words hold for the first second of every pod as well, and are no trouble by themselves.
+    The kubelet reports an unmountable volume, a missing ConfigMap or a network failure only in Events. Without an Event
+    the message also applies to the first second of every pod, so it is not a problem by itself.
     """
     if not awaits_events(pod):
         return ""
     name = pod["metadata"]["name"]
     told = context.events.get(str(pod["metadata"].get("uid", "")), "")
-    look = f"kubectl describe pod {name} says more"
+    look = f"see kubectl describe pod {name}"
     if told:
         return with_remedy(f"pod {name} cannot start: {told}", fields_of(pod), look)
-    return f"the volumes or the network of pod {name} are not ready yet: {look}"
+    return f"the volumes or the network of pod {name} are not ready yet; {look}"
 
 
 def _unseen_message(pod: Raw, context: ReadContext) -> str:
-    """That the scheduler or the kubelet, which mostly act within a second, have not looked at a pod."""
+    """The message for a pod that the scheduler or the kubelet ignores. They normally react within a second."""
     metadata, status = pod["metadata"], pod.get("status", {})
     if status.get("phase") != "Pending" or metadata.get("deletionTimestamp") or any(containers_of(pod)):
         return ""
@@ -150,29 +153,29 @@ def _unseen_message(pod: Raw, context: ReadContext) -> str:
         if not context.has_elapsed(metadata.get("creationTimestamp")):
             return ""
         claims = _claim_message(pod, context)
-        text = f"no scheduler has placed pod {metadata['name']} yet{claims}"
-        return with_remedy(text, fields_of(pod), "see whether kube-scheduler runs")
+        text = f"no scheduler has scheduled pod {metadata['name']} yet{claims}"
+        return with_remedy(text, fields_of(pod), "check that kube-scheduler runs")
     if not context.has_elapsed(placed.get("lastTransitionTime")):
         return ""
     node = pod.get("spec", {}).get("nodeName", "")
-    return f"node {node} has not begun with pod {metadata['name']}: see kubectl describe node {node}"
+    return f"node {node} has not started pod {metadata['name']}; see kubectl describe node {node}"
 
 
 def _slow_message(item: Container, context: ReadContext) -> str:
-    """What a container that runs is not through with: an init container's work, or the first answer of a server."""
+    """The message for a running init container, or for a container that has not passed its probe."""
     pod = item.pod["metadata"]["name"]
     if not item.runs or not context.has_elapsed(item.status["state"]["running"].get("startedAt")):
         return ""
     if item.kind == "init container" and item.spec.get("restartPolicy") != "Always":
-        return f"{item.words} is still at work: see kubectl logs {pod} -c {item.name}"
+        return f"{item.words} is still running; see kubectl logs {pod} -c {item.name}"
     probe = "startup" if item.status.get("started") is False else "readiness"
     if item.kind == "container" and item.status.get("ready") is False and f"{probe}Probe" in item.spec:
-        return f"{item.words} has not passed its {probe} probe yet: see kubectl logs {pod} -c {item.name}"
+        return f"{item.words} has not passed its {probe} probe yet; see kubectl logs {pod} -c {item.name}"
     return ""
 
 
 def _gate_message(pod: Raw) -> str:
-    """Which readiness gates of a pod whose containers are all ready have not been opened."""
+    """The readiness gates that are not True although all containers of the pod are ready."""
     status = pod.get("status", {})
     if condition(status, "ContainersReady") is None or condition(status, "Ready") is not None:
         return ""
@@ -180,7 +183,7 @@ def _gate_message(pod: Raw) -> str:
     closed = [gate for gate in gates if condition(status, gate) is None]
     if not closed:
         return ""
-    return f"pod {pod['metadata']['name']} waits for its readiness gate {', '.join(closed)}: see who sets it"
+    return f"pod {pod['metadata']['name']} waits for its readiness gate {', '.join(closed)}; check who sets it"
 
 
 def _resize_message(pod: Raw) -> str:
@@ -188,5 +191,7 @@ def _resize_message(pod: Raw) -> str:
     if found is None:
         return ""
     said = f"{found.get('reason', '')}: {found.get('message', '')}"
-    words = f"the resize of pod {pod['metadata']['name']} is pending ({said}): undo it, or make room on the node"
+    words = (
+        f"the resize of pod {pod['metadata']['name']} is pending ({said}); undo it, or free resources on the node"
+    )
     return words[:MESSAGE_LIMIT]

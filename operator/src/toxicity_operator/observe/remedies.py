@@ -1,4 +1,4 @@
-"""What to do about the cluster's own words, by the fields of the ToxicityModel that are in question. Pure."""
+"""Maps messages of Kubernetes to what the user should do, naming the fields of the ToxicityModel. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECTIONS = {
     names.SERVE: "serving",
     names.LOADTEST: "loadTest",
 }
-"""The part of the spec that holds the pod fields of a component."""
+"""The section of the spec with the pod fields of a component."""
 
 IMAGES = {
     names.TRAIN: "images.training",
@@ -30,12 +30,12 @@ IMAGES = {
 }
 SECRETS = dict.fromkeys((names.SERVE, names.LOADTEST), "serving.apiTokenSecretName")
 SOURCES = {"dataset": "dataset", "base-model": "baseModel"}
-"""The part of the spec that an init container brings, by its name."""
+"""The section of the spec that an init container downloads or copies, by the container's name."""
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Where in the spec stands what a pod, or one container of it, was made from."""
+    """The fields of the spec from which a pod, or one of its containers, is made."""
 
     section: str
     image: str
@@ -43,7 +43,7 @@ class Fields:
 
 
 def fields_of(item: Raw, container: Raw | None = None) -> Fields:
-    """The fields of the pod or Job `item`; of its container where one is given."""
+    """The fields for the pod, Job or Deployment `item`, or for one of its containers."""
     component = label(item, names.COMPONENT_LABEL)
     image = IMAGES.get(component, "images")
     source = SOURCES.get((container or {}).get("name", ""))
@@ -62,68 +62,68 @@ RULES: tuple[tuple[str, str], ...] = (
         "change {section}.resources to what the namespace's LimitRange allows",
     ),
     (r"violates PodSecurity", "allow what the message names in the namespace, or stop what adds it to pods"),
-    (r"admission webhook|failed calling webhook", "see the webhook that the message names"),
+    (r"admission webhook|failed calling webhook", "check the webhook that the message names"),
     (r'serviceaccount "(?P<name>[^"]+)" not found', "create the ServiceAccount {name}"),
     # the scheduler
     (rf"(?:Insufficient |OutOf){re.escape(names.GPU_RESOURCE)}", "free a GPU, or add a node with one"),
     (r"Insufficient (?P<name>[\w./-]+)", "lower {section}.resources.requests.{name}, or add a node"),
-    (r"untolerated taint \{node\.kubernetes\.io/", "see kubectl get nodes: the nodes are not ready or are drained"),
-    (r"untolerated taint", "name the taint in {section}.tolerations, or remove it"),
-    (r"node affinity/selector", "correct {section}.nodeSelector, or label a node with it"),
+    (r"untolerated taint \{node\.kubernetes\.io/", "the nodes are not ready or are drained; see kubectl get nodes"),
+    (r"untolerated taint", "add a toleration to {section}.tolerations, or remove the taint"),
+    (r"node affinity/selector", "correct {section}.nodeSelector, or label a node to match it"),
     (r"unbound immediate PersistentVolumeClaims", "see kubectl get pvc; correct storage.storageClassName"),
     (
         r'persistentvolumeclaim "(?P<name>[^"]+)" (?:not found|is being deleted)',
         "create the claim {name}, or correct the claimName in storage, dataset or baseModel",
     ),
-    (r"volume node affinity conflict", "the volume exists on one node or in one zone only: make room there"),
+    (r"volume node affinity conflict", "the volume exists on one node or in one zone only; free resources there"),
     (r"Too many pods|OutOfpods", "add a node"),
-    (r"SchedulingGated", "whoever set the pod's schedulingGates must remove them (Kueue does when it admits the pod)"),
+    (r"SchedulingGated", "remove the pod's schedulingGates, or wait for the controller that does (such as Kueue)"),
     # volumes, ConfigMaps and Secrets
     (r'configmap "(?P<name>[^"]+)" not found', "create the ConfigMap {name}, or correct dataset.configMap.name"),
     (r"references non-existent config key", "correct dataset.configMap.key"),
     (r'secret "(?P<name>[^"]+)" not found', "create the Secret {name}, or correct {secret}"),
     (r"couldn't find key (?P<name>\S+) in Secret", "add the key {name} to the Secret, or correct {secret}"),
-    (r"Multi-Attach", "the volume is attached to another node: wait, or use ReadWriteMany in storage.accessModes"),
+    (r"Multi-Attach", "the volume is attached to another node; wait, or use ReadWriteMany in storage.accessModes"),
     (r'storageclass\S* "(?P<name>[^"]+)" not found', "correct storage.storageClassName"),
     (r"no storage class is set|no persistent volumes available", "set storage.storageClassName"),
     (r"ProvisioningFailed", "correct storage.storageClassName, storage.accessModes or storage.size"),
-    (r"FailedMount|FailedAttachVolume|FailedMapVolume", "see the volume that the message names"),
-    (r"FailedCreatePodSandBox|NetworkNotReady", "see the network plugin and the container runtime of the node"),
+    (r"FailedMount|FailedAttachVolume|FailedMapVolume", "check the volume that the message names"),
+    (r"FailedCreatePodSandBox|NetworkNotReady", "check the network plugin and the container runtime of the node"),
     # images
     (r"InvalidImageName", "correct {image}"),
     (r"ErrImageNeverPull", "load the image onto the node, or correct {image}"),
-    (r"ImageInspectError|ImageVolumeMountFailed", "remove the image from the node, so that it is pulled again"),
+    (r"ImageInspectError|ImageVolumeMountFailed", "remove the image from the node so that it is pulled again"),
     (r"SignatureValidationFailed", "sign the image, or correct {image}"),
     (
         r"ErrImagePull|ImagePullBackOff|RegistryUnavailable",
-        "correct {image}, or name a Secret for its registry in images.pullSecrets",
+        "correct {image}, or add a Secret for its registry to images.pullSecrets",
     ),
     # containers
-    (r"will run as root|non-numeric user", "the image must run as a user other than root: correct {image}"),
+    (r"will run as root|non-numeric user", "the image must run as a user other than root; correct {image}"),
     (r"CreateContainerConfigError", "correct {secret}, or the image in {image}"),
     (r"no such file or directory|executable file not found|exec format error", "correct {image}"),
-    (r"StartError|RunContainerError|ContainerCannotRun|CreateContainerError", "correct {image}, or see the node"),
-    (r"P(?:ost|re)StartHookError", "the container's hook failed: correct what adds this container to pods"),
-    (r"SandboxError|KillContainerError", "see the container runtime of the node"),
+    (r"StartError|RunContainerError|ContainerCannotRun|CreateContainerError", "correct {image}, or check the node"),
+    (r"P(?:ost|re)StartHookError", "the container's hook failed; correct it where the container is defined"),
+    (r"SandboxError|KillContainerError", "check the container runtime of the node"),
     # what stops a pod
     (r"EmptyDir volume|ephemeral-storage|ephemeral local storage", "raise {section}.resources.limits.ephemeral-storage"
      " and the request, or free disk space on the node"),
     (r"low on resource: memory", "raise {section}.resources.requests.memory"),
     (r"low on resource: (?P<name>\w+)", "free {name} on the node"),
-    (r"OutOf(?P<name>[\w./-]+)", "lower {section}.resources.requests.{name}, or make room on the node"),
-    (r"UnexpectedAdmissionError", "see the device plugin of the node"),
+    (r"OutOf(?P<name>[\w./-]+)", "lower {section}.resources.requests.{name}, or free resources on the node"),
+    (r"UnexpectedAdmissionError", "check the device plugin of the node"),
     (r"NodeAffinity", "correct {section}.nodeSelector, or label the node again"),
     (r"TopologyAffinityError", "lower {section}.resources, or change the node's topology manager policy"),
-    (r"[Nn]ode ?[Ss]hutdown|\(Shutdown|\(Terminated", "nothing: another pod starts on another node"),
-    (r"Preempti(?:ng|on)", "nothing: another pod starts when there is room; make room, or give pods a priority"),
-    (r"EvictionByEvictionAPI", "nothing: another pod starts"),
-    (r"NodeLost|DeletionByTaintManager|DeletionByPodGC", "see kubectl get nodes; another pod starts by itself"),
+    (r"[Nn]ode ?[Ss]hutdown|\(Shutdown|\(Terminated", "no action needed, another pod starts on another node"),
+    (r"Preempti(?:ng|on)", "another pod starts when resources are free; free resources, or use a priority class"),
+    (r"EvictionByEvictionAPI", "no action needed, another pod starts"),
+    (r"NodeLost|DeletionByTaintManager|DeletionByPodGC", "another pod starts automatically; see kubectl get nodes"),
 )  # fmt: skip
-"""Patterns of the cluster's words, the most telling first, and what to do about them."""
+"""Patterns of messages, the most specific first, and what to do about them."""
 
 
 def remedy(words: str, fields: Fields) -> str:
-    """What to do about the cluster's words; empty when nothing is known."""
+    """What to do about the message; empty if no rule matches."""
     for pattern, text in RULES:
         found = re.search(pattern, words)
         if found is not None:
@@ -133,7 +133,7 @@ def remedy(words: str, fields: Fields) -> str:
 
 
 def with_remedy(words: str, fields: Fields, otherwise: str = "") -> str:
-    """The words, cut so that what to do about them fits behind."""
+    """The message with what to do appended. The message is cut so that both fit into MESSAGE_LIMIT characters."""
     advice = remedy(words, fields) or otherwise
     tail = f"; {advice}" if advice else ""
     return words[: MESSAGE_LIMIT - len(tail)] + tail

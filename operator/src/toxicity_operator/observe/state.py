@@ -1,4 +1,4 @@
-"""A frozen view of a resource's children, read from raw objects once; the deciding code sees only this."""
+"""Builds the frozen view of a resource's children from raw objects. `decide` sees only this view. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from toxicity_operator.observe.pods import pending_claims
 
 @dataclass(frozen=True)
 class StagePod:
-    """A pod of a stage Job that has not ended. `is_deleted`: it was told to."""
+    """A pod of a stage Job that has not terminated. `is_deleted`: it has a deletionTimestamp."""
 
     name: str
     job_uid: str
@@ -33,25 +33,25 @@ class Observed:
     jobs: tuple[JobState, ...]
     deployment: DeploymentState | None
     autoscalers: Mapping[str, AutoscalerState] = field(default_factory=dict)
-    """By kind; more than one only while the spec's metric is exchanged."""
+    """By kind. There is more than one only while the spec changes its metric."""
 
     templates: Mapping[str, Raw] = field(default_factory=dict)
-    """Pod templates of the Deployment's revisions, as the operator made them, by version."""
+    """Pod templates of the Deployment's revisions by version, without manual edits."""
 
     missing_kinds: frozenset[str] = frozenset()
-    """Kinds that the cluster does not serve."""
+    """Optional kinds that the API server does not serve."""
 
     running_pods: Mapping[str, tuple[StagePod, ...]] = field(default_factory=dict)
-    """Pods of stage Jobs that have not ended, by component; also those of Jobs that are gone."""
+    """Pods of stage Jobs that have not terminated, by component, including pods of deleted Jobs."""
 
     events_uids: frozenset[str] = frozenset()
-    """Uids of the objects that wait for what only Events tell."""
+    """Uids of the objects whose Events are needed to explain their state."""
 
     is_settling: bool = False
-    """Whether something waits that is too new to say for what: a look soon after this one may say more."""
+    """Whether an object is too new to tell what it waits for, so that another pass soon may find more."""
 
     def blocking_pod(self, component: str, job_name: str) -> StagePod | None:
-        """A pod of another Job of the stage that still runs, and writes what the Job of this name would write."""
+        """A running pod of another Job of the stage, which writes the same files as the Job of this name."""
         job = self.objects.get(("Job", job_name))
         uid = job["metadata"]["uid"] if job else None
         return next((pod for pod in self.running_pods.get(component, ()) if pod.job_uid != uid), None)
@@ -68,7 +68,7 @@ class Observed:
 def from_objects(
     objects: Iterable[Raw], missing_kinds: frozenset[str] = frozenset(), context: ReadContext = NO_CONTEXT
 ) -> Observed:
-    """The view of raw objects (Jobs, the Deployment, their pods and revisions, the rest), each with its `kind`."""
+    """The view of raw objects of all kinds, each with its `kind`."""
     everything = list(objects)
     pods = [item for item in everything if item["kind"] == "Pod"]
     children = [item for item in everything if item["kind"] not in GRANDCHILDREN]
@@ -92,7 +92,7 @@ def from_objects(
 
 
 def _unbound_claims(children: list[Raw], pods: list[Raw], context: ReadContext) -> dict[str, str]:
-    """The claims that are not bound while a pod which is not placed has long needed them, as uids by name."""
+    """Unbound claims that an unscheduled pod has needed for PATIENCE_SECONDS: uids by name."""
     late = [pod for pod in pods if context.has_elapsed(pod["metadata"].get("creationTimestamp"))]
     needed = {name for pod in late for name in pending_claims(pod)}
     return {
@@ -105,10 +105,11 @@ def _unbound_claims(children: list[Raw], pods: list[Raw], context: ReadContext) 
 
 
 def _templates(objects: Iterable[Raw], deployment: Raw) -> dict[str, Raw]:
-    """By version, the pod template as the operator made it.
+    """The pod template by version, without manual edits.
 
-    An edit by hand makes a revision of its own with the same annotations, so the oldest one of a version counts. Before
-    operators named versions, several of their own templates had the same annotations: of those the newest counts.
+    A manual edit makes another revision with the same annotations, so the oldest revision of a version counts.
+    Operators that predate the version annotation made several templates with the same annotations; of these the
+    newest counts.
     """
     revisions = [item for item in objects if item["kind"] == "ReplicaSet" and is_owned_by(item, deployment)]
     revisions.sort(key=lambda item: str(item["metadata"].get("creationTimestamp", "")))
@@ -122,7 +123,7 @@ def _templates(objects: Iterable[Raw], deployment: Raw) -> dict[str, Raw]:
 
 
 def _running_pods(objects: Iterable[Raw]) -> dict[str, tuple[StagePod, ...]]:
-    """By component, the pods of stage Jobs that have not ended."""
+    """The pods of stage Jobs that have not terminated, by component."""
     found: dict[str, tuple[StagePod, ...]] = {}
     for item in objects:
         controller = controller_of(item)

@@ -1,1 +1,1 @@
-"""What runs: kopf, the controller of passes, the pass itself, metrics and logs."""
+"""The running process: kopf handlers, leader election, controller, reconciliation, metrics and logs."""

@@ -1,10 +1,9 @@
-"""When to reconcile: on every event of a resource or a child, and every so often; one pass per resource at a time.
+"""Schedules reconciliations: after every event of a resource or a child, and periodically.
 
-A resource whose training runs is looked at more often, since its progress makes no event; so is one of which a pod is
-new and has not started, since time alone tells that it waits, and mostly the pod does not say for what.
+At most one pass per resource runs at a time. Triggers during a pass cause one more pass after it. A resource with a
+running training, or with a new pod that has not started, is reconciled more often, because its changes cause no event.
 
-Passes run in threads, since the client blocks. Triggers that come during a pass make one more after it, which will see
-everything that they are about. What failed is tried again soon, and then ever later (`retries.py`).
+Passes run in threads, because the client blocks. A failed pass is retried with increasing delays (`retries.py`).
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 RESYNC_WIDTH = 2
 PASSES_AT_ONCE = 8
-"""A pass mostly waits for the API server; whatever the number of cores, one of them at most works on passes."""
+"""Number of threads. A pass mostly waits for the API server, so this does not depend on the number of cores."""
 
 
 class Controller:
-    """Owns the list of known resources and who of them is due; all of it goes with the resource."""
+    """Tracks the known resources and which of them are due. It forgets a resource once that is deleted."""
 
     def __init__(self, cluster: Cluster, settings: OperatorSettings) -> None:
         self._cluster = cluster
@@ -51,37 +50,37 @@ class Controller:
         self._limiter = RolloutLimiter(settings.upgrades_at_once)
 
     def start(self) -> None:
-        """Begins the resync in the running event loop."""
+        """Start the resync in the running event loop."""
         resync = self._repeat(self._settings.resync_seconds, self._known)
         progress = self._repeat(self._settings.progress_seconds, self._training)
         self._loops = [asyncio.create_task(resync, name="resync"), asyncio.create_task(progress, name="progress")]
 
     def is_alive(self) -> bool:
-        """Whether the resync still runs."""
+        """Whether the resync is running."""
         return bool(self._loops) and not any(loop.done() for loop in self._loops)
 
     def knows(self, key: Key) -> bool:
-        """Whether the resync looks at the resource."""
+        """Whether the resource is part of the resync."""
         return key in self._known
 
     def stop(self) -> None:
-        """Ends the resync; passes that run are finished."""
+        """Stop the resync. Running passes continue."""
         for loop in self._loops:
             loop.cancel()
         self._retries.stop()
 
     def finish(self) -> None:
-        """Waits for the passes that run; none begins any more."""
+        """Wait for the running passes, and start no more."""
         self._pool.shutdown(cancel_futures=True)
 
     def notify(self, key: Key) -> None:
-        """Triggers without waiting; only in the event loop."""
+        """Trigger a pass without waiting for it. Call it in the event loop."""
         task = asyncio.create_task(self.trigger(key))
         self._tasks.add(task)
         task.add_done_callback(partial(self._notified, key))
 
     async def trigger(self, key: Key) -> None:
-        """Passes over the resource until none is due; one that runs already makes one more at its end."""
+        """Reconcile the resource until it is not due. If a pass is running, it is followed by one more."""
         self._due.add(key)
         self.metrics.waiting.put(key)
         if key in self._running:
@@ -130,17 +129,17 @@ class Controller:
         return outcome
 
     async def _repeat(self, seconds: float, keys: Collection[Key]) -> None:
-        """Triggers what is in `keys` at the time, again and again; a few at once, so that events need not wait."""
+        """Trigger all of `keys` every `seconds`. Only RESYNC_WIDTH run at once, so that events are not delayed."""
         few = asyncio.Semaphore(RESYNC_WIDTH)
 
-        async def look(key: Key) -> None:
+        async def reconcile_one(key: Key) -> None:
             async with few:
                 await self.trigger(key)
 
         while True:
             await asyncio.sleep(seconds)
             due = list(keys)
-            results = await asyncio.gather(*map(look, due), return_exceptions=True)
+            results = await asyncio.gather(*map(reconcile_one, due), return_exceptions=True)
             for key, result in zip(due, results, strict=True):
                 if isinstance(result, BaseException):
                     _log_crash(key, result)

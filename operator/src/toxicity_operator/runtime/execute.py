@@ -1,7 +1,8 @@
-"""Carries out a plan: the only place that writes children.
+"""Executes a plan. No other module writes children.
 
-A child that is not there is created, which fails where another object has its name. What is there is changed only when
-the resource is its controller, and only as it was read a moment ago: the write names its uid and resourceVersion.
+A missing child is created, which fails if another object has its name. An existing object is changed only if the
+resource is its controller, and only in the state in which it was just read: the write contains its uid and
+resourceVersion. See docs/adr/0008.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ logger = logging.getLogger(__name__)
 
 MODEL_API = f"{API_GROUP}/{API_VERSION}"
 ATTEMPTS = 3
-"""Of a change whose object others change at the same time, as the Deployment controller does with its status."""
+"""Attempts to change an object that others change too, such as the Deployment controller."""
 
 
 def execute(
     cluster: Children, todo: Plan, identity: Identity, observed: Observed
 ) -> tuple[ClusterError | None, bool]:
-    """Carries the plan out up to the first failure, which is returned: the status must be written all the same.
+    """Execute the plan up to the first error. Return that error, or None, and whether anything was changed.
 
-    The second value says whether anything was changed.
+    The error is returned and not raised, because the status must be written in any case.
     """
     changed = False
     try:
@@ -57,9 +58,9 @@ def execute(
 
 
 def _take_over(cluster: Children, orphan: Raw, identity: Identity) -> None:
-    """Makes the resource the controller of an object that an earlier resource of its name left.
+    """Make the resource the controller of an object that an earlier resource of its name left.
 
-    Raises NotOurs when somebody else has become that, so that nothing else of the plan reaches the object.
+    Raises NotOurs if someone else has become its controller, so the rest of the plan is not executed.
     """
     live = cluster.read(orphan)
     whose = Ownership.OURS if live is None else ownership(live, identity)
@@ -71,21 +72,22 @@ def _take_over(cluster: Children, orphan: Raw, identity: Identity) -> None:
 
 
 def _become_controller(cluster: Children, live: Raw, identity: Identity) -> Raw:
-    """Makes the resource the controller of `live`, if the resource is still there.
+    """Make the resource the controller of `live`. Raises ClusterError if the resource no longer exists.
 
-    The one that is remembered may be the one that has just left the orphan: its reference would have the garbage
-    collector remove the object. It is asked for after the orphan was read, so its deletion had begun by then.
+    The cached resource may be the one that was just deleted and left the orphan. With its owner reference the garbage
+    collector would delete the object. The resource is therefore read again after the orphan.
     """
     place = {"name": identity.name, "namespace": identity.namespace}
     model = cluster.read({"apiVersion": MODEL_API, "kind": KIND, "metadata": place})
     metadata = model["metadata"] if model else {}
     if metadata.get("uid") != identity.uid or metadata.get("deletionTimestamp"):
-        raise ClusterError(f"{identity.name} is not there any more to own {live['metadata']['name']}", CONFLICT)
+        problem = f"ToxicityModel {identity.name} no longer exists, so it cannot own {live['metadata']['name']}"
+        raise ClusterError(problem, CONFLICT)
     return cluster.take_over(live, identity.owner_reference())
 
 
 def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: bool) -> None:
-    """Makes the child, or brings what is there into line."""
+    """Create the child, or change the existing object to match the manifest."""
     if not is_there:
         try:
             cluster.create(body)
@@ -98,7 +100,7 @@ def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: b
     for attempt in range(ATTEMPTS):
         live = cluster.read(body)
         if live is None:
-            cluster.create(body)  # deleted since it was seen
+            cluster.create(body)  # it was deleted after it was observed
             return
         try:
             _change(cluster, body, _owned(cluster, body, live, identity))
@@ -109,30 +111,30 @@ def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: b
 
 
 def _require_unseen_deployment(cluster: Children, body: Manifest, identity: Identity) -> None:
-    """Raises ClusterError when the Deployment is there: with what was not seen it would be rolled out by a guess.
+    """Raise ClusterError if the Deployment exists although it was not observed, so that the next pass plans with it.
 
-    What serves already is kept through upgrades of the operator, so what it is to be depends on what it is.
+    The manifest of a Deployment depends on the deployed version, which operator upgrades keep.
     """
     live = cluster.read(body)
     if live is not None:
         _owned(cluster, body, live, identity)
         raise ClusterError(
-            f"Deployment {body['metadata']['name']} was not seen before: it is looked at anew", CONFLICT
+            f"Deployment {body['metadata']['name']} was not in the cache; the operator retries", CONFLICT
         )
 
 
 def _check_used(cluster: Children, body: Manifest, identity: Identity, observed: Observed) -> None:
-    """Raises NotOurs when what new pods run with was seen as the resource's own and is another's by now."""
+    """Raise NotOurs if an observed claim or ServiceAccount of the pods belongs to someone else by now."""
     for kind, name in runs_with(body):
         if not observed.has(kind, name):
-            continue  # this pass has made it, or it is used on purpose
+            continue  # this pass created it, or the spec names it explicitly
         live = cluster.read({"apiVersion": "v1", "kind": kind, "metadata": {**body["metadata"], "name": name}})
         if live is not None and ownership(live, identity) is Ownership.FOREIGN:
             raise NotOurs(_not_ours(kind, name, live))
 
 
 def _owned(cluster: Children, body: Manifest, live: Raw, identity: Identity) -> Raw:
-    """`live`, which is the resource's own. Raises NotOurs, or PredecessorRemains, when it is another's."""
+    """Return `live` if it belongs to the resource. Raises NotOurs or PredecessorRemains if it does not."""
     whose = ownership(live, identity)
     kind, name = body["kind"], body["metadata"]["name"]
     if whose is Ownership.FOREIGN:
@@ -146,18 +148,22 @@ def _owned(cluster: Children, body: Manifest, live: Raw, identity: Identity) -> 
 
 def _not_ours(kind: str, name: str, live: Raw) -> str:
     controller = controller_of(live)
-    owner = f"belongs to {controller['kind']} {controller['name']}" if controller else "was made by somebody else"
-    # anew, since storage cannot be changed
+    owner = (
+        f"belongs to {controller['kind']} {controller['name']}"
+        if controller
+        else "was not created by the operator"
+    )
+    # the ToxicityModel must be created again, since spec.storage is immutable
     is_claim = kind == "PersistentVolumeClaim"
-    use = f", or with storage.claimName: {name} to use it on purpose" if is_claim else ""
+    use = f", or with storage.claimName: {name} to use the claim" if is_claim else ""
     return (
-        f"{kind} {name} {owner}, so it is neither used nor changed: rename or delete it, or make the ToxicityModel anew"
-        f" under another name{use}"
+        f"{kind} {name} {owner}, so the operator does not use or change it; rename or delete it, or create the"
+        f" ToxicityModel again under another name{use}"
     )
 
 
 def _change(cluster: Children, body: Manifest, live: Raw) -> None:
-    """Applies a child that is there; where an edit by hand stands in the way, what was edited is overwritten first."""
+    """Apply an existing child. If a manual edit makes the apply invalid, overwrite the edited fields first."""
     kind, name = body["kind"], body["metadata"]["name"]
     if kind in WRITE_ONCE:
         _label(cluster, body, live)
@@ -180,7 +186,7 @@ def _change(cluster: Children, body: Manifest, live: Raw) -> None:
 
 
 def _label(cluster: Children, body: Manifest, live: Raw) -> None:
-    """Gives an object back the labels by which it is found: without them it would never be seen, and be made anew."""
+    """Restore the labels by which the operator finds the object."""
     labels = body["metadata"]["labels"]
     if not labels.items() <= live["metadata"].get("labels", {}).items():
         change = of_existing(body, live)

@@ -1,9 +1,7 @@
-"""Every kopf trigger on one screen: the beginning, the end, and whether the process is well. None decides anything.
+"""All kopf handlers: startup, cleanup and the liveness probe.
 
-kopf runs the process: its event loop, its signals and its health endpoint. What happens to resources and children comes
-from `kube.watch`: no metric and no probe says that a watch of kopf's keeps failing, kopf never lists anew while one
-works, and it begins before this process is the one to act. So no handler of a resource is registered, and kopf writes
-neither annotations nor a finalizer into any: a resource can be deleted while no operator runs.
+kopf runs the event loop, handles signals and serves the health endpoint. No resource handler is registered, so kopf
+writes no annotations and no finalizers. `kube.watch` watches the resources. See docs/adr/0007 and 0009.
 """
 
 from __future__ import annotations

@@ -1,13 +1,10 @@
-"""Which of several operator processes acts: the one that holds the Lease. The others stand by.
+"""Leader election: the process that holds the Lease acts, the others stand by.
 
-Why not `kubernetes.leaderelection` of the client library (37.0): it catches ApiException only, so that an API server
-that does not answer ends its thread without `onstopped_leading`, and the work goes on; its requests have no timeout, so
-that one that hangs goes past the deadline; its deadlines are taken from the wall clock, which may be set; and it never
-gives the Lease up. docs/adr/0007 says what is kept of it.
+docs/adr/0007 explains why `kubernetes.leaderelection` of the client library (version 37.0) is not used.
 
-The times are safe without equal clocks. A leader that has not renewed for `renew_seconds`, counted from before its last
-request that succeeded, ends its process. Another takes the Lease when it has not seen it change for `lease_seconds`,
-counted from after it saw the last change, which is later.
+The election does not depend on synchronized clocks. A leader exits if it has not renewed the Lease for `renew_seconds`,
+measured from before its last successful request. Another process takes the Lease if it has not seen it change for
+`lease_seconds`, measured from after the last change, which is later.
 """
 
 from __future__ import annotations
@@ -29,7 +26,7 @@ JOIN_SECONDS = 20.0
 
 
 class LeaseStore(Protocol):
-    """Where the Lease is kept; see `kube.lease.Lease`. Every method raises ClusterError."""
+    """Storage of the Lease; see `kube.lease.Lease`. Every method raises ClusterError if the request fails."""
 
     def read(self) -> Raw | None: ...
 
@@ -37,13 +34,13 @@ class LeaseStore(Protocol):
 
 
 class LeadershipLost(Exception):
-    """Someone else has the Lease that this process had, or it could not be renewed in time."""
+    """Another process holds the Lease of this process, or it could not be renewed in time."""
 
 
 class Elector:
-    """Takes the Lease, keeps it, and gives it up in the end.
+    """Acquires, renews and releases the Lease.
 
-    `run` is for a thread of its own, `watch_over` for another, since a renewal may hang longer than its timeouts say.
+    One thread renews the Lease. Another one checks the deadline, because a renewal can hang longer than its timeouts.
     """
 
     def __init__(
@@ -59,7 +56,7 @@ class Elector:
         self.leads = False
 
     def start(self, on_elected: Callable[[], object], on_lost: Callable[[str], object]) -> None:
-        """Begins to stand by, in threads: `on_elected` is called once, and `on_lost` with the reason."""
+        """Start the threads. They call `on_elected` once, and `on_lost` with the reason."""
         jobs = (("lease", self._run, on_elected), ("lease-watchdog", self._watch_over, None))
 
         def guarded(job: Callable[..., object], argument: object) -> None:
@@ -76,21 +73,21 @@ class Elector:
             thread.start()
 
     def is_alive(self) -> bool:
-        """Whether it still stands by or leads."""
+        """Whether both threads are running."""
         return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
 
     def attempt(self) -> bool:
-        """Takes or renews the Lease, once. Whether this process leads now.
+        """Try once to acquire or renew the Lease. Return whether this process leads now.
 
-        Raises LeadershipLost, and ClusterError when it stays unknown who leads.
+        Raises LeadershipLost, or ClusterError if the leader is unknown.
         """
         began = self._clock()
         found = self._own or self._store.read()
         if found is not None and not self._may_take(found):
             if self.leads:
-                raise LeadershipLost(f"{found['spec'].get('holderIdentity')} has the Lease")
+                raise LeadershipLost(f"{found['spec'].get('holderIdentity')} holds the Lease")
             return False
-        self._own = None  # until it is written, and for ever when it is not known whether it was
+        self._own = None  # unknown until the write succeeds
         try:
             written = self._store.write(found, self._settings.holder, self._settings.lease_seconds)
         except ClusterError as error:
@@ -101,12 +98,12 @@ class Elector:
         return True
 
     def check_deadline(self) -> None:
-        """Raises LeadershipLost when the Lease was not renewed in time."""
+        """Raise LeadershipLost if the Lease was not renewed in time."""
         if self.leads and self._clock() - self._with_new_image >= self._settings.renew_seconds:
             raise LeadershipLost(f"the Lease was not renewed for {self._settings.renew_seconds} s")
 
     def release(self) -> None:
-        """Ends the threads and gives the Lease up, so that another need not wait; only when nothing acts any more."""
+        """Stop the threads and release the Lease. Call it after the last pass, since another process can lead then."""
         self._stopping.set()
         for thread in self._threads:
             thread.join(JOIN_SECONDS)
@@ -119,7 +116,7 @@ class Elector:
             logger.warning("lease_not_released", extra={"problem": str(error)})
 
     def _may_take(self, found: Raw) -> bool:
-        """Whether nobody has it, this process has, or its holder has not renewed it for as long as it said."""
+        """Whether the Lease has no holder, is held by this process, or has expired."""
         spec, now = found["spec"], self._clock()
         if spec != self._seen:
             self._seen, self._seen_at = spec, now

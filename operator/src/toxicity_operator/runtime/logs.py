@@ -1,4 +1,4 @@
-"""One line per record: time, level, logger, constant text, then the fields."""
+"""Log format: one line per record with time, level, logger, a constant event name and the fields."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "
 
 
 class FieldFormatter(logging.Formatter):
-    """Appends a record's extra fields as key=value."""
+    """Formatter that appends the extra fields of a record as key=value."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -20,7 +20,7 @@ class FieldFormatter(logging.Formatter):
 
 
 def configure_logging(level: str) -> None:
-    """Sends everything to standard error; the libraries speak only from a warning on."""
+    """Log to standard error: the operator from `level` on, libraries from warning on."""
     handler = logging.StreamHandler()
     handler.setFormatter(FieldFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -1,6 +1,6 @@
-"""Prometheus metrics of the operator, in a registry of their own: what the passes did, how long they took, what waits.
+"""Prometheus metrics of the operator: outcome and duration of passes, the queue, and the watches.
 
-Their names are an interface: the chart's dashboard reads them. docs/reference/operator-metrics.md lists them.
+The metric names are a public interface, which the chart's dashboard uses. docs/reference/operator-metrics.md lists them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ FAILURES = {
     "RollOutFailed": "serving",
     "LoadTestFailed": "load_test",
 }
-"""The stage that an event speaks of, by the event's reason."""
+"""The failed stage by the reason of the Event."""
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Waiting:
-    """Since when resources wait for a pass. Safe to use from any thread; times are those of `clock`, in seconds."""
+    """The times since which resources wait for a pass, in seconds of `clock`. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -45,42 +45,42 @@ class Waiting:
         self._since: dict[Key, float] = {}
 
     def put(self, key: Key) -> None:
-        """A trigger came; one that waits already keeps its place."""
+        """Note a trigger. A resource that already waits keeps its time."""
         with self._lock:
             self._since.setdefault(key, self._clock())
 
     def take(self, key: Key) -> None:
-        """A pass begins, which sees all that the triggers so far are about; or they were given up."""
+        """Note that a pass starts, or that the triggers were dropped."""
         with self._lock:
             self._since.pop(key, None)
 
     def count(self) -> int:
-        """How many resources wait."""
+        """The number of waiting resources."""
         with self._lock:
             return len(self._since)
 
     def age_seconds(self) -> float:
-        """How long the oldest trigger has waited; 0 when none does."""
+        """The age of the oldest trigger in seconds; 0 if none waits."""
         with self._lock:
             return self._clock() - min(self._since.values()) if self._since else 0.0
 
 
 class WatchAges(Collector):
-    """How long ago a watch of each kind last succeeded; no kind while none is watched."""
+    """Collector of the time since a watch of each kind last succeeded. A standby process reports no kind."""
 
     def __init__(self, ages: Callable[[], Mapping[str, float]]) -> None:
         self._ages = ages
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        told = "Time since a watch of the kind last succeeded."
-        family = GaugeMetricFamily("toxicity_operator_watch_age_seconds", told, labels=["kind"])
+        documentation = "Time since a watch of the kind last succeeded."
+        family = GaugeMetricFamily("toxicity_operator_watch_age_seconds", documentation, labels=["kind"])
         for kind, age in self._ages().items():
             family.add_metric([kind], age)
         yield family
 
 
 class Metrics:
-    """What the controller tells of its passes; safe to use from any thread."""
+    """The metrics of the operator process. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -111,7 +111,7 @@ class Metrics:
         )
 
     def observe(self, key: Key, look: Callable[[Key], Outcome]) -> Outcome:
-        """Passes over a resource with `look` and counts how that ended; what it raises is counted and goes on."""
+        """Reconcile a resource with `look` and count the outcome. An exception is counted and raised again."""
         self.waiting.take(key)
         began = self._clock()
         outcome: Outcome | None = None
@@ -123,22 +123,22 @@ class Metrics:
         return outcome
 
     def count_watch_failure(self, kind: str, error: ClusterError) -> None:
-        """A list or a watch of the kind has failed."""
+        """Count a failed list or watch of the kind."""
         self._watch_failures.labels(kind, watch_failure(error)).inc()
 
     def show_process(self, leads: Callable[[], bool], watch_ages: Callable[[], Mapping[str, float]]) -> None:
-        """Has each scrape ask whether this process leads, and for the ages of its watches in seconds by kind."""
+        """Register callbacks for the leadership of this process and the age of its watches, in seconds by kind."""
         self._gauge("leader", "1 when this process acts, 0 when it stands by.").set_function(leads)
         self.registry.register(WatchAges(watch_ages))
 
     def know(self, resources: int) -> None:
-        """So many resources are looked after."""
+        """Set the number of reconciled resources."""
         self._resources.set(resources)
 
     def serve(self, port: int) -> Callable[[], None]:
-        """Answers GET /metrics on all addresses, of IPv4 and of IPv6, in a thread; what is returned ends it.
+        """Serve GET /metrics on all IPv4 and IPv6 addresses in a thread. Return a function that stops it.
 
-        Raises OSError.
+        Raises OSError if the port cannot be bound.
         """
         anywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
         server, _ = start_http_server(port, anywhere, self.registry)
@@ -150,7 +150,7 @@ class Metrics:
         return stop
 
     def _count(self, outcome: Outcome | None) -> None:
-        """None: the pass raised."""
+        """Count an outcome; None means that the pass raised an exception."""
         self._reconciles.labels(outcome_of(outcome)).inc()
         if outcome is None:
             self._errors.labels("crash").inc()
@@ -161,7 +161,7 @@ class Metrics:
             self._stage_failures.labels(stage).inc()
 
     def _counter(self, name: str, documentation: str, label: str, values: Iterable[str]) -> Counter:
-        """With each value of the label at 0, so that the first increase is seen as one."""
+        """A counter with every label value initialized to 0, so that Prometheus sees the first increase."""
         counter = Counter(f"toxicity_operator_{name}", documentation, [label], registry=self.registry)
         for value in values:
             counter.labels(value)
@@ -183,7 +183,7 @@ def outcome_of(outcome: Outcome | None) -> str:
 
 
 def error_kind(error: ClusterError) -> str:
-    """The `kind` label: one of ERROR_KINDS. `refused` is a request that no retry cures."""
+    """The `kind` label: one of ERROR_KINDS. A retry does not help for `refused`."""
     if error.status >= 500:
         return "server_error"
     known = {0: "no_answer", 401: "forbidden", 403: "forbidden", 409: "conflict", 429: "throttled"}
@@ -191,10 +191,10 @@ def error_kind(error: ClusterError) -> str:
 
 
 def watch_failure(error: ClusterError) -> str:
-    """The `reason` label of a failed watch: `gone` when its place is forgotten, else a kind of error."""
+    """The `reason` label of a failed watch: `gone` if its resourceVersion has expired, else a kind of error."""
     return "gone" if error.status == GONE else error_kind(error)
 
 
 def failed_stages(events: Iterable[Event]) -> list[str]:
-    """The stages that these events say have failed."""
+    """The stages whose failure these events report."""
     return [FAILURES[event.reason] for event in events if event.reason in FAILURES]

@@ -1,7 +1,7 @@
-"""From standing by to the end: when the process begins to follow the cluster, and in which order it stops.
+"""Life cycle of the operator process: stand by, list, reconcile, stop.
 
-A process that stands by holds nothing of the cluster in memory. One that leads first lists every kind, then reconciles.
-It gives the Lease up only after its last pass has ended, so that the next one never acts beside it.
+A standby process keeps no objects in memory. The leader first lists every kind, then reconciles. It releases the Lease
+after its last pass, so two processes never act at the same time.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ logger = logging.getLogger(__name__)
 
 
 class OperatorProcess:
-    """One operator process; `elector` None for one that has no others beside it and acts at once.
+    """One operator process. Without an `elector` it acts at once.
 
-    `require_api` raises ClusterError while the API server does not serve our kind. `end_now` ends the process at once.
-    `stopping` is set when the process must end by itself; `failure` then says why.
+    `require_api` raises ClusterError while the API server does not serve ToxicityModels. `end_now` exits the process at
+    once. `stopping` is set if the process must stop because of an error, and `failure` is that error.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class OperatorProcess:
         self.failure: ClusterError | None = None
 
     def start(self) -> None:
-        """Stands by, or begins at once; in the running event loop, without waiting."""
+        """Start to stand by, or start to act if there is no elector. Call it in the event loop; it does not block."""
         loop = asyncio.get_running_loop()
         self._filling = threading.Thread(target=self._fill, args=(loop,), name="fill", daemon=True)
         if self._elector is None:
@@ -53,30 +53,30 @@ class OperatorProcess:
             self._elector.start(self._filling.start, self._end_now)
 
     def leads(self) -> bool:
-        """Whether this process is the one that acts."""
+        """Whether this process is the leader."""
         return self._elector is None or self._elector.leads
 
     def problem(self, unfollowed_seconds: float) -> str | None:
-        """Why the process should be started anew; None when it is well, as one that stands by is."""
+        """Why the process should be restarted; None if it is healthy. A standby process is healthy."""
         if self._elector is not None and not self._elector.is_alive():
-            return "the Lease is not looked after"
+            return "a thread of the leader election has stopped"
         if not self._begun:
-            return "the first lists have failed" if self._has_crashed() else None
+            return "the thread of the initial lists has failed" if self._has_crashed() else None
         if not self._controller.is_alive():
-            return "the resync has ended"
+            return "the resync has stopped"
         if not self._watching.is_alive():
-            return "a watch has ended"
+            return "a watch thread has stopped"
         late = self._watching.health.unfollowed(unfollowed_seconds)
-        return f"not followed for {unfollowed_seconds:.0f} s: {', '.join(late)}" if late else None
+        return f"no successful watch for {unfollowed_seconds:.0f} s: {', '.join(late)}" if late else None
 
     def stop(self) -> None:
-        """No pass begins any more; in the event loop."""
+        """Start no more passes. Call it in the event loop."""
         self._stopped = True
         self._watching.stop()
         self._controller.stop()
 
     def finish(self) -> None:
-        """Waits for the passes that run and lets another process lead; after the event loop has ended."""
+        """Wait for the running passes and release the Lease. Call it after the event loop has stopped."""
         self._controller.finish()
         if self._elector is not None:
             self._elector.release()
@@ -93,7 +93,7 @@ class OperatorProcess:
         loop.call_soon_threadsafe(self._begin)
 
     def _has_crashed(self) -> bool:
-        """Whether the first lists ended in a way that nobody expected."""
+        """Whether the thread of the initial lists stopped with an unexpected exception."""
         thread = self._filling
         return thread is not None and thread.ident is not None and not thread.is_alive() and not self._filled
 

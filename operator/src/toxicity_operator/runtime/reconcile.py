@@ -1,6 +1,6 @@
-"""observe > plan > apply > observe > status: the only function that knows the order.
+"""One reconciliation: observe, plan, execute, observe again, write the status.
 
-It may be called at any time, by any trigger, any number of times: it reads what is there and closes the gap.
+It is level-triggered: it depends only on the current state, so it can run at any time and any number of times.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one reconcile ended. `trains`: a training runs, which has news more often than the cluster has events.
+    """The result of one pass. `trains`: a training is running, whose progress causes no events.
 
-    `settles`: something waits that is too new to say for what.
+    `is_settling`: an object is too new to tell what it waits for. Both call for another pass soon.
     """
 
     wrote_status: bool = False
@@ -50,7 +50,7 @@ def reconcile(
     now: str,
     limiter: RolloutLimiter | None = None,
 ) -> Outcome:
-    """One pass over one resource at the time `now` (RFC 3339). Raises ClusterError when it cannot even look."""
+    """Reconcile one resource at the time `now` (RFC 3339). Raises ClusterError if the objects cannot be read."""
     reader = SnapshotReader(cluster, settings, limiter or RolloutLimiter(settings.upgrades_at_once), now)
     objects = cluster.list_children(namespace, name)
     raw = cluster.get_model(namespace, name)
@@ -69,7 +69,7 @@ def reconcile(
     failure, changed = execute(cluster, plan(snapshot), identity, snapshot.observed)
     if changed:
         seen = own_objects(cluster.list_children(namespace, name), identity)
-        # read again, and last: the figures of a load test that ended meanwhile are in the resource
+        # read the resource again after its children, for the results of a load test that has just finished
         raw = cluster.get_model(namespace, name)
         if raw is None:
             return Outcome(failure=failure, gone=True)
@@ -82,7 +82,7 @@ def reconcile(
 
 
 def _slot(model: Model, raw: Raw, now: str) -> str:
-    """The moment of loadTest.schedule whose run is due or under way. Raises InvalidSpec on a bad schedule."""
+    """The slot of loadTest.schedule whose run is due or in progress. Raises InvalidSpec if the schedule is invalid."""
     record, created = model.status.load_test_job, raw["metadata"].get("creationTimestamp", now)
     known = (record.slot if record else None) or NO_SLOT
     last_run = (record.started_at if record else None) or created
@@ -92,7 +92,7 @@ def _slot(model: Model, raw: Raw, now: str) -> str:
 
 
 def _write_status(cluster: Cluster, identity: Identity, raw: Raw, status: ToxicityModelStatus) -> Outcome:
-    """Writes the operator's part of the status when it differs from what is there, then tells the events."""
+    """Write the operator's part of the status if it has changed, then record the events."""
     old = read_status(raw)
     wanted = own_part(status)
     if wanted == own_part(old):

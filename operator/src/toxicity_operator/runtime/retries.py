@@ -1,7 +1,4 @@
-"""When something that failed is tried again: a pass over a resource, and the start beside a server that is not ready.
-
-A resource whose pass failed is reconciled again soon at first, then at growing intervals, until a pass succeeds.
-"""
+"""Retries with exponential backoff: of failed passes, and of the first requests to an API server that is not ready."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ logger = logging.getLogger(__name__)
 FIRST_SECONDS, LONGEST_SECONDS = 1.0, 30.0
 
 START_SECONDS = 90.0
-"""Less than the liveness probe of the chart grants a start."""
+"""Shorter than the start time that the chart's liveness probe allows."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 5.0
 
 
 class Retries:
-    """At most one timer per resource, in the running event loop; `look` is called when it has run out."""
+    """At most one timer per resource in the running event loop. `look` is called when it expires."""
 
     def __init__(self, look: Callable[[Key], None], first_seconds: float = FIRST_SECONDS) -> None:
         self._look = look
@@ -33,7 +30,7 @@ class Retries:
         self._timers: dict[Key, asyncio.TimerHandle] = {}
 
     def note(self, key: Key, *, failed: bool) -> float | None:
-        """Takes how a pass ended. The pause before the next one: twice the last one; None when it did not fail."""
+        """Note the result of a pass. Return the delay before the retry, which doubles; None if the pass succeeded."""
         self._cancel(key)
         if not failed:
             self._pauses.pop(key, None)
@@ -44,7 +41,7 @@ class Retries:
         return pause
 
     def stop(self) -> None:
-        """No timer runs any more."""
+        """Cancel all timers."""
         for key in list(self._timers):
             self._cancel(key)
 
@@ -65,13 +62,13 @@ def retry_until_ready(
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Asks again, ever less often, while the answer is that it is not ready. Raises ClusterError after `seconds`."""
+    """Call `ask` until it succeeds, with increasing pauses. Raises ClusterError after `seconds`."""
     began, wait = clock(), FIRST_PAUSE_SECONDS
     while True:
         try:
             return ask()
         except ClusterError as error:
-            # not found: the kind is not served yet
+            # 404: the kind is not served yet
             if not (is_transient(error) or error.status == NOT_FOUND) or clock() - began + wait > seconds:
                 raise
             logger.warning("cluster_not_ready", extra={"problem": str(error), "next_try_seconds": wait})

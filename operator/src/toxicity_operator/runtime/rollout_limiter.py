@@ -1,4 +1,4 @@
-"""Whose turn it is to move to what the present operator makes: a few resources at a time."""
+"""Limits how many resources are upgraded to the current operator's images at once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from toxicity_api.types import Key
 
 
 class RolloutLimiter:
-    """At most `limit` resources have a turn; each keeps it until it has moved, or has failed to. Thread-safe.
+    """Grants permits to at most `limit` resources. A resource keeps its permit until its rollout ends. Thread-safe.
 
-    A new process begins with none taken: what is under way then goes on without one.
+    The permits are not stored. After a restart, rollouts in progress continue without one.
     """
 
     def __init__(self, limit: int) -> None:
@@ -19,18 +19,18 @@ class RolloutLimiter:
         self._holders: set[Key] = set()
 
     def acquire(self, key: Key) -> bool:
-        """Whether the resource has a turn now."""
+        """Grant a permit if one is free. Return whether the resource has one."""
         with self._lock:
             if key not in self._holders and len(self._holders) < self._limit:
                 self._holders.add(key)
             return key in self._holders
 
     def holds(self, key: Key) -> bool:
-        """Whether the resource has a turn."""
+        """Whether the resource has a permit."""
         with self._lock:
             return key in self._holders
 
     def release(self, key: Key) -> None:
-        """The resource needs its turn no more."""
+        """Return the permit of the resource, if it has one."""
         with self._lock:
             self._holders.discard(key)

@@ -1,4 +1,4 @@
-"""What a pass reads of a resource and its children, put together for deciding."""
+"""Reads a resource and its children into the Snapshot from which a pass decides."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 LOG_LINES = 40
 EVENTS_LIMIT = 100
-"""Of one object in the hour that Events are kept: more than there are, since equal ones are counted in one."""
+"""Page size for the Events of one object. There are fewer: they expire after an hour, and equal ones are merged."""
 
 
 @dataclass(frozen=True)
 class SnapshotReader:
-    """How a pass sees a resource at the time `now` (RFC 3339). `turns`: whose turn it is to move to these settings."""
+    """Reads Snapshots at the time `now` (RFC 3339). `limiter` limits how many resources are upgraded at once."""
 
     cluster: Cluster
     settings: OperatorSettings
@@ -40,7 +40,7 @@ class SnapshotReader:
     now: str
 
     def read(self, model: Model, objects: list[Raw], slot: str) -> Snapshot:
-        """The resource as it is now, and as it is to be."""
+        """The snapshot of a resource. It may acquire or release the resource's permit to upgrade."""
         observed = _observe(self.cluster, model.namespace, objects, self.now)
         key = (model.namespace, model.name)
         may_move = self.settings.upgrades == "RollOut" and not model.spec.paused
@@ -64,7 +64,7 @@ class SnapshotReader:
 
 
 def _versions(cluster: Cluster, model: Model, wanted: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
-    """The versions of what stages read, by component. What may not be read, or not now, is left out."""
+    """The versions of the `wanted` ConfigMaps and Secrets, by component. Those that cannot be read are left out."""
     found: dict[str, dict[str, str]] = {}
     for component, sources in wanted.items():
         for source in sources:
@@ -80,12 +80,12 @@ def _versions(cluster: Cluster, model: Model, wanted: Mapping[str, list[str]]) -
 
 @lru_cache(maxsize=256)
 def _log_unreadable(namespace: str, source: str, problem: str) -> None:
-    """Once for the same problem: without the right to get Secrets, which the chart can withhold, every pass has it."""
+    """Log the same problem once. Without the optional permission to get Secrets it occurs in every pass."""
     logger.warning("source_unreadable", extra={"namespace": namespace, "source": source, "problem": problem})
 
 
 def _observe(cluster: Cluster, namespace: str, objects: list[Raw], now: str) -> Observed:
-    """The view of the objects, with the words of Events about what waits for something that nothing else tells."""
+    """The view of the objects. Events are read only for objects whose state nothing else explains."""
     missing = cluster.missing_kinds()
     observed = from_objects(objects, missing, ReadContext(now))
     if not observed.events_uids:
@@ -95,7 +95,7 @@ def _observe(cluster: Cluster, namespace: str, objects: list[Raw], now: str) -> 
 
 
 def _event_message(cluster: Cluster, namespace: str, uid: str) -> str:
-    """What the Events about an object say. When they cannot be read nothing fails: the next pass asks again."""
+    """The message of the Events about an object; empty if they cannot be read, and the next pass tries again."""
     try:
         return event_message(cluster.read_events(namespace, uid, EVENTS_LIMIT))
     except ClusterError as error:
@@ -104,7 +104,7 @@ def _event_message(cluster: Cluster, namespace: str, uid: str) -> str:
 
 
 def _progress(cluster: Cluster, namespace: str, job: JobState | None) -> Progress | None:
-    """What the running training said last. A log that cannot be read fails nothing: the next pass reads it again."""
+    """The last progress in the log of the running training; None if there is none or the log cannot be read."""
     if job is None or not job.running_pod:
         return None
     try:
