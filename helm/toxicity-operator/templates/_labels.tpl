@@ -1,4 +1,4 @@
-{{/* Labels only. The selector labels must never change between versions: a Deployment's selector is immutable. */}}
+{{/* Labels. The selector labels must never change between versions, because a Deployment's selector is immutable. */}}
 
 {{- define "toxicity-operator.releaseLabels" -}}
 app.kubernetes.io/name: toxicity-operator
@@ -21,14 +21,14 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ include "toxicity-operator.versionLabels" . }}
 {{- end }}
 
-{{/* Of the pod of `helm test`, which no selector of the operator may find. */}}
+{{/* Labels of the pod of `helm test`, which no selector of the operator may match. */}}
 {{- define "toxicity-operator.testLabels" -}}
 {{ include "toxicity-operator.releaseLabels" . }}
 app.kubernetes.io/component: test
 {{ include "toxicity-operator.versionLabels" . }}
 {{- end }}
 
-{{/* The namespaces that a policy of the cluster is about: those that are looked after. */}}
+{{/* Limits an admission policy binding to the watched namespaces. */}}
 {{- define "toxicity-operator.watchedNamespaces" -}}
 {{- with .Values.watchNamespaces -}}
 matchResources:

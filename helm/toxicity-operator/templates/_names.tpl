@@ -1,6 +1,6 @@
 {{/* Every resource name of the chart, one template each. */}}
 
-{{/* With the release's name, so that two releases do not collide in a namespace; the chart's own where it is in that. */}}
+{{/* Contains the release's name, so that two releases in one namespace do not collide. */}}
 {{- define "toxicity-operator.name" -}}
 {{- if contains "toxicity-operator" .Release.Name -}}
 {{ .Release.Name }}
@@ -9,7 +9,7 @@
 {{- end -}}
 {{- end }}
 
-{{/* Of the Lease that the pods of a release share, and of the Role that lets them. */}}
+{{/* Name of the Lease that the pods of a release share, and of its Role. */}}
 {{- define "toxicity-operator.lease" -}}
 {{ include "toxicity-operator.name" . }}
 {{- end }}
@@ -18,12 +18,12 @@
 {{ include "toxicity-operator.name" . }}
 {{- end }}
 
-{{/* Cluster-scoped names carry the namespace, so that two releases do not collide. */}}
+{{/* Cluster-scoped names contain the namespace, so that two releases do not collide. */}}
 {{- define "toxicity-operator.clusterRole" -}}
 {{ .Release.Namespace }}-{{ include "toxicity-operator.name" . }}
 {{- end }}
 
-{{/* Of those who edit or view the resources of a namespace. */}}
+{{/* Cluster roles that are aggregated to edit and view. */}}
 {{- define "toxicity-operator.editRole" -}}
 {{ include "toxicity-operator.clusterRole" . }}-edit
 {{- end }}
@@ -44,7 +44,7 @@
 {{ include "toxicity-operator.name" . }}-test
 {{- end }}
 
-{{/* Of which images and Secrets a resource may reference. */}}
+{{/* Policy for the images and Secrets that a resource may reference. */}}
 {{- define "toxicity-operator.referencesPolicy" -}}
 {{ .Release.Namespace }}-{{ .Release.Name }}-references
 {{- end }}
