@@ -1,4 +1,4 @@
-"""The API servers that a schedule can run on."""
+"""The API servers on which a schedule can run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.operator.actors import Api
 
 
 def in_memory(namespace: str = "default") -> Api:
-    """A new API server in memory, behind the real client."""
+    """A new in-memory API server behind the real client."""
     settings = client.Configuration()
     settings.host = "http://in-memory"
     api_client = client.ApiClient(settings)
@@ -20,13 +20,13 @@ def in_memory(namespace: str = "default") -> Api:
 
 
 def on_server(api_client: client.ApiClient) -> Api:
-    """A new namespace of a real one."""
+    """A new namespace of a real API server."""
     name = f"schedule-{secrets.token_hex(4)}"
     client.CoreV1Api(api_client).create_namespace({"metadata": {"name": name}})
     return _with_account(Api(api_client, name))
 
 
 def _with_account(api: Api) -> Api:
-    """Without the controllers nobody else makes the account that pods run under."""
+    """Create the default ServiceAccount, which no controller creates here."""
     api.create("ServiceAccount", {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}})
     return api

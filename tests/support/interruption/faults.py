@@ -1,4 +1,4 @@
-"""What goes wrong between the operator and the API server, below the client, so that it sees real answers."""
+"""Injects faults between the Kubernetes client and the API server."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ KINDS: tuple[Kind, ...] = ("409", "429", "500", "504", "timeout", "killed", "mea
 
 
 class Killed(BaseException):
-    """The operator's process has died; nothing in it may catch that."""
+    """The operator process was killed. No code of the operator may catch this."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """The request number `index` of a pass fails so, before or (`lost_answer`) after it has taken effect."""
+    """A fault of request number `index` of a pass, before it takes effect, or after it if `lost_answer` is set."""
 
     index: int
     kind: Kind
@@ -33,7 +33,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Write:
-    """A write that has taken effect. `created`: the object was not there before."""
+    """A write that took effect. `created`: the object did not exist before."""
 
     method: str
     path: str
@@ -42,7 +42,7 @@ class Write:
 
 
 class Line:
-    """The operator's connection: passes requests on, fails as told, and tells of every write that took effect."""
+    """The operator's connection. It forwards requests, injects the fault and records every write that took effect."""
 
     def __init__(self, pool: Any, on_write: Callable[[Write], None], meanwhile: Callable[[], None]) -> None:
         self._pool, self._on_write, self._meanwhile = pool, on_write, meanwhile
@@ -51,7 +51,7 @@ class Line:
 
     @contextmanager
     def failing(self, fault: Fault | None) -> Iterator[None]:
-        """The requests made meanwhile are counted from 0 and meet the fault."""
+        """Count requests from 0 and inject the fault."""
         self._fault, self._count = fault, 0
         try:
             yield

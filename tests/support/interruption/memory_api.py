@@ -1,8 +1,8 @@
-"""An API server in memory, below the real client: it takes what urllib3 would send and gives what it would return.
+"""An in-memory API server behind the real client, which replaces urllib3.
 
-It knows what the operator depends on: server-side apply with owners of fields, told as `managedFields`, status as a
-subresource, resourceVersion, generation, uids and preconditions, immutable Jobs, one controlling owner, label
-selectors. `test_real_server.py` shows that schedules end on it as they do on a real API server.
+It implements what the operator depends on: server-side apply with `managedFields`, the status subresource,
+resourceVersion, generation, uids and preconditions, immutable Jobs, a single controller, and label selectors.
+`test_real_server.py` checks that schedules have the same result as on a real API server.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ DEFAULTS: Mapping[str, Raw] = {"deployments": {"spec": {"replicas": 1}}}
 
 @dataclass
 class Stored:
-    """A live object and, per field manager, the paths that it owns."""
+    """A live object with the paths that each field manager owns."""
 
     live: Raw
     owned: dict[Manager, set[Path]] = field(default_factory=dict)
 
     @functools.cached_property
     def answer(self) -> Raw:
-        """The object as the API server sends it: what a write changes is stored in an instance of its own."""
+        """The object as the API server returns it. A write stores a new instance, so the answer is made once."""
         entries = [
             {"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsV1": tree(paths)}
             | ({"subresource": subresource} if subresource else {})
@@ -61,7 +61,7 @@ class Stored:
 
 
 class MemoryApi:
-    """Stands in for the client's `pool_manager`."""
+    """Replaces the client's `pool_manager`."""
 
     def __init__(self) -> None:
         self._objects: dict[tuple[str, str], Stored] = {}
@@ -71,7 +71,7 @@ class MemoryApi:
     def request(
         self, method: str, url: str, body: str | None = None, headers: Mapping[str, str] | None = None, **_: object
     ) -> HTTPResponse:
-        """One request; nothing of it is kept when the answer is an error."""
+        """Handle one request. A failed request changes nothing."""
         parts = urlsplit(url)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         content = json.loads(body) if body else None
@@ -114,7 +114,7 @@ class MemoryApi:
         return self._store(collection, name, new, stored, manager=manager)
 
     def _set_managed_fields(self, collection: str, name: str, stored: Stored, patch: list[Raw]) -> tuple[int, Raw]:
-        """The one JSON patch that is understood: a test of the resourceVersion, then new managedFields."""
+        """Apply the only supported JSON patch: a test of the resourceVersion, then new managedFields."""
         version, fields = patch
         assert (version["op"], version["path"]) == ("test", "/metadata/resourceVersion")
         assert (fields["op"], fields["path"]) == ("replace", "/metadata/managedFields")
@@ -189,7 +189,7 @@ class MemoryApi:
         self, collection: str, name: str, live: Raw, stored: Stored | None, *,
         manager: Manager | None, is_new: bool = False,
     ) -> tuple[int, Raw]:  # fmt: skip
-        """Puts the object there when it is valid and differs. `manager`: who takes over the fields that changed."""
+        """Store the object if it is valid and differs. `manager` becomes the owner of the changed fields."""
         plural, is_new = collection.rpartition("/")[2], is_new or stored is None
         old = {} if is_new or stored is None else self._objects[collection, name].live
         problem = invalid(plural, old or live, live)
@@ -224,7 +224,7 @@ class MemoryApi:
 
 
 def http_answer(status: int, body: Raw) -> HTTPResponse:
-    """What urllib3 gives for an answer."""
+    """A urllib3 response."""
     return HTTPResponse(
         body=io.BytesIO(json.dumps(body).encode()), status=status, reason=str(status), preload_content=False,
         headers={"Content-Type": "application/json"},
@@ -236,7 +236,7 @@ def failure(message: str, reason: str) -> Raw:
 
 
 def split_path(path: str) -> tuple[str, str, str]:
-    """Collection, name and subresource of a namespaced path; what is not there is empty."""
+    """Collection, name and subresource of a namespaced path; a missing part is empty."""
     before, _, after = path.partition("/namespaces/")
     namespace, plural, *rest = after.split("/")
     return f"{before}/namespaces/{namespace}/{plural}", *[*rest, "", ""][:2]  # type: ignore[return-value]
@@ -248,7 +248,7 @@ def selected(item: Raw, key: str, value: str) -> bool:
 
 
 def applied_part(body: Raw) -> Raw:
-    """What an apply sets: not the identity, and not the status, which has a path of its own."""
+    """The fields that an apply sets: neither the identity nor the status, which is a subresource."""
     metadata = {k: v for k, v in body["metadata"].items() if k not in IDENTITY}
     rest = {k: v for k, v in body.items() if k not in ("apiVersion", "kind", "metadata", "status")}
     return {"metadata": metadata, **rest}
@@ -259,19 +259,19 @@ def without_status(body: Raw) -> Raw:
 
 
 def without_identity(body: Raw) -> Raw:
-    """What a merge patch sets: all but what only names the object."""
+    """The fields that a merge patch sets, without those that identify the object."""
     metadata = {key: value for key, value in body.get("metadata", {}).items() if key not in IDENTITY}
     return {**without_status(body), "metadata": metadata}
 
 
 def is_as_named(live: Raw, body: Raw) -> bool:
-    """Whether the object has the uid and the resourceVersion that a write names."""
+    """Whether the object has the uid and the resourceVersion of a write."""
     named = body.get("metadata", {})
     return all(named.get(key) in (None, live["metadata"][key]) for key in ("uid", "resourceVersion"))
 
 
 def merged(old: Any, patch: Any) -> Any:
-    """JSON merge patch (RFC 7396)."""
+    """Apply a JSON merge patch (RFC 7396)."""
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
     result = dict(old) if isinstance(old, dict) else {}
@@ -284,13 +284,13 @@ def merged(old: Any, patch: Any) -> Any:
 
 
 def list_key(name: str, items: list[Any]) -> str | None:
-    """The field by which a list's items are told apart; None for a list that is one value."""
+    """The merge key of a list; None for an atomic list."""
     fields = KEYED_LISTS.get(name, ())
     return next((f for f in fields if items and all(isinstance(i, dict) and f in i for i in items)), None)
 
 
 def leaves(body: Any, path: Path = ()) -> Iterator[Path]:
-    """The paths of all values that an apply of `body` owns."""
+    """The paths of all fields that an apply of `body` owns."""
     if isinstance(body, dict) and body:
         for key, value in body.items():
             yield from leaves(value, (*path, key))
@@ -305,7 +305,7 @@ def leaves(body: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def tree(paths: set[Path]) -> Raw:
-    """Paths as `fieldsV1` has them, but for the words of a list's keys; a path that ends is an empty map."""
+    """Paths in the format of `fieldsV1`, except for the keys of list items. A leaf is an empty map."""
     found: Raw = {}
     for path in paths:
         node = found
@@ -325,7 +325,7 @@ def branches(fields: Raw, path: Path = ()) -> Iterator[Path]:
 
 
 def put(live: Raw, wanted: Raw) -> None:
-    """Sets the values of `wanted` in `live`, merging maps and keyed lists; those are then in the order of `wanted`."""
+    """Set the values of `wanted` in `live`. Maps and keyed lists are merged, in the order of `wanted`."""
     for name, value in wanted.items():
         there = live.get(name)
         key = list_key(name, value) if isinstance(value, list) else None
@@ -360,7 +360,7 @@ def put_missing(live: Raw, defaults: Raw) -> None:
 
 
 def remove(live: Any, path: Path) -> None:
-    """Takes away the value at a path, if it is there, and the maps above it that are empty then."""
+    """Remove the value at a path, if it exists, and the maps that become empty."""
     chain = [live]
     for name in path[:-1]:
         chain.append(step(chain[-1], name))
@@ -386,7 +386,7 @@ def is_item(item: Any, name: str) -> bool:
 
 
 def changed_leaves(old: Raw, new: Raw) -> set[Path]:
-    """Paths whose value is another than before, or new, or gone."""
+    """The paths of changed, new and removed values."""
     before, after = dict(values(old)), dict(values(new))
     return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
 
@@ -400,7 +400,7 @@ def values(body: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
 
 
 def take_over(owned: dict[Manager, set[Path]], manager: Manager, paths: set[Path]) -> None:
-    """An update makes its manager the only owner of what it changed; nobody owns what names the object."""
+    """Make the manager of an update the only owner of the changed paths. Identity fields have no owner."""
     paths = {path for path in paths if path[0] not in ("apiVersion", "kind") and path[1:] not in SYSTEM_FIELDS}
     for other in owned.values():
         other -= paths
@@ -408,7 +408,7 @@ def take_over(owned: dict[Manager, set[Path]], manager: Manager, paths: set[Path
 
 
 def invalid(plural: str, old: Raw, new: Raw) -> str | None:
-    """What the API server would refuse in a change."""
+    """Raise the error with which the API server rejects a change."""
     if plural in IMMUTABLE and old.get("spec") != new.get("spec"):
         return "spec: field is immutable"
     port_names = [port.get("name") for port in new.get("spec", {}).get("ports", [])]

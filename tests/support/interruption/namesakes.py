@@ -1,4 +1,4 @@
-"""Objects of other people that bear the names of children, and what must hold of them at every step."""
+"""Foreign objects with the names of children, and the invariants about them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ Used = tuple[str, str]
 
 
 def used_by(body: Mapping[str, Any]) -> Iterator[Used]:
-    """Kind and name of what the pods of a Job or Deployment run with."""
+    """Kind and name of the objects that the pods of a Job or Deployment use."""
     spec = body["spec"]["template"]["spec"]
     for volume in spec.get("volumes", []):
         if "persistentVolumeClaim" in volume:
@@ -70,7 +70,7 @@ def used_by(body: Mapping[str, Any]) -> Iterator[Used]:
 
 
 class Strangers:
-    """The objects that somebody else has put under names of children, as the API server told them then."""
+    """Foreign objects with names of children, as the API server returned them."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -80,13 +80,13 @@ class Strangers:
         return (kind, name) in self._there
 
     def put(self, kind: str, name: str, labels: Mapping[str, str]) -> None:
-        """Somebody creates one, where nothing of that name is."""
+        """Create a foreign object, if no object of that name exists."""
         about = {"apiVersion": VERSIONS[kind], "kind": kind} if kind in VERSIONS else {}
         metadata = {"name": name, "labels": dict(labels)}
         self._there[kind, name] = self._api.create(kind, {**about, "metadata": metadata, **NAMESAKES[kind][2]})
 
     def take_away(self) -> None:
-        """They are deleted by those who made them."""
+        """Delete the foreign objects."""
         self.check()
         for kind, name in self._there:
             self._api.merge(kind, name, {"metadata": {"finalizers": None}})
@@ -94,12 +94,12 @@ class Strangers:
         self._there.clear()
 
     def check(self) -> None:
-        """Each is as it was made, with its owners, its fields and their managers."""
+        """Check that each object is unchanged, including owner references and field managers."""
         for (kind, name), made in self._there.items():
             assert self._api.get(kind, name) == made, f"{kind} {name} of somebody else was changed or deleted"
 
     def check_write(self, write: Write) -> None:
-        """The operator wrote none of them, and nothing that would run with one."""
+        """Check that the operator wrote no foreign object and no workload that uses one."""
         touched = [key for key in self._there if write.path.endswith(f"/{GROUPS[key[0]][1]}/{key[1]}")]
         assert not touched, f"{write.method} of what is somebody else's: {touched}"
         if write.created and write.body["kind"] in ("Job", "Deployment"):

@@ -1,7 +1,7 @@
-"""One resource's life with everything that can come between, step by step, and what must hold at each.
+"""A sequence of steps in the life of one resource, with interruptions, and the invariants after each step.
 
-A `Schedule` is the operator (its real code on its real client), a mirror that is told of changes when the schedule
-says so, and the actors that play the rest of a cluster. It runs on any API server: `Backend` says which.
+A `Schedule` combines the operator (its real code and client), a cache that receives watch events when the schedule
+delivers them, and actors that simulate the rest of the cluster. A `Backend` provides the API server.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ Backend = Callable[[], Api]
 
 
 def stages_of(chain: Chain) -> list[tuple[str, str]]:
-    """Component and fingerprint of every stage in order, as the operator's own chain has them."""
+    """Component and fingerprint of every stage in order, from the operator's chain."""
     values = [(item.name, getattr(chain, item.name)) for item in dataclasses.fields(chain)]
     stages = [
         (value.component, value.fingerprint) if isinstance(value, JobStage) else (names.SERVE, str(value))
@@ -94,7 +94,7 @@ def stages_of(chain: Chain) -> list[tuple[str, str]]:
 
 
 def predecessors() -> dict[str, list[tuple[str, str]]]:
-    """By fingerprint of a stage of any of the specs: the stages that must be done before it begins."""
+    """The stages that must have succeeded before a stage starts, by fingerprint, for all specs."""
     found: dict[str, list[tuple[str, str]]] = {}
     for builder in SPECS.values():
         stages = stages_of(build_chain(builder.build(), SETTINGS))
@@ -107,9 +107,9 @@ PREDECESSORS = predecessors()
 
 @dataclass
 class Schedule:
-    """The state of one run. `cached`: the operator reads from mirrors, as in production.
+    """The state of one run. `cached`: the operator reads from its cache, as in production.
 
-    There may be a second operator, number 1, with mirrors of its own: `restart` starts it.
+    `restart` can start a second operator, number 1, with its own cache.
     """
 
     api: Api
@@ -139,7 +139,7 @@ class Schedule:
     # the operator
 
     def restart(self, which: int = 0) -> None:
-        """A new operator process: it lists everything, then the resource."""
+        """Start a new operator process, which lists the children and then the resource."""
         self._caches[which] = CachedCluster(self._cluster)
         for api_version, kind, _ in CHILD_KINDS:
             items, version = self._cluster.list_kind(api_version, kind, self.api.namespace)
@@ -147,7 +147,7 @@ class Schedule:
         self.tell_model(which)
 
     def reconcile(self, fault: Fault | None = None, which: int = 0) -> None:
-        """One pass. A killed operator is started again; an error it expects is left to the next pass."""
+        """Run one pass. Restart a killed operator. An expected error is left to the next pass."""
         cluster = self._caches[which] if self.cached else self._cluster
         try:
             with self._line.failing(fault), suppress(ClusterError):
@@ -156,7 +156,7 @@ class Schedule:
             self.restart(which)
 
     def second_operator_passes(self, *, hears: bool) -> None:
-        """Another operator of the same class works beside the first one, with its own mirrors, late or not."""
+        """Run a pass of a second operator of the same class with its own cache."""
         if 1 not in self._caches:
             self.restart(1)
         if hears:
@@ -164,7 +164,7 @@ class Schedule:
         self.reconcile(which=1)
 
     def become(self, version: str, status: str = "as it is") -> None:
-        """The operator restarts as another version, and finds the status as such a one has written it."""
+        """Restart the operator as another version, with a status that this version wrote."""
         self.skewed = True
         self._settings = VERSIONS[version]
         write = WRITERS[status]
@@ -175,32 +175,32 @@ class Schedule:
             self.restart(which)
 
     def tell(self, kind: str, which: int = 0) -> bool:
-        """The watch of a kind catches up, after a gap. Whether there was news."""
+        """Deliver the pending events of a kind after a gap. Return whether there were any."""
         api_version = next(version for version, of, _ in CHILD_KINDS if of == kind)
         items, version = self._cluster.list_kind(api_version, kind, self.api.namespace)
         return bool(self._caches[which].replace(kind, self.api.namespace, items, version))
 
     def tell_twice(self, kind: str) -> None:
-        """Events of a kind's objects arrive, and again; those of deletions are still under way."""
+        """Deliver events of a kind twice, but not those of deletions."""
         api_version = next(version for version, of, _ in CHILD_KINDS if of == kind)
         items = list(self._cluster.list_kind(api_version, kind, self.api.namespace)[0])
         for item in (*items, *items):
             self._caches[0].observe(item)
 
     def tell_model(self, which: int = 0) -> bool:
-        """The watch of the resource catches up. Whether there was news."""
+        """Deliver the pending events of the resource. Return whether there were any."""
         found = self.api.get(KIND, NAME)
         return found is not None and bool(self._caches[which].observe_model(found))
 
     # everybody else
 
     def change_spec(self, spec: str) -> None:
-        """A person applies another spec."""
+        """Act as a user: apply another spec."""
         self.spec = spec
         self._apply_spec()
 
     def run_jobs(self, component: str | None = None, *, end: bool = True) -> None:
-        """Unfinished Jobs of a component (None: of all) get their pod; and end well."""
+        """Create pods for the unfinished Jobs of a component (None: of all) and let them succeed."""
         for job in self.api.list("Job"):
             if (
                 is_finished(job)
@@ -214,7 +214,7 @@ class Schedule:
                 start_pod(self.api, job)
 
     def _meanwhile(self) -> None:
-        """What others do between two requests of a pass; the watch of Jobs is the first to tell."""
+        """Act between two requests of a pass. The watch of Jobs delivers first."""
         self.run_jobs()
         self.roll_out()
         self.tell("Job")
@@ -222,19 +222,19 @@ class Schedule:
             self.second_operator_passes(hears=True)
 
     def half_load_test(self) -> None:
-        """A running load test has written its figures, and its Job has not ended."""
+        """Write the results of a running load test whose Job has not finished."""
         for job in self.api.list("Job"):
             if not is_finished(job) and label(job, names.COMPONENT_LABEL) == names.LOADTEST:
                 publish(self.api, NAME, label(job, names.FINGERPRINT_LABEL))
 
     def roll_out(self, ready: int | None = None) -> None:
-        """The Deployment controller catches up."""
+        """Act as the Deployment controller."""
         for deployment in filter(is_of_a_stage, self.api.list("Deployment")):
             if roll_out(self.api, deployment, ready=ready):
                 self.done.add((names.SERVE, deployment["metadata"]["annotations"][names.SERVING_FINGERPRINT]))
 
     def scale(self, replicas: int | None = None) -> bool:
-        """The autoscaler sets so many replicas; its fewest when there is no load. Whether it changed any."""
+        """Act as the autoscaler: set the replicas, by default the minimum. Return whether they changed."""
         scalers = [item for kind in (HPA, SCALED_OBJECT) for item in self.api.list(kind)]
         scalers = [item for item in scalers if self._is_of_the_present(item)]
         if self.strangers.has("Deployment", names.serving_name(NAME)):
@@ -242,7 +242,7 @@ class Schedule:
         return any([scale(self.api, item, replicas) for item in scalers])
 
     def expire(self) -> None:
-        """Finished Jobs whose end is in the status are removed with their pods, as after their TTL."""
+        """Delete finished Jobs that the status records, with their pods, as after their TTL."""
         if 1 in self._caches:
             self.hear(1)  # no watch is as late as a TTL is long
         recorded = self.recorded()
@@ -253,7 +253,7 @@ class Schedule:
         self.collect_garbage()
 
     def lose(self, kind: str) -> None:
-        """A person deletes all children of a kind; of Jobs and pods those that run: a lost result is lost."""
+        """Act as a user: delete all children of a kind; of Jobs and pods only running ones, to keep results."""
         for item in self._not_strangers(kind):
             ended = is_finished(item) if kind == "Job" else item.get("status", {}).get("phase") == "Succeeded"
             if not ended:
@@ -261,12 +261,12 @@ class Schedule:
         self.collect_garbage()
 
     def edit(self, kind: str) -> None:
-        """A person changes what the operator has set in the children of a kind."""
+        """Act as a user: change fields of the operator in the children of a kind."""
         for item in self._not_strangers(kind):
             self.api.merge(kind, item["metadata"]["name"], EDITS[kind])
 
     def recreate(self) -> None:
-        """A person deletes the resource and applies it anew."""
+        """Act as a user: delete the resource and create it again."""
         self.api.delete(KIND, NAME)
         self.collect_garbage()
         self._forget_what_is_gone()
@@ -274,9 +274,9 @@ class Schedule:
         self._apply_spec()
 
     def orphan(self) -> None:
-        """`kubectl delete --cascade=orphan`, and the resource is applied anew: what was made for it is still there.
+        """Delete the resource with `--cascade=orphan` and create it again. Its children still exist.
 
-        The garbage collector takes the references away, then the resource goes.
+        The garbage collector removes the owner references before the resource is deleted.
         """
         model = self.api.get(KIND, NAME)
         assert model is not None
@@ -293,7 +293,7 @@ class Schedule:
         self._apply_spec()
 
     def _forget_what_is_gone(self) -> None:
-        """Of a new resource is done only what orphans tell: finished Jobs and what the Deployment serves."""
+        """The stages of a new resource that orphans prove: finished Jobs and the deployed version."""
         ended = [job for job in self.api.list("Job") if is_finished(job)]
         marks = {(label(job, names.COMPONENT_LABEL), label(job, names.FINGERPRINT_LABEL)) for job in ended}
         self._left_serving = {
@@ -303,9 +303,9 @@ class Schedule:
         self.done &= marks | {(names.SERVE, fingerprint) for fingerprint in self._left_serving}
 
     def usurp(self, kind: str, *, labelled: bool, job: int = 0) -> None:
-        """Somebody creates an object with a child's name; before that a person deletes ours, if it is there.
+        """Delete a child, if it exists, and create a foreign object with its name.
 
-        A claim is protected while pods use it, and what a Job has made is not to be lost: those are left.
+        Claims that pods use are protected, and results of Jobs must not be lost, so both are kept.
         """
         name = NAMESAKES[kind][1]
         if kind == "Job":
@@ -329,7 +329,7 @@ class Schedule:
         return [item for item in self.api.list(kind) if not self._is_stranger(item)]
 
     def collect_garbage(self) -> bool:
-        """Whether there was any."""
+        """Whether there were any."""
         return bool(collect_garbage(self.api))
 
     # what must hold
@@ -348,7 +348,7 @@ class Schedule:
                 self._check_new_job(write.body)
 
     def _is_of_the_present(self, body: Mapping[str, Any]) -> bool:
-        """Whether the resource that is there owns it; what is made late for one that is gone is garbage at once."""
+        """Whether the current resource owns the object. A late child of a deleted resource is garbage."""
         uid = (self.api.get(KIND, NAME) or {}).get("metadata", {}).get("uid")
         return uid in {owner["uid"] for owner in body["metadata"].get("ownerReferences", [])}
 
@@ -368,7 +368,7 @@ class Schedule:
                 assert "replicas" not in body["spec"], "the autoscaler's replicas were written"
 
     def _check_image(self, body: Mapping[str, Any]) -> None:
-        """What serves is not moved to another version's image as long as it serves the same."""
+        """Check that the serving image does not change while the serving fingerprint is unchanged."""
         live = self.api.get("Deployment", body["metadata"]["name"])
         assert live is not None
         fingerprint, before = body["metadata"]["annotations"][names.SERVING_FINGERPRINT], self._rolled_out
@@ -398,20 +398,20 @@ class Schedule:
         assert not missing, f"begun before its predecessors {missing} were done"
 
     def _check_obsolete(self) -> None:
-        """No Job of an earlier spec runs on."""
+        """Check that no Job of an earlier spec is running."""
         wanted = build_chain(SPECS[self.spec].build(), SETTINGS).job_names()
         unfinished = [job for job in self.api.list("Job") if not is_finished(job)]
         running = {job["metadata"]["name"] for job in unfinished if self._is_of_the_present(job)}
         assert running <= wanted, f"Jobs of an earlier spec run on: {running - wanted}"
 
     def recorded(self) -> set[str]:
-        """Fingerprints of the stages that succeeded by the status as it is stored."""
+        """Fingerprints of the succeeded stages in the stored status."""
         status = (self.api.get(KIND, NAME) or {}).get("status", {})
         records = [part for part in status.values() if isinstance(part, Mapping)]
         return {part["fingerprint"] for part in records if part.get("outcome") == "Succeeded"}
 
     def converge(self) -> None:
-        """Nothing goes wrong any more, strangers are gone and everybody does his part, until nothing changes."""
+        """Remove faults and foreign objects, and run all actors until nothing changes."""
         self.strangers.take_away()
         for which in sorted(self._caches):
             self.reconcile(which=which)
@@ -424,7 +424,7 @@ class Schedule:
         raise AssertionError(f"the operator does not come to rest: {last}")
 
     def round(self) -> bool:
-        """The watches catch up, the operator passes if there is news, everybody does his part. Whether anything was."""
+        """Deliver events, run a pass if there were any, and run all actors. Return whether anything happened."""
         before, news = len(self.writes), any([self.hear(which) for which in self._caches])
         # a pass that wrote the status is told of it by the watch of the resource, although the mirrors know already
         if news or before > self._heard or not self.writes:
@@ -435,7 +435,7 @@ class Schedule:
         return self.act() or news or len(self.writes) > before
 
     def act(self) -> bool:
-        """All actors do what is due. Whether there was anything."""
+        """Run all actors. Return whether anything happened."""
         unfinished = [job for job in self.api.list("Job") if is_of_a_stage(job) and not is_finished(job)]
         behind = [item for item in self.api.list("Deployment") if is_of_a_stage(item) and not is_rolled_out(item)]
         self.run_jobs()
@@ -448,16 +448,16 @@ class Schedule:
         return moved
 
     def hear(self, which: int = 0) -> bool:
-        """Every watch catches up. Whether there was news."""
+        """Deliver all pending events. Return whether there were any."""
         return any([self.tell(kind, which) for _, kind, _ in CHILD_KINDS] + [self.tell_model(which)])
 
     def hear_and_reconcile(self, fault: Fault | None = None) -> None:
-        """What mostly happens."""
+        """The most frequent steps."""
         self.hear()
         self.reconcile(fault)
 
     def check_rest(self) -> None:
-        """Passes, also of a new operator, change nothing."""
+        """Check that passes change nothing, even those of a new operator."""
         before = len(self.writes)
         for which in sorted(self._caches):
             for _ in range(3):
@@ -467,7 +467,7 @@ class Schedule:
         assert self.writes[before:] == [], "written although nothing changed"
 
     def outcome(self) -> dict[str, Any]:
-        """The status without times, and the children's names; Jobs aside, since finished ones may be gone."""
+        """The status without times, and the names of the children except Jobs, which may have been deleted."""
         model, deployment = self.api.get(KIND, NAME), self.api.get("Deployment", names.serving_name(NAME))
         assert model is not None
         version = version_of(deployment["metadata"]["annotations"]) if deployment else None
@@ -475,7 +475,7 @@ class Schedule:
         return {"status": status, "children": sorted(self.children())}
 
     def children(self) -> dict[str, dict[str, Any]]:
-        """By kind and name, what the children but Jobs and pods are: all but identity and status."""
+        """The content of the children except Jobs and pods, by kind and name, without identity and status."""
         found = {
             f"{kind}/{item['metadata']['name']}": {
                 **{key: value for key, value in item.items() if key not in ("metadata", "status")},

@@ -1,4 +1,4 @@
-"""Versions of the operator that take turns on one resource, and what may differ when they have."""
+"""Operator versions that alternate on one resource, and the differences that this allows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIMES = frozenset({"startedAt", "finishedAt", "lastTransitionTime", "observedGen
 
 
 def with_later_fields(value: Any) -> Any:
-    """A status as a later version may write it: with a field more at every depth."""
+    """A status of a later version, with an additional field at every depth."""
     if isinstance(value, Mapping):
         parts = {key: part if key in DATA else with_later_fields(part) for key, part in value.items()}
         return parts | LATER
@@ -34,14 +34,14 @@ def with_later_fields(value: Any) -> Any:
 
 
 def write_as_later(api: Api, name: str) -> None:
-    """A later version has written the status; a real API server drops the fields that its schema does not have."""
+    """Write the status as a later version. A real API server drops fields that are not in its schema."""
     model = api.get(KIND, name) or {}
     if "status" in model:
         api.merge(KIND, name, {"status": with_later_fields(model["status"])}, "/status")
 
 
 def write_as_earlier(api: Api, name: str) -> None:
-    """An earlier version has written status and Deployment: it recorded neither what it made nor a version of it."""
+    """Write the status and the Deployment as an earlier version, without madeWith and without a version."""
     model = api.get(KIND, name) or {}
     status = model.get("status")
     if status is None:
@@ -69,10 +69,10 @@ def image_of(deployment: Mapping[str, Any]) -> str:
 
 
 def settled_status(value: Any, version: str | None, *, skewed: bool) -> Any:
-    """A status without what differs between two runs that went the same way.
+    """The part of a status that is equal in two runs with the same result.
 
-    Those are times, and the generation that a stage was last asked for by. After a skew also what things were made
-    with, what is outdated, and the name of the version that serves; but that name must be the Deployment's `version`.
+    Times and the generations of the stages are removed. After a version skew, madeWith, outdated and the serving
+    version are removed too, but that version must be the Deployment's `version`.
     """
     if isinstance(value, list):
         return [settled_status(item, version, skewed=skewed) for item in value]
@@ -91,7 +91,7 @@ def settled_status(value: Any, version: str | None, *, skewed: bool) -> Any:
 
 
 def settled_deployment(deployment: dict[str, Any]) -> dict[str, Any]:
-    """What is compared of a Deployment after a skew: all but the serving image and the name of the version."""
+    """The part of a Deployment that is compared after a version skew: all but the image and the version."""
     image = image_of(deployment)
     assert image in {settings.images.serving for settings in VERSIONS.values()}
     template = deployment["spec"]["template"]

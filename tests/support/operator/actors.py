@@ -1,6 +1,6 @@
-"""What the controllers, the kubelet, the load test and the people of a cluster do, over plain HTTP.
+"""Simulates the controllers, the kubelet, the load test and users of a cluster over HTTP.
 
-Everything goes through `Api`, so that it works the same on a real API server and on the in-memory one.
+All requests use `Api`, so the actors work with a real API server and with the in-memory one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TIMEOUT_SECONDS = 60
 
 
 class RequestFailed(Exception):
-    """An answer that was not wanted."""
+    """An HTTP request failed."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -42,13 +42,13 @@ class RequestFailed(Exception):
 
 @dataclass(frozen=True)
 class Api:
-    """Requests about the objects of one namespace, with the rights of the client's user."""
+    """Requests for the objects of one namespace, with the permissions of the client's user."""
 
     api_client: client.ApiClient
     namespace: str
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
-        """The object; None when it is not there."""
+        """The object; None if it does not exist."""
         try:
             return self.request("GET", self.path(kind, name))
         except RequestFailed as error:
@@ -64,16 +64,16 @@ class Api:
         return self.request("POST", self.path(kind), body, "application/json")
 
     def merge(self, kind: str, name: str, body: Raw, subresource: str = "", **query: str) -> dict[str, Any]:
-        """JSON merge patch."""
+        """Send a JSON merge patch."""
         return self.request("PATCH", self.path(kind, name) + subresource, body, MERGE, **query)
 
     def apply(self, kind: str, name: str, body: Raw, manager: str, subresource: str = "") -> dict[str, Any]:
-        """Server-side apply under a field manager, forced."""
+        """Send a forced server-side apply with a field manager."""
         path = self.path(kind, name) + subresource
         return self.request("PATCH", path, body, APPLY, fieldManager=manager, force="true")
 
     def delete(self, kind: str, name: str) -> None:
-        """Deletes; gone already is fine."""
+        """Delete the object. A missing object is not an error."""
         try:
             grace = {"gracePeriodSeconds": "0"} if kind == "Pod" else {}
             query = {"propagationPolicy": "Background", **grace}
@@ -89,7 +89,7 @@ class Api:
     def request(
         self, method: str, path: str, body: Raw | None = None, content_type: str = "", /, **query: str
     ) -> dict[str, Any]:
-        """The answer as JSON. Raises RequestFailed for any status from 400 on."""
+        """Send a request and return the response as JSON. Raises RequestFailed for status 400 and above."""
         url = self.api_client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if content_type else {})
         answer = self.api_client.rest_client.pool_manager.request(
@@ -115,7 +115,7 @@ def is_finished(job: Raw) -> bool:
 
 
 def is_of_a_stage(item: Raw) -> bool:
-    """Whether a Job's or Deployment's pods are the operator's: their container bears the component's name."""
+    """Whether the operator created the Job or Deployment: a container is named after the component."""
     containers = item["spec"]["template"]["spec"]["containers"]
     return bool(containers[0]["name"] == label(item, names.COMPONENT_LABEL))
 
@@ -125,7 +125,7 @@ def is_owned_by(item: Raw, owner: Raw) -> bool:
 
 
 def stage_result(component: str, fingerprint: str) -> StageResult | None:
-    """What a stage's Job leaves: `builders` has one function per result document; the load test leaves none."""
+    """The result document of a stage, from `builders`; empty for the load test."""
     maker = {
         names.TRAIN: "training_result",
         names.QUANTIZE: "quantization_result",
@@ -138,9 +138,9 @@ def stage_result(component: str, fingerprint: str) -> StageResult | None:
 
 
 def start_pod(api: Api, job: Raw) -> dict[str, Any]:
-    """The Job controller makes the Job's pod and the kubelet runs it, unless it asks for the GPU and that is taken.
+    """Act as Job controller and kubelet: create and run the Job's pod, unless it needs the GPU and that is in use.
 
-    A pod that has been started is left as it is; that of a Job of the same name before goes as garbage.
+    A running pod is not changed. The pod of an earlier Job of the same name is deleted.
     """
     name, component = f"{job['metadata']['name']}-0", label(job, names.COMPONENT_LABEL)
     pod = api.get("Pod", name)
@@ -156,7 +156,7 @@ def start_pod(api: Api, job: Raw) -> dict[str, Any]:
 
 
 def _schedule(api: Api, pod: str) -> bool:
-    """The scheduler tells whether the one GPU is free of pods that serve."""
+    """Act as the scheduler: the only GPU is free if no serving pod uses it."""
     taken = any(item["status"].get("replicas", 0) > 0 for item in serving_by_gpu(api))
     scheduled = {"type": "PodScheduled", "status": "False" if taken else "True"}
     if taken:
@@ -166,18 +166,18 @@ def _schedule(api: Api, pod: str) -> bool:
 
 
 def asks_for_gpu(item: Raw) -> bool:
-    """Whether the pods of a Job or Deployment ask for a GPU."""
+    """Whether the pods of a Job or Deployment request a GPU."""
     containers = item["spec"]["template"]["spec"]["containers"]
     return any(names.GPU_RESOURCE in container.get("resources", {}).get("limits", {}) for container in containers)
 
 
 def serving_by_gpu(api: Api) -> list[dict[str, Any]]:
-    """The Deployments whose pods ask for a GPU and whose controller has looked at them."""
+    """The Deployments with GPUs that the Deployment controller has processed."""
     return [item for item in api.list("Deployment") if asks_for_gpu(item) and "status" in item]
 
 
 def is_gpu_with_a_job(api: Api) -> bool:
-    """Whether the pod of a stage runs on the GPU."""
+    """Whether the pod of a stage uses the GPU."""
     running = {
         pod["metadata"]["name"] for pod in api.list("Pod") if pod.get("status", {}).get("phase") == "Running"
     }
@@ -197,9 +197,9 @@ def _make_pod(api: Api, job: Raw, name: str) -> dict[str, Any]:
 
 
 def finish_job(api: Api, job: Raw) -> bool:
-    """The Job's pod ends well with its result document, the load test's figures are written, the Job completes.
+    """Let the Job succeed, with its result document or the load test's results.
 
-    False when its pod cannot even be scheduled.
+    Return False if its pod cannot be scheduled.
     """
     name, component = job["metadata"]["name"], label(job, names.COMPONENT_LABEL)
     fingerprint = label(job, names.FINGERPRINT_LABEL)
@@ -224,7 +224,7 @@ def finish_job(api: Api, job: Raw) -> bool:
 
 
 def end_beside_sidecar(api: Api, job: Raw) -> None:
-    """The stage's container ends well with its result and a service mesh's runs on, so that pod and Job do not end."""
+    """The stage container succeeds while a sidecar keeps running, so the pod and the Job do not finish."""
     component, fingerprint = label(job, names.COMPONENT_LABEL), label(job, names.FINGERPRINT_LABEL)
     pod = start_pod(api, job)["metadata"]["name"]
     if component == names.LOADTEST:
@@ -241,7 +241,7 @@ def end_beside_sidecar(api: Api, job: Raw) -> None:
 
 
 def record_event(api: Api, about: Raw, reason: str, message: str) -> None:
-    """A controller tells a problem of an object."""
+    """Create a warning Event about an object."""
     metadata, now = about["metadata"], timestamp()
     body = {
         "metadata": {"generateName": f"{metadata['name']}.", "namespace": api.namespace},
@@ -254,7 +254,7 @@ def record_event(api: Api, about: Raw, reason: str, message: str) -> None:
 
 
 def publish(api: Api, model: str, fingerprint: str) -> None:
-    """The load test writes its figures under its own field manager."""
+    """Act as the load test: write status.loadTest with its field manager."""
     bucket = {"name": "1-100", "requests": 300, "failures": 0, "actualRps": 9.98, "p95Seconds": 0.18}
     figures = {
         "fingerprint": fingerprint, "runId": "1", "state": "Complete", "users": 16, "requestedRps": 10.0,
@@ -268,9 +268,9 @@ def publish(api: Api, model: str, fingerprint: str) -> None:
 
 
 def roll_out(api: Api, deployment: Raw, *, ready: int | None = None) -> int:
-    """The Deployment controller has caught up with the newest template; so many of its pods are ready.
+    """Act as the Deployment controller: roll out the newest template with `ready` ready pods, or with all.
 
-    That is `ready`, or all, but none where it wants none or where they wait for a GPU.
+    No pod is ready if the Deployment has no replicas, or if its pods wait for a GPU.
     """
     replicas = deployment["spec"].get("replicas", 1)
     ready = replicas if ready is None else min(ready, replicas)
@@ -291,9 +291,9 @@ def is_rolled_out(deployment: Raw) -> bool:
 
 
 def scale(api: Api, autoscaler: Raw, replicas: int | None = None) -> bool:
-    """The autoscaler sets so many replicas, by default the fewest, as for want of load. Whether that changed any.
+    """Act as the autoscaler: set the replicas, by default the minimum. Return whether they changed.
 
-    One with no replicas it leaves alone.
+    A Deployment with 0 replicas is ignored.
     """
     spec = autoscaler["spec"]
     fewest = spec["minReplicaCount"] if autoscaler["kind"] == "ScaledObject" else spec["minReplicas"]
@@ -306,7 +306,7 @@ def scale(api: Api, autoscaler: Raw, replicas: int | None = None) -> bool:
 
 
 def collect_garbage(api: Api, kinds: Iterable[str] = GROUPS) -> list[str]:
-    """Deletes what has owners none of which is there any more, until there is no more of it; what was deleted."""
+    """Act as the garbage collector: delete objects whose owners no longer exist. Return the deleted objects."""
     gone: list[str] = []
     while True:
         everything = [item for kind in kinds for item in api.list(kind)]
@@ -327,7 +327,7 @@ def collect_garbage(api: Api, kinds: Iterable[str] = GROUPS) -> list[str]:
 
 
 def _set_container(api: Api, pod: str, container: str, phase: str, state: Raw) -> dict[str, Any]:
-    """The kubelet reports the one container of a pod."""
+    """Act as the kubelet: report the state of a pod's only container."""
     report = _container_status(container, state)
     status = {"phase": phase, "containerStatuses": [report]}
     return api.merge("Pod", pod, {"status": status}, "/status")

@@ -1,7 +1,7 @@
-"""A real kube-apiserver with its etcd and nothing else, on loopback, in a folder of its own.
+"""Runs a real kube-apiserver with etcd on loopback, in a separate folder.
 
-No controller runs and no kubelet: whoever starts it plays their part. The programs, the certificates and the
-arguments are the embedded cluster's; what differs is that ports are free ones and that every address is loopback.
+No controllers and no kubelet run; the tests simulate them. Programs, certificates and arguments are those of the
+embedded cluster, except that all addresses are loopback and the ports are free ones.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ AUDIT_POLICY = {
 
 @dataclass(frozen=True)
 class ApiServer:
-    """A running API server: its URL, the administrator's kubeconfig, and what the operator asked of it."""
+    """A running API server: its URL, the administrator's kubeconfig and its audit log."""
 
     url: str
     kubeconfig: Path
@@ -59,13 +59,13 @@ class ApiServer:
     state: Path
 
     def connect(self) -> client.ApiClient:
-        """A client with the administrator's rights."""
+        """A client with the administrator's permissions."""
         settings = client.Configuration()
         config.load_kube_config(str(self.kubeconfig), client_configuration=settings)
         return client.ApiClient(settings)
 
     def operator_kubeconfig(self, account: str = OPERATOR) -> Path:
-        """A kubeconfig of a new ServiceAccount with exactly the rights that the operator names."""
+        """A kubeconfig of a new ServiceAccount with exactly the operator's permissions."""
         api_client = self.connect()
         core, rbac = client.CoreV1Api(api_client), client.RbacAuthorizationV1Api(api_client)
         if not core.list_namespace(field_selector=f"metadata.name={SYSTEM_NAMESPACE}").items:
@@ -95,9 +95,9 @@ class ApiServer:
 
 @contextmanager
 def running_api_server(folder: Path) -> Iterator[ApiServer]:
-    """Starts etcd and the API server below `folder`, applies the CRD, and stops both in the end.
+    """Start etcd and the API server in `folder` and apply the CRD. Stop both at the end.
 
-    Raises ClusterError when the programs are not built, DeadlineExceeded when the server does not get ready.
+    Raises ClusterError if the programs are not built, and DeadlineExceeded if the server does not become ready.
     """
     given = Settings.from_environment()
     settings = Settings(cache=given.cache, state=folder, sources=given.sources)
@@ -119,10 +119,10 @@ def running_api_server(folder: Path) -> Iterator[ApiServer]:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many TCP ports of loopback that nobody listens on, and that this process has not been given before.
+    """Free TCP ports of loopback that this process has not used before.
 
-    They are below those that the kernel gives to connections, and each process begins at its own: two processes that
-    test at once do not find the same port free.
+    They are below the ephemeral port range. Each process starts at another port, so that parallel test processes do not
+    choose the same one.
     """
     found: list[int] = []
     while len(found) < count:
@@ -133,7 +133,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def keda_stand_in() -> dict[str, Any]:
-    """A CRD with the names of KEDA's ScaledObject, and any content; `make test-keda` takes KEDA's own."""
+    """A CRD with the names of KEDA's ScaledObject and any content. `make test-keda` uses KEDA's CRD."""
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     version = {
         "name": "v1alpha1", "served": True, "storage": True, "subresources": {"status": {}},
@@ -151,8 +151,7 @@ def keda_stand_in() -> dict[str, Any]:
 
 
 def apply_crd(api_client: client.ApiClient, crd: dict[str, Any] | None = None) -> None:
-    """Applies a CRD, ours if none is given, and waits until the API server has accepted its names and its schema
-    and serves it."""
+    """Apply a CRD, by default that of ToxicityModel, and wait until the API server serves it."""
     crd = crd or build_crd()
     api = client.ApiextensionsV1Api(api_client)
     api.patch_custom_resource_definition(
@@ -192,7 +191,7 @@ def _etcd_flags(url: str, peer_port: int) -> dict[str, str]:
 
 
 def _server_flags(server: ApiServer, etcd_url: str, port: int) -> dict[str, str]:
-    """The address of the embedded node stays the advertised one: a loopback address is refused there."""
+    """The arguments with loopback addresses, except the advertised address, which may not be loopback."""
     policy = server.state / "audit-policy.json"
     policy.write_text(json.dumps(AUDIT_POLICY))
     return {
@@ -209,19 +208,19 @@ def _server_flags(server: ApiServer, etcd_url: str, port: int) -> dict[str, str]
 
 
 def _with_flags(argv: Sequence[str], flags: Mapping[str, str]) -> list[str]:
-    """`argv` with these flags in place of its own of the same name."""
+    """`argv` with its flags of the same names replaced."""
     kept = [word for word in argv if word.partition("=")[0] not in flags]
     return [*kept, *(f"{name}={value}" for name, value in flags.items())]
 
 
 def die_with_parent() -> None:
-    """Run in a new process: has the kernel kill it when the one that started it ends, however that ends."""
+    """Make the kernel kill the new process when its parent exits."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager
 def _process(folder: Path, argv: Sequence[str]) -> Iterator[None]:
-    """Runs a program with its output in a file of its name below `folder`; terminated, then killed, in the end."""
+    """Run a program that logs to a file in `folder`. Terminate it at the end, or kill it."""
     with (folder / f"{Path(argv[0]).name}.log").open("wb") as log:
         process = subprocess.Popen(
             argv, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent

@@ -1,7 +1,7 @@
-"""An in-memory cluster that behaves like an API server where the operator depends on it.
+"""An in-memory cluster with the API server behavior that the operator depends on.
 
-It refuses to create what is there and to change a Job, keeps status.loadTest of the other field manager, counts writes,
-and can be told what kubelets and controllers would do: finish a Job, roll a Deployment out, write load-test figures.
+It rejects the creation of existing objects and changes of Jobs, keeps status.loadTest of the other field manager, and
+counts writes. Methods simulate kubelets and controllers: finish a Job, roll out a Deployment, write load test results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from toxicity_operator.model import Identity
 
 
 class FakeCluster:
-    """State of one namespace's worth of objects."""
+    """The objects of one namespace."""
 
     def __init__(self, model: dict[str, Any]) -> None:
         self.model: dict[str, Any] | None = copy.deepcopy(model)
@@ -120,7 +120,7 @@ class FakeCluster:
                 self.end_pods_of(uid)
 
     def _as_read(self, live: Raw) -> dict[str, Any]:
-        """The object, when it is still as it was read."""
+        """The object, if it has not changed since it was read."""
         found = self.objects.get((live["kind"], live["metadata"]["name"]))
         condition = ("uid", "resourceVersion")
         if found is None or any(found["metadata"][key] != live["metadata"][key] for key in condition):
@@ -176,7 +176,7 @@ class FakeCluster:
     # what others do
 
     def change_spec(self, spec: dict[str, Any]) -> None:
-        """A person applies another spec."""
+        """Act as a user: apply another spec."""
         assert self.model is not None
         self.model["spec"] = copy.deepcopy(spec)
         self.model["metadata"]["generation"] += 1
@@ -186,7 +186,7 @@ class FakeCluster:
         return sorted(name for k, name in self.objects if k == kind)
 
     def job(self, component: str) -> dict[str, Any]:
-        """The one Job of a component that is not finished. Fails when there is none or more than one."""
+        """The only unfinished Job of a component. Fails if there is not exactly one."""
         jobs = [
             item
             for (kind, _), item in self.objects.items()
@@ -198,20 +198,20 @@ class FakeCluster:
         return jobs[0]
 
     def run_pod(self, component: str, *log: str) -> str:
-        """The Job's pod runs and has said `log`; its name. Called again, the same pod has gone on to say `log`."""
+        """Run the Job's pod with this `log` and return its name. A second call replaces the log of the same pod."""
         job = self.job(component)
         name = self._running_pod(job) or self._add_pod(job, {"running": {"startedAt": NOW}})
         self.logs[name] = list(log)
         return name
 
     def leave_pod_pending(self, component: str, words: str) -> None:
-        """The scheduler finds no place for the pod of the Job, for the reason in `words`."""
+        """Make the Job's pod unschedulable, with `words` as the scheduler's message."""
         pod = self.objects["Pod", self._add_pod(self.job(component), {"waiting": {}})]
         unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
         pod["status"]["conditions"] = [unscheduled]
 
     def schedule_pods(self) -> None:
-        """There is a place for the pods that wait, and they run."""
+        """Schedule the pending pods and run them."""
         for kind, name in self.objects:
             pod = self.objects[kind, name]
             if kind == "Pod" and pod["status"].pop("conditions", None):
@@ -219,11 +219,11 @@ class FakeCluster:
                 self.logs[name] = []
 
     def kill_pod(self, component: str) -> None:
-        """The Job's running pod fails, and no other has been made yet."""
+        """Fail the Job's running pod before a new one is created."""
         self._end_pod(self.job(component), {"exitCode": 137, "reason": "Error"})
 
     def finish_job(self, component: str, result: StageResult | None) -> None:
-        """The Job completes; its pod leaves `result` as its termination message."""
+        """Complete the Job. Its pod has `result` as termination message."""
         job = self.job(component)
         message = "" if result is None else result.to_termination_message()
         self._end_pod(job, {"exitCode": 0, "reason": "Completed", "message": message})
@@ -231,7 +231,7 @@ class FakeCluster:
         job["status"] = {"startTime": NOW, "completionTime": NOW, "conditions": [done]}
 
     def fail_job(self, component: str, terminated: dict[str, Any], reason: str = "BackoffLimitExceeded") -> None:
-        """The Job fails; its last pod ended as `terminated` says."""
+        """Fail the Job. Its last pod has the state `terminated`."""
         job = self.job(component)
         self._end_pod(job, terminated)
         failed = {
@@ -271,14 +271,14 @@ class FakeCluster:
         }
 
     def _asked_replicas(self, deployment: dict[str, Any]) -> int:
-        """Those that the Deployment names, else the fewest that its autoscaler keeps."""
+        """The replicas of the Deployment, or else the minimum of its autoscaler."""
         if "replicas" in deployment["spec"]:
             return int(deployment["spec"]["replicas"])
         scalers = [item["spec"] for (kind, _), item in self.objects.items() if kind in (HPA, SCALED_OBJECT)]
         return next((int(spec.get("minReplicas", spec.get("minReplicaCount", 1))) for spec in scalers), 1)
 
     def stall(self) -> None:
-        """The newest template's pods did not become ready within the deadline; the old ones may still be there."""
+        """Let the newest template exceed the progress deadline. Pods of the old one may still exist."""
         (name,) = self.names_of("Deployment")
         deployment = self.objects["Deployment", name]
         stalled = {
@@ -293,13 +293,13 @@ class FakeCluster:
         }  # fmt: skip
 
     def finish_load_test(self, state: str = "Complete") -> None:
-        """The load test writes its figures under its own manager, then its Job ends."""
+        """Write status.loadTest with the load test's field manager, then finish its Job."""
         assert self.model is not None
         self.model.setdefault("status", {})["loadTest"] = self.load_test_figures(state)
         self.finish_job("loadtest", None)
 
     def load_test_figures(self, state: str) -> dict[str, Any]:
-        """Figures of the load-test Job that runs."""
+        """Results of the running load test Job."""
         fingerprint = self.job("loadtest")["metadata"]["labels"][names.FINGERPRINT_LABEL]
         bucket = {"name": "1-100", "requests": 300, "failures": 0, "actualRps": 9.98, "p95Seconds": 0.18}
         return {
@@ -308,7 +308,7 @@ class FakeCluster:
         }  # fmt: skip
 
     def end_pods_of(self, uid: str) -> None:
-        """The pods of a Job that is gone are gone too."""
+        """Delete the pods of deleted Jobs."""
         gone = [
             key
             for key, item in self.objects.items()
@@ -318,13 +318,13 @@ class FakeCluster:
             del self.objects[key]
 
     def note_revision(self) -> None:
-        """The Deployment controller has seen the Deployment's present template."""
+        """Act as the Deployment controller: process the current template."""
         for (kind, _), item in list(self.objects.items()):
             if kind == "Deployment":
                 self._keep_revision(item)
 
     def put_serving_pod(self, name: str, pod_status: Raw) -> None:
-        """A pod of the Deployment's present version, which its ReplicaSet has made."""
+        """A pod of the Deployment's current version."""
         (deployment,) = (item for (kind, _), item in self.objects.items() if kind == "Deployment")
         revision = self.objects["ReplicaSet", self._keep_revision(deployment)]
         owner = {"kind": "ReplicaSet", "name": revision["metadata"]["name"], "uid": revision["metadata"]["uid"]}
@@ -333,12 +333,12 @@ class FakeCluster:
         self.objects["Pod", name] = {"kind": "Pod", "metadata": {**template, **metadata}, "status": {**pod_status}}
 
     def remove(self, kind: str) -> None:
-        """Every object of a kind is gone, as after a TTL or by a person's hand."""
+        """Delete all objects of a kind."""
         for name in self.names_of(kind):
             del self.objects[kind, name]
 
     def _keep_revision(self, deployment: dict[str, Any]) -> str:
-        """The name of the Deployment controller's ReplicaSet of this pod template; one per template."""
+        """The name of the ReplicaSet of this pod template."""
         template = copy.deepcopy(deployment["spec"]["template"])
         digest = content_hash(template)
         template["metadata"]["labels"]["pod-template-hash"] = digest
@@ -359,7 +359,7 @@ class FakeCluster:
         return str(metadata["name"])
 
     def _running_pod(self, job: dict[str, Any]) -> str:
-        """The name of the Job's running pod; empty when there is none."""
+        """The name of the Job's running pod; empty if there is none."""
         for (kind, name), item in self.objects.items():
             owners = item["metadata"].get("ownerReferences", []) if kind == "Pod" else []
             own = any(owner["uid"] == job["metadata"]["uid"] for owner in owners)

@@ -1,4 +1,4 @@
-"""Drives the pipeline on the in-memory cluster and reads its status."""
+"""Helpers that run the pipeline on the in-memory cluster and read its status."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(cluster: FakeCluster, now: str = NOW) -> Outcome:
 
 
 def settle(cluster: FakeCluster) -> None:
-    """Reconciles until nothing is written any more."""
+    """Reconcile until a pass writes nothing."""
     for _ in range(5):
         before = cluster.writes
         run(cluster)
@@ -35,7 +35,7 @@ def settle(cluster: FakeCluster) -> None:
 def passes(
     cluster: FakeCluster, settings: OperatorSettings = NEWER, limiter: RolloutLimiter | None = None
 ) -> None:
-    """Passes of an operator with these settings until nothing is written any more."""
+    """Reconcile with these settings until a pass writes nothing."""
     limiter = limiter or RolloutLimiter(1)
     for _ in range(6):
         before = cluster.writes
@@ -76,14 +76,14 @@ STEPS: list[Callable[[FakeCluster], None]] = [
 
 
 def drive(model: ModelBuilder, steps: int = len(STEPS)) -> FakeCluster:
-    """A cluster in which the first `steps` stages are done."""
+    """A cluster in which the first `steps` stages have succeeded."""
     cluster = FakeCluster(model.raw())
     take_steps(cluster, steps)
     return cluster
 
 
 def take_steps(cluster: FakeCluster, steps: int = len(STEPS)) -> None:
-    """Settles the cluster, and again after each of the first `steps` stages is done."""
+    """Reconcile, and let the first `steps` stages succeed one after the other."""
     settle(cluster)
     for step in STEPS[:steps]:
         step(cluster)

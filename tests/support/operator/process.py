@@ -1,4 +1,4 @@
-"""`python -m toxicity_operator` as a process beside an API server, with an account and rights of its own."""
+"""Runs `python -m toxicity_operator` as a process with its own ServiceAccount and permissions."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def electing(name: str, lease: str) -> dict[str, str]:
-    """The environment of one of several processes, with the Lease that they share."""
+    """The environment of a process with leader election."""
     names = {"LEASE_NAMESPACE": SYSTEM_NAMESPACE, "LEASE_NAME": lease, "POD_NAME": name}
     return {"LEADER_ELECTION": "true", **names}
 
 
 class OperatorProcess:
-    """Runs from the beginning; its output is in a file."""
+    """A running operator process whose output goes to a file."""
 
     def __init__(self, kubeconfig: Path, log: Path, environment: dict[str, str]) -> None:
         self._log = log
@@ -46,11 +46,11 @@ class OperatorProcess:
             )
 
     def output(self) -> str:
-        """What it has logged so far."""
+        """The output so far."""
         return self._log.read_text()
 
     def is_well(self) -> bool | None:
-        """What the liveness probe says; None when it is not answered."""
+        """The response of the liveness probe; None if there is none."""
         try:
             with NO_PROXY.open(f"http://127.0.0.1:{self._ports[0]}/healthz", timeout=10) as answer:
                 return bool(answer.status == 200)
@@ -60,7 +60,7 @@ class OperatorProcess:
             return None
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """A sample's value; None when it is not there, or the metrics are not answered."""
+        """The value of a metric; None if it does not exist or there is no response."""
         try:
             with NO_PROXY.open(f"http://127.0.0.1:{self._ports[1]}/metrics", timeout=10) as answer:
                 text = answer.read().decode()
@@ -72,7 +72,7 @@ class OperatorProcess:
 
 
 def set_rights(server: ApiServer, account: str, without: str = "") -> None:
-    """Grants the operator's rules, save that the objects of one resource are neither listed nor watched."""
+    """Grant the operator's rules, except list and watch of one resource."""
     rules = [
         {**rule, "verbs": [verb for verb in rule["verbs"] if verb not in ("list", "watch")]}
         if rule["resources"] == [without]
@@ -87,7 +87,7 @@ def set_rights(server: ApiServer, account: str, without: str = "") -> None:
 def running_operator(
     server: ApiServer, folder: Path, account: str, environment: dict[str, str]
 ) -> Iterator[OperatorProcess]:
-    """Starts one, and ends it in the end if it still runs."""
+    """Start a process, and stop it at the end."""
     operator = OperatorProcess(server.operator_kubeconfig(account), folder / f"{account}.log", environment)
     try:
         yield operator

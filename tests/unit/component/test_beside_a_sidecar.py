@@ -1,4 +1,4 @@
-"""A stage that has ended while a service mesh's container keeps its pod, and so its Job, running."""
+"""A stage that has ended while a sidecar keeps its pod and its Job running."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toxicity_operator.errors import ClusterError
 
 
 def end_beside_sidecar(cluster: FakeCluster, component: str, code: int, said: str, name: str = "mesh-pod") -> str:
-    """The stage's container ends and that of a service mesh runs on; the name of the Job, which knows of no end."""
+    """Terminate the stage container while a sidecar keeps running. Return the name of the unfinished Job."""
     job = cluster.job(component)
     job["status"] = {"startTime": NOW, "active": 1}
     owner = {"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"], "controller": True}

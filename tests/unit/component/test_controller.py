@@ -1,4 +1,4 @@
-"""When passes happen: one at a time per resource, none lost, none for what is gone."""
+"""Scheduling of passes: one at a time per resource, none lost, none for a deleted resource."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = ("default", "ru-toxicity")
 
 
 class SlowCluster(FakeCluster):
-    """Holds every look at the resource until it is let go, and remembers how many looked at once."""
+    """Cluster that blocks every pass until it is released, and records how many run at once."""
 
     def __init__(self, model: dict[str, Any]) -> None:
         super().__init__(model)
@@ -55,7 +55,7 @@ def test_triggers_that_come_during_a_pass_make_exactly_one_more() -> None:
 
 
 class BrokenCluster(FakeCluster):
-    """Fails once in a way that nobody expected."""
+    """Cluster that raises an unexpected exception once."""
 
     broken = True
 
@@ -84,7 +84,7 @@ def test_resync_tries_again_after_a_failure_nobody_expected() -> None:
 
 
 class RefusingCluster(FakeCluster):
-    """Its API server is away at first."""
+    """Cluster whose API server does not respond at first."""
 
     away = True
 

@@ -1,4 +1,4 @@
-"""What the controller tells Prometheus of its passes."""
+"""The metrics of the controller about its passes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_passes_and_resources_are_counted() -> None:
 
 
 class Refusing(FakeCluster):
-    """Refuses to be looked at."""
+    """Cluster that rejects reads."""
 
     def list_children(self, namespace: str, name: str) -> list[Raw]:
         raise ClusterError("the role is gone", 403)
@@ -56,7 +56,7 @@ def test_look_that_is_refused_is_an_error_of_its_kind() -> None:
 
 
 class Broken(FakeCluster):
-    """Fails in a way that nobody expected."""
+    """Cluster that raises an unexpected exception."""
 
     def list_children(self, namespace: str, name: str) -> list[Raw]:
         raise RuntimeError("a defect")
@@ -74,7 +74,7 @@ def test_crash_leaves_nothing_waiting() -> None:
 
 
 class Held(FakeCluster):
-    """Holds every look until it is let go."""
+    """Cluster that blocks every pass until it is released."""
 
     gate = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Children changed by hand, a resource that is paused, and a claim that is kept: state in, state out."""
+"""Manual edits of children, a paused resource, and a retained claim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A spec that comes back finds what is left of its earlier life: it is done anew or found, never waited for."""
+"""A return to an earlier spec: its results are reused or made again, and never block the pipeline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Change = Callable[[ModelBuilder], ModelBuilder]
 
 
 def there_and_back(cluster: FakeCluster, model: ModelBuilder, change: Change) -> list[str]:
-    """The names of the Jobs that are made once `model` is asked for again, after a spec with `change`."""
+    """The names of the Jobs that are created after a return to `model` from a spec with `change`."""
     cluster.change_spec(change(model).spec)
     settle(cluster)
     before = len(cluster.ever_created)
@@ -28,7 +28,7 @@ def there_and_back(cluster: FakeCluster, model: ModelBuilder, change: Change) ->
 
 
 def forget_pods(cluster: FakeCluster) -> None:
-    """Their node was taken away, and with it what they said."""
+    """Delete the pods with their node, and so their results."""
     cluster.remove("Pod")
 
 

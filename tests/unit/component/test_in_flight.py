@@ -1,4 +1,4 @@
-"""Scaling by requests in flight through KEDA, which may be there or not: state in, state out."""
+"""Autoscaling by requests in flight, with and without KEDA."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bounds(cluster: FakeCluster) -> tuple[int, int]:
 
 
 def keda_looks(cluster: FakeCluster, ready: str, active: str | None, words: str = "why") -> None:
-    """KEDA reports on its trigger and, unless `active` is None, has made the HPA that reports on the metric."""
+    """Act as KEDA: report the trigger and, unless `active` is None, create the HorizontalPodAutoscaler."""
     parent = scaled_object(cluster)
     parent["status"] = {"conditions": [{"type": "Ready", "status": ready, "message": words}]}
     if active is not None:

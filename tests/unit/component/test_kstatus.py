@@ -1,4 +1,4 @@
-"""Flux, Argo CD and `kubectl wait` see from the conditions whether work goes on, is done, or needs a person."""
+"""The conditions show Flux, Argo CD and `kubectl wait` whether a resource is in progress, current or stalled."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BAD = a_model().with_spec("training.epochs", "many").spec
 
 
 def kstatus(resource: Raw) -> str:
-    """What sigs.k8s.io/cli-utils makes of a resource with conditions."""
+    """The kstatus of a resource with conditions, as sigs.k8s.io/cli-utils computes it."""
     found = resource.get("status", {})
     if found.get("observedGeneration", resource["metadata"]["generation"]) != resource["metadata"]["generation"]:
         return "InProgress"
@@ -44,7 +44,7 @@ def kstatus(resource: Raw) -> str:
 
 
 def word(cluster: FakeCluster) -> str:
-    """The word on the cluster's resource; its conditions must not contradict each other."""
+    """The kstatus of the cluster's resource. Checks that its conditions do not contradict each other."""
     assert cluster.model is not None
     seen = {item["type"]: item for item in status(cluster)["conditions"]}
     said = {kind: seen[kind]["status"] for kind in ("Ready", "Reconciling", "Stalled")}
@@ -62,7 +62,7 @@ def word(cluster: FakeCluster) -> str:
 
 
 class Refusing(FakeCluster):
-    """One whose API server answers every apply with a status."""
+    """A cluster whose API server answers every apply with this status."""
 
     answer = 403
 
@@ -109,7 +109,7 @@ def given_up() -> FakeCluster:
 
 
 def invalid(before: int | None) -> FakeCluster:
-    """Of a new resource, or after so many steps."""
+    """The cluster of a new resource, or after `steps` stages."""
     cluster = FakeCluster(a_model().raw() | {"spec": BAD})
     if before is not None:
         cluster = drive(a_model(), before)

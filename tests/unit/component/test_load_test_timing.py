@@ -1,4 +1,4 @@
-"""When a load test runs again by its schedule, and what the autoscaler may do meanwhile: state in, state out."""
+"""Load tests by schedule, and the bounds of the autoscaler during a load test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bounds(cluster: FakeCluster) -> tuple[int, int]:
 
 
 def scheduled() -> tuple[ModelBuilder, FakeCluster]:
-    """A Ready model, made at the first of January at midnight, with a load test every night at three."""
+    """A Ready model, created on 1 January at midnight, with a load test every night at three."""
     model = a_model().with_spec("loadTest.schedule", NIGHTLY)
     return model, drive(model)
 

@@ -1,4 +1,4 @@
-"""After a rollback of the operator, with a status that a later version wrote: a pass goes on as if nothing was."""
+"""After a downgrade of the operator, a status of a newer version does not disturb a pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAPS = ("sources", "imageDigests")
 
 
 def with_news(part: Any) -> Any:
-    """The part with a field in each of its objects that this version does not know."""
+    """The value with an unknown field added to each of its objects."""
     if isinstance(part, dict):
         known = {key: below if key in MAPS else with_news(below) for key, below in part.items()}
         return known | {"newerField": {"a": [1]}}

@@ -1,4 +1,4 @@
-"""What bears a child's name or lost its label is judged by its owner: what is not ours is neither taken nor named."""
+"""Objects with a child's name or without its label are judged by their owner. Foreign objects are not used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLAIM = ("PersistentVolumeClaim", "ru-toxicity-artifacts")
 def test_kept_claim_of_an_earlier_resource_is_not_taken_over_by_one_with_a_claim_of_its_own(
     claim_name: str,
 ) -> None:
-    """Else it, and all that the earlier resource was to keep, would be deleted together with the new resource."""
+    """Otherwise the retained claim would be deleted together with the new resource."""
     kept = drive(a_model().with_spec("storage.reclaim", "Retain"), 1).objects[CLAIM]
     assert "ownerReferences" not in kept["metadata"]
     kept["metadata"]["creationTimestamp"] = "2031-01-01T00:00:00Z"
@@ -33,7 +33,7 @@ def test_kept_claim_of_an_earlier_resource_is_not_taken_over_by_one_with_a_claim
 
 @pytest.mark.parametrize("kind", ["Job", "PersistentVolumeClaim"])
 def test_child_that_lost_its_labels_gets_them_back(kind: str) -> None:
-    """A Job that is not found by its label would never be seen to end, and be asked for at every pass."""
+    """Without its label the operator would never see that a Job finished, and would try to create it in every pass."""
     cluster = drive(a_model(), 0)
     (name,) = cluster.names_of(kind)
     uid = cluster.objects[kind, name]["metadata"]["uid"]
@@ -81,7 +81,7 @@ def test_orphan_that_somebody_else_took_since_it_was_seen_is_left_alone(monkeypa
 
 
 def test_remedy_for_a_claim_of_somebody_else_can_be_followed() -> None:
-    """spec.storage cannot be changed, so naming the claim takes a new resource."""
+    """spec.storage is immutable, so the use of the claim requires a new resource."""
     cluster = FakeCluster(a_model().raw())
     claim = {"name": CLAIM[1], "namespace": "default", "uid": "uid-of-theirs", "resourceVersion": "1"}
     cluster.objects[CLAIM] = {"apiVersion": "v1", "kind": CLAIM[0], "metadata": claim}

@@ -1,4 +1,4 @@
-"""One GPU for the stages and for the pods that serve: who has it when. State in, state out."""
+"""One GPU is shared by the stages and the serving pods."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def retrain(model: ModelBuilder) -> ModelBuilder:
 
 
 def waiting(model: ModelBuilder, words: str = NO_GPU) -> FakeCluster:
-    """A model that serves, and the training of its next version, whose pod waits for the GPU."""
+    """A serving model whose next version waits for the GPU in its training."""
     cluster = drive(model)
     cluster.change_spec(retrain(model).spec)
     settle(cluster)
@@ -40,7 +40,7 @@ def waiting(model: ModelBuilder, words: str = NO_GPU) -> FakeCluster:
 
 
 def handed_over(model: ModelBuilder) -> FakeCluster:
-    """As above, and the training has got the GPU."""
+    """As `waiting`, and the training uses the GPU."""
     cluster = waiting(model)
     cluster.roll_out(ready=0, replicas=0)
     cluster.schedule_pods()
@@ -54,7 +54,7 @@ def replicas(cluster: FakeCluster) -> int | None:
 
 
 def holder(cluster: FakeCluster) -> str | None:
-    """The Job that the Deployment says has its GPU."""
+    """The Job that uses the GPU according to the Deployment."""
     found: str | None = cluster.objects[DEPLOYMENT]["metadata"]["annotations"].get(names.HANDED_TO)
     return found
 

@@ -1,4 +1,4 @@
-"""Another version of the operator, with other images, defaults or formulas: nothing runs again by itself."""
+"""A new operator version with other images, defaults or hash formulas runs nothing again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ANNOTATIONS = (names.SERVING_FINGERPRINT, names.MODEL_FINGERPRINT)
 
 
 def children(cluster: FakeCluster) -> dict[Any, Any]:
-    """What the children are, without what a write that changes nothing of it leaves."""
+    """The content of the children, without fields that change with every write."""
     parts = ("spec", "rules", "subjects", "roleRef", "status")
     return copy.deepcopy(
         {
@@ -39,7 +39,7 @@ def children(cluster: FakeCluster) -> dict[Any, Any]:
 
 
 def as_of_an_earlier_version(cluster: FakeCluster) -> None:
-    """Makes what an operator left that hashed otherwise and recorded neither versions nor what stages were made of."""
+    """Change status and Deployment to those of an operator without versions and madeWith, with other hashes."""
     assert cluster.model is not None
     known = {
         part["fingerprint"]
@@ -118,7 +118,7 @@ def test_version_that_was_given_up_is_not_tried_again_by_an_upgrade(earlier: boo
 
 
 def test_first_version_that_was_given_up_is_tried_again_with_other_pods() -> None:
-    """Nothing serves, so nothing can be lost."""
+    """Nothing serves, so a new attempt puts nothing at risk."""
     cluster = drive(a_model(), 3)
     cluster.roll_out(ready=0)
     cluster.stall()
@@ -132,14 +132,14 @@ def test_first_version_that_was_given_up_is_tried_again_with_other_pods() -> Non
 
 @contextmanager
 def other_pods() -> Iterator[None]:
-    """Another version of the operator makes other pods of the same spec."""
+    """Simulate an operator version that makes another pod template of the same spec."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serving, "PORT", 9999)
         yield
 
 
 def test_template_of_an_operator_before_the_earlier_one_does_not_come_back() -> None:
-    """Neither of the two named versions, so their pod templates have the same annotations."""
+    """Neither operator set the version annotation, so their templates have the same annotations."""
     cluster = drive(a_model())
     as_of_an_earlier_version(cluster)
     (name,) = cluster.names_of("ReplicaSet")
@@ -172,7 +172,7 @@ def test_edit_after_the_upgrade_runs_again_what_depends_on_it_and_no_more(earlie
 
 
 class LateView(FakeCluster):
-    """The same cluster by a mirror that has not heard of the Deployment."""
+    """The same cluster with a cache that does not contain the Deployment yet."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self.__dict__ = cluster.__dict__
@@ -348,7 +348,7 @@ def test_broken_pods_of_a_newer_operator_give_way_to_the_version_before(monkeypa
 def test_changed_default_runs_nothing_again_and_is_reported(
     kind: type[Document], field: str, stored: float, other: float, stages: set[str]
 ) -> None:
-    """The API server has stored the default of before, and the operator now has another one."""
+    """The API server has stored the previous default, and the operator has a new one."""
     block = {TrainingSpec: "training", QuantizationSpec: "quantization", ServingSpec: "serving"}.get(
         kind, "loadTest"
     )
@@ -370,7 +370,7 @@ def test_changed_default_runs_nothing_again_and_is_reported(
 
 @contextmanager
 def changed_default(kind: type[Document], field: str, value: float) -> Iterator[None]:
-    """The models as a version with another default has them."""
+    """The spec models with another default."""
     before = kind.model_fields[field].default
 
     def change(to: float) -> None:
@@ -434,7 +434,7 @@ def test_changed_default_of_serving_measures_nothing_again() -> None:
 
 
 def test_roll_out_evaluates_nothing_again_with_the_image_that_serves() -> None:
-    """An earlier version did not record by which image it evaluated, and the Job is gone."""
+    """An earlier version did not record the image of the evaluation, and the Job was deleted."""
     cluster, limiter = drive(a_model()), RolloutLimiter(1)
     as_of_an_earlier_version(cluster)
     cluster.remove("Job")

@@ -1,4 +1,4 @@
-"""What an earlier resource of the name left: who takes it over, and who does not."""
+"""Objects left by an earlier resource of the same name, and who takes them over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLAIM = ("PersistentVolumeClaim", "ru-toxicity-artifacts")
 
 
 class LateCluster(FakeCluster):
-    """A mirror that does not know yet what became of the resource."""
+    """A cluster with a cache that lags behind in the state of the resource."""
 
     def __init__(self, before: FakeCluster, now: dict[str, Any] | None) -> None:
         assert before.model is not None
@@ -33,7 +33,7 @@ class LateCluster(FakeCluster):
 
 
 def leave(cluster: FakeCluster) -> None:
-    """As the garbage collector does for `kubectl delete --cascade=orphan`; the API server knows who wrote the label."""
+    """Remove the owner references, as the garbage collector does for `kubectl delete --cascade=orphan`."""
     metadata = cluster.objects[CLAIM]["metadata"]
     del metadata["ownerReferences"]
     label = {"f:metadata": {"f:labels": {f"f:{names.MODEL_LABEL}": {}}}}
@@ -53,7 +53,7 @@ def test_orphan_is_taken_over_by_the_resource_that_is_there() -> None:
 
 @pytest.mark.parametrize("successor", [None, "another", "dying"])
 def test_orphan_is_not_taken_over_by_the_resource_that_left_it(successor: str | None) -> None:
-    """Owned by a resource that is gone, the claim would be garbage, with all that was trained."""
+    """With a deleted resource as owner, the garbage collector would delete the claim and the trained model."""
     before = drive(a_model(), 1)
     leave(before)
     now = a_model().raw() if successor else None

@@ -1,4 +1,4 @@
-"""Pods that the cluster stops, refuses or cannot start, and what is left of them: state in, state out."""
+"""Pods that the cluster stops, rejects or cannot start."""
 
 from __future__ import annotations
 

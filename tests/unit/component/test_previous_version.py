@@ -1,4 +1,4 @@
-"""While a new version is made, the one that serves follows the spec's resources, and edits by hand are undone."""
+"""While a new version is made, the serving one follows the spec's resources, and manual edits are reverted."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_same_amounts_written_otherwise_roll_nothing_out(cpu: Any, memory: Any) 
 
 
 def test_restart_by_hand_is_not_undone_by_an_earlier_one() -> None:
-    """`kubectl rollout restart` writes the moment into the template, and old revisions are collected."""
+    """`kubectl rollout restart` writes the time into the template, and old revisions are deleted."""
     key, cluster = "kubectl.kubernetes.io/restartedAt", drive(a_model())
     metadata = cluster.objects[SERVE]["spec"]["template"]["metadata"]
     metadata["annotations"][key] = "2030-01-02T00:00:00Z"

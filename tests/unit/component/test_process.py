@@ -1,4 +1,4 @@
-"""What one operator process says of itself, from its first list to its end."""
+"""The reported problems of an operator process, from its first list to its stop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY = ("default", "ru-toxicity")
 
 
 class Lists:
-    """Watches of one resource, whose first lists may fail."""
+    """Watches of one resource whose initial lists can fail."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
@@ -45,7 +45,7 @@ class Lists:
 
 
 def live(lists: Lists, until: Callable[[OperatorProcess], bool]) -> tuple[OperatorProcess, FakeCluster]:
-    """One process that acts at once, until a condition holds."""
+    """Run a process without leader election until a condition holds."""
     cluster = FakeCluster(a_model().raw())
 
     async def scenario() -> OperatorProcess:

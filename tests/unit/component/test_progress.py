@@ -1,4 +1,4 @@
-"""Progress of a running training: read from its log, never a reason for anything else to fail."""
+"""The progress of a running training is read from its log. A failure to read it has no other effect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toxicity_operator.errors import ClusterError
 
 
 def training_at(step: int) -> FakeCluster:
-    """A cluster in which the training has said so, among other lines."""
+    """A cluster in which the training has logged this progress among other lines."""
     cluster = drive(a_model(), 0)
     cluster.run_pod("train", "reads the data", progress_line(progress(step)), "some library warns")
     settle(cluster)

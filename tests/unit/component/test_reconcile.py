@@ -1,4 +1,4 @@
-"""Reconcile on an in-memory cluster when all goes well: state in, state out."""
+"""Reconciliation on an in-memory cluster without failures."""
 
 from __future__ import annotations
 

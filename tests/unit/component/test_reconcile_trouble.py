@@ -1,4 +1,4 @@
-"""Reconcile on an in-memory cluster when something goes wrong: state in, state out."""
+"""Reconciliation on an in-memory cluster with failures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_operator_that_dies_after_any_write_leaves_one_job_per_stage(steps: int,
 
 
 class StaleCluster(FakeCluster):
-    """Answers lists with what was there at the time of `freeze`."""
+    """Cluster that answers lists with the objects at the time of `freeze`."""
 
     frozen: list[Any] | None = None
 
@@ -200,7 +200,7 @@ def test_new_resource_with_a_bad_spec_has_every_condition() -> None:
 
 
 class RefusingCluster(FakeCluster):
-    """Refuses every Job, as a quota would."""
+    """Cluster that rejects every Job, like a quota."""
 
     def create(self, body: Any) -> None:
         if body["kind"] == "Job":
@@ -260,7 +260,7 @@ def test_gate_that_is_moved_above_the_model_stops_what_runs_for_it() -> None:
 
 @pytest.mark.parametrize("amount", ["8GB", "1e.5", "1e9999999"])
 def test_amount_that_is_none_is_left_to_the_api_server(amount: str) -> None:
-    """The schema refuses the first, but not every one; a pass that crashed would leave the status as it was."""
+    """The CRD schema rejects only the first of these. A crash of the pass would leave the status unchanged."""
     cluster = FakeCluster(a_model().with_spec("training.resources.limits.memory", amount).raw())
     settle(cluster)
     limits = cluster.job("train")["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]

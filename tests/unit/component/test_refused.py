@@ -1,4 +1,4 @@
-"""An object that the API server refuses: Ready follows the pods all the same, and the status can always be written."""
+"""The API server rejects an object: Ready still follows the pods, and the status can be written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DENIED = "admission webhook denied the request: "
 
 
 class Refusing(FakeCluster):
-    """One in which an admission plugin refuses objects whose name has `part`, at length."""
+    """A cluster in which admission rejects objects whose name contains `part`, with a long message."""
 
     part, words = "", DENIED
 
@@ -25,7 +25,7 @@ class Refusing(FakeCluster):
 
 
 def served(part: str, words: str = DENIED) -> Refusing:
-    """A model whose pods answer, in a cluster that refuses from then on."""
+    """A serving model in a cluster that then starts to reject objects."""
     cluster = Refusing(a_model().raw())
     take_steps(cluster, 3)
     cluster.part, cluster.words = part, words

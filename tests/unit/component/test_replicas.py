@@ -1,4 +1,4 @@
-"""Ready means as many replicas as the spec asks for; a load test measures all of them or none."""
+"""Ready requires the replicas of the spec. A load test starts only when all of them are ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A version that does not become ready gives way to the last good one: state in, state out."""
+"""A version that does not become ready is replaced by the last good one."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ DEPLOYMENT = ("Deployment", "ru-toxicity-serve")
 
 
 def broken(model: ModelBuilder) -> dict[str, Any]:
-    """The spec with too little memory for its pods."""
+    """The spec with too little memory for the serving pods."""
     return model.with_spec("serving.resources.limits.memory", "1Mi").spec
 
 
 def crash_pod(cluster: FakeCluster) -> None:
-    """A serving pod that is killed again and again."""
+    """A serving pod that is OOMKilled repeatedly."""
     killed = {"name": "serve", "ready": False, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
               "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}  # fmt: skip
     cluster.put_serving_pod("serve-0", {"containerStatuses": [killed]})
 
 
 def rolled_back(model: ModelBuilder) -> tuple[FakeCluster, str, str]:
-    """The cluster after a bad version was given up, the good version and the bad one."""
+    """The cluster after a rollback, the good version and the failed one."""
     cluster = drive(model)
     good = fingerprint_of(cluster)
     cluster.change_spec(broken(model))
@@ -143,7 +143,7 @@ def test_nothing_is_said_to_be_restored_when_the_revision_of_the_good_version_is
 
 @pytest.mark.parametrize("field", ["training.learningRate", "quantization.groupSize", "serving.maxModelLen"])
 def test_next_version_is_rolled_out_after_one_was_given_up(field: str) -> None:
-    """Its stages take a while, during which the given-up version is still noted."""
+    """The failed version stays recorded while the stages of the new spec run."""
     cluster, _, _ = rolled_back(a_model())
     cluster.roll_out()
     cluster.remove("Pod")

@@ -1,4 +1,4 @@
-"""Whose turn it is to move to the present operator's images: a resource that waits for a person holds nobody up."""
+"""The limit of concurrent upgrades: a resource that waits for a user does not block others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a stage runs again: on purpose, because what it failed with has changed, or because its result was lost."""
+"""When a stage runs again: by `runId`, after a change of the cause of a failure, or if its result was lost."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_changed_data_of_a_finished_training_is_reported_and_waits_for_a_run_id(
 
 @pytest.mark.parametrize(("part", "steps"), [("train", 0), ("quantize", 1), ("evaluate", 2)])
 def test_stage_whose_pod_is_gone_before_anybody_read_it_runs_again(part: str, steps: int) -> None:
-    """The node was removed while the operator was down."""
+    """Remove the node of the pods while the operator is down."""
     cluster = drive(a_model(), steps)
     cluster.finish_job(part, None)
     cluster.remove("Pod")

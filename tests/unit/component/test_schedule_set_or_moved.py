@@ -1,4 +1,4 @@
-"""A schedule that is set or moved looks ahead: no load test runs for a moment before it was known."""
+"""A new or changed schedule applies to future times: no load test runs for an earlier slot."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NEXT_NIGHT = "2030-01-11T03:00:05Z"
 
 
 def load_tests(cluster: FakeCluster) -> list[str]:
-    """Every load test Job that was ever made."""
+    """The names of all load test Jobs that were created."""
     return [name for kind, name in cluster.ever_created if kind == "Job" and "-loadtest-" in name]
 
 
 def load_tested(model: ModelBuilder) -> FakeCluster:
-    """A Ready model, made and load tested at the first of January."""
+    """A Ready model, created and load tested on 1 January."""
     raw = model.raw()
     raw["metadata"]["creationTimestamp"] = NOW
     cluster = FakeCluster(raw)
@@ -32,7 +32,7 @@ def load_tested(model: ModelBuilder) -> FakeCluster:
 
 
 def nights(cluster: FakeCluster, *days: int) -> None:
-    """The load tests of the nights are run and succeed."""
+    """Run the load tests of these nights successfully."""
     for day in days:
         run(cluster, f"2030-01-{day:02}T03:00:05Z")
         cluster.finish_load_test()
@@ -71,7 +71,7 @@ def is_enabled_again(model: ModelBuilder) -> FakeCluster:
 
 
 def comes_with_a_newer_operator(model: ModelBuilder) -> FakeCluster:
-    """The operator before did not remember since when it knew the schedule."""
+    """Earlier operators did not record when they first saw the schedule."""
     cluster = load_tested(model.with_spec("loadTest.schedule", NIGHTLY))
     status(cluster).pop("loadTestSchedule", None)
     return cluster

@@ -1,4 +1,4 @@
-"""What serving pods that only just start wait for: told, but not as trouble. State in, state out."""
+"""Starting serving pods: the condition says what they wait for, but does not report a problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What serves is looked after while the next version is made, has failed or was refused: state in, state out."""
+"""The serving version is reconciled while the next one is made, has failed or was refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ World = Callable[[FakeCluster], None]
 
 
 def training_runs(cluster: FakeCluster) -> None:
-    """The Job of the new spec was made."""
+    """The Job of the new spec was created."""
 
 
 def training_failed(cluster: FakeCluster) -> None:
@@ -44,7 +44,7 @@ WORLDS = [training_runs, training_failed, gate_refuses, gate_cannot_say]
 
 
 def trained_anew(model: ModelBuilder, world: World, steps: int = 5) -> tuple[ModelBuilder, FakeCluster]:
-    """A model that serves, of which another one is asked for since: how far that is, is the `world`."""
+    """A serving model with a changed spec, whose progress is set by `world`."""
     cluster = drive(model, steps)
     other = model.with_spec("training.epochs", 2.0)
     cluster.change_spec(other.spec)

@@ -1,4 +1,4 @@
-"""What the cluster says only in Events reaches the conditions, and is asked for only where it is missing."""
+"""Messages of Events reach the conditions, and Events are read only where nothing else explains a wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ QUOTA = 'Error creating: pods "x-1" is forbidden: exceeded quota: team, requeste
 
 
 def refuse_pods(cluster: FakeCluster) -> str:
-    """The Job controller cannot make a pod, and says so in an Event; the uid of the Job."""
+    """Record the Event of a Job controller that cannot create a pod. Return the uid of the Job."""
     job = cluster.job("train")
     job["status"] = {"startTime": NOW}
     uid = str(job["metadata"]["uid"])

@@ -1,4 +1,4 @@
-"""Waits with a reason of their own: state in, state out."""
+"""Waits that have their own reason: suspended Jobs, stopped and paused Deployments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fingerprints: what runs again after which change."""
+"""Which stages get a new fingerprint, and so run again, after which change."""
 
 from __future__ import annotations
 

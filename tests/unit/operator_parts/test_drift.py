@@ -1,4 +1,4 @@
-"""Which differences between a manifest and the live object count, and which do not."""
+"""Which differences between a manifest and the live object count as drift."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WANTED: dict[str, Any] = {
 
 
 def changed(path: str, value: Any, *, add: bool = False) -> dict[str, Any]:
-    """WANTED with the value at a path of keys and list positions; `add` appends to the list there."""
+    """WANTED with another value at a path of keys and list indexes; `add` appends to the list there."""
     live = copy.deepcopy(WANTED)
     *parents, last = [int(part) if part.isdigit() else part for part in path.split("/")]
     node: Any = live

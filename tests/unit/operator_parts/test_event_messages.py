@@ -1,4 +1,4 @@
-"""What is taken from raw Events: the newest problem, in words that stay the same from one try to the next."""
+"""The message of raw Events: the newest problem, with the same text for repeated attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events: told once, when something changed."""
+"""Events are recorded once, when something has changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who leads, by what is in the Lease and by each process's own clock."""
+"""Leader election by the Lease and the clock of each process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OTHERS = LeaseSettings("toxicity-system", "toxicity-operator", "two", 15, 10, 2)
 
 
 class Clock:
-    """Seconds that pass when told to; every process has its own."""
+    """A manual clock in seconds, one per process."""
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now
@@ -60,7 +60,7 @@ class Store:
 
 
 class Pair:
-    """Two processes on one Lease. Their clocks differ, and both go on by `wait`."""
+    """Two processes with one Lease. Their clocks differ, and `wait` advances both."""
 
     def __init__(self) -> None:
         self.store = Store()

@@ -1,4 +1,4 @@
-"""What `LoadTested` says of a run that succeeded: in mode fixed what was reached, in mode search what was found."""
+"""The message of `LoadTested` after a successful run in mode fixed and in mode search."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def bucket(name: str, rps: float, found: float | None) -> dict[str, Any]:
 
 
 def sentence(**figures: Any) -> str:
-    """The condition's message once a load test with these figures has ended."""
+    """The message of the condition after a load test with these results."""
     cluster = drive(a_model())
     assert cluster.model is not None
     cluster.model["status"]["loadTest"] |= FIGURES | figures

@@ -1,4 +1,4 @@
-"""Reading the end of a log over HTTP: it is text, not JSON, and whatever goes wrong is a ClusterError."""
+"""Reading the end of a log over HTTP: the response is text, and every failure is a ClusterError."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toxicity_operator.kube.client import LOG_LIMIT_BYTES, KubernetesCluster
 
 
 class LogServer(ThreadingHTTPServer):
-    """Answers every request with `answer` and keeps what was asked last."""
+    """Server that answers every request with `answer` and keeps the last request."""
 
     answer: tuple[int, bytes] = (200, b"")
     asked = ""
@@ -33,7 +33,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Suppress the request log."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Whole-object comparison of every manifest with its golden file; UPDATE_GOLDEN=1 writes them anew."""
+"""Every manifest equals its golden file. UPDATE_GOLDEN=1 writes the golden files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedu
 
 
 def a_gpu_model() -> ModelBuilder:
-    """A model from the hub, with data in a volume, on GPUs, autoscaled."""
+    """An autoscaled model on GPUs, from the Hugging Face Hub, with data in a volume."""
     model = a_model().with_spec(
         "dataset", {"persistentVolumeClaim": {"claimName": "data", "path": "a/comments.csv.gz"}}
     )
@@ -76,12 +76,12 @@ def loadtest(builder: ModelBuilder) -> Any:
 
 
 def a_distributed_model() -> ModelBuilder:
-    """A load test of three workers against a service that wants a token."""
+    """A load test with three workers against a service with an API token."""
     return a_model().with_spec("loadTest.workers", 3).with_spec("serving.apiTokenSecretName", "token")
 
 
 def scaled_by_requests(**fields: Any) -> ModelBuilder:
-    """A model whose replicas follow the requests in flight."""
+    """A model that is autoscaled by requests in flight."""
     scaling = {"metric": "inFlight", "prometheusAddress": "http://prometheus.monitoring.svc:9090"}
     return a_model().with_spec("serving.autoscaling", scaling | {"minReplicas": 2, "maxReplicas": 4} | fields)
 
@@ -135,7 +135,7 @@ CASES: dict[str, Callable[[], Any]] = {
 
 
 class ReadableDumper(yaml.SafeDumper):
-    """No aliases, and text of several lines as a block."""
+    """YAML dumper without aliases and with block style for multi-line text."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -299,7 +299,7 @@ def test_every_pod_pulls_with_the_given_secrets(build: Callable[[ModelBuilder], 
 
 @pytest.mark.parametrize("gpus", [0, 2])
 def test_init_containers_may_use_what_the_training_may_and_no_gpu(gpus: int) -> None:
-    """A quota and a LimitRange judge them too, and what they copy may be larger than any small limit."""
+    """Quotas and LimitRanges apply to init containers, and their copies can be large."""
     amounts = {"requests": {"cpu": "3", "memory": "5Gi"}, "limits": {"cpu": "4", "memory": "9Gi"}}
     image = {"image": {"reference": "base:1", "path": "/model"}}
     model = a_model().with_spec("training.resources", amounts).with_spec("baseModel", image)

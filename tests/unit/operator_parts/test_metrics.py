@@ -1,4 +1,4 @@
-"""The operator's metrics, read as Prometheus reads them: from the page that it scrapes."""
+"""The operator's metrics, read from the endpoint that Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OTHER = ("default", "other")
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A manual clock in seconds."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -33,7 +33,7 @@ class Clock:
 
 
 def samples(metrics: Metrics, host: str = "127.0.0.1") -> dict[str, float]:
-    """`name{label value}` of every sample on the page that the operator serves, with its value."""
+    """All samples of the metrics endpoint, by `name{label value}`."""
     (port,) = free_ports(1)
     stop = metrics.serve(port)
     try:
@@ -59,7 +59,7 @@ def test_the_page_is_served_to_pods_of_either_family(host: str) -> None:
 
 
 def failing(error: Exception) -> Metrics:
-    """Metrics after one pass that raised."""
+    """Metrics after a pass that raised an exception."""
     metrics = Metrics()
 
     def look(_: tuple[str, str]) -> Outcome:

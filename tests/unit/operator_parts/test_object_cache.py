@@ -1,4 +1,4 @@
-"""The cache of the children: whatever the order of its news, it never goes back and forgets nothing for ever."""
+"""The cache never returns to an older version and loses no object, in any order of updates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY = ("default", "ru-toxicity")
 
 
 def child(version: int, name: str = "a", kind: str = "Job", model: str = KEY[1]) -> dict[str, Any]:
-    """An object as of a resourceVersion, which its `spec` repeats."""
+    """An object with a resourceVersion, which its `spec` repeats."""
     metadata = {"name": name, "namespace": KEY[0], "resourceVersion": str(version)}
     metadata_with_label: dict[str, Any] = {**metadata, "labels": {names.MODEL_LABEL: model}}
     return {"kind": kind, "metadata": metadata_with_label, "spec": {"version": version}}
@@ -92,7 +92,7 @@ def test_pods_come_last() -> None:
 
 @given(st.permutations(range(1, 7)), st.integers(0, 6), st.lists(st.booleans(), min_size=6, max_size=6))
 def test_any_order_of_answers_and_events_ends_with_the_newest(order: list[int], end: int, own: list[bool]) -> None:
-    """Six versions of one object, each told by its event and some by the answer to a write."""
+    """Six versions of one object: all arrive as events, and some also as responses to a write."""
     cache = ObjectCache()
     for version in order:
         if own[version - 1]:
@@ -135,7 +135,7 @@ ENDED = load_test(6, COMPLETE)
 def test_pass_that_sees_what_became_of_the_load_test_asks_for_the_resource(
     news: Callable[[CachedCluster], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As early as it can see it: a pass runs as soon as the cache has let go of its lock."""
+    """A pass can run as soon as the cache has released its lock."""
     resource = {"metadata": {"namespace": KEY[0], "name": KEY[1], "uid": "uid"}}
     before, after = ({**resource, "metadata": resource["metadata"] | {"resourceVersion": v}} for v in ("1", "9"))
     cluster = create_autospec(KubernetesCluster, instance=True)
@@ -160,7 +160,7 @@ def test_pass_that_sees_what_became_of_the_load_test_asks_for_the_resource(
 
 
 def followed_by(look: Callable[[], None], step: Callable[..., Any]) -> Callable[..., Any]:
-    """`step`, and a look before its caller goes on."""
+    """Run `step`, then a pass before the caller continues."""
 
     def both(*args: Any, **kwargs: Any) -> Any:
         answer = step(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""What is read from Jobs and pods, above all when something went wrong."""
+"""The state that is read from Jobs and pods, especially after failures."""
 
 from __future__ import annotations
 

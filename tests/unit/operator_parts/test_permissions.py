@@ -1,4 +1,4 @@
-"""The chart hands out exactly the rights that the operator names."""
+"""The chart grants exactly the permissions that the operator declares."""
 
 from __future__ import annotations
 

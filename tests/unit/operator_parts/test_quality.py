@@ -1,4 +1,4 @@
-"""The quality gate at and around its bounds, and where the interval does not decide."""
+"""The quality gate at and near its bounds, and with inconclusive intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A status that a later version wrote, before a rollback, is read as far as this version knows it."""
+"""A status of a newer version is read as far as this version knows its fields."""
 
 from __future__ import annotations
 

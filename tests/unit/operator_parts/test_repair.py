@@ -1,4 +1,4 @@
-"""What is put over an edit by hand that stands in the way of applying."""
+"""The patch that overwrites a manual edit which makes an apply invalid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A resource whose pass failed is looked at again, soon at first and then ever later."""
+"""A failed pass is retried with increasing delays."""
 
 from __future__ import annotations
 

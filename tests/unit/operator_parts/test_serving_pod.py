@@ -1,4 +1,4 @@
-"""The serving pod's configuration follows the spec: the queue, long texts, the token, where the reports lie."""
+"""The configuration of the serving pod follows the spec: queue, long texts, token, report folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from toxicity_operator.manifests.serving import build_deployment
 
 
 def environment(pod_owner: Any) -> dict[str, Any]:
-    """Variables of the only container by name: the value or where it comes from."""
+    """Environment variables of the only container by name: the value or its source."""
     [container] = pod_owner["spec"]["template"]["spec"]["containers"]
     return {item["name"]: item.get("value", item.get("valueFrom")) for item in container["env"]}
 

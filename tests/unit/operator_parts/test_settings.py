@@ -1,4 +1,4 @@
-"""The operator's environment."""
+"""The settings of the operator from its environment variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The script that copies data out of an image, run for real with commands of this machine."""
+"""The script that copies data from an image, run with the commands of this machine."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_folder_named_with_spaces_and_stars_is_copied_and_nothing_else_removed(
 
 
 def start(busybox: Path, command: str, source: Path, target: Path) -> subprocess.Popen[str]:
-    """The script, once it runs the command `command` through a busybox that stops there until it may go on."""
+    """The running script, blocked at the busybox command `command` until it is released."""
     gate = busybox.with_name("gate")
     last = busybox.read_text().splitlines()[-1]
     os.mkfifo(gate)

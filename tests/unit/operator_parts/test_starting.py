@@ -1,4 +1,4 @@
-"""The start waits for what may come, and for nothing else."""
+"""The start retries only errors that can go away."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from toxicity_operator.runtime.retries import retry_until_ready
 
 
 class Answers:
-    """An API server that gives these statuses, one a question, and a clock that only pauses move."""
+    """An API server that returns these statuses one by one, and a clock that only pauses advance."""
 
     def __init__(self, *statuses: int) -> None:
         self.left = list(statuses)

@@ -1,4 +1,4 @@
-"""What a spec says reaches the processes letter by letter, though Kubernetes expands variables and arguments."""
+"""Texts of a spec reach the processes unchanged, although Kubernetes expands variables and arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LABELS = {"toxic": " $да", "nonToxic": " $(нет)"}
 
 
 def expand(value: str, variables: dict[str, str]) -> str:
-    """As k8s.io/kubernetes/third_party/forked/golang/expansion does, which reads bytes."""
+    """Expand as k8s.io/kubernetes/third_party/forked/golang/expansion, which reads bytes."""
     data, out, at = value.encode(), b"", 0
     while at < len(data):
         if data[at : at + 1] != b"$" or at + 1 == len(data):

@@ -1,4 +1,4 @@
-"""Each thing that the kubelet, the scheduler and the controllers report has its words and its remedy."""
+"""Every problem that the kubelet, the scheduler or a controller reports has a message with a remedy."""
 
 from __future__ import annotations
 
@@ -481,7 +481,7 @@ def test_claim_that_is_not_bound_is_explained_by_its_events() -> None:
 
 
 def kept(code: int, *, phase: str = "Running", name: str = "pod-x", **metadata: Any) -> Raw:
-    """A pod whose stage container has ended while that of a mesh runs on."""
+    """A pod whose stage container has terminated while a sidecar is running."""
     statuses = [running("mesh"), ended("train", code, "Completed" if code == 0 else "Error")]
     return a_pod(metadata={"name": name, **metadata}, phase=phase, containerStatuses=statuses)
 

@@ -1,4 +1,4 @@
-"""What is said of watches that fail: in numbers, in the log, and to the liveness probe."""
+"""Failing watches appear in the metrics, in the log and in the liveness probe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORBIDDEN, FORGOTTEN = ClusterError("jobs is forbidden", 403), ClusterError("too
 
 
 class Watches:
-    """Three watches, a clock that moves when told to, and what was counted."""
+    """Three watches, a manual clock and the counted failures."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""Why a pod does not come, start or stay is told from raw Pods, Jobs and Deployments, as Kubernetes writes them."""
+"""Why a pod is missing, does not start or is stopped, read from raw objects as Kubernetes writes them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NO_DEVICE = "Pod was rejected: Allocate failed due to no healthy devices present
 
 
 def a_status(phase: str, state: Raw, *conditions: Raw, **more: Any) -> Raw:
-    """The status of a pod of one container."""
+    """The status of a pod with one container."""
     container = {"name": "main", "ready": "running" in state, "state": state}
     return {"phase": phase, "conditions": list(conditions), "containerStatuses": [container], **more}
 
