@@ -149,8 +149,8 @@ def _available(snapshot: Snapshot) -> Finding:
     if deployment is None:
         return Finding("False", Reason.WAITING, "the Deployment does not exist yet")
     count = f"{deployment.ready_replicas} of {deployment.replicas} replicas ready"
-    words = deployment.trouble or deployment.waits_for
-    trouble = f"; {words}" if words else ""
+    problem = deployment.trouble or deployment.waits_for
+    trouble = f"; {problem}" if problem else ""
     if deployment.lacks_gpu:
         trouble += advice(snapshot.model.spec, snapshot.observed)
     if deployment.is_paused:

@@ -46,7 +46,7 @@ class Step:
 def _of_job(
     snapshot: Snapshot, stage: JobStage, record: StageRecord | None, word: str, build: Callable[[], Manifest]
 ) -> Step:
-    """The step of a stage that is a Job: it is wanted until the stage is settled, and no other pod does its work."""
+    """The step of a stage that runs as a Job: the Job, unless the stage is finished or another pod blocks it."""
     if succeeded(record):
         return Step()
     if finished(record):

@@ -63,8 +63,8 @@ class ObjectCache:
         """
         with self._lock:
             kind, namespace = item["kind"], item["metadata"]["namespace"]
-            told = max(self._seen_versions.get((kind, scope), 0) for scope in (namespace, None))
-            if version_number(item) > told:
+            seen = max(self._seen_versions.get((kind, scope), 0) for scope in (namespace, None))
+            if version_number(item) > seen:
                 self._take(item)
 
     def replace(

@@ -188,11 +188,11 @@ class Watch:
 
     def _watch(self, notify: Notify) -> None:
         """Run one watch to its end. Raises ClusterError if it breaks or ends immediately."""
-        began, told = time.monotonic(), False
+        began, received = time.monotonic(), False
         seconds = max(1, min(WATCH_SECONDS, math.ceil(self._list_at - began)))
         with self._cluster.watch_kind(*self._what, self._version, seconds) as events:
             for event in events:
-                told = True
+                received = True
                 if event.type != "BOOKMARK":
                     for key in self._observe(event.item, gone=event.type == "DELETED"):
                         notify(key)
@@ -200,7 +200,7 @@ class Watch:
                 self._health.succeeded(self._watched)
                 if self._stopping.is_set():
                     return
-        if not told and time.monotonic() - began < SHORTEST_WATCH_SECONDS:
+        if not received and time.monotonic() - began < SHORTEST_WATCH_SECONDS:
             raise ClusterError(f"{self.name} ended immediately without an event", 0)
         self._health.succeeded(self._watched)
 

@@ -55,8 +55,8 @@ def _of_both(scaled: Raw, made_by_keda: Raw | None) -> AutoscalerState:
 
 
 def _state(item: Raw, kind: str) -> AutoscalerState:
-    words = {"True": True, "False": False}
+    values = {"True": True, "False": False}
     for condition in item.get("status", {}).get("conditions") or []:
         if condition["type"] == kind:
-            return AutoscalerState(words.get(condition["status"]), str(condition.get("message", "")))
+            return AutoscalerState(values.get(condition["status"]), str(condition.get("message", "")))
     return AutoscalerState(None)

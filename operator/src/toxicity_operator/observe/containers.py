@@ -34,7 +34,7 @@ class Container:
         return str(self.status["name"])
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The container and its pod, for messages."""
         return f"{self.kind} {self.name} of pod {self.pod['metadata']['name']}"
 
@@ -97,12 +97,12 @@ def container_trouble(item: Container) -> str:
     state, last = item.status.get("state", {}), item.status.get("lastState", {})
     ended = item.terminated or (None if item.status.get("ready") else last.get("terminated"))
     if ended and ended.get("exitCode", 0) != 0:
-        return f"{item.words} {_end_message(item, ended)}"
+        return f"{item.description} {_end_message(item, ended)}"
     waiting = state.get("waiting") or {}
     if waiting.get("reason") in (None, *CREATING):
         return ""
-    words = f"{item.words} waits: {waiting['reason']} {waiting.get('message', '')}".strip()
-    return with_remedy(words, item.fields, f"see kubectl describe pod {item.pod['metadata']['name']}")
+    message = f"{item.description} waits: {waiting['reason']} {waiting.get('message', '')}".strip()
+    return with_remedy(message, item.fields, f"see kubectl describe pod {item.pod['metadata']['name']}")
 
 
 def _end_message(item: Container, ended: Raw) -> str:
@@ -112,10 +112,10 @@ def _end_message(item: Container, ended: Raw) -> str:
     if reason == "ContainerStatusUnknown":
         return "was lost with its node (ContainerStatusUnknown); Kubernetes starts another pod"
     detail = str(ended.get("message", "")).strip()[-MESSAGE_LIMIT // 2 :]
-    words = f"terminated ({reason}) with exit code {code}"
+    message = f"terminated ({reason}) with exit code {code}"
     if reason in ("StartError", "ContainerCannotRun"):
-        return with_remedy(f"{words}: {detail}", item.fields)
-    return words + (f": {detail}" if detail else "")
+        return with_remedy(f"{message}: {detail}", item.fields)
+    return message + (f": {detail}" if detail else "")
 
 
 def _memory_message(item: Container) -> str:

@@ -56,7 +56,7 @@ def read_deployment(deployment: Raw, pods: list[Raw], context: ReadContext) -> D
     serving = [pod for pod in pods if label(pod, names.COMPONENT_LABEL) == names.SERVE and not has_ended(pod)]
     of_version, refused = _of_version(serving, annotations), _refused_pods(deployment)
     trouble, delay = partial(pod_trouble, context=context), partial(pod_delay, context=context)
-    told = first_message(trouble, serving) or refused
+    reported = first_message(trouble, serving) or refused
     return DeploymentState(
         version=version_of(annotations),
         serving_fingerprint=annotations.get(names.SERVING_FINGERPRINT, ""),
@@ -64,7 +64,7 @@ def read_deployment(deployment: Raw, pods: list[Raw], context: ReadContext) -> D
         replicas=replicas,
         ready_replicas=status.get("readyReplicas", 0),
         rolled_out=seen and updated == replicas,
-        trouble=told,
+        trouble=reported,
         waits_for=first_message(delay, serving) or _untouched_message(deployment, context),
         image=_image(spec),
         image_id=image_id(of_version, names.SERVE),
@@ -78,7 +78,7 @@ def read_deployment(deployment: Raw, pods: list[Raw], context: ReadContext) -> D
         lacks_gpu=any(map(lacks_gpu, serving)),
         handed_to=annotations.get(names.HANDED_TO, ""),
         is_paused=bool(spec.get("paused")),
-        events_uid="" if told else _events_uid(serving, context),
+        events_uid="" if reported else _events_uid(serving, context),
         is_settling=any(is_new(pod, context) for pod in serving),
     )
 
@@ -108,8 +108,8 @@ def _refused_pods(deployment: Raw) -> str:
     status, fields = deployment.get("status", {}), fields_of(deployment)
     found = condition(status, "ReplicaFailure")
     if found is not None:
-        words = f"pods are rejected ({found.get('reason', '')}): {found.get('message', '')}"
-        return with_remedy(words, fields, f"see kubectl describe deployment {deployment['metadata']['name']}")
+        message = f"pods are rejected ({found.get('reason', '')}): {found.get('message', '')}"
+        return with_remedy(message, fields, f"see kubectl describe deployment {deployment['metadata']['name']}")
     found = condition(status, "Progressing", "False")
     if found is not None and found.get("reason") == "ReplicaSetCreateError":
         return with_remedy(
@@ -137,9 +137,9 @@ def _of_version(pods: list[Raw], annotations: Raw) -> list[Raw]:
     return [pod for pod, version in zip(pods, versions, strict=True) if version == wanted]
 
 
-def _stalled(status: Raw, words: str) -> str:
-    """Why the rollout exceeded its progress deadline: `words`, or the condition's message. Empty if it did not."""
+def _stalled(status: Raw, message: str) -> str:
+    """Why the rollout exceeded its progress deadline: `message`, or the condition's message. Empty if it did not."""
     for found in status.get("conditions", []):
         if found["type"] == "Progressing" and found.get("reason") == "ProgressDeadlineExceeded":
-            return words or str(found.get("message", "no progress within the deadline"))
+            return message or str(found.get("message", "no progress within the deadline"))
     return ""

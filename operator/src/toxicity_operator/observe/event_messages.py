@@ -25,9 +25,9 @@ def event_message(events: Iterable[Raw]) -> str:
     if not telling:
         return ""
     newest = max(telling, key=_time)
-    words = str(newest.get("message", "")).strip().removeprefix(REPEATED)
-    words = IDS.sub("…", REFUSED_POD.sub("the pod", words)).removeprefix("Error creating: ")
-    return f"{words} ({newest.get('reason', '')})"
+    message = str(newest.get("message", "")).strip().removeprefix(REPEATED)
+    message = IDS.sub("…", REFUSED_POD.sub("the pod", message)).removeprefix("Error creating: ")
+    return f"{message} ({newest.get('reason', '')})"
 
 
 def _time(event: Raw) -> str:

@@ -136,15 +136,17 @@ def _wait_message(job: Raw, pods: list[Raw], context: ReadContext) -> str:
     if _wait_reason(job):
         return _suspended_message(job)
     if pods:
-        words = pod_trouble(pods[0], context) or pod_delay(pods[0], context) or _ending_message(status, context)
-        return words + _keeper_message(pods[0])
+        message = pod_trouble(pods[0], context) or pod_delay(pods[0], context) or _ending_message(status, context)
+        return message + _sidecar_message(pods[0])
     if not status.get("startTime"):
         return _untouched_message(job, context)
     if not _misses_pods(status):
         return _ending_message(status, context)
-    told, look = context.events.get(str(job["metadata"]["uid"]), ""), f"see kubectl describe job {name}"
+    reported, hint = context.events.get(str(job["metadata"]["uid"]), ""), f"see kubectl describe job {name}"
     return (
-        with_remedy(f"it has no pod yet: {told}", fields_of(job), look) if told else f"it has no pod yet; {look}"
+        with_remedy(f"it has no pod yet: {reported}", fields_of(job), hint)
+        if reported
+        else f"it has no pod yet; {hint}"
     )
 
 
@@ -192,7 +194,7 @@ def _untouched_message(job: Raw, context: ReadContext) -> str:
     return ""
 
 
-def _keeper_message(pod: Raw) -> str:
+def _sidecar_message(pod: Raw) -> str:
     """The message for a failed stage that is not retried, because a sidecar keeps its pod running."""
     keepers, name = ", ".join(running_sidecars(pod)), pod["metadata"]["name"]
     if not keepers:
@@ -256,9 +258,9 @@ def _failure(job: Raw, condition: Raw, pods: list[Raw], result: StageResult | No
     refusal = first_message(refused_source, pods)
     if refusal:
         return Reason.SOURCE_UNUSABLE, refusal
-    words = first_message(pod_trouble, pods)
-    if words:
-        return "JobFailed", words
+    message = first_message(pod_trouble, pods)
+    if message:
+        return "JobFailed", message
     reason = str(condition.get("reason") or "JobFailed")
     return _camel(reason), str(condition.get("message") or reason)[:MESSAGE_LIMIT]
 

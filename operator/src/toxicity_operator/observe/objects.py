@@ -62,9 +62,9 @@ def condition(status: Raw, kind: str, wanted: str = "True") -> Raw | None:
     return next(found, None)
 
 
-def first_message(words: Callable[[Raw], str], pods: Iterable[Raw]) -> str:
+def first_message(message: Callable[[Raw], str], pods: Iterable[Raw]) -> str:
     """The first non-empty message for one of the pods."""
-    return next(filter(None, map(words, pods)), "")
+    return next(filter(None, map(message, pods)), "")
 
 
 def image_id(pods: list[Raw], component: str) -> str:

@@ -22,13 +22,13 @@ def pod_trouble(pod: Raw, context: ReadContext = NO_CONTEXT) -> str:
     stopped = _stopped(status) or _lost(pod, context)
     if stopped:
         return with_remedy(f"pod {name} {stopped}", fields_of(pod))
-    words = next(filter(None, map(container_trouble, containers_of(pod))), "")
-    if words:
-        return words
-    words = _unschedulable(pod)
-    if not words:
+    message = next(filter(None, map(container_trouble, containers_of(pod))), "")
+    if message:
+        return message
+    message = _unschedulable(pod)
+    if not message:
         return ""
-    return with_remedy(f"pod {name} cannot be scheduled: {words}{_claim_message(pod, context)}", fields_of(pod))
+    return with_remedy(f"pod {name} cannot be scheduled: {message}{_claim_message(pod, context)}", fields_of(pod))
 
 
 def pod_delay(pod: Raw, context: ReadContext = NO_CONTEXT) -> str:
@@ -123,8 +123,10 @@ def _unschedulable(pod: Raw) -> str:
 
 
 def _claim_message(pod: Raw, context: ReadContext) -> str:
-    told = [f"; claim {name}: {context.claims[name]}" for name in pending_claims(pod) if context.claims.get(name)]
-    return "".join(told)
+    reported = [
+        f"; claim {name}: {context.claims[name]}" for name in pending_claims(pod) if context.claims.get(name)
+    ]
+    return "".join(reported)
 
 
 def _creating_message(pod: Raw, context: ReadContext) -> str:
@@ -136,11 +138,11 @@ def _creating_message(pod: Raw, context: ReadContext) -> str:
     if not awaits_events(pod):
         return ""
     name = pod["metadata"]["name"]
-    told = context.events.get(str(pod["metadata"].get("uid", "")), "")
-    look = f"see kubectl describe pod {name}"
-    if told:
-        return with_remedy(f"pod {name} cannot start: {told}", fields_of(pod), look)
-    return f"the volumes or the network of pod {name} are not ready yet; {look}"
+    reported = context.events.get(str(pod["metadata"].get("uid", "")), "")
+    hint = f"see kubectl describe pod {name}"
+    if reported:
+        return with_remedy(f"pod {name} cannot start: {reported}", fields_of(pod), hint)
+    return f"the volumes or the network of pod {name} are not ready yet; {hint}"
 
 
 def _unseen_message(pod: Raw, context: ReadContext) -> str:
@@ -167,10 +169,10 @@ def _slow_message(item: Container, context: ReadContext) -> str:
     if not item.runs or not context.has_elapsed(item.status["state"]["running"].get("startedAt")):
         return ""
     if item.kind == "init container" and item.spec.get("restartPolicy") != "Always":
-        return f"{item.words} is still running; see kubectl logs {pod} -c {item.name}"
+        return f"{item.description} is still running; see kubectl logs {pod} -c {item.name}"
     probe = "startup" if item.status.get("started") is False else "readiness"
     if item.kind == "container" and item.status.get("ready") is False and f"{probe}Probe" in item.spec:
-        return f"{item.words} has not passed its {probe} probe yet; see kubectl logs {pod} -c {item.name}"
+        return f"{item.description} has not passed its {probe} probe yet; see kubectl logs {pod} -c {item.name}"
     return ""
 
 
@@ -191,7 +193,7 @@ def _resize_message(pod: Raw) -> str:
     if found is None:
         return ""
     said = f"{found.get('reason', '')}: {found.get('message', '')}"
-    words = (
+    message = (
         f"the resize of pod {pod['metadata']['name']} is pending ({said}); undo it, or free resources on the node"
     )
-    return words[:MESSAGE_LIMIT]
+    return message[:MESSAGE_LIMIT]

@@ -122,18 +122,18 @@ RULES: tuple[tuple[str, str], ...] = (
 """Patterns of messages, the most specific first, and what to do about them."""
 
 
-def remedy(words: str, fields: Fields) -> str:
+def remedy(message: str, fields: Fields) -> str:
     """What to do about the message; empty if no rule matches."""
     for pattern, text in RULES:
-        found = re.search(pattern, words)
+        found = re.search(pattern, message)
         if found is not None:
             name = str(found.groupdict().get("name", "")).rstrip(".")
             return text.format(section=fields.section, image=fields.image, secret=fields.secret, name=name)
     return ""
 
 
-def with_remedy(words: str, fields: Fields, otherwise: str = "") -> str:
+def with_remedy(message: str, fields: Fields, otherwise: str = "") -> str:
     """The message with what to do appended. The message is cut so that both fit into MESSAGE_LIMIT characters."""
-    advice = remedy(words, fields) or otherwise
+    advice = remedy(message, fields) or otherwise
     tail = f"; {advice}" if advice else ""
-    return words[: MESSAGE_LIMIT - len(tail)] + tail
+    return message[: MESSAGE_LIMIT - len(tail)] + tail

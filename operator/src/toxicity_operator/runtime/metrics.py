@@ -110,13 +110,13 @@ class Metrics:
             self.waiting.age_seconds
         )
 
-    def observe(self, key: Key, look: Callable[[Key], Outcome]) -> Outcome:
-        """Reconcile a resource with `look` and count the outcome. An exception is counted and raised again."""
+    def observe(self, key: Key, run_pass: Callable[[Key], Outcome]) -> Outcome:
+        """Reconcile a resource with `run_pass` and count the outcome. An exception is counted and raised again."""
         self.waiting.take(key)
         began = self._clock()
         outcome: Outcome | None = None
         try:
-            outcome = look(key)
+            outcome = run_pass(key)
         finally:
             self._seconds.observe(self._clock() - began)
             self._count(outcome)

@@ -21,10 +21,10 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 5.0
 
 
 class Retries:
-    """At most one timer per resource in the running event loop. `look` is called when it expires."""
+    """At most one timer per resource in the running event loop. `on_expired` is called when it expires."""
 
-    def __init__(self, look: Callable[[Key], None], first_seconds: float = FIRST_SECONDS) -> None:
-        self._look = look
+    def __init__(self, on_expired: Callable[[Key], None], first_seconds: float = FIRST_SECONDS) -> None:
+        self._on_expired = on_expired
         self._first = first_seconds
         self._pauses: dict[Key, float] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
@@ -47,7 +47,7 @@ class Retries:
 
     def _run_out(self, key: Key) -> None:
         self._timers.pop(key, None)
-        self._look(key)
+        self._on_expired(key)
 
     def _cancel(self, key: Key) -> None:
         timer = self._timers.pop(key, None)
