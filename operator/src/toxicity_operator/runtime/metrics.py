@@ -1,6 +1,6 @@
 """Prometheus metrics of the operator: outcome and duration of passes, the queue, and the watches.
 
-The metric names are a public interface, which the chart's dashboard uses. docs/reference/operator-metrics.md lists them.
+The names are a public interface, which the dashboard uses. docs/reference/operator-metrics.md lists them.
 """
 
 from __future__ import annotations
