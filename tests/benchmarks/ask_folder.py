@@ -21,9 +21,9 @@ from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import EngineConfig
 from toxicity_evaluation.answers import ask
 from toxicity_serving.__main__ import prepare_process
-from toxicity_serving.classify import Classifier
-from toxicity_serving.engine import Loaded
-from toxicity_serving.vllm_engine import VllmEngine
+from toxicity_serving.classifier import Classifier
+from toxicity_serving.engine.protocol import LoadedModel
+from toxicity_serving.engine.vllm import VllmEngine
 from toxicity_training.data import read_split
 
 IN_FLIGHT = 16
@@ -59,7 +59,7 @@ class Timed(VllmEngine):
         self._timed_config, self._buckets = config, buckets
         self.figures: list[dict[str, Any]] = []
 
-    async def start(self) -> Loaded:
+    async def start(self) -> LoadedModel:
         self._loaded = await super().start()
         return self._loaded
 

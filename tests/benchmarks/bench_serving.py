@@ -28,9 +28,9 @@ from benchmarks.serving_phases import BATCH, Lone, Service, Speed
 from toxicity_api.checksums import verify_checksums, write_checksums
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import COMPILED_FILE, CompiledCode, ServingConfig
-from toxicity_serving.compiled import CACHE_VARIABLE, pack
-from toxicity_serving.vllm_engine import set_vllm_environment
-from toxicity_serving.weights import default_scratch, prepare_weights, read_machine
+from toxicity_serving.engine.compiled import CACHE_VARIABLE, pack
+from toxicity_serving.engine.vllm import set_vllm_environment
+from toxicity_serving.engine.weights import default_scratch, prepare_weights, read_machine
 
 LENGTHS = (50, 100, 200, 400, 600, 800, 1000)
 SEED = 42

@@ -158,9 +158,9 @@ def measure_direct(config: EngineConfig, texts: Sequence[str], rounds: int, over
     from vllm import LLM, SamplingParams
 
     from toxicity_api.prompting import build_prompt, label_tokens, toxic_score
-    from toxicity_serving.compiled import accept_inductor_code
-    from toxicity_serving.vllm_engine import engine_arguments
-    from toxicity_serving.weights import default_scratch, prepare_weights, read_machine
+    from toxicity_serving.engine.compiled import accept_inductor_code
+    from toxicity_serving.engine.vllm import engine_arguments
+    from toxicity_serving.engine.weights import default_scratch, prepare_weights, read_machine
 
     began = time.perf_counter()
     accept_inductor_code()

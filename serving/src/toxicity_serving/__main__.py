@@ -15,7 +15,7 @@ from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, TERMINATION_ME
 
 if TYPE_CHECKING:
     from toxicity_api.stage_config import ServingConfig
-    from toxicity_serving.engine import Engine
+    from toxicity_serving.engine.protocol import Engine
 
 logger = logging.getLogger("toxicity_serving")
 
@@ -36,8 +36,8 @@ def main() -> int:
     except (StageConfigError, EmptyTokenError) as error:
         report_failure(str(error), TERMINATION_LOG)
         return EXIT_INVALID_INPUT
-    from toxicity_serving.vllm_engine import VllmEngine
-    from toxicity_serving.weights import default_scratch
+    from toxicity_serving.engine.vllm import VllmEngine
+    from toxicity_serving.engine.weights import default_scratch
 
     engine = VllmEngine(config, default_scratch(), config.compiled)
     return serve(config, engine, token, TERMINATION_LOG)
@@ -45,7 +45,7 @@ def main() -> int:
 
 def prepare_process(gpus: int) -> None:
     """Sets vLLM's environment, and starts this process anew, once, when libraries must be there from the start."""
-    from toxicity_serving.vllm_engine import PRELOAD, set_vllm_environment
+    from toxicity_serving.engine.vllm import PRELOAD, set_vllm_environment
 
     before = os.environ.get(PRELOAD)
     set_vllm_environment(os.environ, gpus)
@@ -79,8 +79,8 @@ def serve(
     drain_seconds: float | None = None,
 ) -> int:
     """Serves until SIGTERM or failure, whose reason is left in `termination_log`; the exit code."""
-    from toxicity_serving.app import create_app
-    from toxicity_serving.server import DRAIN_SECONDS, DrainingServer, listen
+    from toxicity_serving.http.app import create_app
+    from toxicity_serving.http.server import DRAIN_SECONDS, DrainingServer, listen
 
     failures: list[str] = []
     try:

@@ -18,8 +18,8 @@ from enum import StrEnum
 from toxicity_api.prompting import LabelTokenError
 from toxicity_api.stage_config import ServingConfig
 from toxicity_serving.admission import Admission
-from toxicity_serving.classify import Classifier, UnknownTokenError
-from toxicity_serving.engine import Engine, EngineError, LabelTokenMissing, Loaded
+from toxicity_serving.classifier import Classifier, UnknownTokenError
+from toxicity_serving.engine.protocol import Engine, EngineError, LabelTokenMissing, LoadedModel
 from toxicity_serving.metrics import Metrics
 from toxicity_serving.selftest import SelfTestError, run_selftest
 
@@ -40,7 +40,7 @@ class State(StrEnum):
 class Started:
     """What exists from readiness on."""
 
-    loaded: Loaded
+    loaded: LoadedModel
     classifier: Classifier
 
 
@@ -51,13 +51,13 @@ class Service:
         self.config = config
         self.metrics = Metrics()
         self.admission = Admission(config.max_num_seqs, config.queue_limit, self.metrics.queue_depth)
-        self.doubt = asyncio.Event()
+        self.check_requested = asyncio.Event()
         """Set by whoever saw the engine fail, so that it is checked at once."""
         self.state = State.STARTING
         self.reason = "the engine is loading"
         self.started: Started | None = None
 
-    def move(self, state: State, reason: str) -> None:
+    def transition(self, state: State, reason: str) -> None:
         """Enters `state`, unless the service has failed: that is final."""
         if self.state is State.FAILED:
             return
@@ -74,13 +74,13 @@ async def run_lifecycle(
         await _start(service, engine)
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(service.doubt.wait(), check_seconds)
-            service.doubt.clear()
+                await asyncio.wait_for(service.check_requested.wait(), check_seconds)
+            service.check_requested.clear()
             await engine.check()
     except (EngineError, LabelTokenMissing, LabelTokenError, SelfTestError, UnknownTokenError) as error:
         reason = f"{type(error).__name__}: {error}"
         logger.error("service_failed reason=%r", reason)
-        service.move(State.FAILED, reason)
+        service.transition(State.FAILED, reason)
         on_failure(reason)
 
 
@@ -88,14 +88,14 @@ async def _start(service: Service, engine: Engine) -> None:
     began = time.monotonic()
     loaded = await engine.start()
     classifier = Classifier(service.config, engine, loaded)
-    service.move(State.STARTING, "the self-test is running")
+    service.transition(State.STARTING, "the self-test is running")
     await run_selftest(classifier)
     service.started = Started(loaded, classifier)
     _spare_garbage_collection()
     seconds = time.monotonic() - began
     service.metrics.start_seconds.set(seconds)
     if service.state is State.STARTING:
-        service.move(State.READY, f"self-test passed {seconds:.1f} s after the start")
+        service.transition(State.READY, f"self-test passed {seconds:.1f} s after the start")
 
 
 def _spare_garbage_collection() -> None:

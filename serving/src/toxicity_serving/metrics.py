@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from toxicity_api.prompting import Prompt
-from toxicity_serving.classify import Score
+from toxicity_serving.classifier import Score
 
 OUTCOMES = ("ok", "client_error", "overloaded", "deadline", "cancelled", "server_error")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 
-from toxicity_serving.classify import Classifier
+from toxicity_serving.classifier import Classifier
 
 logger = logging.getLogger(__name__)
 

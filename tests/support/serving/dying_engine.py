@@ -14,8 +14,8 @@ from pathlib import Path
 from toxicity_api.prompting import LabelTokens, build_prompt, label_tokens
 from toxicity_api.stage_config import EngineConfig, parse_stage_config
 from toxicity_serving.__main__ import prepare_process
-from toxicity_serving.engine import Engine, EngineError
-from toxicity_serving.vllm_engine import VllmEngine
+from toxicity_serving.engine.protocol import Engine, EngineError
+from toxicity_serving.engine.vllm import VllmEngine
 
 BEHIND = 31
 

@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_api.prompting import LabelTokens
 from toxicity_api.stage_config import ServingConfig
-from toxicity_serving.app import create_app
-from toxicity_serving.engine import EngineError, LabelTokenMissing, Loaded
-from toxicity_serving.server import server_config
+from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, LoadedModel
+from toxicity_serving.http.app import create_app
+from toxicity_serving.http.server import server_config
 
 CONFIG = ServingConfig.model_validate(
     {
@@ -64,12 +64,12 @@ class WordEngine:
         assert self._loop
         self._loop.call_soon_threadsafe(self._released.set)
 
-    async def start(self) -> Loaded:
+    async def start(self) -> LoadedModel:
         self._loop = asyncio.get_running_loop()
         await self._may_start.wait()
         if self._broken:
             raise EngineError(self._broken)
-        return Loaded(LetterTokenizer([END_OF_TEXT]), VOCABULARY, "words 1", "decompressed", "float32")
+        return LoadedModel(LetterTokenizer([END_OF_TEXT]), VOCABULARY, "words 1", "decompressed", "float32")
 
     async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
         self.active += 1

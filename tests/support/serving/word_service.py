@@ -16,7 +16,7 @@ from support.serving.word_engine import WordEngine
 from toxicity_api.prompting import LabelTokens
 from toxicity_api.stage_config import ServingConfig, parse_stage_config
 from toxicity_serving.__main__ import serve, take_token
-from toxicity_serving.engine import EngineError, Loaded
+from toxicity_serving.engine.protocol import EngineError, LoadedModel
 
 INFERENCE_SECONDS = 0.02
 LONG_WORD, LONG_SECONDS = "долго", 4.0
@@ -29,7 +29,7 @@ class ChildEngine(WordEngine):
         super().__init__()
         self._pid_file = pid_file
 
-    async def start(self) -> Loaded:
+    async def start(self) -> LoadedModel:
         self._child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
         self._pid_file.write_text(str(self._child.pid))
         return await super().start()

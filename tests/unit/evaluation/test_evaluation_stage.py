@@ -17,7 +17,7 @@ from toxicity_api.results import EvaluationResult
 from toxicity_api.stage_config import EngineConfig, EvaluationConfig
 from toxicity_evaluation.answers import Answers, Say, ask
 from toxicity_evaluation.stage import AskRows, run
-from toxicity_serving.engine import EngineError, LabelTokenMissing, Loaded
+from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, LoadedModel
 from toxicity_training.artifacts import read_result
 from toxicity_training.data import Example, Splits, write_splits
 from toxicity_training.errors import ModelError
@@ -37,10 +37,12 @@ class TableEngine:
         self.asked: list[str] = []
         self.stopped = False
 
-    async def start(self) -> Loaded:
+    async def start(self) -> LoadedModel:
         if self._broken:
             raise EngineError(self._broken)
-        return Loaded(LetterTokenizer(shift=self._shift), sys.maxunicode + 1, "table 1", "native-4bit", "bfloat16")
+        return LoadedModel(
+            LetterTokenizer(shift=self._shift), sys.maxunicode + 1, "table 1", "native-4bit", "bfloat16"
+        )
 
     async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
         text = "".join(chr(token - self._shift) for token in prompt_ids[1:])

@@ -20,7 +20,7 @@ from toxicity_api.status import ToxicityModelStatus
 from toxicity_loadtest.conclusions import max_length_at_requested_rps
 from toxicity_loadtest.measure import Meter
 from toxicity_operator.errors import InvalidSpec
-from toxicity_serving.schemas import MAX_CHARACTERS
+from toxicity_serving.http.schemas import MAX_CHARACTERS
 
 STATUS = structural_schema(ToxicityModelStatus, defaults=False)["properties"]["loadTest"]
 MOST_BUCKETS = 200

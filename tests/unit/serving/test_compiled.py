@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from toxicity_api.stage_config import CompiledCode
-from toxicity_serving.compiled import pack, unpack
+from toxicity_serving.engine.compiled import pack, unpack
 
 
 @pytest.fixture

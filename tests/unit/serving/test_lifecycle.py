@@ -10,9 +10,9 @@ import pytest
 
 from support.serving.word_engine import CONFIG, DEADLY_WORD, WordEngine, ready, running, samples, wait
 from toxicity_api.spec import Labels
-from toxicity_serving.app import create_app
+from toxicity_serving.http.app import create_app
+from toxicity_serving.http.server import DrainingServer
 from toxicity_serving.lifecycle import Service, State, run_lifecycle
-from toxicity_serving.server import DrainingServer
 
 
 def test_service_is_alive_but_not_ready_while_the_engine_loads() -> None:
@@ -82,7 +82,7 @@ def test_stopping_service_refuses_new_work_and_says_when_to_come_again() -> None
         ):
             while app.state.service.state is not State.READY:
                 await asyncio.sleep(0)
-            app.state.service.move(State.STOPPING, "enough")
+            app.state.service.transition(State.STOPPING, "enough")
             return await client.post("/v1/classify", json={"text": "а"})
 
     answer = asyncio.run(answer_while_stopping())
@@ -113,7 +113,7 @@ def test_first_signal_turns_unready_and_keeps_serving() -> None:
     async def after_signal() -> tuple[State, bool]:
         app = create_app(CONFIG, WordEngine())
         server = DrainingServer(app)
-        app.state.service.move(State.READY, "")
+        app.state.service.transition(State.READY, "")
         server.handle_exit(signal.SIGTERM, None)
         await asyncio.sleep(0)
         return app.state.service.state, server.should_exit
@@ -125,7 +125,7 @@ def test_second_signal_stops_at_once() -> None:
     async def after_two_signals() -> bool:
         app = create_app(CONFIG, WordEngine())
         server = DrainingServer(app)
-        app.state.service.move(State.READY, "")
+        app.state.service.transition(State.READY, "")
         server.handle_exit(signal.SIGTERM, None)
         server.handle_exit(signal.SIGTERM, None)
         return server.should_exit

@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from support.serving.word_engine import CONFIG, HELD_WORD, WordEngine, post, ready, samples, wait
 from toxicity_serving.admission import Admission, OverloadedError
-from toxicity_serving.app import BODY_LIMITS, ENVELOPES
-from toxicity_serving.middleware import DEADLINE_HEADER
+from toxicity_serving.http.app import BODY_LIMITS, ENVELOPES
+from toxicity_serving.http.middleware.deadline import DEADLINE_HEADER
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/classify": {"text": HELD_WORD},

@@ -19,8 +19,8 @@ from support.serving.word_engine import (
     running,
     samples,
 )
-from toxicity_serving.app import MAX_BODY_BYTES
-from toxicity_serving.schemas import MAX_CHARACTERS
+from toxicity_serving.http.app import MAX_BODY_BYTES
+from toxicity_serving.http.schemas import MAX_CHARACTERS
 
 HIGH = 1 / (1 + math.exp(-1.5))
 PATH = "/v1alpha1/comments:analyze"
@@ -228,7 +228,11 @@ def test_missing_label_token_is_internal(client: httpx.Client) -> None:
     answer = client.post(PATH, json=request(UNANSWERED_WORD))
     assert answer.status_code == 500
     assert answer.json() == {
-        "error": {"code": 500, "message": "the model gave no probability for a label token", "status": "INTERNAL"}
+        "error": {
+            "code": 500,
+            "message": "the model returned no probability for a label token",
+            "status": "INTERNAL",
+        }
     }
 
 

@@ -24,11 +24,11 @@ from support.serving.word_engine import (
     wait,
 )
 from toxicity_serving.__main__ import EmptyTokenError, take_token
-from toxicity_serving.app import MAX_BODY_BYTES
-from toxicity_serving.engine import EngineError
-from toxicity_serving.middleware import DEADLINE_HEADER
-from toxicity_serving.schemas import MAX_CHARACTERS, MAX_TEXTS
-from toxicity_serving.vllm_engine import VllmEngine
+from toxicity_serving.engine.protocol import EngineError
+from toxicity_serving.engine.vllm import VllmEngine
+from toxicity_serving.http.app import MAX_BODY_BYTES
+from toxicity_serving.http.middleware.deadline import DEADLINE_HEADER
+from toxicity_serving.http.schemas import MAX_CHARACTERS, MAX_TEXTS
 
 TOKEN = "s3cret-токен"
 BEARER = {"authorization": f"Bearer {TOKEN}".encode()}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from toxicity_serving.vllm_engine import set_vllm_environment
-from toxicity_serving.weights import Machine, WeightsError, plan_weights, prepare_weights, read_machine
+from toxicity_serving.engine.vllm import set_vllm_environment
+from toxicity_serving.engine.weights import Machine, WeightsError, plan_weights, prepare_weights, read_machine
 
 AVX2 = frozenset({"avx", "avx2", "fma"})
 AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}

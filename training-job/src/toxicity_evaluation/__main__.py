@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(config: EvaluationConfig) -> StageResult:
     from toxicity_evaluation.answers import ask_apart
     from toxicity_evaluation.stage import run
-    from toxicity_serving.vllm_engine import set_vllm_environment
+    from toxicity_serving.engine.vllm import set_vllm_environment
 
     set_vllm_environment(os.environ, config.served.gpus)
     return run(config, ask_apart)

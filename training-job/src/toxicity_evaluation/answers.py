@@ -18,10 +18,10 @@ from pathlib import Path
 from toxicity_api.prompting import LabelTokenError, LabelTokens, label_tokens
 from toxicity_api.results import EngineFigures
 from toxicity_api.stage_config import EngineConfig
-from toxicity_serving.classify import Classifier, UnknownTokenError
-from toxicity_serving.compiled import CACHE_VARIABLE, pack
-from toxicity_serving.engine import Engine, LabelTokenMissing
-from toxicity_serving.weights import default_scratch
+from toxicity_serving.classifier import Classifier, UnknownTokenError
+from toxicity_serving.engine.compiled import CACHE_VARIABLE, pack
+from toxicity_serving.engine.protocol import Engine, LabelTokenMissing
+from toxicity_serving.engine.weights import default_scratch
 from toxicity_training.errors import ModelError
 
 Say = Callable[[str], None]
@@ -89,7 +89,7 @@ def ask_apart(
 def _ask_here(
     config: EngineConfig, validation: Sequence[str], test: Sequence[str], say: Say, compiled: Path | None
 ) -> Answers:
-    from toxicity_serving.vllm_engine import VllmEngine
+    from toxicity_serving.engine.vllm import VllmEngine
 
     with tempfile.TemporaryDirectory() as cache:
         os.environ[CACHE_VARIABLE] = cache

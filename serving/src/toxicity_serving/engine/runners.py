@@ -1,0 +1,158 @@
+"""Where vLLM's engine runs: on a CPU in a thread of this process, on a GPU in a process of its own.
+
+On a CPU the process of its own would import vLLM a second time, a third of the start, and take turns with this one on a
+few cores. On a GPU it keeps the GPU fed while this process parses and answers: in one process they would share Python's
+one lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, Self
+
+from toxicity_api.prompting import Tokenizer
+from toxicity_serving.engine.protocol import EngineError
+from toxicity_serving.engine.steps import StepLoop
+
+logger = logging.getLogger(__name__)
+
+
+class Runner(Protocol):
+    """A loaded engine. Created and used on the event loop."""
+
+    tokenizer: Tokenizer
+    vocabulary: int
+
+    @classmethod
+    async def load(cls, arguments: dict[str, Any]) -> Self:
+        """`arguments` are those of vLLM's EngineArgs. Raises EngineError."""
+        ...
+
+    async def generate(self, request_id: str, prompt_ids: list[int], sampling: Any) -> Any:
+        """vLLM's RequestOutput. Cancelling it takes the prompt out of the engine. Raises EngineError."""
+        ...
+
+    def failure(self) -> str | None:
+        """Why the engine works no more; None while it does."""
+        ...
+
+    async def stop(self) -> None:
+        """Ends the engine, with what is still in it."""
+        ...
+
+
+def _loaded(make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except Exception as error:  # whatever vLLM, torch or a kernel raise here, nothing will serve
+        logger.exception("engine_not_loaded")
+        raise EngineError(f"the engine did not start: {type(error).__name__}: {error}") from error
+
+
+class SubprocessRunner:
+    """vLLM's AsyncLLM: the engine is a process of its own."""
+
+    def __init__(self, llm: Any) -> None:
+        self._llm = llm
+        self.tokenizer: Tokenizer = llm.get_tokenizer()
+        self.vocabulary: int = llm.model_config.get_vocab_size()
+
+    @classmethod
+    async def load(cls, arguments: dict[str, Any]) -> Self:
+        def make() -> Any:
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+
+            return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+
+        # in a thread: loading takes half a minute, and meanwhile the probes want answers
+        return cls(await asyncio.to_thread(_loaded, make))
+
+    async def generate(self, request_id: str, prompt_ids: list[int], sampling: Any) -> Any:
+        from vllm.inputs import tokens_input
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        last: Any = None
+        try:
+            # tokens_input: what vLLM makes of other prompts in a thread pool of its own
+            async for output in self._llm.generate(tokens_input(prompt_ids), sampling, request_id):
+                last = output
+        except EngineDeadError as error:
+            raise EngineError(str(error)) from error
+        return last
+
+    def failure(self) -> str | None:
+        return str(self._llm.dead_error) if self._llm.errored else None
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self._llm.shutdown)
+
+
+class InProcessRunner:
+    """vLLM's LLMEngine with its core in this process; one thread loads it, steps it and shuts it down."""
+
+    def __init__(self, llm: Any, thread: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        self._llm, self._thread = llm, thread
+        self.tokenizer: Tokenizer = llm.get_tokenizer()
+        self.vocabulary: int = llm.model_config.get_vocab_size()
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._steps = StepLoop(llm, lambda outputs: loop.call_soon_threadsafe(self._deliver, outputs))
+        self._running = loop.run_in_executor(thread, self._steps.run)
+        self._running.add_done_callback(self._ended)
+
+    @classmethod
+    async def load(cls, arguments: dict[str, Any]) -> Self:
+        def make() -> Any:
+            from vllm.engine.arg_utils import EngineArgs
+            from vllm.v1.engine.llm_engine import LLMEngine
+
+            return LLMEngine.from_engine_args(EngineArgs(**arguments))
+
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vllm")
+        return cls(await asyncio.get_running_loop().run_in_executor(thread, _loaded, make), thread)
+
+    async def generate(self, request_id: str, prompt_ids: list[int], sampling: Any) -> Any:
+        if (reason := self.failure()) is not None:
+            raise EngineError(f"vLLM's engine died: {reason}")
+        answer = self._waiting[request_id] = asyncio.get_running_loop().create_future()
+        self._steps.submit(functools.partial(_add, request_id, prompt_ids, sampling))
+        try:
+            return await answer
+        finally:
+            if self._waiting.pop(request_id, None) is not None:  # nobody waits for it any more
+                self._steps.submit(lambda llm: llm.abort_request([request_id]))
+
+    def _deliver(self, outputs: list[Any]) -> None:
+        for output in outputs:
+            answer = self._waiting.pop(output.request_id, None)
+            if answer is not None and not answer.done():
+                answer.set_result(output)
+
+    def _ended(self, running: asyncio.Future[None]) -> None:
+        """Fails whoever still waits: nobody steps the engine any more."""
+        error = running.exception()
+        reason = "was stopped" if error is None else f"died: {error!r}"
+        waiting, self._waiting = self._waiting, {}
+        for answer in waiting.values():
+            if not answer.done():
+                answer.set_exception(EngineError(f"vLLM's engine {reason}"))
+
+    def failure(self) -> str | None:
+        return repr(self._running.exception()) if self._running.done() else None
+
+    async def stop(self) -> None:
+        self._steps.stop()
+        await asyncio.wait([self._running])
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._llm.engine_core.shutdown)
+        self._thread.shutdown(wait=False)
+
+
+def _add(request_id: str, prompt_ids: list[int], sampling: Any, llm: Any) -> None:
+    from vllm.inputs import tokens_input
+
+    llm.add_request(request_id, tokens_input(prompt_ids), sampling)

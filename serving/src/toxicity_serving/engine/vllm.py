@@ -1,0 +1,163 @@
+"""vLLM as an `Engine`: one prefill and one generated token per prompt. `vllm_runners` says where it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import logging
+import os
+import sys
+import time
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+from toxicity_api.checksums import CHECKSUMS_FILE, verify_checksums
+from toxicity_api.prompting import LabelTokens
+from toxicity_api.stage_config import CompiledCode, EngineConfig
+from toxicity_serving.engine.compiled import CACHE_VARIABLE, accept_inductor_code, default_cache, unpack
+from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, LoadedModel
+from toxicity_serving.engine.runners import InProcessRunner, Runner, SubprocessRunner
+from toxicity_serving.engine.weights import PreparedWeights, WeightsError, prepare_weights, read_machine
+
+logger = logging.getLogger(__name__)
+
+CPU_KV_CACHE_BYTES = 1 << 30
+PRELOAD = "LD_PRELOAD"
+TCMALLOC = Path("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4")
+
+
+def set_vllm_environment(environment: MutableMapping[str, str], gpus: int) -> None:
+    """Settings that vLLM and its child processes read from the environment; those already set win.
+
+    LD_PRELOAD and OpenMP's are read when a process starts: they count for a process started with them.
+    """
+    defaults = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        CACHE_VARIABLE: str(default_cache()),
+    }
+    if not gpus:
+        # nobind: the pod's CPU limit decides, not a core list
+        defaults |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": _cpus()}
+        defaults |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+        # an allocator and an OpenMP whose threads sleep soon after work
+        preloaded = [
+            str(library) for library in (Path(sys.prefix, "lib", "libiomp5.so"), TCMALLOC) if library.exists()
+        ]
+        defaults |= {PRELOAD: ":".join(preloaded), "KMP_BLOCKTIME": "1"} if preloaded else {}
+    else:
+        # one greedy token needs none of it: FlashInfer would be imported, and its sampler compiled where nvcc is there
+        defaults |= {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
+    for name, value in defaults.items():
+        environment.setdefault(name, value)
+
+
+def _cpus() -> str:
+    return str(len(os.sched_getaffinity(0)))
+
+
+def engine_arguments(config: EngineConfig, prepared: PreparedWeights) -> dict[str, Any]:
+    """What vLLM's EngineArgs takes."""
+    placed: dict[str, Any] = (
+        {"gpu_memory_utilization": config.gpu_memory_utilization, "tensor_parallel_size": config.gpus}
+        if config.gpus
+        else {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
+    )
+    return {
+        "model": str(prepared.path),
+        "dtype": prepared.plan.dtype,
+        "max_model_len": config.max_model_len,
+        "max_num_seqs": config.max_num_seqs,
+        "kv_cache_dtype": config.kv_cache_dtype,
+        # prompts share a few tokens only, less than a block
+        "enable_prefix_caching": False,
+        "disable_log_stats": True,
+        "enforce_eager": config.enforce_eager,
+        **placed,
+    }
+
+
+@functools.cache
+def _sampling(labels: LabelTokens) -> Any:
+    """One token, of which only the two labels' log-probabilities are wanted; vLLM copies it for each request."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        detokenize=False,
+        logprob_token_ids=[labels.toxic, labels.non_toxic],
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+class VllmEngine:
+    """Prepares the weights, then runs them. vLLM is imported in `start`, so that building this costs nothing."""
+
+    def __init__(self, config: EngineConfig, scratch_dir: Path, compiled: CompiledCode | None = None) -> None:
+        self._config = config
+        self._scratch_dir = scratch_dir
+        self._compiled = compiled
+        self._runner: Runner | None = None
+        self._request_ids = itertools.count()
+
+    async def start(self) -> LoadedModel:
+        try:
+            verified = await asyncio.to_thread(self._verify)
+            prepared = await asyncio.to_thread(self._prepare)
+        except (WeightsError, OSError, ValueError, RuntimeError) as error:
+            raise EngineError(f"the engine did not start: {error}") from error
+        arguments = engine_arguments(self._config, prepared)
+        self._runner = await (SubprocessRunner if self._config.gpus else InProcessRunner).load(arguments)
+        import vllm
+
+        return LoadedModel(
+            self._runner.tokenizer,
+            self._runner.vocabulary,
+            f"vllm {vllm.__version__}",
+            prepared.plan.form,
+            prepared.plan.dtype,
+            verified,
+        )
+
+    def _verify(self) -> bool:
+        began = time.perf_counter()
+        verified = verify_checksums(self._config.model_dir)
+        if verified:
+            logger.info("weights_verified seconds=%.2f", time.perf_counter() - began)
+        else:
+            logger.warning("weights_unverified reason=%r", f"{self._config.model_dir} has no {CHECKSUMS_FILE}")
+        return verified
+
+    def _prepare(self) -> PreparedWeights:
+        if not self._config.enforce_eager:
+            accept_inductor_code()
+            if self._compiled is not None:
+                unpack(self._compiled, Path(os.environ[CACHE_VARIABLE]))
+        return prepare_weights(self._config.model_dir, self._scratch_dir, read_machine(self._config.gpus))
+
+    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+        if self._runner is None:
+            raise EngineError("the engine has not started, or was stopped")
+        output = await self._runner.generate(str(next(self._request_ids)), prompt_ids, _sampling(labels))
+        found = (output.outputs[0].logprobs or [{}])[0]
+        if labels.toxic not in found or labels.non_toxic not in found:
+            raise LabelTokenMissing(
+                f"no log-probability of {labels.toxic} or {labels.non_toxic} in {sorted(found)}"
+            )
+        return found[labels.toxic].logprob, found[labels.non_toxic].logprob
+
+    async def check(self) -> None:
+        if self._runner is not None and (reason := self._runner.failure()) is not None:
+            raise EngineError(f"vLLM's engine died: {reason}")
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.stop()

@@ -1,0 +1,1 @@
+"""The HTTP interface: the application, its routes, the error answers, the middleware and the server."""

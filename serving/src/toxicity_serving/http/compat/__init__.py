@@ -1,0 +1,1 @@
+"""Routes in the request and response formats of other moderation APIs."""

@@ -1,0 +1,1 @@
+"""OpenAI's moderation API: POST /v1/moderations."""

@@ -1,0 +1,1 @@
+"""The Perspective API: POST /v1alpha1/comments:analyze."""

@@ -1,0 +1,116 @@
+"""POST /v1alpha1/comments:analyze: the scores of /v1/classify in the format of the Perspective API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+
+from toxicity_serving.http.compat.perspective.schemas import (
+    ATTRIBUTE,
+    COMMENT_EMPTY,
+    COMMENT_TOO_LONG,
+    EMPTY_MESSAGE,
+    ERROR_TYPES,
+    INVALID_REQUEST,
+    LANGUAGE_NOT_SUPPORTED,
+    NO_ATTRIBUTES_MESSAGE,
+    NO_REQUESTED_ATTRIBUTES,
+    TOO_LONG_MESSAGE,
+    AnalyzeCommentRequest,
+    AnalyzeCommentResponse,
+    GoogleErrorResponse,
+    GoogleStatus,
+    build_response,
+)
+from toxicity_serving.http.errors import JSON_INVALID, FieldViolation, Refusal
+from toxicity_serving.http.scoring import ServiceParameter, scores_of, set_length_headers
+
+ANALYZE_PATH = "/v1alpha1/comments:analyze"
+
+# Perspective's sample code posts JSON without a JSON content type
+router = APIRouter(tags=["Perspective"], strict_content_type=False)
+_ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": GoogleErrorResponse} for code in ("4XX", "5XX")}
+_STATUSES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    405: "UNIMPLEMENTED",
+    408: "DEADLINE_EXCEEDED",
+    413: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_PERSPECTIVE_ERRORS: dict[tuple[str, str], tuple[str, str]] = {
+    ("missing", "comment"): (COMMENT_EMPTY, EMPTY_MESSAGE),
+    ("missing", "comment.text"): (COMMENT_EMPTY, EMPTY_MESSAGE),
+    ("string_too_long", "comment.text"): (COMMENT_TOO_LONG, TOO_LONG_MESSAGE),
+    ("missing", "requestedAttributes"): (NO_REQUESTED_ATTRIBUTES, NO_ATTRIBUTES_MESSAGE),
+}
+"""The type and message that Perspective has for errors of pydantic, by error type and field."""
+
+
+@router.post(ANALYZE_PATH, responses=_ERRORS, response_model_exclude_none=True)
+async def analyze_comment(
+    body: AnalyzeCommentRequest, service: ServiceParameter, response: Response
+) -> AnalyzeCommentResponse:
+    """Return p(toxic) as the summary score of the attribute TOXICITY, and as the score of one span.
+
+    The header `toxicity-truncated` is set when the end of the text was cut. The header `toxicity-windows` is set when
+    the text was scored in several windows.
+    """
+    [score] = scores = await scores_of(service, [body.comment.text])
+    set_length_headers(response, scores)
+    return build_response(body, score.value)
+
+
+def google_envelope(refusal: Refusal) -> JSONResponse:
+    """Format a refusal as Google's APIs do: the first violation as the message, all of them in the details.
+
+    Invalid bodies get 400 instead of 422.
+    """
+    code = 400 if refusal.violations else refusal.status
+    status = GoogleStatus(
+        code=code,
+        message=_type_and_message(refusal.violations[0])[1] if refusal.violations else refusal.message,
+        status=_STATUSES.get(code, "UNKNOWN"),
+        details=_details(refusal.violations) if refusal.violations else None,
+    )
+    return JSONResponse(GoogleErrorResponse(error=status).model_dump(exclude_none=True), code)
+
+
+def _type_and_message(violation: FieldViolation) -> tuple[str, str]:
+    """Return Perspective's error type and message, or those of Google's API gateway where Perspective has none."""
+    if violation.kind in ERROR_TYPES:
+        return violation.kind, violation.message
+    key = (violation.kind, violation.field)
+    return _PERSPECTIVE_ERRORS.get(key, (INVALID_REQUEST, _gateway_message(violation)))
+
+
+def _gateway_message(violation: FieldViolation) -> str:
+    if violation.kind == JSON_INVALID:
+        return f"Invalid JSON payload received. {violation.message}"
+    if violation.kind == "extra_forbidden":
+        return f'Invalid JSON payload received. Unknown name "{violation.field}": Cannot find field.'
+    return f"Invalid value at '{violation.field}': {violation.message}"
+
+
+def _details(violations: Sequence[FieldViolation]) -> list[dict[str, Any]]:
+    fields = [
+        {"field": violation.field, "description": _type_and_message(violation)[1]} for violation in violations
+    ]
+    return [
+        {"@type": "type.googleapis.com/google.commentanalyzer.v1alpha1.Error", **_error(violations[0])},
+        {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": fields},
+    ]
+
+
+def _error(violation: FieldViolation) -> dict[str, Any]:
+    error_type = _type_and_message(violation)[0]
+    if error_type != LANGUAGE_NOT_SUPPORTED:
+        return {"errorType": error_type}
+    unsupported = {"attribute": ATTRIBUTE, "requestedLanguages": violation.context["languages"]}
+    return {"errorType": error_type, "languageNotSupportedByAttributeError": unsupported}

@@ -1,0 +1,200 @@
+"""Request and response bodies of POST /v1alpha1/comments:analyze, as clients of the Perspective API use them.
+
+Field names, messages and error types follow the API reference (github.com/conversationai/perspectiveapi, 2-api) and
+the discovery document, commentanalyzer v1alpha1. Perspective's error types are used as pydantic's error types.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
+
+from toxicity_api.base import Document
+from toxicity_serving.http.schemas import MAX_CHARACTERS, NOT_BLANK, RequestBody, shorten
+
+ATTRIBUTE = "TOXICITY"
+LANGUAGE = "ru"
+COMMENT_EMPTY = "COMMENT_EMPTY"
+COMMENT_TOO_LONG = "COMMENT_TOO_LONG"
+NO_REQUESTED_ATTRIBUTES = "NO_REQUESTED_ATTRIBUTES"
+LANGUAGE_NOT_SUPPORTED = "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE"
+INVALID_REQUEST = "INVALID_REQUEST"
+ERROR_TYPES = (COMMENT_EMPTY, COMMENT_TOO_LONG, NO_REQUESTED_ATTRIBUTES, LANGUAGE_NOT_SUPPORTED, INVALID_REQUEST)
+EMPTY_MESSAGE = "Comment must be non-empty."
+TOO_LONG_MESSAGE = "Comment text too long."
+NO_ATTRIBUTES_MESSAGE = "Missing requested_attributes"
+
+# With a length limit, pydantic refuses lone surrogates, which the response could not encode.
+ClientToken = Annotated[str, StringConstraints(max_length=1000)]
+LanguageCode = Annotated[str, StringConstraints(max_length=35)]
+
+MAX_LANGUAGES = 32
+"""Maximum number of languages in a request. Perspective supports fewer than 20."""
+
+Languages = Annotated[list[LanguageCode], Field(max_length=MAX_LANGUAGES, fail_fast=True)]
+
+_EXAMPLE: JsonDict = {
+    "comment": {"text": "ты тупой урод"},
+    "languages": [LANGUAGE],
+    "requestedAttributes": {ATTRIBUTE: {}},
+    "doNotStore": True,
+}
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError(COMMENT_EMPTY, EMPTY_MESSAGE)
+    return text
+
+
+def _text_type(kind: object) -> object:
+    if kind == "HTML":
+        raise PydanticCustomError(INVALID_REQUEST, "Currently, only 'PLAIN_TEXT' comments are supported")
+    if kind not in (None, "PLAIN_TEXT", "TEXT_TYPE_UNSPECIFIED"):
+        raise PydanticCustomError(INVALID_REQUEST, "Unknown text type")
+    return kind
+
+
+class Body(RequestBody, Document):
+    """Base of the request's objects. Unknown fields are errors, as in Perspective."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Comment(Body):
+    text: Annotated[str, StringConstraints(max_length=MAX_CHARACTERS), AfterValidator(_not_empty)] = Field(
+        description="the text to score", json_schema_extra={"pattern": NOT_BLANK}
+    )
+    type: Annotated[Literal["PLAIN_TEXT", "TEXT_TYPE_UNSPECIFIED"] | None, BeforeValidator(_text_type)] = None
+
+
+def _score_type(kind: object) -> object:
+    if kind not in (None, "PROBABILITY", "SCORE_TYPE_UNSPECIFIED"):
+        message = "Requested score type {score_type} is not supported by attribute TOXICITY"
+        raise PydanticCustomError(INVALID_REQUEST, message, {"score_type": shorten(kind)})
+    return kind
+
+
+class AttributeParameters(Body):
+    score_type: Annotated[
+        Literal["PROBABILITY", "SCORE_TYPE_UNSPECIFIED"] | None, BeforeValidator(_score_type)
+    ] = None
+    score_threshold: float | None = Field(
+        None, ge=0, le=1, description="lower scores are left out of the response"
+    )
+
+
+def _known_attributes(requested: object) -> object:
+    if not isinstance(requested, dict):
+        return requested
+    if not requested:
+        raise PydanticCustomError(NO_REQUESTED_ATTRIBUTES, NO_ATTRIBUTES_MESSAGE)
+    for name in requested:
+        if name != ATTRIBUTE:
+            message = "Unknown requested attribute: {attribute}"
+            raise PydanticCustomError(INVALID_REQUEST, message, {"attribute": shorten(name)})
+    return requested
+
+
+def _supported(languages: list[str] | None) -> list[str] | None:
+    """Require Russian among the languages. Perspective scores a text in the supported languages of the list."""
+    if languages and LANGUAGE not in [code.replace("_", "-").split("-")[0].lower() for code in languages]:
+        raise PydanticCustomError(
+            LANGUAGE_NOT_SUPPORTED,
+            "Attribute TOXICITY does not support request languages: {names}",
+            {"names": ", ".join(languages), "languages": languages},
+        )
+    return languages
+
+
+def _one_context(context: dict[str, Any] | None) -> dict[str, Any] | None:
+    if context and context.get("entries") and context.get("articleAndParentComment"):
+        message = "Context can have either entries or article_and_parent_comment, but both fields were populated."
+        raise PydanticCustomError(INVALID_REQUEST, message)
+    return context
+
+
+class AnalyzeCommentRequest(Body):
+    """A comment and the attributes to score. TOXICITY is the only attribute."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    comment: Comment
+    requested_attributes: Annotated[
+        dict[Literal["TOXICITY"], AttributeParameters],
+        BeforeValidator(_known_attributes),
+        Field(json_schema_extra={"minProperties": 1}),
+    ]
+    languages: Annotated[Languages | None, AfterValidator(_supported)] = Field(
+        None,
+        description="must contain ru or a variant such as ru-RU; unset means ru; the language is not detected",
+        json_schema_extra={"contains": {"pattern": "^[Rr][Uu]([-_].*)?$"}},
+    )
+    context: Annotated[dict[str, Any] | None, AfterValidator(_one_context)] = Field(None, description="not used")
+    span_annotations: bool | None = Field(None, description="not used; the response always has one span")
+    do_not_store: bool | None = Field(None, description="not used; the service never stores texts")
+    client_token: ClientToken | None = Field(None, description="echoed in the response")
+    session_id: str | None = Field(None, description="not used")
+    community_id: str | None = Field(None, description="not used")
+
+    @property
+    def score_threshold(self) -> float:
+        """The lowest score that the response includes."""
+        return self.requested_attributes["TOXICITY"].score_threshold or 0.0
+
+
+class ProbabilityScore(Document):
+    value: float = Field(description="p(toxic)")
+    type: Literal["PROBABILITY"] = "PROBABILITY"
+
+
+class SpanScore(Document):
+    begin: int
+    end: int = Field(description="exclusive, in UTF-16 code units as in Perspective")
+    score: ProbabilityScore
+
+
+class AttributeScores(Document):
+    span_scores: list[SpanScore] = Field(description="one span, which covers the whole text")
+    summary_score: ProbabilityScore
+
+
+class AnalyzeCommentResponse(Document):
+    attribute_scores: dict[Literal["TOXICITY"], AttributeScores] | None = Field(
+        description="absent when the score is below scoreThreshold"
+    )
+    languages: list[str] = Field(description="the request's languages; ru when it has none")
+    client_token: str | None = None
+
+
+def build_response(request: AnalyzeCommentRequest, score: float) -> AnalyzeCommentResponse:
+    """Build the response to `request` from p(toxic) of its comment."""
+    probability = ProbabilityScore(value=score)
+    end = len(request.comment.text.encode("utf-16-le")) // 2
+    scores = AttributeScores(
+        span_scores=[SpanScore(begin=0, end=end, score=probability)], summary_score=probability
+    )
+    return AnalyzeCommentResponse(
+        attribute_scores={"TOXICITY": scores} if score >= request.score_threshold else None,
+        languages=request.languages or [LANGUAGE],
+        client_token=request.client_token,
+    )
+
+
+class GoogleStatus(BaseModel):
+    code: int = Field(description="the HTTP status")
+    message: str
+    status: str = Field(examples=["INVALID_ARGUMENT"])
+    details: list[dict[str, Any]] | None = Field(
+        None,
+        description="on 400: commentanalyzer's Error with an errorType, and BadRequest with the fields",
+    )
+
+
+class GoogleErrorResponse(BaseModel):
+    """The body of every response with a status outside 2xx."""
+
+    error: GoogleStatus

@@ -1,0 +1,205 @@
+"""What the bodies of all requests hold together is bounded: a client that uploads and waits cannot fill the memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from support.serving.word_engine import HELD_WORD, WordEngine, ready, samples, wait
+from toxicity_serving.http import app
+from toxicity_serving.http.middleware.body_limit import MemoryBudget
+from toxicity_serving.http.middleware.deadline import DEADLINE_HEADER
+
+BUDGET = 100_000
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/classify": {"text": "а" * 50},
+    "/v1/moderations": {"input": "а" * 50},
+    "/v1alpha1/comments:analyze": {"comment": {"text": "а" * 50}, "requestedAttributes": {"TOXICITY": {}}},
+}
+JSON = {"content-type": "application/json"}
+SMALL_BODY = BUDGET * 3 // 4
+"""The most bytes of a Perspective body here."""
+
+
+@pytest.fixture
+def engine() -> WordEngine:
+    return WordEngine()
+
+
+@pytest.fixture
+def budget() -> MemoryBudget:
+    return MemoryBudget(BUDGET)
+
+
+@pytest.fixture
+def client(engine: WordEngine, budget: MemoryBudget, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
+    limits = dict.fromkeys(app.BODY_LIMITS, 2 * BUDGET)
+    monkeypatch.setattr(app, "BODY_LIMITS", limits | {"/v1alpha1/comments:analyze": SMALL_BODY})
+    monkeypatch.setattr(app, "MemoryBudget", lambda _: budget)
+    with ready(engine) as client:
+        yield client
+    assert budget.left == BUDGET, "whatever a request met, it gave back what it had"
+
+
+@contextlib.contextmanager
+def upload(
+    client: httpx.Client, headers: str, content: bytes, path: str = "/v1/classify"
+) -> Iterator[socket.socket]:
+    """One that has brought so much, and brings no more by itself."""
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n".encode() + content)
+        yield connection
+
+
+@contextlib.contextmanager
+def stalled(
+    client: httpx.Client, budget: MemoryBudget, left: int, path: str = "/v1/classify", headers: str = ""
+) -> Iterator[socket.socket]:
+    """An upload that misses one byte, and has left so much of the budget."""
+    size = budget.left - left
+    with upload(client, f"{headers}Content-Length: {size + 1}", b" " * size, path) as connection:
+        wait(lambda: budget.left == left)
+        yield connection
+
+
+def fits(client: httpx.Client, size: int) -> bool:
+    """Whether a request of so many bytes is answered now."""
+    content = json.dumps({"text": "a"}).encode().ljust(size)
+    answer = client.post("/v1/classify", content=content, headers=JSON)
+    assert answer.status_code in (200, 429)
+    return answer.status_code == 200
+
+
+def chunk(size: int) -> bytes:
+    return f"{size:x}\r\n".encode() + b" " * size + b"\r\n"
+
+
+@pytest.mark.parametrize("uploaded", BODIES)
+@pytest.mark.parametrize("path", BODIES)
+def test_uploads_that_stall_leave_no_room_for_the_next_which_is_told_at_once(
+    client: httpx.Client, budget: MemoryBudget, path: str, uploaded: str
+) -> None:
+    with stalled(client, budget, BUDGET // 2, uploaded), stalled(client, budget, 50, uploaded):
+        answer = client.post(path, json=BODIES[path])
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+        assert answer.json().keys() == ({"message", "errors"} if path == "/v1/classify" else {"error"})
+        assert "retry later" in answer.text
+        assert fits(client, 50) and not fits(client, 51)
+        counted = samples(client)
+        assert counted["toxicity_requests_in_flight"] == 2
+        assert counted['toxicity_requests_total{outcome="overloaded"}'] == 2
+
+
+def test_length_that_is_only_promised_takes_nothing_from_others(client: httpx.Client) -> None:
+    with contextlib.ExitStack() as uploads:
+        for _ in range(20):
+            uploads.enter_context(upload(client, f"Content-Length: {BUDGET}", b""))
+        wait(lambda: samples(client)["toxicity_requests_in_flight"] == 20)
+        assert fits(client, BUDGET)
+
+
+def test_body_without_a_length_is_refused_by_what_arrives(client: httpx.Client, budget: MemoryBudget) -> None:
+    with stalled(client, budget, BUDGET // 2):
+        content = iter([b" " * (BUDGET // 4)] * 4)
+        answer = client.post("/v1/classify", content=content, headers=JSON)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+        assert budget.left == BUDGET // 2, "what it had brought is free again"
+
+
+def test_body_that_no_longer_fits_frees_what_it_had_before_its_end(
+    client: httpx.Client, budget: MemoryBudget
+) -> None:
+    with upload(client, "Transfer-Encoding: chunked", chunk(BUDGET // 2)) as connection:
+        wait(lambda: budget.left == BUDGET // 2)
+        with stalled(client, budget, 1):
+            connection.sendall(chunk(2))
+            wait(lambda: budget.left == BUDGET // 2 + 1)
+            connection.sendall(chunk(0))
+            assert connection.recv(4096).startswith(b"HTTP/1.1 429 ")
+
+
+def test_request_within_the_budget_passes(client: httpx.Client, budget: MemoryBudget) -> None:
+    assert fits(client, BUDGET) and not fits(client, BUDGET + 1)
+    with stalled(client, budget, BUDGET // 2):
+        assert fits(client, BUDGET // 2) and not fits(client, BUDGET // 2 + 1)
+
+
+def test_request_holds_its_part_until_it_is_answered(
+    client: httpx.Client, budget: MemoryBudget, engine: WordEngine
+) -> None:
+    content = json.dumps({"text": HELD_WORD}).encode().ljust(BUDGET // 2)
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(client.post, "/v1/classify", content=content, headers=JSON)
+        wait(lambda: engine.active == 1)
+        assert budget.left == BUDGET // 2
+        engine.release()
+        assert held.result().status_code == 200
+    assert fits(client, BUDGET)
+
+
+def test_budget_is_free_again_after_a_disconnect(client: httpx.Client, budget: MemoryBudget) -> None:
+    with stalled(client, budget, 10):
+        pass
+    wait(lambda: budget.left == BUDGET)
+    assert fits(client, BUDGET)
+
+
+def test_budget_is_free_again_after_the_deadline(client: httpx.Client, budget: MemoryBudget) -> None:
+    with stalled(client, budget, 10, headers=f"{DEADLINE_HEADER}: 300\r\n") as connection:
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert fits(client, BUDGET)
+
+
+def test_budget_is_free_again_after_a_late_answer(client: httpx.Client) -> None:
+    content = json.dumps({"text": HELD_WORD}).encode().ljust(BUDGET)
+    answer = client.post("/v1/classify", content=content, headers={**JSON, DEADLINE_HEADER: "50"})
+    assert answer.status_code == 504
+    assert fits(client, BUDGET)
+
+
+def test_budget_is_free_again_after_a_client_that_left_while_it_waited(
+    client: httpx.Client, budget: MemoryBudget, engine: WordEngine
+) -> None:
+    content = json.dumps({"text": HELD_WORD}).encode().ljust(BUDGET)
+    with pytest.raises(httpx.ReadTimeout):
+        client.post("/v1/classify", content=content, headers=JSON, timeout=0.2)
+    wait(lambda: engine.active == 0 and budget.left == BUDGET)
+    assert fits(client, BUDGET)
+
+
+def test_budget_is_free_again_once_a_body_is_too_large(client: httpx.Client, budget: MemoryBudget) -> None:
+    """Before it has ended, for what is left of it is thrown away."""
+    path = "/v1alpha1/comments:analyze"
+    with upload(client, "Transfer-Encoding: chunked", chunk(SMALL_BODY), path) as connection:
+        wait(lambda: budget.left == BUDGET - SMALL_BODY)
+        connection.sendall(chunk(1))
+        wait(lambda: budget.left == BUDGET)
+        connection.sendall(chunk(0))
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff"])
+def test_budget_is_free_again_after_a_body_that_is_wrong(client: httpx.Client, content: bytes) -> None:
+    assert client.post("/v1/classify", content=content.ljust(BUDGET), headers=JSON).status_code in (400, 422)
+    assert fits(client, BUDGET)
+
+
+def test_budget_is_free_again_after_an_error_nobody_foresaw(
+    client: httpx.Client, engine: WordEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(*_: object) -> tuple[float, float]:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "label_logprobs", crash)
+        content = json.dumps({"text": "a"}).encode().ljust(BUDGET)
+        assert client.post("/v1/classify", content=content, headers=JSON).status_code == 500
+    assert fits(client, BUDGET)

@@ -1,0 +1,77 @@
+"""HTTP itself, on raw sockets: one request is one request, whatever it asks for, and nothing grows without a bound."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import socket
+
+import httpx
+import pytest
+
+from support.serving.word_engine import ready
+from toxicity_operator.manifests.serving import GRACE_SECONDS
+from toxicity_serving.http.middleware.deadline import REQUEST_SECONDS
+from toxicity_serving.http.server import DRAIN_SECONDS, FINISH_SECONDS
+
+TEXT = json.dumps({"text": "спасибо"}).encode()
+UPGRADES = {
+    "as Java's own client asks": "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA",
+    "of a web socket": "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Key: YQ==\r\nSec-WebSocket-Version: 13",
+}
+LONG_HEADER = 1 << 20
+
+
+def exchange(client: httpx.Client, request: bytes) -> bytes:
+    """All that comes back to `request` until the server closes the connection."""
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=10) as connection:
+        received = b""
+        try:
+            connection.sendall(request)
+            while piece := connection.recv(65536):
+                received += piece
+        except ConnectionError:  # closed while we were still sending
+            pass
+    return received
+
+
+def post(headers: str, body: bytes) -> bytes:
+    head = f"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{headers}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+LAST = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+def test_the_parser_that_uvicorn_would_take_is_here() -> None:
+    """It is in the image, beside vLLM: without it here, nothing would be shown of which one is used."""
+    assert importlib.util.find_spec("httptools")
+
+
+@pytest.mark.parametrize("headers", UPGRADES.values(), ids=UPGRADES)
+def test_who_asks_for_an_upgrade_is_answered_without_one(headers: str) -> None:
+    with ready() as client:
+        answers = exchange(client, post(headers, TEXT) + LAST)
+    assert answers.count(b"HTTP/1.1 200 OK") == answers.count(b"HTTP/1.1 ") == 2
+    assert b'"score"' in answers
+
+
+def test_body_is_never_read_as_another_request() -> None:
+    with ready() as client:
+        answers = exchange(client, post(UPGRADES["as Java's own client asks"], LAST) + LAST)
+    assert answers.count(b"HTTP/1.1 ") == 2
+    assert answers.startswith(b"HTTP/1.1 422")
+
+
+def test_header_has_a_bound() -> None:
+    header = b"X-Long: " + b"a" * LONG_HEADER
+    with ready(token="secret") as client:
+        answer = exchange(client, b"GET /v1/model HTTP/1.1\r\nHost: a\r\n" + header + b"\r\n\r\n")
+    assert b" 401 " not in answer.partition(b"\r\n")[0]
+    assert b" 200 " not in answer.partition(b"\r\n")[0]
+
+
+def test_request_that_came_at_the_last_moment_has_all_of_its_time() -> None:
+    assert FINISH_SECONDS > REQUEST_SECONDS
+    assert GRACE_SECONDS > DRAIN_SECONDS + FINISH_SECONDS
