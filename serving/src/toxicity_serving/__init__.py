@@ -1,1 +1,1 @@
-"""The HTTP service: one FastAPI process with vLLM's engine in it, which turns texts into toxic scores."""
+"""The serving process: FastAPI with vLLM's engine, which scores the toxicity of texts."""

@@ -1,4 +1,4 @@
-"""Runs the service: `python -m toxicity_serving`, configured by STAGE_CONFIG (toxicity_api ServingConfig)."""
+"""Run the service: `python -m toxicity_serving`, configured by STAGE_CONFIG (ServingConfig in toxicity_api)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOKEN_VARIABLE = "API_TOKEN"
 
 
 def main() -> int:
-    """The exit code: 0 after a stop that was asked for, 1 when the service failed, 42 on a bad configuration."""
+    """Return the exit code: 0 after SIGTERM, 1 when the service failed, 42 when the configuration is invalid."""
     argparse.ArgumentParser(prog="python -m toxicity_serving", description=__doc__).parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     from toxicity_api.stage_config import ServingConfig, StageConfigError, parse_stage_config
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def prepare_process(gpus: int) -> None:
-    """Sets vLLM's environment, and starts this process anew, once, when libraries must be there from the start."""
+    """Set vLLM's environment variables. Re-executes this process once when LD_PRELOAD changes."""
     from toxicity_serving.engine.vllm import PRELOAD, set_vllm_environment
 
     before = os.environ.get(PRELOAD)
@@ -54,20 +54,20 @@ def prepare_process(gpus: int) -> None:
 
 
 class EmptyTokenError(ValueError):
-    """A token was asked for that everybody has."""
+    """The configured API token is empty."""
 
 
 def take_token(environment: MutableMapping[str, str]) -> str | None:
-    """The token that requests must bear, taken out of `environment` so that no child process inherits it.
+    """Remove the API token from `environment`, so that no child process inherits it, and return it.
 
-    None when there is none. Raises EmptyTokenError when it is blank.
+    Returns None when it is unset. Raises EmptyTokenError when it is blank.
     """
     token = environment.pop(TOKEN_VARIABLE, None)
     if token is None:
         return None
     if not token.strip():
         raise EmptyTokenError(f"{TOKEN_VARIABLE} is empty: key token of serving.apiTokenSecretName needs a value")
-    # ASCII's white space, which no header ends with, and not Unicode's, which one does: Token compares the same text
+    # Strip ASCII white space only, as TokenMiddleware does: a header value can end in a Unicode space.
     return token.strip(string.whitespace)
 
 
@@ -78,7 +78,7 @@ def serve(
     termination_log: Path,
     drain_seconds: float | None = None,
 ) -> int:
-    """Serves until SIGTERM or failure, whose reason is left in `termination_log`; the exit code."""
+    """Serve until SIGTERM or a failure, and return the exit code. Writes a failure's reason to `termination_log`."""
     from toxicity_serving.http.app import create_app
     from toxicity_serving.http.server import DRAIN_SECONDS, DrainingServer, listen
 
@@ -101,7 +101,7 @@ def serve(
 
 
 def report_failure(reason: str, termination_log: Path) -> None:
-    """To the log, and to the container's termination message where Kubernetes mounts one."""
+    """Log the reason, and write it to the container's termination message where Kubernetes mounts one."""
     logger.error("failed reason=%r", reason)
     if termination_log.exists():
         termination_log.write_bytes(reason.encode()[:TERMINATION_MESSAGE_LIMIT])

@@ -1,10 +1,10 @@
-"""The bounded queue: counts the texts in the service, and refuses at once what would wait too long.
+"""Admission control: limit the sequences in the service, and refuse requests that exceed the limit.
 
-The engine itself queues and batches. What is counted here is the sequences given to it: a text is one, a long text as
-many as it has windows. Those beyond `maxNumSeqs` wait.
+The engine queues and batches the sequences itself. A text is one sequence; a long text is one sequence per window.
+Sequences beyond `maxNumSeqs` wait.
 
-How many windows a text has is known only once it is tokenized, so a request is asked twice: it is let in by its texts,
-and goes on to the engine by its windows.
+The number of windows is known only after tokenization, so each request is checked twice: by its texts before
+tokenization, and by its windows before the engine.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from prometheus_client import Gauge
 
 
 class OverloadedError(RuntimeError):
-    """The queue is full; the request may be repeated a moment later."""
+    """The queue is full. The client may retry later."""
 
 
 class Admission:
-    """Used on the event loop only."""
+    """The number of admitted sequences and its limit. Not thread-safe: use it on the event loop only."""
 
     def __init__(self, running: int, waiting: int, depth: Gauge) -> None:
-        """`running` sequences are batched by the engine, `waiting` more may queue; `depth` shows how many do."""
+        """The engine batches `running` sequences, and `waiting` more may queue. `depth` exports the queue's length."""
         self._running = running
         self._waiting = waiting
         self._depth = depth
@@ -32,17 +32,17 @@ class Admission:
 
     @contextlib.contextmanager
     def admitted(self, texts: int) -> Iterator[Callable[[int], None]]:
-        """A place for that many texts until the block ends.
+        """Admit so many texts until the block ends.
 
-        What it yields is called once, before the engine, with the windows beyond one a text. An idle service takes any
-        request. Both raise OverloadedError when the sequences do not fit the queue.
+        The caller calls the yielded function once, before the engine, with the number of windows beyond one per text.
+        An idle service admits any request. Both checks raise OverloadedError when the sequences exceed the limit.
         """
         held, entered = texts, False
 
         def add(windows: int) -> None:
             nonlocal held, entered
-            # The engine's requests are asked about, not the places: were those that still are tokenized to count, long
-            # requests that keep coming would refuse each other, and none would be served.
+            # Only requests in the engine can cause a refusal here. If requests in tokenization counted as well, long
+            # requests that arrive continuously would refuse each other, and none would be served.
             if windows and self._in_engine:
                 self._check(windows, "windows")
             held += windows
@@ -61,7 +61,7 @@ class Admission:
 
     @property
     def depth(self) -> int:
-        """Sequences that wait."""
+        """The number of sequences that wait."""
         return max(0, self._sequences - self._running)
 
     def _check(self, sequences: int, noun: str) -> None:

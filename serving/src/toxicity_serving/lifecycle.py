@@ -1,7 +1,7 @@
-"""The life of one serving process: starting, ready, draining, stopping or failed. Routes read it, one task moves it.
+"""The lifecycle of a serving process: starting, ready, draining, stopping or failed. Routes read the state.
 
-`run_lifecycle` starts the engine, runs the self-test, then watches the engine until it is cancelled or the engine
-dies.
+`run_lifecycle` starts the engine, runs the self-test, then checks the engine until the task is cancelled or the
+engine dies.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ class State(StrEnum):
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
-    """Asked to stop: not ready, but work is still taken."""
+    """The process received SIGTERM: it is not ready, but still accepts requests."""
     STOPPING = "stopping"
-    """What is in flight is finished, new work refused."""
+    """Requests in flight are finished; new ones are refused."""
     FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class Started:
-    """What exists from readiness on."""
+    """The loaded model and its classifier, available from readiness on."""
 
     loaded: LoadedModel
     classifier: Classifier
 
 
 class Service:
-    """The state that the routes share. Changed on the event loop only."""
+    """The state that the routes share. Not thread-safe: change it on the event loop only."""
 
     def __init__(self, config: ServingConfig) -> None:
         self.config = config
         self.metrics = Metrics()
         self.admission = Admission(config.max_num_seqs, config.queue_limit, self.metrics.queue_depth)
         self.check_requested = asyncio.Event()
-        """Set by whoever saw the engine fail, so that it is checked at once."""
+        """Set it after an engine error, so that the lifecycle task checks the engine at once."""
         self.state = State.STARTING
         self.reason = "the engine is loading"
         self.started: Started | None = None
 
     def transition(self, state: State, reason: str) -> None:
-        """Enters `state`, unless the service has failed: that is final."""
+        """Enter `state`. FAILED is final: a failed service ignores the call."""
         if self.state is State.FAILED:
             return
         self.state, self.reason = state, reason
@@ -69,7 +69,7 @@ class Service:
 async def run_lifecycle(
     service: Service, engine: Engine, on_failure: Callable[[str], None], check_seconds: float
 ) -> None:
-    """Moves `service` through its states until cancelled; on failure calls `on_failure(reason)` and returns."""
+    """Run the lifecycle of `service` until cancelled. On failure, call `on_failure(reason)` and return."""
     try:
         await _start(service, engine)
         while True:
@@ -91,18 +91,18 @@ async def _start(service: Service, engine: Engine) -> None:
     service.transition(State.STARTING, "the self-test is running")
     await run_selftest(classifier)
     service.started = Started(loaded, classifier)
-    _spare_garbage_collection()
+    _freeze_objects()
     seconds = time.monotonic() - began
     service.metrics.start_seconds.set(seconds)
     if service.state is State.STARTING:
         service.transition(State.READY, f"self-test passed {seconds:.1f} s after the start")
 
 
-def _spare_garbage_collection() -> None:
-    """Takes all that exists out of garbage collection: it is there until the end.
+def _freeze_objects() -> None:
+    """Exclude all existing objects from garbage collection: they live as long as the process.
 
-    Otherwise each full collection walks the 700 000 objects of vLLM and torch, half a second in which nothing is
-    answered; it took a third to half of the CPU time of requests with one text.
+    Otherwise each full collection visits the 700 000 objects of vLLM and torch and blocks the process for half a
+    second. This took a third to half of the CPU time of requests with one text.
     """
     gc.collect()
     gc.freeze()

@@ -1,6 +1,6 @@
-"""Prometheus metrics of the service, in a registry of their own so that an engine's metrics do not mix in.
+"""Prometheus metrics of the service, in a separate registry without the engine's metrics.
 
-Their names are an interface: dashboards, the autoscaler and the load test read them.
+The names are a public interface: dashboards, the autoscaler and the load test read them.
 docs/reference/service-metrics.md lists them.
 """
 
@@ -20,7 +20,7 @@ _SCORES = tuple(step / 20 for step in range(1, 21))
 
 
 class Metrics:
-    """What the classifying routes did. Other paths (probes, docs, page) are not counted."""
+    """Metrics of the routes that classify. Other paths (probes, docs, page) are not counted."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -34,24 +34,24 @@ class Metrics:
         )
         self.in_flight = self._gauge("toxicity_requests_in_flight", "Classify requests being answered.")
         self.queue_depth = self._gauge(
-            "toxicity_queue_depth", "Texts, long ones by their windows, that wait beyond maxNumSeqs."
+            "toxicity_queue_depth", "Texts beyond maxNumSeqs that wait; a long text counts once per window."
         )
-        self.batch_size = self._histogram("toxicity_batch_size", "Texts of a request.", _TEXTS)
-        self.texts = self._counter("toxicity_texts", "Texts that got a score.")
+        self.batch_size = self._histogram("toxicity_batch_size", "Number of texts in a request.", _TEXTS)
+        self.texts = self._counter("toxicity_texts", "Texts that were scored.")
         self.truncated_texts = self._counter("toxicity_truncated_texts", "Texts whose end was cut to fit.")
         self.windowed_texts = self._counter("toxicity_windowed_texts", "Texts scored in several windows.")
         self.prompt_tokens = self._counter("toxicity_prompt_tokens", "Tokens of the prompts that were scored.")
         self.score = self._histogram("toxicity_score", "p(toxic) of the texts.", _SCORES)
         self.label_token_misses = self._counter(
-            "toxicity_label_token_misses", "Answers of the engine without both label tokens."
+            "toxicity_label_token_misses", "Engine outputs that lack a label token."
         )
         self.ready = self._gauge("toxicity_ready", "1 while the service is ready.")
         self.start_seconds = self._gauge(
-            "toxicity_start_seconds", "Time from the start of the engine to readiness; 0 before."
+            "toxicity_start_seconds", "Time from the start of the engine to readiness; 0 until then."
         )
 
     def observe(self, prompts: Sequence[Sequence[Prompt]], scores: Sequence[Score]) -> None:
-        """Counts the texts of one request that got their scores."""
+        """Count the scored texts of one request."""
         self.texts.inc(len(scores))
         self.truncated_texts.inc(sum(score.truncated for score in scores))
         self.windowed_texts.inc(sum(score.windows > 1 for score in scores))
@@ -71,7 +71,7 @@ class Metrics:
 
 
 def outcome_of(status: int | None) -> str:
-    """The `outcome` label of an HTTP status; None when the request ended without an answer."""
+    """Return the `outcome` label of an HTTP status; `status` is None for a request without a response."""
     if status in (408, 504):
         return "deadline"
     if status == 429:

@@ -1,7 +1,7 @@
-"""What the artifact volume tells of the model besides its weights: plots, tables, the data's figures; read-only.
+"""Read what the stages left on the artifact volume: plots, evaluation tables and figures about the data.
 
-Stages may be missing, running or of an older version: what cannot be read is left out. Files are found by name in
-the stages' own folders, never by what a request says. All of it blocks, for ever where the volume hangs.
+A stage can be missing, running or of an older version, so unreadable files are left out. File names are fixed and
+never taken from a request. All functions block, without a time limit while the volume hangs.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ LOAD_TEST_PLOTS = {
     "p95.png": "Load test: p95 latency by length",
     "rps.png": "Load test: requests per second by length",
 }
-"""Plots by their path in a stage's folder, with the title that the page gives them."""
+"""Plots by their path in a stage's folder, with their titles on the page."""
 
 RESULT, EVALUATION, LOAD_TEST_STATUS = "result.json", "evaluation/evaluation.json", "status.json"
 MAX_FILE_BYTES = 16 << 20
-"""A larger file is left out: the stages leave far smaller ones, and what is read is kept in memory."""
+"""Larger files are left out, because a file is read into memory. The stages write much smaller ones."""
 
 Document = TypeVar("Document", bound=BaseModel)
 
 
 class QualityBucket(BaseModel):
-    """Quality on the test split's texts of one length."""
+    """Quality on the texts of the test split in one length bucket."""
 
-    name: str = Field(description="characters: low-high")
+    name: str = Field(description="range of lengths in characters: low-high")
     rows: int
     toxic: int = Field(description="toxic rows among them")
     f1: float | None = None
@@ -53,7 +53,7 @@ class QualityBucket(BaseModel):
 
 
 class _Evaluation(BaseModel):
-    """Of an evaluation's document what is shown."""
+    """The part of an evaluation document that the report includes."""
 
     buckets: list[QualityBucket] = []
 
@@ -61,21 +61,21 @@ class _Evaluation(BaseModel):
 class PlotLink(BaseModel):
     id: str
     title: str
-    path: str = Field(description="where it is, relative to the page")
+    path: str = Field(description="URL relative to the page")
 
 
 class Report(BaseModel):
-    """Everything that was found; null or empty where a stage left nothing."""
+    """The results of all stages; null or empty where a stage left nothing."""
 
-    data: DataFacts | None = Field(description="the data set as it was read and split")
-    train_samples: int | None = Field(description="texts that the adapter was trained on")
-    quality: list[QualityBucket] = Field(description="by length, before any load test")
-    load_test: LoadTestStatus | None = Field(description="the newest load test's figures")
+    data: DataFacts | None = Field(description="the data set as read and split by the training stage")
+    train_samples: int | None = Field(description="number of texts that the adapter was trained on")
+    quality: list[QualityBucket] = Field(description="quality on the test split by length in characters")
+    load_test: LoadTestStatus | None = Field(description="results of the newest load test")
     plots: list[PlotLink]
 
 
 def read_report(config: ServingConfig) -> Report:
-    """The report as the volume has it now."""
+    """Read the report from the volume."""
     results = [result for folder in config.report_dirs if (result := _read(folder / RESULT, StageResult))]
     training = next((result.training for result in results if result.training), None)
     plots = find_plots(config)
@@ -89,7 +89,7 @@ def read_report(config: ServingConfig) -> Report:
 
 
 def find_plots(config: ServingConfig) -> dict[str, tuple[str, Path]]:
-    """Title and file of each plot that is there, by an id such as `eda-labels`."""
+    """Return the title and file of each existing plot, by an id such as `eda-labels`."""
     found: dict[str, tuple[str, Path]] = {}
     for name, title in STAGE_PLOTS.items():
         for folder in config.report_dirs:
@@ -104,7 +104,7 @@ def find_plots(config: ServingConfig) -> dict[str, tuple[str, Path]]:
 
 
 def read_plot(config: ServingConfig, plot: str) -> bytes | None:
-    """The PNG of a plot by its id; None when there is no such plot."""
+    """Return the PNG of a plot by its id, or None when there is no such plot."""
     found = find_plots(config).get(plot)
     return _content(found[1]) if found else None
 
@@ -114,7 +114,7 @@ def _id(name: str) -> str:
 
 
 def _is_inside(path: Path, root: Path) -> bool:
-    """A file that no link leads out of the volume."""
+    """Return whether `path` is a file below `root` after symbolic links are resolved."""
     try:
         return path.is_file() and path.resolve().is_relative_to(root.resolve())
     except OSError as error:
@@ -123,18 +123,18 @@ def _is_inside(path: Path, root: Path) -> bool:
 
 
 def _load_tests(artifacts: Path) -> list[Path]:
-    """Folders of load tests, the newest first; one that is being written has a dot in its name."""
+    """Return the folders of finished load tests, newest first. An unfinished one has a dot in its name."""
     try:
         folders = [folder for folder in artifacts.glob("loadtest-*") if "." not in folder.name]
     except OSError as error:
         _left_out(artifacts, error)
         return []
-    times = {folder: time for folder in folders if (time := _written(folder)) is not None}
+    times = {folder: time for folder in folders if (time := _modified_at(folder)) is not None}
     return sorted(times, key=times.__getitem__, reverse=True)
 
 
-def _written(folder: Path) -> float | None:
-    """When; None when it is no folder, or none any more."""
+def _modified_at(folder: Path) -> float | None:
+    """Return the modification time in seconds, or None when it is not a folder or was removed."""
     try:
         return folder.stat().st_mtime if folder.is_dir() else None
     except OSError as error:
@@ -148,7 +148,7 @@ def _load_test(artifacts: Path) -> LoadTestStatus | None:
 
 
 def _quality(folders: Sequence[Path]) -> list[QualityBucket]:
-    """Buckets with rows, of the last folder that has some: the model's own after those of what it was made from."""
+    """Return the non-empty buckets of the last folder that has some. The served model's folder comes last."""
     for folder in reversed(folders):
         evaluation = _read(folder / EVALUATION, _Evaluation)
         buckets = [bucket for bucket in evaluation.buckets if bucket.rows] if evaluation else []
@@ -158,7 +158,7 @@ def _quality(folders: Sequence[Path]) -> list[QualityBucket]:
 
 
 def _read(path: Path, kind: type[Document]) -> Document | None:
-    """The document in that file; None when it cannot be read or is no such document."""
+    """Return the document in a file, or None when it cannot be read or is invalid."""
     content = _content(path)
     try:
         return None if content is None else kind.model_validate_json(content)
@@ -168,7 +168,10 @@ def _read(path: Path, kind: type[Document]) -> Document | None:
 
 
 def _content(path: Path) -> bytes | None:
-    """None when it is no file (opening a pipe would wait for its writer), is too large or cannot be read."""
+    """Return the content of a regular file, or None when it is too large or cannot be read.
+
+    Other kinds are not opened: opening a named pipe waits for its writer.
+    """
     try:
         if not path.is_file():
             return None
@@ -183,6 +186,6 @@ def _content(path: Path) -> bytes | None:
 
 
 def _left_out(path: Path, error: OSError | ValidationError) -> None:
-    # without a ValidationError's own words, which repeat the document
+    # without the text of a ValidationError, which quotes the document
     reason = str(error) if isinstance(error, OSError) else f"{error.error_count()} errors"
     logger.warning("report_unreadable path=%s error=%s reason=%r", path, type(error).__name__, reason)

@@ -1,4 +1,4 @@
-"""Proof before traffic: known texts are classified through the whole path, and the answers must make sense."""
+"""Self-test before readiness: classify two known texts and check their scores."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ HARMLESS = "спасибо за подробный рецепт, вечером 
 
 
 class SelfTestError(RuntimeError):
-    """The service answers, but not with scores one could use."""
+    """The scores of the self-test are unusable."""
 
 
 async def run_selftest(classifier: Classifier) -> None:
-    """Raises SelfTestError unless both scores lie in [0, 1] and differ; also what `Classifier.scores` raises."""
+    """Classify a toxic and a harmless text. Raises SelfTestError unless both scores are in [0, 1] and differ.
+
+    Also raises the errors of `Classifier.scores`.
+    """
     toxic, harmless = (score.value for score in await classifier.scores([TOXIC, HARMLESS]))
     if not all(math.isfinite(value) and 0 <= value <= 1 for value in (toxic, harmless)):
-        raise SelfTestError(f"self-test scores are no probabilities: toxic {toxic}, harmless {harmless}")
+        raise SelfTestError(f"self-test scores are not probabilities: toxic {toxic}, harmless {harmless}")
     if toxic == harmless:
         raise SelfTestError(
             f"self-test: a toxic and a harmless text both score {toxic}; the weights do not discriminate"

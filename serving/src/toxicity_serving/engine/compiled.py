@@ -1,10 +1,10 @@
-"""What vLLM compiled for a model, as one file: left by the evaluation, taken over by the pods that serve.
+"""Pack the code that vLLM compiled for a model into one file, and unpack it in the serving pods.
 
-Compiling takes a minute, and one pod after the other would do the same. vLLM finds its work again under a hash of the
-model, its own settings and the machine's; what does not fit is compiled anew.
+The evaluation stage writes the file. Without it, each pod compiles for a minute. vLLM looks up compiled code by a hash
+of the model, vLLM's settings and the machine, and compiles what it does not find.
 
-The file is code. So it is taken over only with the sha256 that came from the operator, who has it from the
-evaluation itself and not from the volume: who can write to the volume cannot make a pod run something.
+The file contains code. A pod uses it only when its sha256 matches the one from the operator, which the evaluation
+reported directly. Write access to the volume is therefore not enough to run code in a pod.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ CACHE_VARIABLE = "VLLM_CACHE_ROOT"
 
 
 def default_cache() -> Path:
-    """Where vLLM keeps what it compiled: scratch, and the same path for whoever leaves and whoever takes over."""
+    """Return vLLM's cache folder: temporary storage, at the same path in the evaluation and in the serving pods."""
     return Path(tempfile.gettempdir()) / "vllm"
 
 
 def pack(cache: Path, target: Path) -> str | None:
-    """Writes all of vLLM's `cache` to the zip file `target`; its sha256 in hex, or None when there is nothing."""
+    """Write vLLM's `cache` to the zip file `target`. Returns its sha256 in hex, or None when the cache is empty."""
     files = sorted(path for path in cache.rglob("*") if path.is_file())
     if not files:
         return None
@@ -41,7 +41,10 @@ def pack(cache: Path, target: Path) -> str | None:
 
 
 def unpack(code: CompiledCode, cache: Path) -> bool:
-    """Puts what was packed into `cache`, or says in the log why not: the engine then compiles by itself."""
+    """Unpack compiled code into `cache`, and return whether it was usable.
+
+    A missing file or a wrong checksum is logged. The engine then compiles the model itself.
+    """
     try:
         found = code.path.read_bytes()
     except OSError as error:
@@ -57,10 +60,11 @@ def unpack(code: CompiledCode, cache: Path) -> bool:
 
 
 def accept_inductor_code() -> None:
-    """Lets vLLM 0.32 load what it saved on a CPU.
+    """Patch torch so that vLLM 0.32 loads the functions that it saved on a CPU.
 
-    Its loader calls `finalize_loading`, which only the functions of its GPU backend have; without it the saved function
-    is thrown away and traced again for half a minute. Those of plain Inductor, the CPU's, have nothing to finalize.
+    vLLM's loader calls `finalize_loading`, which only functions of its GPU backend have. Without that method it
+    discards the saved function and traces it again for half a minute. Functions of plain Inductor, which the CPU uses,
+    have nothing to finalize. Remove this when vLLM's loader accepts them.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The inference engine behind a small protocol. It knows token ids; texts and scores are `classify`'s business."""
+"""The protocol of an inference engine. It works on token ids; `classifier` converts texts and scores."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from toxicity_api.prompting import LabelTokens, Tokenizer
 
 
 class EngineError(RuntimeError):
-    """The engine cannot work any more; the process has to be replaced."""
+    """The engine has failed for good. The process must be restarted."""
 
 
 class LabelTokenMissing(RuntimeError):
-    """The engine's answer lacks the log-probability of a label token."""
+    """The engine's output lacks the log-probability of a label token."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What an engine has after its start; `verified` when the weights were found to be those of their checksums.
+    """A loaded model; `verified` is set when the weights match their checksums.
 
-    The weights know the token ids below `vocabulary`; a tokenizer may have more, which would end the engine.
+    The weights have the token ids below `vocabulary`. A tokenizer can have more ids, which would crash the engine.
     """
 
     tokenizer: Tokenizer
@@ -35,21 +35,21 @@ class Engine(Protocol):
     """One causal language model that scores the next token."""
 
     async def start(self) -> LoadedModel:
-        """Loads the model; returns when it can answer. Raises EngineError."""
+        """Load the model, and return when it is ready for prompts. Raises EngineError."""
         ...
 
     async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
-        """Log-probabilities of the (toxic, non-toxic) token after the prompt.
+        """Return the log-probabilities of the (toxic, non-toxic) tokens after the prompt.
 
-        Cancelling it takes the prompt out of the engine.
-        Raises LabelTokenMissing when one is not in the answer, EngineError when the engine is dead.
+        Cancelling the call aborts the prompt in the engine.
+        Raises LabelTokenMissing when the output lacks one, EngineError when the engine is dead.
         """
         ...
 
     async def check(self) -> None:
-        """Raises EngineError when the engine has died."""
+        """Check the engine. Raises EngineError when it has died."""
         ...
 
     async def stop(self) -> None:
-        """Frees what `start` took; also after a failed start."""
+        """Release the engine's resources, also after a failed start."""
         ...

@@ -1,8 +1,7 @@
-"""Where vLLM's engine runs: on a CPU in a thread of this process, on a GPU in a process of its own.
+"""Run vLLM's engine: on a CPU in a thread of this process, on a GPU in a subprocess.
 
-On a CPU the process of its own would import vLLM a second time, a third of the start, and take turns with this one on a
-few cores. On a GPU it keeps the GPU fed while this process parses and answers: in one process they would share Python's
-one lock.
+On a CPU, a subprocess would import vLLM a second time, which is a third of the start, and compete for few cores. On a
+GPU, a subprocess keeps the GPU busy while this process handles HTTP. In one process they would share Python's GIL.
 """
 
 from __future__ import annotations
@@ -22,39 +21,39 @@ logger = logging.getLogger(__name__)
 
 
 class Runner(Protocol):
-    """A loaded engine. Created and used on the event loop."""
+    """A loaded engine. Not thread-safe: create and use it on the event loop."""
 
     tokenizer: Tokenizer
     vocabulary: int
 
     @classmethod
     async def load(cls, arguments: dict[str, Any]) -> Self:
-        """`arguments` are those of vLLM's EngineArgs. Raises EngineError."""
+        """Load an engine with the arguments of vLLM's EngineArgs. Raises EngineError."""
         ...
 
     async def generate(self, request_id: str, prompt_ids: list[int], sampling: Any) -> Any:
-        """vLLM's RequestOutput. Cancelling it takes the prompt out of the engine. Raises EngineError."""
+        """Return vLLM's RequestOutput. Cancelling the call aborts the prompt in the engine. Raises EngineError."""
         ...
 
     def failure(self) -> str | None:
-        """Why the engine works no more; None while it does."""
+        """Return why the engine has died, or None while it works."""
         ...
 
     async def stop(self) -> None:
-        """Ends the engine, with what is still in it."""
+        """Shut down the engine and drop unfinished prompts."""
         ...
 
 
 def _loaded(make: Callable[[], Any]) -> Any:
     try:
         return make()
-    except Exception as error:  # whatever vLLM, torch or a kernel raise here, nothing will serve
+    except Exception as error:  # vLLM, torch and kernels raise many types, and all are fatal
         logger.exception("engine_not_loaded")
         raise EngineError(f"the engine did not start: {type(error).__name__}: {error}") from error
 
 
 class SubprocessRunner:
-    """vLLM's AsyncLLM: the engine is a process of its own."""
+    """vLLM's AsyncLLM, whose engine core runs in a subprocess."""
 
     def __init__(self, llm: Any) -> None:
         self._llm = llm
@@ -69,7 +68,7 @@ class SubprocessRunner:
 
             return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
 
-        # in a thread: loading takes half a minute, and meanwhile the probes want answers
+        # in a thread, so that the probes are answered during the half minute of loading
         return cls(await asyncio.to_thread(_loaded, make))
 
     async def generate(self, request_id: str, prompt_ids: list[int], sampling: Any) -> Any:
@@ -78,7 +77,7 @@ class SubprocessRunner:
 
         last: Any = None
         try:
-            # tokens_input: what vLLM makes of other prompts in a thread pool of its own
+            # tokens_input: vLLM converts other kinds of prompts in a thread pool
             async for output in self._llm.generate(tokens_input(prompt_ids), sampling, request_id):
                 last = output
         except EngineDeadError as error:
@@ -93,7 +92,7 @@ class SubprocessRunner:
 
 
 class InProcessRunner:
-    """vLLM's LLMEngine with its core in this process; one thread loads it, steps it and shuts it down."""
+    """vLLM's LLMEngine with its core in this process. One thread loads it, steps it and shuts it down."""
 
     def __init__(self, llm: Any, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
@@ -124,7 +123,7 @@ class InProcessRunner:
         try:
             return await answer
         finally:
-            if self._waiting.pop(request_id, None) is not None:  # nobody waits for it any more
+            if self._waiting.pop(request_id, None) is not None:  # cancelled
                 self._steps.submit(lambda llm: llm.abort_request([request_id]))
 
     def _deliver(self, outputs: list[Any]) -> None:
@@ -134,7 +133,7 @@ class InProcessRunner:
                 answer.set_result(output)
 
     def _ended(self, running: asyncio.Future[None]) -> None:
-        """Fails whoever still waits: nobody steps the engine any more."""
+        """Fail all pending requests: the engine is no longer stepped."""
         error = running.exception()
         reason = "was stopped" if error is None else f"died: {error!r}"
         waiting, self._waiting = self._waiting, {}

@@ -1,4 +1,4 @@
-"""vLLM's engine stepped by a thread of this process: whoever asks leaves a command, answers go back as they come."""
+"""The loop that steps vLLM's engine in one thread: other threads queue commands and receive the outputs."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ Command = Callable[[Any], None]
 
 
 class StepLoop:
-    """The one thread that touches the engine, an `LLMEngine` whose core runs in this process."""
+    """Steps an `LLMEngine` whose core runs in this process. Only the thread that calls `run` uses the engine."""
 
     def __init__(self, llm: Any, deliver: Callable[[list[Any]], object]) -> None:
-        """`deliver` gets the finished outputs of each step, in the stepping thread."""
+        """`deliver` is called in the stepping thread with the finished outputs of each step."""
         self._llm, self._deliver = llm, deliver
         self._commands: SimpleQueue[Command | None] = SimpleQueue()
 
     def submit(self, command: Command) -> None:
-        """Has `command(llm)` called between two steps; from any thread."""
+        """Call `command(llm)` between two steps. Thread-safe."""
         self._commands.put(command)
 
     def stop(self) -> None:
-        """Has `run` return after the step under way; from any thread."""
+        """Make `run` return after the current step. Thread-safe."""
         self._commands.put(None)
 
     def run(self) -> None:
-        """StepLoop while there is work and waits while there is none, until `end`. Raises what the engine raises."""
+        """Step while there is work, and wait while there is none, until `stop`. Raises the engine's exceptions."""
         while self._run_commands():
             finished = self._llm.step()
             if finished:
                 self._deliver(finished)
 
     def _run_commands(self) -> bool:
-        """Carries out all commands, and waits for one that makes work; False at the end."""
+        """Run all queued commands, and wait for one while the engine has no work. Returns False after `stop`."""
         while True:
             try:
                 command = self._commands.get(block=not self._llm.has_unfinished_requests())

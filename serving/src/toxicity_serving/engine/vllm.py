@@ -1,4 +1,4 @@
-"""vLLM as an `Engine`: one prefill and one generated token per prompt. `vllm_runners` says where it runs."""
+"""vLLM as an `Engine`: one prefill and one generated token per prompt. `runners` decides where the engine runs."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ TCMALLOC = Path("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4")
 
 
 def set_vllm_environment(environment: MutableMapping[str, str], gpus: int) -> None:
-    """Settings that vLLM and its child processes read from the environment; those already set win.
+    """Add the variables that vLLM and its child processes read to `environment`. Existing values are kept.
 
-    LD_PRELOAD and OpenMP's are read when a process starts: they count for a process started with them.
+    LD_PRELOAD and the variables of OpenMP are read at process start, so they take effect in new processes only.
     """
     defaults = {
         "HF_HUB_OFFLINE": "1",
@@ -42,16 +42,16 @@ def set_vllm_environment(environment: MutableMapping[str, str], gpus: int) -> No
         CACHE_VARIABLE: str(default_cache()),
     }
     if not gpus:
-        # nobind: the pod's CPU limit decides, not a core list
+        # nobind: the pod's CPU limit applies instead of a list of cores
         defaults |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": _cpus()}
         defaults |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-        # an allocator and an OpenMP whose threads sleep soon after work
+        # tcmalloc, and Intel's OpenMP with threads that sleep soon after work
         preloaded = [
             str(library) for library in (Path(sys.prefix, "lib", "libiomp5.so"), TCMALLOC) if library.exists()
         ]
         defaults |= {PRELOAD: ":".join(preloaded), "KMP_BLOCKTIME": "1"} if preloaded else {}
     else:
-        # one greedy token needs none of it: FlashInfer would be imported, and its sampler compiled where nvcc is there
+        # One greedy token needs no sampler. Otherwise vLLM imports FlashInfer and compiles its sampler if nvcc exists.
         defaults |= {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
     for name, value in defaults.items():
         environment.setdefault(name, value)
@@ -62,7 +62,7 @@ def _cpus() -> str:
 
 
 def engine_arguments(config: EngineConfig, prepared: PreparedWeights) -> dict[str, Any]:
-    """What vLLM's EngineArgs takes."""
+    """Return the arguments of vLLM's EngineArgs."""
     placed: dict[str, Any] = (
         {"gpu_memory_utilization": config.gpu_memory_utilization, "tensor_parallel_size": config.gpus}
         if config.gpus
@@ -74,7 +74,7 @@ def engine_arguments(config: EngineConfig, prepared: PreparedWeights) -> dict[st
         "max_model_len": config.max_model_len,
         "max_num_seqs": config.max_num_seqs,
         "kv_cache_dtype": config.kv_cache_dtype,
-        # prompts share a few tokens only, less than a block
+        # the common prefix of the prompts is shorter than a block
         "enable_prefix_caching": False,
         "disable_log_stats": True,
         "enforce_eager": config.enforce_eager,
@@ -84,7 +84,7 @@ def engine_arguments(config: EngineConfig, prepared: PreparedWeights) -> dict[st
 
 @functools.cache
 def _sampling(labels: LabelTokens) -> Any:
-    """One token, of which only the two labels' log-probabilities are wanted; vLLM copies it for each request."""
+    """Return parameters for one token with the log-probabilities of the labels. vLLM copies them per request."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -98,7 +98,7 @@ def _sampling(labels: LabelTokens) -> Any:
 
 
 class VllmEngine:
-    """Prepares the weights, then runs them. vLLM is imported in `start`, so that building this costs nothing."""
+    """Prepares the weights and runs them in vLLM. `start` imports vLLM, so that the constructor is fast."""
 
     def __init__(self, config: EngineConfig, scratch_dir: Path, compiled: CompiledCode | None = None) -> None:
         self._config = config
@@ -144,7 +144,7 @@ class VllmEngine:
 
     async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
         if self._runner is None:
-            raise EngineError("the engine has not started, or was stopped")
+            raise EngineError("the engine is not running")
         output = await self._runner.generate(str(next(self._request_ids)), prompt_ids, _sampling(labels))
         found = (output.outputs[0].logprobs or [{}])[0]
         if labels.toxic not in found or labels.non_toxic not in found:

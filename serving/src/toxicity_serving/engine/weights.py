@@ -1,7 +1,7 @@
-"""Before the engine: chooses how this machine can run the checkpoint, and unpacks 4-bit weights where it must.
+"""Choose how this machine runs a checkpoint, and decompress 4-bit weights for machines without the kernel.
 
-vLLM's 4-bit CPU kernel exists for AVX-512 only (its AVX2 library registers no `cpu_gemm_wna16`). On other x86
-machines the checkpoint is decompressed once into scratch, with the numbers it had, and served unquantized.
+vLLM's 4-bit CPU kernel requires AVX-512 (its AVX2 library registers no `cpu_gemm_wna16`). On other x86 machines the
+checkpoint is decompressed once into temporary storage and served unquantized, with the values of the 4-bit weights.
 Remove this when vLLM's AVX2 build has the kernel.
 """
 
@@ -40,7 +40,7 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides how weights run: `architecture` as `uname -m` names it, CPU flags, GPUs given to the pod."""
+    """The hardware that decides how weights run: `architecture` as in `uname -m`, CPU flags, the pod's GPUs."""
 
     architecture: str
     cpu_flags: frozenset[str]
@@ -49,7 +49,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class WeightsPlan:
-    """How to run a checkpoint: `form` is what the model card says, `dtype` what the engine computes in."""
+    """How to run a checkpoint: `form` is shown on the model card, `dtype` is the engine's data type."""
 
     form: str
     dtype: str
@@ -63,24 +63,24 @@ class PreparedWeights:
 
 
 def default_scratch() -> Path:
-    """Where unpacked weights go: the same path in all pods, for vLLM knows what it compiled by the weights' path."""
+    """Return the folder for decompressed weights. All pods use the same path: it is part of vLLM's cache key."""
     return Path(tempfile.gettempdir()) / "weights"
 
 
 def read_machine(gpus: int, cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:
-    """This machine, with the flags of its first CPU."""
+    """Describe this machine, with the flags of its first CPU."""
     lines = cpuinfo.read_text().splitlines()
     flags = next((line.split(":", 1)[1] for line in lines if line.startswith(("flags", "Features"))), "")
     return Machine(platform.machine(), frozenset(flags.split()), gpus)
 
 
 def plan_weights(quantization: str | None, machine: Machine) -> WeightsPlan:
-    """Decides form and dtype. `quantization` is the checkpoint's `quant_method`, None when it has none.
+    """Choose form and dtype. `quantization` is the checkpoint's `quant_method`, or None.
 
-    Raises WeightsError for a quantization that this machine has no kernel for and that cannot be unpacked.
+    Raises WeightsError for a quantization that this machine has no kernel for and that cannot be decompressed.
     """
     if machine.gpus:
-        return WeightsPlan(NATIVE_4BIT if quantization else UNQUANTIZED, "bfloat16", "a GPU is there")
+        return WeightsPlan(NATIVE_4BIT if quantization else UNQUANTIZED, "bfloat16", "the pod has a GPU")
     has_kernel = machine.architecture != "x86_64" or machine.cpu_flags >= _AVX512
     dtype = "bfloat16" if machine.cpu_flags & _BFLOAT16 else "float32"
     if quantization is None:
@@ -93,9 +93,9 @@ def plan_weights(quantization: str | None, machine: Machine) -> WeightsPlan:
 
 
 def prepare_weights(model_dir: Path, scratch_dir: Path, machine: Machine) -> PreparedWeights:
-    """The folder that the engine can load: `model_dir` itself or its decompressed copy under `scratch_dir`.
+    """Return the folder that the engine loads: `model_dir`, or its decompressed copy under `scratch_dir`.
 
-    A whole copy left by an earlier start is used again. Raises WeightsError, FileNotFoundError.
+    A complete copy from an earlier start is reused. Raises WeightsError, FileNotFoundError.
     """
     config: dict[str, Any] = json.loads((model_dir / _CONFIG).read_text())
     plan = plan_weights((config.get("quantization_config") or {}).get("quant_method"), machine)
@@ -128,7 +128,10 @@ def _write_decompressed(model_dir: Path, config: dict[str, Any], target: Path) -
 
 
 def decompressed(model_dir: Path, quantization_config: dict[str, Any]) -> dict[str, Tensor]:
-    """All tensors by name, packed ones unpacked in the type of their scales. Raises WeightsError."""
+    """Return all tensors by name, the packed ones decompressed to the data type of their scales.
+
+    Raises WeightsError.
+    """
     from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor
     from compressed_tensors.quantization import QuantizationConfig
 

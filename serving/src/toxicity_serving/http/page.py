@@ -1,4 +1,4 @@
-"""The page at `/` and the data that it shows. The page itself is open, since it holds nothing; its data is not."""
+"""The page at `/` and its data. The page contains no data and needs no token; the data routes do."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ from toxicity_serving.http.scoring import ServiceParameter
 from toxicity_serving.report import Report, read_plot, read_report
 
 VOLUME_SECONDS = 10.0
-"""How long the artifact volume may take to be read, the wait for a thread included."""
+"""Time limit for reading the artifact volume, including the wait for a thread."""
 
 router = APIRouter()
 data_router = APIRouter(tags=["Page"])
 
 _REFUSED: dict[int | str, dict[str, Any]] = {code: {"model": ErrorResponse} for code in (401, 503)}
-# Threads of its own: a volume that hangs holds those that read it for as long as it hangs, and nothing else may need
-# one of them, the probes least of all.
+# A separate pool, because a volume that hangs blocks the threads that read it. Probes must not wait for them.
 _volume_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="volume")
 
 Read = TypeVar("Read")
@@ -36,14 +35,14 @@ Read = TypeVar("Read")
 
 @router.get("/", include_in_schema=False)
 async def page() -> HTMLResponse:
-    """The model's card and a box to try a text."""
+    """The web page: the model's card, its results and a form to classify a text."""
     document, policy = _page()
     return HTMLResponse(document, headers={"Content-Security-Policy": policy})
 
 
 @data_router.get("/v1/report", responses=_REFUSED)
 async def report(service: ServiceParameter) -> Report:
-    """What the stages left on the artifact volume: data, quality and load test by length, and the list of plots."""
+    """Results of the stages: the data set, quality and load test by length in characters, and the list of plots."""
     return await _from_volume(lambda: read_report(service.config))
 
 
@@ -56,12 +55,12 @@ async def plot(plot: str, service: ServiceParameter) -> Response:
     """One of the report's plots as PNG."""
     content = await _from_volume(lambda: read_plot(service.config, plot))
     if content is None:
-        raise HTTPException(404, "there is no such plot; /v1/report lists them")
+        raise HTTPException(404, "there is no such plot; /v1/report lists the plots")
     return Response(content, media_type="image/png", headers={"Cache-Control": "no-cache"})
 
 
 async def _from_volume(read: Callable[[], Read]) -> Read:
-    """What `read` returns, or HTTP 503 when the volume hangs."""
+    """Return the result of `read`, which runs in a thread. Raises HTTPException with 503 when the volume hangs."""
     try:
         async with asyncio.timeout(VOLUME_SECONDS):
             return await asyncio.get_running_loop().run_in_executor(_volume_threads, read)
@@ -71,7 +70,7 @@ async def _from_volume(read: Callable[[], Read]) -> Read:
 
 @functools.cache
 def _page() -> tuple[str, str]:
-    """The document and its policy: no script but its own, nothing from anywhere else."""
+    """Return the page and its Content-Security-Policy, which allows its inline scripts and no other origin."""
     document = importlib.resources.files("toxicity_serving.http").joinpath("page.html").read_text(encoding="utf-8")
     scripts = re.findall(r"<script>(.*?)</script>", document, re.DOTALL)
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]

@@ -1,4 +1,4 @@
-"""Our own HTTP routes: each parses, calls one function and shapes the answer."""
+"""The native routes: POST /v1/classify and GET /v1/model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNREADY: dict[int | str, dict[str, Any]] = {code: {"model": ErrorResponse} for 
 
 @router.post(CLASSIFY_PATH, responses=_ERRORS)
 async def classify(body: ClassifyRequest, service: ServiceParameter) -> ClassifyResponse:
-    """p(toxic) of one text or of a batch."""
+    """Return p(toxic) and the decision for one text or for a batch."""
     threshold = service.config.threshold if body.threshold is None else body.threshold
     scores = await scores_of(service, body.batch, body.long_texts)
     return ClassifyResponse(
@@ -46,7 +46,7 @@ async def classify(body: ClassifyRequest, service: ServiceParameter) -> Classify
 
 @router.get("/v1/model", responses=_UNREADY)
 async def model_card(service: ServiceParameter) -> ModelCard:
-    """What is served."""
+    """Describe the served model: its origin, settings, limits and engine."""
     config, loaded = service.config, started(service).loaded
     return ModelCard(
         model=config.model,

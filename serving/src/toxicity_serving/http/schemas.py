@@ -1,4 +1,4 @@
-"""The bodies of the HTTP interface. Requests are checked here, nowhere else; OpenAPI is generated from these."""
+"""Request and response bodies of the native routes. They validate requests and define the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from toxicity_api.results import Metrics
 from toxicity_api.spec import Labels, LongTexts
 
 MAX_TEXTS = 64
-"""Texts of one request."""
+"""Maximum number of texts in a request."""
 
 MAX_CHARACTERS = 20_000
-"""Characters of one text. What becomes of shorter ones that do not fit the model, `long_texts` says."""
+"""Maximum length of a text in characters. `long_texts` applies to shorter texts that exceed the model's window."""
 
 MAX_ERRORS = 20
-"""Wrong parts that an answer names, and unknown fields that an object of a request is told of one by one."""
+"""Maximum number of invalid fields that a response names, and of unknown fields that are reported one by one."""
 
 MAX_SHOWN = 100
-"""Characters that an answer repeats of a field's name, or of another part of the request that is not a text."""
+"""Maximum number of characters that a response quotes from the request, for example of a field's name."""
 
 NOT_BLANK = r"\S"
-"""What `_not_blank` demands, for the JSON schema."""
+"""The JSON schema pattern for `_not_blank`."""
 
 
 def shorten(value: object) -> str:
-    """A part of the request as an answer can have it: short, and Unicode whatever was sent; of no string, its type."""
+    """Shorten a part of the request for a response: valid Unicode of limited length, or the type of a non-string."""
     text = value if isinstance(value, str) else type(value).__name__
     return text[:MAX_SHOWN].encode(errors="replace").decode()
 
 
 class RequestBody(BaseModel):
-    """Base of every object in a request. Many unknown fields are one error.
+    """Base of every object in a request. More than MAX_ERRORS unknown fields are reported as one error.
 
-    pydantic makes one of each, and half a million of them fit into a body.
+    pydantic reports each unknown field, and a body can contain half a million of them.
     """
 
     @model_validator(mode="before")
@@ -67,12 +67,12 @@ Text = Annotated[
 
 
 def _only(name: str, kind: str, other: str) -> JsonDict:
-    """The part of a JSON schema that says that `name` is there and `other` is not."""
+    """Return a JSON schema that requires the field `name` and forbids the field `other`."""
     return {"required": [name], "properties": {name: {"type": kind}, other: {"type": "null"}}}
 
 
 class ClassifyRequest(RequestBody):
-    """One text or a batch of them, and optionally another threshold than the model's own."""
+    """One text or a batch of texts, optionally with a different threshold."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -83,17 +83,21 @@ class ClassifyRequest(RequestBody):
         },
     )
 
-    text: Text | None = Field(None, description="one text; excludes texts")
+    text: Text | None = Field(None, description="one text; mutually exclusive with texts")
     texts: list[Text] | None = Field(
-        None, min_length=1, max_length=MAX_TEXTS, description="a batch; excludes text"
+        None, min_length=1, max_length=MAX_TEXTS, description="a batch; mutually exclusive with text"
     )
     threshold: float | None = Field(
-        None, ge=0, le=1, strict=True, description="score from which a text is toxic; unset means the model's own"
+        None,
+        ge=0,
+        le=1,
+        strict=True,
+        description="lowest score of a toxic text; unset means the model's threshold",
     )
     long_texts: LongTexts | None = Field(
         None,
-        description="of a text that does not fit the model: the highest score of overlapping windows (window), or of"
-        " its beginning (truncate); unset means the model's own setting",
+        description="how to score a text whose prompt exceeds maxModelLen tokens: window takes the highest score of"
+        " overlapping windows, truncate scores the beginning; unset means the model's setting",
     )
 
     @model_validator(mode="after")
@@ -104,7 +108,7 @@ class ClassifyRequest(RequestBody):
 
     @property
     def batch(self) -> list[str]:
-        """The texts in order, one for `text`."""
+        """The texts in order; `text` is a batch of one."""
         return self.texts if self.texts is not None else [self.text or ""]
 
 
@@ -112,33 +116,35 @@ class TextScore(BaseModel):
     score: float = Field(ge=0, le=1, description="p(toxic)")
     toxic: bool = Field(description="whether the score reaches the threshold")
     truncated: bool = Field(description="whether the end of the text was cut to fit the model")
-    windows: int = Field(ge=1, description="windows that the text was scored in; 1 when it fits the model")
+    windows: int = Field(
+        ge=1, description="number of windows that the text was scored in; 1 when it fits the model"
+    )
 
 
 class ClassifyResponse(BaseModel):
     model: str = Field(description="name of the ToxicityModel")
-    threshold: float = Field(description="threshold that was applied")
+    threshold: float = Field(description="the threshold used for the decision")
     results: list[TextScore] = Field(description="one per text, in the order of the request")
 
 
 class FieldError(BaseModel):
-    field: str = Field(description="the part of the request that is wrong, such as texts.0")
+    field: str = Field(description="the invalid field, such as texts.0")
     message: str
 
 
 class ErrorResponse(BaseModel):
-    """Every answer outside 2xx."""
+    """The body of every response with a status outside 2xx."""
 
-    message: str = Field(description="what is wrong, in one line")
-    errors: list[FieldError] = Field(default_factory=list, description="set on 422")
+    message: str = Field(description="the error in one line")
+    errors: list[FieldError] = Field(default_factory=list, description="the invalid fields; set on 422 only")
 
 
 class ModelCard(Document):
-    """What is served, from data to engine."""
+    """The served model: its origin, settings, limits and engine."""
 
     model: str
     base_model: str
-    fingerprint: str = Field(description="fingerprint of the stage that made the weights")
+    fingerprint: str = Field(description="fingerprint of the stage that wrote the weights")
     threshold: float
     metrics: Metrics | None
     prompt_template: str
@@ -146,11 +152,11 @@ class ModelCard(Document):
     max_model_len: int
     max_texts: int = MAX_TEXTS
     max_characters: int = MAX_CHARACTERS
-    long_texts: LongTexts = Field(description="what becomes of a text that is longer than maxModelLen")
+    long_texts: LongTexts = Field(description="how texts whose prompt exceeds maxModelLen tokens are scored")
     window_overlap_tokens: int = WINDOW_OVERLAP_TOKENS
-    queue_limit: int = Field(description="texts that may wait beyond what the engine batches")
+    queue_limit: int = Field(description="number of texts that may wait beyond the engine's batch")
     weights: str = Field(description="native-4bit, decompressed (4 bit on disk, unpacked at start) or unquantized")
-    dtype: str = Field(description="type the engine computes in")
+    dtype: str = Field(description="data type of the engine's computation")
     verified: bool = Field(description="whether the weights were checked against their checksums at the start")
     engine: str = Field(description="engine and version")
 

@@ -1,4 +1,4 @@
-"""uvicorn with a drain: on SIGTERM the service turns unready, answers on for a while, then finishes what it has."""
+"""uvicorn with draining: after SIGTERM the service is unready, accepts requests for a while, then finishes the rest."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from toxicity_serving.http.middleware.deadline import REQUEST_SECONDS
 from toxicity_serving.lifecycle import Service, State
 
 DRAIN_SECONDS = 10.0
-"""How long new requests are still taken after SIGTERM: proxies learn of the removed endpoint with a delay."""
+"""How long new requests are accepted after SIGTERM: proxies see the removed endpoint with a delay."""
 
 FINISH_SECONDS = int(REQUEST_SECONDS) + 5
-"""How long requests in flight may take after that: each ends by itself in its own time, with an answer in its shape."""
+"""How long requests in flight may take after that. It exceeds REQUEST_SECONDS, so that each request gets a response."""
 
 KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection is kept: longer than proxies and clients keep theirs, which is a minute at most.
+"""How long an idle connection is kept: longer than proxies and clients do, which is a minute at most.
 
-Who closes first is safe: a request that is sent while the other side closes is lost.
+The client must close first: a request that it sends while the server closes the connection is lost.
 """
 
 
 def listen(port: int) -> socket.socket:
-    """A listener on all addresses of the pod: clusters give it IPv4 ones, IPv6 ones or both. Raises OSError."""
+    """Listen on all addresses of the pod, which can be IPv4, IPv6 or both. Raises OSError."""
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     return socket.create_server(("", port))
 
 
 def server_config(app: FastAPI, finish_seconds: int = FINISH_SECONDS) -> uvicorn.Config:
-    """How HTTP is spoken. h11, though another parser is installed beside vLLM and would be taken.
+    """Return uvicorn's configuration, with the HTTP parser h11.
 
-    httptools bounds no header, and takes the body of a request that asks for an upgrade for the next request.
+    uvicorn prefers httptools, which vLLM installs. httptools does not limit the size of headers, and it parses the
+    body of an upgrade request as the next request.
     """
     return uvicorn.Config(
         app,
@@ -52,7 +53,7 @@ def server_config(app: FastAPI, finish_seconds: int = FINISH_SECONDS) -> uvicorn
 
 
 class DrainingServer(uvicorn.Server):
-    """Stops in two steps; a second signal skips the first. `run` takes the listener."""
+    """A server that drains, then stops. A second signal ends the draining at once. `run` takes the listener."""
 
     def __init__(self, app: FastAPI, drain_seconds: float = DRAIN_SECONDS) -> None:
         super().__init__(server_config(app))
@@ -60,7 +61,7 @@ class DrainingServer(uvicorn.Server):
         self._drain_seconds = drain_seconds
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The signal handler: drains when there is something to drain."""
+        """Handle SIGTERM: exit at once while starting, drain when ready, stop otherwise."""
         if self._service.state is State.STARTING:
             _exit_at_once()
         elif self._service.state is State.READY:
@@ -71,15 +72,14 @@ class DrainingServer(uvicorn.Server):
             super().handle_exit(sig, frame)
 
     def _stop(self) -> None:
-        # refused from now on, by an answer as long as the listener is open: closing that cuts off only what would
-        # have been refused
-        self._service.transition(State.STOPPING, "what is in flight is finished")
-        # not through uvicorn's handler, which raises the signal again at the end: a drained stop is a clean one
+        # New requests are refused from here on, so closing the listener cannot drop one that would be served.
+        self._service.transition(State.STOPPING, "requests in flight are being finished")
+        # uvicorn's handler would raise the signal again at the end, but a drained stop exits with 0
         self.should_exit = True
 
 
 def _exit_at_once() -> None:
-    """While the engine loads nothing is in flight, and the loading thread would hold the process for a minute."""
+    """Exit while the engine loads: nothing is in flight, and the loading thread would block the exit for a minute."""
     for child in multiprocessing.active_children():
         child.kill()
     os._exit(0)
