@@ -1,7 +1,7 @@
-"""Serving side by side on one machine and the same weights: our API, vLLM called directly, Transformers; one table.
+"""Compare our API, vLLM called directly and Transformers on the same weights and machine, as one table.
 
-`make bench-serving`, on a machine that does nothing else. Each way has a process of its own, one after the other;
-only the ratios mean something elsewhere.
+Run `make bench-serving` on an otherwise idle machine. Each variant runs in a separate process, one after the other.
+Only the ratios carry over to other machines.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--gpus", type=int, default=0)
     options = parser.parse_args()
     if "quantization_config" in json.loads((options.model_dir / "config.json").read_text(encoding="utf-8")):
-        # in float32, which shows what bf16 alone costs, there is no kernel for them
+        # there are no kernels for these in float32, which shows the cost of bf16 alone
         parser.error(f"--model-dir: {options.model_dir} has quantized weights; give the training stage's model")
     return options
 
@@ -125,7 +125,7 @@ def configuration(options: argparse.Namespace) -> ServingConfig:
 
 
 def machine(gpus: int) -> str:
-    """What computes: the cores, and the name of the GPU where one is given."""
+    """Describe the hardware: the number of cores, and the name of the GPU if one is used."""
     if not gpus:
         return f"{os.cpu_count()} cores"
     import torch
@@ -134,20 +134,20 @@ def machine(gpus: int) -> str:
 
 
 def apart(phase: Callable[..., T], *arguments: object) -> T:
-    """What `phase` returns from a fresh process, so that threads and memory of the last one are gone."""
+    """Run `phase` in a new process, without the threads and memory of the previous one."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(phase, *arguments).result()
 
 
 def read_texts(path: Path, column: str) -> list[str]:
-    """The texts that are not blank."""
+    """Read the texts that are not blank."""
     data = path.read_bytes()
     text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     return [row[column].strip() for row in csv.DictReader(io.StringIO(text, newline="")) if row[column].strip()]
 
 
 def texts_of(texts: Sequence[str], length: int, count: int) -> list[str]:
-    """`count` texts of just that many characters, cut from genuine ones that are joined by blanks."""
+    """Return `count` texts of exactly `length` characters, cut from the joined texts of the data set."""
     whole = " ".join(texts)
     return [whole[at * length : (at + 1) * length] for at in range(count)]
 
@@ -182,7 +182,7 @@ def speeds(service: Service, direct: dict[str, Speed], plain: dict[int, Speed]) 
 
 
 def latencies(service: Service) -> str:
-    """Of lone requests, one after the other."""
+    """Return latencies of sequential requests."""
     rows = []
     for length, seconds in service.latencies.items():
         p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1] if len(seconds) > 1 else seconds[0]
@@ -216,7 +216,7 @@ def sameness(lone: Sequence[Lone]) -> str:
 
 
 def measure_checksums(folder: Path) -> str:
-    """What writing and checking the checksums of a model folder takes."""
+    """Measure how long it takes to write and to verify the checksums of a model folder."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(shutil.copytree(folder, Path(scratch, "model")))
         began = time.perf_counter()

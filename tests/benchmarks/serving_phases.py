@@ -1,4 +1,4 @@
-"""The parts of the serving benchmark that load a model, each for a process of its own: nothing is left of the last."""
+"""The phases of the serving benchmark that load a model. Each runs in a new process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Speed:
-    """Texts per second of each round, all texts offered at once, and the scores of the last round."""
+    """Texts per second of each round, with all texts sent at once, and the scores of the last round."""
 
     rates: list[float]
     scores: list[float]
@@ -30,7 +30,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Lone:
-    """One text's score alone, `BATCH` times in one request, and amid other texts."""
+    """The score of one text alone, of `BATCH` copies in one request, and among other texts."""
 
     alone: float
     copies: list[float]
@@ -39,7 +39,7 @@ class Lone:
 
 @dataclass(frozen=True)
 class Service:
-    """What our API did: one text a request, and `BATCH` a request; seconds of lone requests by length."""
+    """Results of our API: one text per request, `BATCH` texts per request, and latencies by length in characters."""
 
     singles: Speed
     batches: Speed
@@ -54,7 +54,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def served(config: ServingConfig) -> Iterator[tuple[str, float]]:
-    """The service as its image runs it: its URL, and the seconds from the process's start to its readiness."""
+    """Run the service as its image does. Yields its URL and the seconds from process start to readiness."""
     import httpx
 
     config = config.model_copy(update={"port": free_port()})
@@ -80,7 +80,7 @@ def _is_ready(httpx: Any, url: str) -> bool:
 
 
 def measure_start(config: ServingConfig) -> float:
-    """Seconds from the process's start to its readiness."""
+    """Return the seconds from process start to readiness."""
     with served(config) as (_, load_seconds):
         return load_seconds
 
@@ -88,7 +88,7 @@ def measure_start(config: ServingConfig) -> float:
 def measure_service(
     config: ServingConfig, texts: Sequence[str], lengths: dict[int, list[str]], lone: Sequence[str], rounds: int
 ) -> Service:
-    """Everything that is asked of the API over loopback HTTP."""
+    """Measure the API over HTTP on the loopback interface."""
     with served(config) as (url, load_seconds):
         return asyncio.run(_ask_service(url, load_seconds, texts, lengths, lone, rounds))
 
@@ -101,7 +101,7 @@ async def _ask_service(
     lone: Sequence[str],
     rounds: int,
 ) -> Service:
-    # not httpx, which takes 8 ms of a core for a request when 128 are open: the service would wait for its client
+    # httpx needs 8 ms of CPU time per request with 128 connections, so the client would be the bottleneck
     import aiohttp
 
     connector, timeout = aiohttp.TCPConnector(limit=2 * BATCH), aiohttp.ClientTimeout(READY_SECONDS)
@@ -132,7 +132,7 @@ async def _ask_service(
 async def _all(
     ask: Callable[[Sequence[str]], Awaitable[list[float]]], texts: Sequence[str], size: int
 ) -> list[float]:
-    """All texts in requests of `size`, as many at once as keep twice the engine's batch in the service."""
+    """Send all texts in requests of `size`, with twice the engine's batch in flight."""
     free = asyncio.Semaphore(2 * BATCH // size)
 
     async def one(some: Sequence[str]) -> list[float]:
@@ -154,7 +154,7 @@ async def _rounds(run: Callable[[], Awaitable[list[float]]], rounds: int, load_s
 
 
 def measure_direct(config: EngineConfig, texts: Sequence[str], rounds: int, overrides: dict[str, Any]) -> Speed:
-    """vLLM's own LLM on the same weights with ready token ids, all given at once: the most there is to get."""
+    """Measure vLLM's LLM class with prepared token ids, all submitted at once: the upper bound."""
     from vllm import LLM, SamplingParams
 
     from toxicity_api.prompting import build_prompt, label_tokens, toxic_score
@@ -183,11 +183,11 @@ def measure_direct(config: EngineConfig, texts: Sequence[str], rounds: int, over
         rates.append(len(texts) / (time.perf_counter() - began))
         found = [output.outputs[0].logprobs[0] for output in outputs]
         scores = [toxic_score(one[labels.toxic].logprob, one[labels.non_toxic].logprob) for one in found]
-    return Speed(rates[1:], scores, load_seconds)  # the first was to warm
+    return Speed(rates[1:], scores, load_seconds)  # the first round was a warm-up
 
 
 def measure_transformers(config: EngineConfig, texts: Sequence[str], rounds: int, dtype: str) -> dict[int, Speed]:
-    """Transformers with the same weights in the same type, by batch size: one by one, and in batches by length."""
+    """Measure Transformers with the same weights and data type: one text at a time, and in batches by length."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

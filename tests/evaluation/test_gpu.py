@@ -1,6 +1,6 @@
-"""The serving process and the evaluation stage on an NVIDIA GPU, on a tiny model: vLLM's CUDA path, fp8 KV cache.
+"""Test the serving process and the evaluation stage on an NVIDIA GPU with a tiny model, also with an fp8 KV cache.
 
-They run with the packages of the serving image built for CUDA: `make test-gpu`.
+`make test-gpu` runs them with the packages of the serving image for CUDA.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.gpu]
 
 GPU = "cuda"
 ON_GPU = {"gpuMemoryUtilization": 0.1, "gpus": 1}
-"""Small enough to share a GPU with other tests."""
+"""A share of GPU memory that leaves room for other tests."""
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
-"""The serving process with vLLM itself on a tiny model: what only the real engine can get wrong.
+"""Test the serving process with vLLM on a tiny model, where a fake engine would not show the error.
 
-They run with the packages of the serving image: `make test-evaluation`.
+`make test-evaluation` runs them with the packages of the serving image.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.engine
 DYING_ENGINE = Path(__file__).parents[1] / "support" / "serving" / "dying_engine.py"
 STRANGE_WORDS = 200
 FLOOD = {"texts": [" ".join(PLAIN * 600)] * 64}
-"""The largest batch of the longest texts, each in 32 windows: work for a while, even for a tiny model."""
+"""The largest batch of the longest texts, each in 32 windows. It keeps even a tiny model busy for about a second."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def served(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def flood_seconds(served: Served) -> float:
-    """What the flood takes when nobody stops it."""
+    """The seconds that FLOOD takes when it is not cancelled."""
     began = time.monotonic()
     assert served.client.post("/v1/classify", json=FLOOD).status_code == 200
     seconds = time.monotonic() - began
@@ -71,7 +71,7 @@ def test_an_identical_text_scores_the_same_alone_and_in_a_batch_of_64(served: Se
 
 
 def test_work_beyond_its_deadline_leaves_the_engine(served: Served, flood_seconds: float) -> None:
-    """The engine serves in order: were the flood still in it, the text behind would wait for most of its time."""
+    """The engine serves in order: if FLOOD stayed in the engine, the next text would time out."""
     flood = served.client.post("/v1/classify", json=FLOOD, headers={DEADLINE: str(int(250 * flood_seconds))})
     assert flood.status_code == 504
     assert served.classify("чай", seconds=flood_seconds / 2).status_code == 200
@@ -93,7 +93,7 @@ def test_names_of_control_tokens_in_a_text_are_characters(served: Served) -> Non
 
 @pytest.fixture(scope="module")
 def strange_words(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model with a tokenizer that knows a word and a control token more than the weights do."""
+    """The model with a tokenizer that has words and a control token beyond the vocabulary of the weights."""
     from tokenizers import Tokenizer
 
     folder = Path(shutil.copytree(model_dir, tmp_path_factory.mktemp("strange") / "model"))
@@ -106,7 +106,7 @@ def strange_words(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_tokens_that_the_weights_do_not_know_do_not_reach_the_engine(strange_words: Path, tmp_path: Path) -> None:
-    """Gemma 3's own tokenizer has such a control token, <image_soft_token>: a lookup of it would end the engine."""
+    """Gemma 3's tokenizer has such a control token, <image_soft_token>. Its embedding lookup would crash the engine."""
     with running(strange_words, tmp_path, enforceEager=True) as served:
         refused = served.client.post("/v1/classify", json={"texts": ["чай", f"чай слово{STRANGE_WORDS - 1}"]})
         assert (refused.status_code, "text 1 has token" in refused.json()["message"]) == (422, True)
@@ -117,7 +117,7 @@ def test_tokens_that_the_weights_do_not_know_do_not_reach_the_engine(strange_wor
 def test_an_engine_that_dies_says_so_to_all_who_wait_and_nobody_gets_a_made_up_score(
     model_dir: Path, tmp_path: Path
 ) -> None:
-    """Below the API, which refuses such a token: what else may end the engine ends it in the same way."""
+    """Submit an unknown token id directly to the engine. Any other crash of the engine takes the same path."""
     config = engine_config(model_dir, enforceEager=True)
     done = subprocess.run(
         [sys.executable, str(DYING_ENGINE), str(tmp_path)],

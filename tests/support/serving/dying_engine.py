@@ -1,6 +1,7 @@
-"""`dying_engine.py SCRATCH`: vLLM, configured as for a stage, is asked what ends it; prints who was told what, as JSON.
+"""`dying_engine.py SCRATCH`: crash vLLM with an unknown token id, and print what each request received as JSON.
 
-In a process of its own, since vLLM leaves its threads and its memory behind.
+It reads STAGE_CONFIG as a stage does. It runs as a separate process because vLLM does not release its threads and
+memory.
 """
 
 from __future__ import annotations

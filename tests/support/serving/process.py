@@ -1,4 +1,4 @@
-"""The serving process as its container runs it, with vLLM itself, for tests with the packages of the serving image."""
+"""Run the serving process with vLLM as its container does, for tests with the packages of the serving image."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Served:
         return [result["score"] for result in answer["results"]]
 
     def metric(self, name: str) -> float:
-        """The value of a metric, named with its labels where it has some."""
+        """Return the value of a metric. `name` includes the labels, if any."""
         lines = self.client.get("/metrics").text.splitlines()
         return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
 
@@ -56,7 +56,7 @@ def wait(is_so: Callable[[], bool], seconds: float) -> None:
 
 
 def engine_fields(model_dir: Path, **fields: object) -> dict[str, object]:
-    """The engine's part of a configuration for the tiny model in that folder, with these fields besides."""
+    """Return the engine's part of a configuration for the tiny model in `model_dir`, extended by `fields`."""
     return {
         "model": "tiny",
         "fingerprint": "f1",
@@ -71,7 +71,7 @@ def engine_fields(model_dir: Path, **fields: object) -> dict[str, object]:
 
 @contextlib.contextmanager
 def running(model_dir: Path, folder: Path, **fields: object) -> Iterator[Served]:
-    """The service with the configuration's `fields`, once it is ready; its scratch and its log lie in `folder`."""
+    """Run the service with the configuration `fields`, and yield it when ready. Its files and log go to `folder`."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     config = ServingConfig.model_validate(engine_fields(model_dir, threshold=0.5, port=port, **fields))

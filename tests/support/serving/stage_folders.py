@@ -1,4 +1,4 @@
-"""An artifact volume as the stages leave it, with plots of a few pixels."""
+"""Write an artifact volume as the stages do, with plots of a few pixels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOAD = LoadTestStatus(
 
 
 def png(red: int) -> bytes:
-    """A picture of 40 x 30 pixels of one colour."""
+    """Return a PNG of 40 x 30 pixels in one colour."""
     rows = (b"\0" + bytes((red, 80, 160)) * 40) * 30
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -53,13 +53,13 @@ def write(path: Path, content: bytes) -> None:
 
 
 def evaluation(f1: float) -> bytes:
-    """Of a longer document the part that the page reads."""
+    """Return the part of an evaluation document that the page reads."""
     bucket = {"name": "1-100", "low": 1, "high": 100, "rows": 720, "toxic": 313, "f1": f1, "precision": 0.9}
     return json.dumps({"metrics": {}, "buckets": [bucket, {**bucket, "name": "101-200", "rows": 0}]}).encode()
 
 
 def stage_folders(artifacts: Path) -> ServingConfig:
-    """Writes what training, quantization and a load test leave; the configuration of the service that shows it."""
+    """Write the folders of training, quantization and a load test. Returns the configuration of a service for them."""
     training = TrainingResult(metrics=METRICS, train_samples=11530, loss=0.1, duration_seconds=60, data=DATA)
     result = StageResult(stage="train", fingerprint="t1", outcome="succeeded", training=training)
     train, quantize, load = artifacts / "train-t1", artifacts / "quantize-q1", artifacts / "loadtest-l2"

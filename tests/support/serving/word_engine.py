@@ -1,4 +1,4 @@
-"""The service around an engine without a model: a text is toxic when it holds the word."""
+"""The service with a fake engine: a text is toxic when it contains TOXIC_WORD."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ END = "\nответ:"
 
 
 class WordEngine:
-    """Log-probabilities by the words in the prompt. `same`: all texts score alike; `broken`: the start fails.
+    """Returns log-probabilities by the words in the prompt.
 
-    Of a prompt it reads what comes after the last END_OF_TEXT. One with the held word is answered after `release`;
-    `active` prompts are in the engine, `answered` were.
+    With `same`, all texts get the same score. With `broken`, the start fails with that message. With `held`, the start
+    blocks. The engine reads a prompt from its last END_OF_TEXT on. Prompts with HELD_WORD block until `release`.
+    `active` counts the prompts in the engine, `answered` the finished ones.
     """
 
     def __init__(self, *, same: bool = False, broken: str = "", held: bool = False) -> None:
@@ -60,7 +61,7 @@ class WordEngine:
         self.stopped = False
 
     def release(self) -> None:
-        """Lets the held prompts be answered; called from another thread than the engine's."""
+        """Unblock the held prompts. Call it from a thread other than the engine's."""
         assert self._loop
         self._loop.call_soon_threadsafe(self._released.set)
 
@@ -110,7 +111,7 @@ def running(
     token: str | None = None,
     check_seconds: float = 0.01,
 ) -> Iterator[httpx.Client]:
-    """A client of the service, which runs behind a real socket with its lifecycle. It does not send the token."""
+    """Run the service with its lifecycle on a real socket, and yield a client that does not send the token."""
     reported = [] if failures is None else failures
     app = create_app(config, engine, reported.append, check_seconds, token)
     server = uvicorn.Server(server_config(app, finish_seconds=5))
@@ -129,14 +130,14 @@ def running(
 def ready(
     engine: WordEngine | None = None, *, config: ServingConfig = CONFIG, token: str | None = None
 ) -> Iterator[httpx.Client]:
-    """The same once /readyz says so."""
+    """Run the service as `running` does, and yield the client when /readyz returns 200."""
     with running(engine or WordEngine(), config=config, token=token) as client:
         wait(lambda: client.get("/readyz").status_code == 200)
         yield client
 
 
 def wait(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Polls until the condition holds; fails after `seconds`."""
+    """Poll until the condition holds. Fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -144,7 +145,7 @@ def wait(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def samples(client: httpx.Client) -> dict[str, float]:
-    """/metrics by sample name with labels, as Prometheus's own parser reads them."""
+    """Return the samples of /metrics by name with labels, read by Prometheus's parser."""
     found = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):
         for sample in family.samples:
@@ -154,5 +155,5 @@ def samples(client: httpx.Client) -> dict[str, float]:
 
 
 def post(client: httpx.Client, *texts: str, **fields: Any) -> httpx.Response:
-    """POST /v1/classify of a batch."""
+    """Send a batch to POST /v1/classify."""
     return client.post("/v1/classify", json={"texts": list(texts), **fields})

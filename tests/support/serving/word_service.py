@@ -1,6 +1,6 @@
-"""`word_service.py TERMINATION_LOG DRAIN_SECONDS PID_FILE`: the real server module around an engine without a model.
+"""`word_service.py TERMINATION_LOG DRAIN_SECONDS PID_FILE`: run the real server with a fake engine.
 
-Configured as the service is. The engine has a child process, as vLLM's has, whose pid is left in PID_FILE.
+It reads the same configuration as the service. Like vLLM, the engine has a child process; PID_FILE gets its pid.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LONG_WORD, LONG_SECONDS = "долго", 4.0
 
 
 class ChildEngine(WordEngine):
-    """A WordEngine that takes its time and is dead once its child process is."""
+    """A WordEngine that needs time for a prompt, and that is dead when its child process is."""
 
     def __init__(self, pid_file: Path) -> None:
         super().__init__()

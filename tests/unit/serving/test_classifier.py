@@ -1,4 +1,4 @@
-"""One thread makes the prompts of all requests: what nobody waits for any more does not hold up the others."""
+"""Test that a cancelled request does not block the thread that builds the prompts of all requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXTS = [f"чай номер {number}." for number in range(50)]
 
 
 class HeldTokenizer(LetterTokenizer):
-    """Stops at its first text until it is let on, and counts the texts."""
+    """Blocks at its first text until `let_on` is set, and records the texts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class HeldTokenizer(LetterTokenizer):
 
 
 async def give_up(classifier: Classifier, tokenizer: HeldTokenizer, how: str) -> None:
-    """Ask for the prompts of TEXTS, and stop asking while the first is made."""
+    """Request the prompts of TEXTS, and cancel the request while the first prompt is built."""
     asked = asyncio.create_task(classifier.build_prompts(TEXTS))
     await asyncio.to_thread(tokenizer.reached.wait, 10)
     if how == "cancelled":

@@ -1,4 +1,4 @@
-"""What was compiled goes from the evaluation to the pods whole, and nothing else goes with it."""
+"""Test that packed code is unpacked unchanged, and that a file with a wrong checksum is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readiness follows real classifications, failure is final and reported, a drained stop is clean."""
+"""Test the lifecycle: readiness after the self-test, a final and reported failure, a clean stop after draining."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_dead_engine_makes_the_service_unready_and_ends_it() -> None:
 
 
 def test_request_that_meets_the_dead_engine_makes_the_service_unready_at_once() -> None:
-    """The next check is a minute away."""
+    """The next periodic check is a minute away, so the failed request must trigger one."""
     failures: list[str] = []
     with running(WordEngine(), failures, check_seconds=60) as client:
         wait(lambda: client.get("/readyz").status_code == 200)

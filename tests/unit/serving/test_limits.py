@@ -1,4 +1,4 @@
-"""Overload: a bounded queue, deadlines, clients that leave, bodies without a length; each in all three shapes."""
+"""Test overload: the bounded queue, deadlines, disconnects and body limits, on all routes that classify."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ TELLS = {
     "/v1/moderations": lambda body: set(body["error"]) == {"message", "type", "param", "code"},
     "/v1alpha1/comments:analyze": lambda body: {"code", "message", "status"} <= set(body["error"]),
 }
-"""Whether an answer has the error shape of its path."""
+"""Checks for the error format of each path."""
 SMALL = CONFIG.model_copy(update={"max_num_seqs": 2, "queue_limit": 3})
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[httpx.Client]:
-    """A service for tests that count nothing."""
+    """A service for tests that do not check metrics."""
     with ready() as client:
         yield client
 
@@ -47,7 +47,7 @@ def test_every_classifying_route_is_tried_here() -> None:
 
 @contextlib.contextmanager
 def full(engine: WordEngine) -> Iterator[httpx.Client]:
-    """A service whose five places are taken until the block ends."""
+    """Run a service whose five places are taken until the block ends."""
     with ready(engine, config=SMALL) as client, ThreadPoolExecutor() as pool:
         held = pool.submit(post, client, *[HELD_WORD] * 5)
         wait(lambda: engine.active == 5)
@@ -121,7 +121,11 @@ def test_depth_keeps_to_the_limit_whatever_mixture_comes() -> None:
     with ready(engine, config=SMALL) as client, ThreadPoolExecutor(24) as pool:
         held = pool.submit(post, client, HELD_WORD)
         wait(lambda: engine.active == 1)
-        texts = [HELD_WORD, HELD_WORD * 100, HELD_WORD * 300] * 8  # 1, 3 and more windows than there are places
+        texts = [
+            HELD_WORD,
+            HELD_WORD * 100,
+            HELD_WORD * 300,
+        ] * 8  # 1, 3 and more windows than places
         waiting = [pool.submit(post, client, text) for text in texts]
         wait(lambda: sum(answer.done() for answer in waiting) >= len(texts) - 4)
         assert engine.active <= 5 and samples(client)["toxicity_queue_depth"] <= 3
@@ -139,12 +143,12 @@ def test_lone_long_text_is_served_though_it_is_longer_than_the_queue() -> None:
 
 
 def an_admission() -> Admission:
-    """Of five places, as SMALL has."""
+    """Return an Admission with five places, as in SMALL."""
     return Admission(2, 3, Gauge("depth", "Depth.", registry=CollectorRegistry()))
 
 
 def test_of_long_requests_that_come_together_the_first_is_served() -> None:
-    """Were each refused for those that still are tokenized, none would be, for as long as new ones come."""
+    """If requests in tokenization counted, long requests would refuse each other, and none would be served."""
     admission = an_admission()
     with admission.admitted(1) as first, admission.admitted(1) as second, admission.admitted(1) as short:
         first(31)
@@ -226,7 +230,7 @@ def test_client_that_leaves_frees_its_place() -> None:
 
 
 class Crashing(WordEngine):
-    """Fails at the held word as nobody foresaw."""
+    """Raises an unexpected exception for HELD_WORD."""
 
     async def _answer(self, text: str) -> tuple[float, float]:
         if HELD_WORD in text:
@@ -249,7 +253,7 @@ def test_error_nobody_foresaw_is_500_in_the_route_s_shape(path: str) -> None:
 
 @pytest.mark.parametrize("path", BODIES)
 def test_error_nobody_foresaw_does_not_lose_the_client_s_next_request(path: str) -> None:
-    """The connection ends behind the answer, and a client that were not told would send its next request into it."""
+    """Without `Connection: close`, a client would send its next request on a connection that the server closes."""
     with ready(Crashing()) as service:
         for _ in range(50):
             with httpx.Client(base_url=service.base_url, timeout=10) as client:
@@ -265,7 +269,7 @@ def test_first_failure_ends_the_other_texts_of_the_batch() -> None:
 
 
 def chunks(size: int) -> Iterator[bytes]:
-    """Blanks, which JSON allows before a value, in a body without a length."""
+    """Yield blanks, which JSON allows before a value, for a body without Content-Length."""
     for _ in range(0, size, 1 << 16):
         yield b" " * (1 << 16)
 
@@ -282,7 +286,7 @@ def test_huge_body_without_a_length_is_refused(path: str) -> None:
 
 
 def test_endless_body_is_cut_off() -> None:
-    """The service reads twice what it would take and no more; 64 MiB never fit into the sockets' buffers."""
+    """The service reads at most twice the limit. 64 MiB exceed the sockets' buffers."""
     with ready() as client, socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
         connection.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
@@ -316,7 +320,7 @@ def test_body_that_breaks_off_is_a_client_that_left() -> None:
 
 
 def test_all_are_refused_while_all_places_are_taken() -> None:
-    """None of them waits for the held ones, which are released after that."""
+    """The requests are refused before the held ones are released."""
     with full(WordEngine()) as client:
         answers: list[int] = []
         threads = [

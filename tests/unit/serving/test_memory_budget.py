@@ -1,4 +1,4 @@
-"""What the bodies of all requests hold together is bounded: a client that uploads and waits cannot fill the memory."""
+"""Test the memory budget for the bodies of all requests: stalled uploads cannot exhaust the memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 JSON = {"content-type": "application/json"}
 SMALL_BODY = BUDGET * 3 // 4
-"""The most bytes of a Perspective body here."""
+"""The limit for a Perspective body in these tests, in bytes."""
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def client(engine: WordEngine, budget: MemoryBudget, monkeypatch: pytest.MonkeyP
 def upload(
     client: httpx.Client, headers: str, content: bytes, path: str = "/v1/classify"
 ) -> Iterator[socket.socket]:
-    """One that has brought so much, and brings no more by itself."""
+    """Send the head and `content` of a request, and yield the open connection."""
     with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
         connection.sendall(f"POST {path} HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n".encode() + content)
         yield connection
@@ -62,7 +62,7 @@ def upload(
 def stalled(
     client: httpx.Client, budget: MemoryBudget, left: int, path: str = "/v1/classify", headers: str = ""
 ) -> Iterator[socket.socket]:
-    """An upload that misses one byte, and has left so much of the budget."""
+    """Stall an upload one byte before its end, when `left` bytes of the budget remain."""
     size = budget.left - left
     with upload(client, f"{headers}Content-Length: {size + 1}", b" " * size, path) as connection:
         wait(lambda: budget.left == left)
@@ -70,7 +70,7 @@ def stalled(
 
 
 def fits(client: httpx.Client, size: int) -> bool:
-    """Whether a request of so many bytes is answered now."""
+    """Return whether a request of `size` bytes is accepted."""
     content = json.dumps({"text": "a"}).encode().ljust(size)
     answer = client.post("/v1/classify", content=content, headers=JSON)
     assert answer.status_code in (200, 429)
@@ -176,7 +176,7 @@ def test_budget_is_free_again_after_a_client_that_left_while_it_waited(
 
 
 def test_budget_is_free_again_once_a_body_is_too_large(client: httpx.Client, budget: MemoryBudget) -> None:
-    """Before it has ended, for what is left of it is thrown away."""
+    """The bytes are released before the body ends, because the rest is discarded."""
     path = "/v1alpha1/comments:analyze"
     with upload(client, "Transfer-Encoding: chunked", chunk(SMALL_BODY), path) as connection:
         wait(lambda: budget.left == BUDGET - SMALL_BODY)

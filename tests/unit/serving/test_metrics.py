@@ -1,4 +1,4 @@
-"""The metrics' names and meanings are an interface; docs/reference/service-metrics.md lists them all."""
+"""Test the metrics. Their names and meanings are a public interface, and docs/reference/service-metrics.md lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /v1/moderations as OpenAI's own client sends and reads it: a change of the base URL is enough."""
+"""Test POST /v1/moderations with OpenAI's client, which needs only a different base URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service answers as its OpenAPI document says, whatever is sent: generated requests to every route."""
+"""Test with generated requests that the responses of every route conform to the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemathesis.schemas import BaseSchema
 from support.serving.word_engine import ready
 
 EXAMPLES = 25
-"""Generated requests per route and mode; the same ones each time."""
+"""Number of generated requests per route and mode. They are the same in each run."""
 ROUTES = {
     ("POST", "/v1/classify"),
     ("POST", "/v1/moderations"),
@@ -51,7 +51,7 @@ def test_document_has_every_route(schema: BaseSchema) -> None:
         (method, path, mode)
         for method, path in sorted(ROUTES)
         for mode in GenerationMode
-        if method == "POST" or mode is GenerationMode.POSITIVE  # what is asked by its path alone cannot be wrong
+        if method == "POST" or mode is GenerationMode.POSITIVE  # a request without parameters cannot be invalid
     ],
 )
 def test_route_keeps_to_its_document(schema: BaseSchema, method: str, path: str, mode: GenerationMode) -> None:

@@ -1,4 +1,4 @@
-"""The page's data comes from the stages' folders and from nowhere else; the page shows it in a real browser."""
+"""Test the page in a real browser, and that its data comes only from the stages' folders."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def classify(browser: webdriver.Chrome, text: str) -> None:
 
 @contextlib.contextmanager
 def held(browser: webdriver.Chrome, prefix: str) -> Iterator[Callable[[], None]]:
-    """Pages opened meanwhile send requests to this path only after the yielded function was called."""
+    """Hold requests of newly opened pages to this path until the yielded function is called."""
     source = (
         "{ const fetched = window.fetch, held = new Promise(release => window.releaseHeld = release);"
         " window.fetch = async (path, options) => {"
@@ -260,13 +260,13 @@ def test_browser_asks_for_the_token(browser: webdriver.Chrome, config: ServingCo
 def test_token_of_any_letters_is_sent_and_a_wrong_one_asked_for_again(
     browser: webdriver.Chrome, config: ServingConfig, secret: str
 ) -> None:
-    """The first wrong one is what the keys of TOKEN give in the Russian layout."""
+    """The first wrong token is TOKEN typed with the Russian keyboard layout."""
 
     def box_is_shown() -> bool:
         return browser.find_element(By.ID, "locked").is_displayed()
 
     def use(token: str) -> None:
-        # set, not typed: the driver types no characters beyond the basic plane
+        # set by script, because the driver cannot type characters outside the basic multilingual plane
         browser.execute_script("arguments[0].value = arguments[1]", browser.find_element(By.ID, "token"), token)
         browser.find_element(By.ID, "token").send_keys(Keys.ENTER)
 

@@ -1,4 +1,4 @@
-"""POST /v1alpha1/comments:analyze against shapes of the Perspective API, recorded from its documentation."""
+"""Test POST /v1alpha1/comments:analyze against examples from the documentation of the Perspective API."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def request(text: str, parameters: dict[str, Any] | None = None, **more: Any) ->
 
 
 def test_documented_request_gets_the_documented_answer(client: httpx.Client) -> None:
-    """The shape of the reference's AnalyzeComment example: one span of the whole text, languages mirrored."""
+    """The AnalyzeComment example of the reference: one span for the whole text, and the request's languages."""
     text = f"ты {TOXIC_WORD}"
     score = {"value": pytest.approx(HIGH), "type": "PROBABILITY"}
     assert client.post(f"{PATH}?key=any", json=request(text, languages=["ru"])).json() == {
@@ -83,7 +83,7 @@ def test_span_ends_count_utf16_code_units(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize(("threshold", "there"), [(0, True), (0.81, True), (0.82, False), (1, False)])
 def test_score_below_its_threshold_is_left_out(client: httpx.Client, threshold: float, there: bool) -> None:
-    """Recorded in sloria/perspective-api-client#175: then `attributeScores` is missing altogether."""
+    """As recorded in sloria/perspective-api-client#175, `attributeScores` is absent in this case."""
     answer = client.post(PATH, json=request(TOXIC_WORD, {"scoreThreshold": threshold})).json()
     assert set(answer) == ({"attributeScores", "languages"} if there else {"languages"})
 
@@ -178,7 +178,7 @@ def test_documented_error_has_its_message_its_type_and_its_field(
 
 
 def test_unsupported_language_names_attribute_and_languages(client: httpx.Client) -> None:
-    """Clients drop the attribute that this detail names and ask again."""
+    """Clients remove the attribute that this detail names, and retry."""
     detail = client.post(PATH, json=request("а", languages=["en"])).json()["error"]["details"][0]
     assert detail == {
         "@type": ERROR_DETAIL,

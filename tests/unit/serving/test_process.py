@@ -1,4 +1,4 @@
-"""The service as a process of its own: how it stops without losing a request, and how it ends when its engine dies."""
+"""Test the service as a process: it stops without losing a request, and exits when its engine dies."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ TESTS = Path(__file__).parents[2]
 DRAIN_SECONDS, ENDLESS_SECONDS = 2.0, 600.0
 CLIENTS = 8
 ON_THE_WAY_SECONDS = 0.5
-"""Between a client's look at the clock and its request's arrival, on a busy machine."""
+"""Tolerance in seconds between a client's timestamp and the arrival of its request, on a busy machine."""
 
 
 @dataclass
 class Served:
-    """The running process, where it answers, and what it leaves."""
+    """The running process with its URL and its output files."""
 
     process: subprocess.Popen[bytes]
     client: httpx.Client
@@ -82,13 +82,13 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 @dataclass
 class Traffic:
-    """What clients saw who ask without a pause on kept connections, until nobody takes their connection."""
+    """The results of clients that send requests on keep-alive connections until a connection is refused."""
 
     url: httpx.URL
     answered: list[float] = field(default_factory=list)
-    """When the requests began that got their score; likewise of the lost."""
+    """Start times of the requests that were scored; `lost` has those of the lost ones."""
     refusals: list[str] = field(default_factory=list)
-    """What the others were told."""
+    """Responses to the other requests."""
     lost: list[float] = field(default_factory=list)
 
     def run(self) -> None:

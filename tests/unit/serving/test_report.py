@@ -1,4 +1,4 @@
-"""The artifact volume may hang, fail or hold anything: the report says less then, and all else goes on as before."""
+"""Test that a volume that hangs, fails or contains invalid files affects only the report."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from toxicity_serving.http.app import ENVELOPES, create_app
 from toxicity_serving.lifecycle import State
 
 READERS = ["/v1/report", "/v1/plots/eda-labels"]
-"""The paths whose answers come from the volume."""
+"""The paths that read the volume."""
 POSTS: dict[str, dict[str, Any]] = {
     "/v1/classify": {"text": "а"},
     "/v1/moderations": {"input": "а"},
     "/v1alpha1/comments:analyze": {"comment": {"text": "а"}, "requestedAttributes": {"TOXICITY": {}}},
 }
 ENOUGH = 10.0
-"""Seconds after which an answer is said not to come. No test waits for them unless it fails."""
+"""Timeout in seconds. Only failing tests wait that long."""
 EVALUATION = Path("quantize-q1/evaluation/evaluation.json")
 
 
 class Counted:
-    """The application in this event loop; `arrived` requests came so far."""
+    """The application in this event loop; `arrived` counts the requests."""
 
     def __init__(self, config: ServingConfig) -> None:
         self.app = create_app(config, WordEngine())
@@ -52,7 +52,7 @@ class Counted:
 
 @contextlib.asynccontextmanager
 async def asked(app: Counted) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the ready application; a request that is not answered in time fails."""
+    """Yield a client of the ready application. A request without a response in time fails."""
     async with (
         app.app.router.lifespan_context(app.app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
@@ -68,7 +68,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class Hanging:
-    """A volume below which nothing can be read until `recovered` is set; `waiting` tells that somebody tries."""
+    """A volume whose reads block until `recovered` is set; `waiting` is set when a read blocks."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.waiting, self.recovered = threading.Event(), threading.Event()
@@ -120,7 +120,7 @@ def test_probes_and_scores_are_answered_while_all_readers_of_the_volume_hang(
 
 
 def test_nothing_is_answered_by_the_threads_that_all_requests_share(config: ServingConfig) -> None:
-    """They are all taken here; a route, a dependency or a response that needs one would wait for ever."""
+    """All shared threads are busy here. A route, dependency or response that needs one would never finish."""
     assert set(POSTS) == set(ENVELOPES)
 
     async def ask() -> None:
@@ -146,7 +146,7 @@ def test_hanging_volume_is_told_in_time_and_read_again_when_it_recovers(
 ) -> None:
     with ready(config=config) as client:
         monkeypatch.setattr(page, "VOLUME_SECONDS", 0.05)
-        for _ in range(10):  # more than there are threads: those that wait for one are told too
+        for _ in range(10):  # more requests than threads: those that wait for a thread time out as well
             answer = client.get(path)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
             assert answer.json() == {"message": "the artifact volume does not answer", "errors": []}
@@ -209,11 +209,11 @@ SHOWN_BY: dict[Path, Callable[[dict[str, Any]], bool]] = {
     Path("loadtest-l2/status.json"): lambda told: told["load_test"] is not None,
     Path("train-t1/eda/labels.png"): lambda told: "eda-labels" in [plot["id"] for plot in told["plots"]],
 }
-"""Files of the volume, with whether a report shows what is in them."""
+"""Files of the volume, with a check whether a report includes their content."""
 
 
 def shown(config: ServingConfig) -> dict[Path, bool]:
-    """Which of the files the report shows."""
+    """Return the files that the report includes."""
     told = json.loads(report.read_report(config).model_dump_json(by_alias=True))
     return {name: shows(told) for name, shows in SHOWN_BY.items()}
 
@@ -247,7 +247,7 @@ def test_what_the_volume_fails_to_read_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """As NFS fails: with an error that no file of the local disk gives, whatever is asked of the file."""
+    """Every operation on the file fails with an error of NFS that a local disk does not have."""
     caplog.set_level(logging.WARNING, report.__name__)
     works = getattr(Path, operation)
 
@@ -259,7 +259,7 @@ def test_what_the_volume_fails_to_read_is_left_out(
     monkeypatch.setattr(Path, operation, fail)
     if name.suffix == ".png":
         assert report.read_plot(config, "eda-labels") is None
-    if name.suffix == ".json" or operation == "stat":  # plots are listed unopened
+    if name.suffix == ".json" or operation == "stat":  # plots are listed without being opened
         assert shown(config) == {other: other != name for other in SHOWN_BY}
     assert f"path={config.artifacts / name} error=OSError" in caplog.text
 

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a body, and however much of it: few errors are made of it, and the answer is short."""
+"""Test that invalid bodies of any size cause few validation errors and a short response."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MODELS: dict[str, type[BaseModel]] = {
     ANALYZE: AnalyzeCommentRequest,
 }
 SOME_BYTES = 100_000
-"""Enough to tell errors whose number grows with the body from those whose number does not."""
+"""Large enough to detect a number of errors that grows with the body."""
 ROUTES_OWN = 500
-"""Bytes of a body around what it is filled with, at least."""
+"""Bytes reserved for the rest of a body around the filling."""
 MOST_ANSWERED = 64 << 10
 MOST_ERRORS = MAX_TEXTS + 3 * MAX_ERRORS
-"""What pydantic may make of a body: one per text, and the unknown fields of an object in an object in another."""
+"""Maximum number of pydantic errors for a body: one per text, and unknown fields on three levels of objects."""
 
 FIELDS = {
     CLASSIFY: ["text", "texts", "threshold", "long_texts"],
@@ -57,16 +57,16 @@ WITHIN = {
         '{"comment": {"text": "a"}, "requestedAttributes": {"TOXICITY": {}}, "languages": [%s]}',
     ],
 }
-"""Places within a route's fields."""
+"""Places inside a route's fields."""
 
 
 def items(item: str, size: int) -> str:
-    """An array of so many bytes."""
+    """Return an array of `size` bytes."""
     return "[" + ",".join([item] * (size // (len(item) + 1))) + "]"
 
 
 def fields(name: str, size: int) -> str:
-    """An object of so many bytes, of fields that are called so, each with a number."""
+    """Return an object of `size` bytes, whose fields have numbered names."""
     return "{" + ",".join(f'"{name}{number:06x}":1' for number in range(size // (len(name) + 11))) + "}"
 
 
@@ -87,12 +87,12 @@ FILLINGS: dict[str, Callable[[int], str]] = {
 
 
 def places(path: str) -> list[str]:
-    """Where a filling can stand: as the body, in every field, and at the places within."""
+    """Return where a filling can be: as the body, in every field, and at the places inside fields."""
     return ["%s", *(f'{{"{field}": %s}}' for field in FIELDS[path]), *WITHIN[path]]
 
 
 def filled(path: str, filling: str, size: int) -> Iterator[tuple[str, str]]:
-    """Bodies of so many bytes, by place."""
+    """Yield bodies of `size` bytes, by place."""
     content = FILLINGS[filling](size)
     for place in places(path):
         yield place, place.replace("%s", content)
@@ -169,7 +169,7 @@ def test_long_name_of_an_unknown_field_is_cut(client: httpx.Client, path: str) -
 
 
 def request_schemas(document: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every schema of a route's request, by the name of the component that it is in."""
+    """Yield every schema of a route's request with the name of its component."""
     schemas, seen = document["components"]["schemas"], set()
 
     def walk(owner: str, schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""The token guards what is below /v1, and a text is never repeated: not in a log, not in an error's answer."""
+"""Test that paths below /v1 need the token, and that no log line or error response contains a text."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_perspective_clients_may_send_the_token_as_their_key(guarded: httpx.Clie
     assert guarded.post("/v1/classify", params={"key": TOKEN}, json={"text": "а"}).status_code == 401
 
 
-# in UTF-8 they end in the bytes 0x85 or 0xA0, which latin-1 and with it Unicode call spaces
+# in UTF-8 they end in the byte 0x85 or 0xA0, which is a space in latin-1
 @pytest.mark.parametrize("ending", ["х", "Р", "à", "Å", "…", "\u00a0", "\u0085", "\u3000", "x"])
 def test_token_is_the_same_text_wherever_it_is_read(ending: str) -> None:
     secret = f"{ending}токен{ending}"
@@ -151,7 +151,7 @@ def speaking(path: str, text: Any) -> dict[str, Any]:
 
 
 def wrong_requests() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Requests that are refused, each with the mark as a value where a text may stand."""
+    """Yield invalid requests, each with the mark in place of a text."""
     for path in POSTS:
         yield path, {"json": speaking(path, MARK + UNANSWERED_WORD)}
         yield path, {"json": speaking(path, {MARK: 1} | {"type": MARK})}

@@ -1,4 +1,4 @@
-"""HTTP itself, on raw sockets: one request is one request, whatever it asks for, and nothing grows without a bound."""
+"""Test the HTTP parser on raw sockets: upgrade requests, request boundaries and the size of headers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ LONG_HEADER = 1 << 20
 
 
 def exchange(client: httpx.Client, request: bytes) -> bytes:
-    """All that comes back to `request` until the server closes the connection."""
+    """Send `request`, and return all bytes until the server closes the connection."""
     with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=10) as connection:
         received = b""
         try:
             connection.sendall(request)
             while piece := connection.recv(65536):
                 received += piece
-        except ConnectionError:  # closed while we were still sending
+        except ConnectionError:  # the server closed the connection while the request was sent
             pass
     return received
 
@@ -45,7 +45,7 @@ LAST = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
 def test_the_parser_that_uvicorn_would_take_is_here() -> None:
-    """It is in the image, beside vLLM: without it here, nothing would be shown of which one is used."""
+    """The image contains httptools, a dependency of vLLM. Without it, these tests would pass with any configuration."""
     assert importlib.util.find_spec("httptools")
 
 

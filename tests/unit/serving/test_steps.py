@@ -1,4 +1,4 @@
-"""The thread that steps the engine, around an engine of countable steps."""
+"""Test StepLoop with a fake engine that counts its steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS = 10
 
 
 class CountingEngine:
-    """Finishes a request in the step after it came; `poison` in a request makes the step fail."""
+    """Finishes a request in the step after its arrival. A request named `poison` makes the step fail."""
 
     def __init__(self) -> None:
         self.unfinished: list[str] = []
@@ -74,7 +74,7 @@ def test_each_request_is_answered_and_an_idle_engine_is_not_stepped() -> None:
 
 
 def test_a_command_that_makes_no_work_wakes_nobody() -> None:
-    """An abort that comes when all is done: the engine must not be stepped for it, nor the thread end."""
+    """An abort after the last request must neither step the engine nor end the thread."""
     engine, answers = CountingEngine(), Answers()
     with stepping(engine, answers) as steps:
         steps.submit(lambda engine: engine.unfinished.clear())

@@ -1,4 +1,4 @@
-"""How a checkpoint runs on a machine: decided by its flags, and left alone where nothing must be unpacked."""
+"""Test the choice of the weights' form by CPU flags, and that a usable checkpoint is not copied."""
 
 from __future__ import annotations
 
