@@ -52,7 +52,7 @@ async def give_up(classifier: Classifier, tokenizer: HeldTokenizer, how: str) ->
 
 
 @pytest.mark.parametrize("how", ["cancelled", "past its deadline"])
-def test_a_request_that_was_given_up_makes_way_after_the_text_at_hand(how: str) -> None:
+def test_cancelled_request_frees_the_thread_after_the_current_text(how: str) -> None:
     tokenizer = HeldTokenizer()
     classifier = Classifier(CONFIG, WordEngine(), LoadedModel(tokenizer, VOCABULARY, "words", "none", "none"))
     asyncio.run(give_up(classifier, tokenizer, how))

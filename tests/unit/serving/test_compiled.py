@@ -21,18 +21,18 @@ def code(tmp_path: Path) -> CompiledCode:
     return CompiledCode(path=tmp_path / "compiled.zip", sha256=digest)
 
 
-def test_files_arrive_as_they_were(code: CompiledCode, tmp_path: Path) -> None:
+def test_unpacked_files_equal_the_packed_ones(code: CompiledCode, tmp_path: Path) -> None:
     assert unpack(code, tmp_path / "pod" / "vllm")
     assert (tmp_path / "pod" / "vllm" / "torch" / "kernel.so").read_bytes() == b"code"
 
 
-def test_nothing_compiled_leaves_no_file(tmp_path: Path) -> None:
+def test_empty_cache_writes_no_file(tmp_path: Path) -> None:
     (tmp_path / "cache" / "empty").mkdir(parents=True)
     assert pack(tmp_path / "cache", tmp_path / "compiled.zip") is None
     assert not (tmp_path / "compiled.zip").exists()
 
 
-def test_a_file_that_somebody_changed_is_not_even_unpacked(
+def test_changed_file_is_not_unpacked(
     code: CompiledCode, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     code.path.write_bytes(code.path.read_bytes() + b"more")
@@ -42,9 +42,7 @@ def test_a_file_that_somebody_changed_is_not_even_unpacked(
     assert "compiled_code_refused" in caplog.text
 
 
-def test_a_file_that_is_gone_is_told_and_done_without(
-    code: CompiledCode, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_missing_file_is_logged(code: CompiledCode, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     code.path.unlink()
     with caplog.at_level(logging.WARNING):
         assert not unpack(code, tmp_path / "pod")

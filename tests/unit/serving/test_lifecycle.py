@@ -63,7 +63,7 @@ def test_dead_engine_makes_the_service_unready_and_ends_it() -> None:
     assert failures == ["EngineError: dead"]
 
 
-def test_request_that_meets_the_dead_engine_makes_the_service_unready_at_once() -> None:
+def test_failed_request_makes_the_service_unready_at_once() -> None:
     """The next periodic check is a minute away, so the failed request must trigger one."""
     failures: list[str] = []
     with running(WordEngine(), failures, check_seconds=60) as client:
@@ -73,7 +73,7 @@ def test_request_that_meets_the_dead_engine_makes_the_service_unready_at_once() 
     assert failures == ["EngineError: dead"]
 
 
-def test_stopping_service_refuses_new_work_and_says_when_to_come_again() -> None:
+def test_stopping_service_refuses_requests_with_retry_after() -> None:
     async def answer_while_stopping() -> httpx.Response:
         app = create_app(CONFIG, WordEngine())
         async with (
@@ -90,7 +90,7 @@ def test_stopping_service_refuses_new_work_and_says_when_to_come_again() -> None
     assert answer.headers["connection"] == "close"
 
 
-def test_labels_that_begin_alike_fail_the_start() -> None:
+def test_start_fails_when_the_labels_share_their_first_token() -> None:
     service = Service(CONFIG.model_copy(update={"labels": Labels(toxic="да", non_toxic="дада")}))
     failures: list[str] = []
     asyncio.run(run_lifecycle(service, WordEngine(), failures.append, check_seconds=0.01))
@@ -98,7 +98,7 @@ def test_labels_that_begin_alike_fail_the_start() -> None:
     assert "begin with the same token" in failures[0]
 
 
-def test_unforeseen_error_ends_the_service_too() -> None:
+def test_unexpected_error_ends_the_service() -> None:
     class Crashing(WordEngine):
         async def check(self) -> None:
             raise ZeroDivisionError("nobody foresaw this")

@@ -41,7 +41,7 @@ def shared() -> Iterator[httpx.Client]:
         yield client
 
 
-def test_every_classifying_route_is_tried_here() -> None:
+def test_these_tests_cover_every_route_that_classifies() -> None:
     assert set(BODIES) == set(TELLS) == set(ENVELOPES) == set(BODY_LIMITS)
 
 
@@ -57,7 +57,7 @@ def full(engine: WordEngine) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_full_queue_refuses_at_once_and_says_when_to_come_again(path: str) -> None:
+def test_full_queue_refuses_requests_with_retry_after(path: str) -> None:
     with full(WordEngine()) as client:
         answer = client.post(path, json=BODIES[path])
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
@@ -69,7 +69,7 @@ def test_full_queue_refuses_at_once_and_says_when_to_come_again(path: str) -> No
         assert counted["toxicity_requests_in_flight"] == 1
 
 
-def test_queue_takes_what_still_fits_and_is_free_again_afterwards() -> None:
+def test_queue_accepts_what_fits_and_is_released_afterwards() -> None:
     engine = WordEngine()
     with ready(engine, config=SMALL) as client, ThreadPoolExecutor() as pool:
         held = pool.submit(post, client, *[HELD_WORD] * 3)
@@ -98,7 +98,7 @@ LONG = "а" * 1000
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_windows_that_do_not_fit_are_refused_before_the_engine_and_leave_no_trace(path: str) -> None:
+def test_excess_windows_are_refused_before_the_engine_and_released(path: str) -> None:
     engine = WordEngine()
     with ready(engine, config=SMALL) as client, ThreadPoolExecutor() as pool:
         held = pool.submit(post, client, HELD_WORD)
@@ -116,7 +116,7 @@ def test_windows_that_do_not_fit_are_refused_before_the_engine_and_leave_no_trac
         assert held.result().status_code == 200
 
 
-def test_depth_keeps_to_the_limit_whatever_mixture_comes() -> None:
+def test_depth_stays_within_the_limit_for_mixed_lengths() -> None:
     engine = WordEngine()
     with ready(engine, config=SMALL) as client, ThreadPoolExecutor(24) as pool:
         held = pool.submit(post, client, HELD_WORD)
@@ -135,7 +135,7 @@ def test_depth_keeps_to_the_limit_whatever_mixture_comes() -> None:
         assert samples(client)["toxicity_queue_depth"] == 0
 
 
-def test_lone_long_text_is_served_though_it_is_longer_than_the_queue() -> None:
+def test_idle_service_accepts_a_text_with_more_windows_than_places() -> None:
     with ready(config=SMALL) as client:
         answer = post(client, LONG)
         assert answer.status_code == 200 and answer.json()["results"][0]["windows"] > 5
@@ -147,7 +147,7 @@ def an_admission() -> Admission:
     return Admission(2, 3, Gauge("depth", "Depth.", registry=CollectorRegistry()))
 
 
-def test_of_long_requests_that_come_together_the_first_is_served() -> None:
+def test_first_of_concurrent_long_requests_is_served() -> None:
     """If requests in tokenization counted, long requests would refuse each other, and none would be served."""
     admission = an_admission()
     with admission.admitted(1) as first, admission.admitted(1) as second, admission.admitted(1) as short:
@@ -158,7 +158,7 @@ def test_of_long_requests_that_come_together_the_first_is_served() -> None:
         assert admission.depth == 32, "a text that was let in is not refused for the windows of others"
 
 
-def test_places_are_free_after_a_refusal_and_after_the_lone_one() -> None:
+def test_places_are_released_after_a_refusal_and_after_a_long_request() -> None:
     admission = an_admission()
     with admission.admitted(2) as held:
         held(0)
@@ -177,7 +177,7 @@ def test_places_are_free_after_a_refusal_and_after_the_lone_one() -> None:
         one(0)
 
 
-def test_idle_service_takes_a_batch_beyond_its_queue() -> None:
+def test_idle_service_accepts_a_batch_beyond_its_queue() -> None:
     with ready(config=SMALL) as client:
         assert post(client, *"абвгдежз").status_code == 200
 
@@ -205,18 +205,18 @@ def test_deadline_ends_the_request_and_its_work(path: str) -> None:
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "", "²", "9" * 5000])
 @pytest.mark.parametrize("path", BODIES)
-def test_deadline_that_is_none_is_refused_by_name(shared: httpx.Client, path: str, value: str) -> None:
+def test_invalid_deadline_is_refused_by_name(shared: httpx.Client, path: str, value: str) -> None:
     answer = shared.post(path, json=BODIES[path], headers={DEADLINE_HEADER: value.encode()})
     assert answer.status_code == 400
     assert DEADLINE_HEADER in answer.text and TELLS[path](answer.json())
 
 
-def test_deadline_that_is_far_away_changes_nothing(shared: httpx.Client) -> None:
+def test_deadline_beyond_the_maximum_is_accepted(shared: httpx.Client) -> None:
     answer = shared.post("/v1/classify", json={"text": "а"}, headers={DEADLINE_HEADER: "3600000"})
     assert answer.status_code == 200
 
 
-def test_client_that_leaves_frees_its_place() -> None:
+def test_disconnect_releases_the_places() -> None:
     engine = WordEngine()
     with ready(engine, config=SMALL) as client:
         with pytest.raises(httpx.ReadTimeout):
@@ -239,7 +239,7 @@ class Crashing(WordEngine):
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_error_nobody_foresaw_is_500_in_the_route_s_shape(path: str) -> None:
+def test_unexpected_error_is_500_in_the_format_of_the_route(path: str) -> None:
     with ready(Crashing()) as client:
         answer = client.post(path, json=BODIES[path])
         assert answer.status_code == 500 and TELLS[path](answer.json())
@@ -252,7 +252,7 @@ def test_error_nobody_foresaw_is_500_in_the_route_s_shape(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_error_nobody_foresaw_does_not_lose_the_client_s_next_request(path: str) -> None:
+def test_unexpected_error_does_not_lose_the_next_request(path: str) -> None:
     """Without `Connection: close`, a client would send its next request on a connection that the server closes."""
     with ready(Crashing()) as service:
         for _ in range(50):
@@ -285,7 +285,7 @@ def test_huge_body_without_a_length_is_refused(path: str) -> None:
         assert post(client, "а").status_code == 200
 
 
-def test_endless_body_is_cut_off() -> None:
+def test_endless_body_closes_the_connection() -> None:
     """The service reads at most twice the limit. 64 MiB exceed the sockets' buffers."""
     with ready() as client, socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
         connection.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -302,7 +302,7 @@ def test_small_body_without_a_length_is_answered(shared: httpx.Client) -> None:
     assert shared.post("/v1/classify", content=iter([body[:10], body[10:]]), headers=headers).status_code == 200
 
 
-def test_body_that_does_not_come_is_told_at_the_deadline() -> None:
+def test_incomplete_body_is_408_at_the_deadline() -> None:
     with ready() as client, socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
         head = f"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n{DEADLINE_HEADER}: 50\r\n\r\n"
         connection.sendall(head.encode() + b"{")
@@ -311,7 +311,7 @@ def test_body_that_does_not_come_is_told_at_the_deadline() -> None:
         assert samples(client)['toxicity_requests_total{outcome="deadline"}'] == 1
 
 
-def test_body_that_breaks_off_is_a_client_that_left() -> None:
+def test_disconnect_during_the_body_counts_as_cancelled() -> None:
     with ready() as client:
         with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
             connection.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
@@ -319,7 +319,7 @@ def test_body_that_breaks_off_is_a_client_that_left() -> None:
         wait(lambda: samples(client)['toxicity_requests_total{outcome="cancelled"}'] == 1)
 
 
-def test_all_are_refused_while_all_places_are_taken() -> None:
+def test_requests_are_refused_while_all_places_are_taken() -> None:
     """The requests are refused before the held ones are released."""
     with full(WordEngine()) as client:
         answers: list[int] = []

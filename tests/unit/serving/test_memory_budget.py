@@ -83,7 +83,7 @@ def chunk(size: int) -> bytes:
 
 @pytest.mark.parametrize("uploaded", BODIES)
 @pytest.mark.parametrize("path", BODIES)
-def test_uploads_that_stall_leave_no_room_for_the_next_which_is_told_at_once(
+def test_request_is_refused_at_once_while_stalled_uploads_fill_the_budget(
     client: httpx.Client, budget: MemoryBudget, path: str, uploaded: str
 ) -> None:
     with stalled(client, budget, BUDGET // 2, uploaded), stalled(client, budget, 50, uploaded):
@@ -97,7 +97,7 @@ def test_uploads_that_stall_leave_no_room_for_the_next_which_is_told_at_once(
         assert counted['toxicity_requests_total{outcome="overloaded"}'] == 2
 
 
-def test_length_that_is_only_promised_takes_nothing_from_others(client: httpx.Client) -> None:
+def test_content_length_alone_reserves_no_memory(client: httpx.Client) -> None:
     with contextlib.ExitStack() as uploads:
         for _ in range(20):
             uploads.enter_context(upload(client, f"Content-Length: {BUDGET}", b""))
@@ -105,7 +105,9 @@ def test_length_that_is_only_promised_takes_nothing_from_others(client: httpx.Cl
         assert fits(client, BUDGET)
 
 
-def test_body_without_a_length_is_refused_by_what_arrives(client: httpx.Client, budget: MemoryBudget) -> None:
+def test_body_without_a_length_is_refused_when_it_exceeds_the_budget(
+    client: httpx.Client, budget: MemoryBudget
+) -> None:
     with stalled(client, budget, BUDGET // 2):
         content = iter([b" " * (BUDGET // 4)] * 4)
         answer = client.post("/v1/classify", content=content, headers=JSON)
@@ -113,9 +115,7 @@ def test_body_without_a_length_is_refused_by_what_arrives(client: httpx.Client, 
         assert budget.left == BUDGET // 2, "what it had brought is free again"
 
 
-def test_body_that_no_longer_fits_frees_what_it_had_before_its_end(
-    client: httpx.Client, budget: MemoryBudget
-) -> None:
+def test_refused_body_is_released_before_its_end(client: httpx.Client, budget: MemoryBudget) -> None:
     with upload(client, "Transfer-Encoding: chunked", chunk(BUDGET // 2)) as connection:
         wait(lambda: budget.left == BUDGET // 2)
         with stalled(client, budget, 1):
@@ -125,13 +125,13 @@ def test_body_that_no_longer_fits_frees_what_it_had_before_its_end(
             assert connection.recv(4096).startswith(b"HTTP/1.1 429 ")
 
 
-def test_request_within_the_budget_passes(client: httpx.Client, budget: MemoryBudget) -> None:
+def test_request_within_the_budget_is_accepted(client: httpx.Client, budget: MemoryBudget) -> None:
     assert fits(client, BUDGET) and not fits(client, BUDGET + 1)
     with stalled(client, budget, BUDGET // 2):
         assert fits(client, BUDGET // 2) and not fits(client, BUDGET // 2 + 1)
 
 
-def test_request_holds_its_part_until_it_is_answered(
+def test_body_stays_reserved_until_the_response(
     client: httpx.Client, budget: MemoryBudget, engine: WordEngine
 ) -> None:
     content = json.dumps({"text": HELD_WORD}).encode().ljust(BUDGET // 2)
@@ -144,28 +144,28 @@ def test_request_holds_its_part_until_it_is_answered(
     assert fits(client, BUDGET)
 
 
-def test_budget_is_free_again_after_a_disconnect(client: httpx.Client, budget: MemoryBudget) -> None:
+def test_budget_is_released_after_a_disconnect(client: httpx.Client, budget: MemoryBudget) -> None:
     with stalled(client, budget, 10):
         pass
     wait(lambda: budget.left == BUDGET)
     assert fits(client, BUDGET)
 
 
-def test_budget_is_free_again_after_the_deadline(client: httpx.Client, budget: MemoryBudget) -> None:
+def test_budget_is_released_when_the_body_is_late(client: httpx.Client, budget: MemoryBudget) -> None:
     with stalled(client, budget, 10, headers=f"{DEADLINE_HEADER}: 300\r\n") as connection:
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert fits(client, BUDGET)
 
 
-def test_budget_is_free_again_after_a_late_answer(client: httpx.Client) -> None:
+def test_budget_is_released_when_the_scores_are_late(client: httpx.Client) -> None:
     content = json.dumps({"text": HELD_WORD}).encode().ljust(BUDGET)
     answer = client.post("/v1/classify", content=content, headers={**JSON, DEADLINE_HEADER: "50"})
     assert answer.status_code == 504
     assert fits(client, BUDGET)
 
 
-def test_budget_is_free_again_after_a_client_that_left_while_it_waited(
+def test_budget_is_released_after_a_disconnect_during_scoring(
     client: httpx.Client, budget: MemoryBudget, engine: WordEngine
 ) -> None:
     content = json.dumps({"text": HELD_WORD}).encode().ljust(BUDGET)
@@ -175,7 +175,7 @@ def test_budget_is_free_again_after_a_client_that_left_while_it_waited(
     assert fits(client, BUDGET)
 
 
-def test_budget_is_free_again_once_a_body_is_too_large(client: httpx.Client, budget: MemoryBudget) -> None:
+def test_budget_is_released_once_a_body_is_too_large(client: httpx.Client, budget: MemoryBudget) -> None:
     """The bytes are released before the body ends, because the rest is discarded."""
     path = "/v1alpha1/comments:analyze"
     with upload(client, "Transfer-Encoding: chunked", chunk(SMALL_BODY), path) as connection:
@@ -187,12 +187,12 @@ def test_budget_is_free_again_once_a_body_is_too_large(client: httpx.Client, bud
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff"])
-def test_budget_is_free_again_after_a_body_that_is_wrong(client: httpx.Client, content: bytes) -> None:
+def test_budget_is_released_after_an_invalid_body(client: httpx.Client, content: bytes) -> None:
     assert client.post("/v1/classify", content=content.ljust(BUDGET), headers=JSON).status_code in (400, 422)
     assert fits(client, BUDGET)
 
 
-def test_budget_is_free_again_after_an_error_nobody_foresaw(
+def test_budget_is_released_after_an_unexpected_error(
     client: httpx.Client, engine: WordEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def crash(*_: object) -> tuple[float, float]:

@@ -37,13 +37,13 @@ def client() -> Iterator[httpx.Client]:
         yield client
 
 
-def test_names_and_types_are_these(client: httpx.Client) -> None:
+def test_metric_names_and_types_are_stable(client: httpx.Client) -> None:
     families = text_string_to_metric_families(client.get("/metrics").text)
     found = {family.name: family.type for family in families if not family.name.endswith("_created")}
     assert found == NAMES
 
 
-def test_outcomes_are_there_before_the_first_request(client: httpx.Client) -> None:
+def test_outcomes_are_exported_before_the_first_request(client: httpx.Client) -> None:
     outcomes = {
         name: value for name, value in samples(client).items() if name.startswith("toxicity_requests_total")
     }
@@ -71,18 +71,18 @@ def test_texts_tokens_batches_and_scores_are_counted(client: httpx.Client) -> No
     assert counted["toxicity_request_duration_seconds_count"] == 2
 
 
-def test_refused_texts_count_nowhere(client: httpx.Client) -> None:
+def test_refused_texts_are_not_counted(client: httpx.Client) -> None:
     post(client, "молчи", TOXIC_WORD)
     counted = samples(client)
     names = ("texts_total", "prompt_tokens_total", "score_count", "batch_size_count")
     assert [counted[f"toxicity_{name}"] for name in names] == [0] * 4
 
 
-def test_start_is_timed(client: httpx.Client) -> None:
+def test_start_seconds_are_recorded(client: httpx.Client) -> None:
     assert 0 < samples(client)["toxicity_start_seconds"] < 10
 
 
-def test_documented_table_has_them_all() -> None:
+def test_documentation_lists_all_metrics() -> None:
     page = Path("docs/reference/service-metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(toxicity_\w+)`", page, re.MULTILINE)
     exposed = {name + ("_total" if kind == "counter" else "") for name, kind in NAMES.items()}

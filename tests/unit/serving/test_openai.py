@@ -55,7 +55,7 @@ def test_one_text_gets_one_result_in_which_harassment_is_the_score(client: opena
     assert result.category_applied_input_types.harassment == ["text"]
 
 
-def test_other_categories_are_all_there_and_empty(client: openai.OpenAI) -> None:
+def test_other_categories_are_present_and_zero(client: openai.OpenAI) -> None:
     [result] = client.moderations.create(input=TOXIC_WORD).results
     for told, empty in (
         (result.categories, False),
@@ -94,13 +94,13 @@ def test_scores_are_those_of_classify(service: httpx.Client, client: openai.Open
     assert [result.flagged for result in told] == [result["toxic"] for result in own]
 
 
-def test_long_texts_are_told_in_a_header(client: openai.OpenAI) -> None:
+def test_header_lists_the_texts_in_several_windows(client: openai.OpenAI) -> None:
     answer = client.moderations.with_raw_response.create(input=["а", "а" * 500, "б", "б" * 250])
     assert answer.headers["toxicity-windows"] == "1=4,3=2"
     assert "toxicity-windows" not in client.moderations.with_raw_response.create(input="а").headers
 
 
-def test_cut_texts_are_told_in_a_header() -> None:
+def test_header_lists_the_truncated_texts() -> None:
     with (
         ready(config=CONFIG.model_copy(update={"long_texts": "truncate"})) as service,
         client_of(service) as client,

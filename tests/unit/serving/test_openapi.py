@@ -54,7 +54,9 @@ def test_document_has_every_route(schema: BaseSchema) -> None:
         if method == "POST" or mode is GenerationMode.POSITIVE  # a request without parameters cannot be invalid
     ],
 )
-def test_route_keeps_to_its_document(schema: BaseSchema, method: str, path: str, mode: GenerationMode) -> None:
+def test_responses_conform_to_the_document(
+    schema: BaseSchema, method: str, path: str, mode: GenerationMode
+) -> None:
     operation = schema[path][method]
 
     @settings(

@@ -53,7 +53,7 @@ def test_documented_request_gets_the_documented_answer(client: httpx.Client) -> 
     }
 
 
-def test_every_documented_field_is_accepted_and_the_token_comes_back(client: httpx.Client) -> None:
+def test_every_documented_field_is_accepted_and_the_token_is_echoed(client: httpx.Client) -> None:
     body = {
         "comment": {"text": "спасибо", "type": "PLAIN_TEXT"},
         "context": {"entries": [{"text": "о чём речь", "type": "PLAIN_TEXT"}]},
@@ -88,7 +88,7 @@ def test_score_below_its_threshold_is_left_out(client: httpx.Client, threshold: 
     assert set(answer) == ({"attributeScores", "languages"} if there else {"languages"})
 
 
-def test_score_is_that_of_classify_and_a_split_is_told_in_a_header(client: httpx.Client) -> None:
+def test_score_equals_that_of_classify_and_a_header_reports_windows(client: httpx.Client) -> None:
     for text in ("спасибо", TOXIC_WORD, "а" * 500):
         [own] = client.post("/v1/classify", json={"text": text}).json()["results"]
         answer = client.post(PATH, json=request(text))

@@ -108,7 +108,7 @@ class Traffic:
                     self.refusals.append(f"{answer.status_code} {answer.text}")
 
 
-def test_no_request_is_lost_when_the_process_is_asked_to_stop_under_load(served: Served) -> None:
+def test_no_request_is_lost_when_the_process_stops_under_load(served: Served) -> None:
     traffic, ended, seen = Traffic(served.client.base_url), list[float](), list[httpx.Response]()
     threads = [threading.Thread(target=traffic.run) for _ in range(CLIENTS)]
 
@@ -140,11 +140,11 @@ def test_no_request_is_lost_when_the_process_is_asked_to_stop_under_load(served:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_pods_of_either_address_family_reach_it(served: Served, host: str) -> None:
+def test_service_listens_on_ipv4_and_ipv6(served: Served, host: str) -> None:
     assert httpx.get(served.client.base_url.copy_with(host=host).join("/readyz")).status_code == 200
 
 
-def test_a_port_that_is_taken_ends_the_start_with_the_reason(tmp_path: Path) -> None:
+def test_start_fails_with_the_reason_when_the_port_is_in_use(tmp_path: Path) -> None:
     log = tmp_path / "termination-log"
     log.touch()
     with socket.create_server(("", 0)) as taken:
@@ -153,7 +153,7 @@ def test_a_port_that_is_taken_ends_the_start_with_the_reason(tmp_path: Path) -> 
     assert log.read_text() == f"port: cannot listen on {port}: Address already in use"
 
 
-def test_process_ends_with_the_reason_when_its_engine_dies(served: Served) -> None:
+def test_process_exits_with_the_reason_when_its_engine_dies(served: Served) -> None:
     os.kill(int(served.pid_file.read_text()), signal.SIGKILL)
     assert served.process.wait(timeout=20) == 1
     assert served.termination_log.read_text() == "EngineError: the child process ended with -9"

@@ -96,7 +96,7 @@ def hanging(config: ServingConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 @pytest.mark.parametrize("path", READERS)
-def test_probes_and_scores_are_answered_while_all_readers_of_the_volume_hang(
+def test_probes_and_scores_are_answered_while_all_reads_of_the_volume_hang(
     config: ServingConfig, hanging: Hanging, path: str
 ) -> None:
     async def ask() -> None:
@@ -119,7 +119,7 @@ def test_probes_and_scores_are_answered_while_all_readers_of_the_volume_hang(
     asyncio.run(ask())
 
 
-def test_nothing_is_answered_by_the_threads_that_all_requests_share(config: ServingConfig) -> None:
+def test_no_route_needs_a_shared_thread(config: ServingConfig) -> None:
     """All shared threads are busy here. A route, dependency or response that needs one would never finish."""
     assert set(POSTS) == set(ENVELOPES)
 
@@ -141,7 +141,7 @@ def test_nothing_is_answered_by_the_threads_that_all_requests_share(config: Serv
 
 
 @pytest.mark.parametrize("path", READERS)
-def test_hanging_volume_is_told_in_time_and_read_again_when_it_recovers(
+def test_hanging_volume_is_503_in_time_and_read_again_after_recovery(
     config: ServingConfig, hanging: Hanging, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ready(config=config) as client:
@@ -220,7 +220,7 @@ def shown(config: ServingConfig) -> dict[Path, bool]:
 
 @pytest.mark.parametrize("spoil", SPOILERS)
 @pytest.mark.parametrize("name", [name for name in SHOWN_BY if name.suffix == ".json"], ids=str)
-def test_what_cannot_be_read_is_left_out_and_the_rest_is_told(
+def test_unreadable_files_are_left_out_and_the_others_reported(
     config: ServingConfig, name: Path, spoil: Callable[[Path], None]
 ) -> None:
     (config.artifacts / name).unlink()
@@ -240,7 +240,7 @@ def test_plot_that_cannot_be_read_is_not_found(config: ServingConfig, spoil: Cal
 
 @pytest.mark.parametrize("operation", ["stat", "open"])
 @pytest.mark.parametrize("name", SHOWN_BY, ids=str)
-def test_what_the_volume_fails_to_read_is_left_out(
+def test_files_with_io_errors_are_left_out(
     config: ServingConfig,
     name: Path,
     operation: str,
@@ -264,7 +264,7 @@ def test_what_the_volume_fails_to_read_is_left_out(
     assert f"path={config.artifacts / name} error=OSError" in caplog.text
 
 
-def test_load_test_that_is_removed_meanwhile_is_left_out(
+def test_load_test_removed_during_the_read_is_left_out(
     config: ServingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stat, gone = Path.stat, config.artifacts / "loadtest-l3"

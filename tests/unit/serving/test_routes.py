@@ -32,7 +32,7 @@ def client() -> Iterator[httpx.Client]:
         yield client
 
 
-def test_one_text_gets_the_softmax_of_its_two_labels(client: httpx.Client) -> None:
+def test_score_is_the_softmax_of_the_two_labels(client: httpx.Client) -> None:
     body = client.post("/v1/classify", json={"text": f"ты {TOXIC_WORD}"}).json()
     assert body == {
         "model": "ru-toxicity",
@@ -49,7 +49,7 @@ def test_batch_keeps_its_order(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(("threshold", "toxic"), [(0, True), (0.8, True), (0.9, False), (1, False)])
-def test_threshold_of_the_request_wins(client: httpx.Client, threshold: float, toxic: bool) -> None:
+def test_threshold_of_the_request_takes_precedence(client: httpx.Client, threshold: float, toxic: bool) -> None:
     body = client.post("/v1/classify", json={"text": TOXIC_WORD, "threshold": threshold}).json()
     assert (body["threshold"], body["results"][0]["toxic"]) == (threshold, toxic)
 
@@ -67,21 +67,21 @@ def test_long_text_has_the_score_of_its_worst_window(client: httpx.Client) -> No
     assert (counted["toxicity_windowed_texts_total"], counted["toxicity_truncated_texts_total"]) == (2, 0)
 
 
-def test_long_text_is_cut_before_the_question_when_the_request_says_so(client: httpx.Client) -> None:
+def test_long_text_is_truncated_when_the_request_sets_it(client: httpx.Client) -> None:
     answer = post(client, "а" * 500 + TOXIC_WORD, "а", long_texts="truncate")
     assert long_answers(answer) == [(False, True, 1), (False, False, 1)]
     counted = samples(client)
     assert (counted["toxicity_windowed_texts_total"], counted["toxicity_truncated_texts_total"]) == (0, 1)
 
 
-def test_long_text_is_cut_when_the_model_says_so_and_the_request_wins() -> None:
+def test_long_text_is_truncated_by_configuration_unless_the_request_differs() -> None:
     with ready(config=CONFIG.model_copy(update={"long_texts": "truncate"})) as client:
         assert long_answers(post(client, "а" * 500 + TOXIC_WORD)) == [(False, True, 1)]
         assert long_answers(post(client, "а" * 500 + TOXIC_WORD, long_texts="window")) == [(True, False, 4)]
         assert client.get("/v1/model").json()["longTexts"] == "truncate"
 
 
-def test_text_of_too_many_windows_is_flagged_as_cut(client: httpx.Client) -> None:
+def test_text_with_too_many_windows_is_marked_as_truncated(client: httpx.Client) -> None:
     assert long_answers(post(client, "а" * MAX_CHARACTERS)) == [(False, True, MOST_WINDOWS)]
 
 
@@ -111,7 +111,7 @@ def test_same_text_scores_alike_alone_and_in_a_batch_of_64(client: httpx.Client)
         ([], "body"),
     ],
 )
-def test_wrong_body_is_422_and_names_the_field(client: httpx.Client, body: Any, field: str) -> None:
+def test_invalid_body_is_422_and_names_the_field(client: httpx.Client, body: Any, field: str) -> None:
     answer = client.post("/v1/classify", json=body)
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == [field]
@@ -133,7 +133,7 @@ def test_huge_body_is_refused_by_its_length(client: httpx.Client) -> None:
     assert samples(client)['toxicity_requests_total{outcome="client_error"}'] == 1
 
 
-def test_a_text_cannot_speak_to_the_model_in_control_tokens(client: httpx.Client) -> None:
+def test_control_tokens_in_a_text_are_ordinary_characters(client: httpx.Client) -> None:
     """The engine ignores everything before an end-of-text token, so an author could hide an insult with one."""
     for text in (f"{TOXIC_WORD} <eos>", f"ты {TOXIC_WORD}<eos>привет", f"<eos><eos>{TOXIC_WORD}"):
         [result] = post(client, text).json()["results"]
@@ -174,7 +174,7 @@ def test_metrics_count_classify_requests_only(client: httpx.Client) -> None:
     assert counted["toxicity_requests_in_flight"] == 0
 
 
-def test_card_tells_what_is_served(client: httpx.Client) -> None:
+def test_model_card_describes_the_served_model(client: httpx.Client) -> None:
     card = client.get("/v1/model").json()
     expected = {
         "model": "ru-toxicity",

@@ -104,7 +104,7 @@ def client() -> Iterator[httpx.Client]:
         yield client
 
 
-def test_every_field_of_every_route_is_tried_here() -> None:
+def test_these_tests_cover_every_field_of_every_route() -> None:
     def named(model: type[BaseModel]) -> list[str]:
         return [field.alias or name for name, field in model.model_fields.items()]
 
@@ -113,7 +113,7 @@ def test_every_field_of_every_route_is_tried_here() -> None:
 
 @pytest.mark.parametrize("path", ENVELOPES)
 @pytest.mark.parametrize("filling", FILLINGS)
-def test_much_that_is_wrong_makes_few_errors(path: str, filling: str) -> None:
+def test_large_invalid_body_causes_few_errors(path: str, filling: str) -> None:
     for place, body in filled(path, filling, SOME_BYTES):
         try:
             parsed = json.loads(body)
@@ -126,7 +126,7 @@ def test_much_that_is_wrong_makes_few_errors(path: str, filling: str) -> None:
 
 @pytest.mark.parametrize("path", ENVELOPES)
 @pytest.mark.parametrize("filling", FILLINGS)
-def test_much_that_is_wrong_gets_a_short_answer_in_the_route_s_shape(
+def test_large_invalid_body_gets_a_short_response_in_the_format_of_the_route(
     client: httpx.Client, path: str, filling: str
 ) -> None:
     for place, body in filled(path, filling, BODY_LIMITS[path] - ROUTES_OWN):
@@ -137,13 +137,13 @@ def test_much_that_is_wrong_gets_a_short_answer_in_the_route_s_shape(
         assert told["message"], place
 
 
-def test_more_errors_than_are_told_are_counted(client: httpx.Client) -> None:
+def test_omitted_errors_are_counted(client: httpx.Client) -> None:
     told = client.post(CLASSIFY, json={"texts": [1] * MAX_TEXTS}).json()
     assert [error["field"] for error in told["errors"]] == [f"texts.{number}" for number in range(MAX_ERRORS)]
     assert told["message"].endswith(f"; and {MAX_TEXTS - MAX_ERRORS} more")
 
 
-def test_unknown_fields_are_told_by_name_while_they_are_few(client: httpx.Client) -> None:
+def test_few_unknown_fields_are_reported_by_name(client: httpx.Client) -> None:
     body = {"text": "а", **{f"x{number}": 1 for number in range(MAX_ERRORS)}}
     told = client.post(CLASSIFY, json=body).json()
     assert [error["field"] for error in told["errors"]] == [f"x{number}" for number in range(MAX_ERRORS)]
@@ -162,7 +162,7 @@ def test_fields_of_the_same_name_in_both_spellings_are_known(client: httpx.Clien
 
 
 @pytest.mark.parametrize("path", ENVELOPES)
-def test_long_name_of_an_unknown_field_is_cut(client: httpx.Client, path: str) -> None:
+def test_long_name_of_an_unknown_field_is_shortened(client: httpx.Client, path: str) -> None:
     answer = client.post(path, json={"я" * (MAX_SHOWN + 1): 1, **dict.fromkeys(FIELDS[path])})
     assert "я" * (MAX_SHOWN + 1) not in answer.text
     assert path != CLASSIFY or "я" * MAX_SHOWN in answer.text

@@ -63,7 +63,9 @@ def test_everything_below_v1_needs_the_token(guarded: httpx.Client, path: str) -
     "authorization", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x"]
 )
 @pytest.mark.parametrize("path", POSTS)
-def test_wrong_token_is_401_in_the_route_s_shape(guarded: httpx.Client, path: str, authorization: str) -> None:
+def test_wrong_token_is_401_in_the_format_of_the_route(
+    guarded: httpx.Client, path: str, authorization: str
+) -> None:
     answer = guarded.post(path, json=POSTS[path], headers={"authorization": authorization.encode()})
     assert answer.status_code == 401
     told = answer.json() if path == "/v1/classify" else answer.json()["error"]
@@ -71,17 +73,17 @@ def test_wrong_token_is_401_in_the_route_s_shape(guarded: httpx.Client, path: st
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_right_token_is_let_through(guarded: httpx.Client, path: str) -> None:
+def test_correct_token_is_accepted(guarded: httpx.Client, path: str) -> None:
     assert guarded.post(path, json=POSTS[path], headers=BEARER).status_code == 200
     assert guarded.post(path, json=POSTS[path], headers={"authorization": f"bearer  {TOKEN}".encode()}).is_success
 
 
-def test_token_comes_before_the_body(guarded: httpx.Client) -> None:
+def test_token_is_checked_before_the_body(guarded: httpx.Client) -> None:
     for content in (b"{", b" " * (MAX_BODY_BYTES + 1)):
         assert guarded.post("/v1/classify", content=content).status_code == 401
 
 
-def test_perspective_clients_may_send_the_token_as_their_key(guarded: httpx.Client) -> None:
+def test_perspective_route_accepts_the_token_as_key(guarded: httpx.Client) -> None:
     assert guarded.post(ANALYZE, params={"key": TOKEN}, json=COMMENT).status_code == 200
     assert (
         guarded.post(ANALYZE, params={"key": "wrong"}, json=COMMENT).json()["error"]["status"] == "UNAUTHENTICATED"
@@ -91,7 +93,7 @@ def test_perspective_clients_may_send_the_token_as_their_key(guarded: httpx.Clie
 
 # in UTF-8 they end in the byte 0x85 or 0xA0, which is a space in latin-1
 @pytest.mark.parametrize("ending", ["х", "Р", "à", "Å", "…", "\u00a0", "\u0085", "\u3000", "x"])
-def test_token_is_the_same_text_wherever_it_is_read(ending: str) -> None:
+def test_token_is_stripped_alike_in_header_and_environment(ending: str) -> None:
     secret = f"{ending}токен{ending}"
     taken = take_token({"API_TOKEN": f" {secret}\r\n"})
     assert taken == secret
@@ -118,7 +120,7 @@ def test_openai_client_sends_the_token_as_its_api_key() -> None:
         assert raised.value.code == "invalid_api_key"
 
 
-def test_openapi_tells_of_the_token_only_when_there_is_one(guarded: httpx.Client) -> None:
+def test_openapi_documents_the_token_only_when_one_is_set(guarded: httpx.Client) -> None:
     document = guarded.get("/openapi.json").json()
     assert document["paths"]["/v1/classify"]["post"]["security"] == [{"HTTPBearer": []}]
     assert "security" not in document["paths"]["/readyz"]["get"]
@@ -126,7 +128,7 @@ def test_openapi_tells_of_the_token_only_when_there_is_one(guarded: httpx.Client
         assert "security" not in client.get("/openapi.json").json()["paths"]["/v1/classify"]["post"]
 
 
-def test_token_is_taken_out_of_the_environment() -> None:
+def test_token_is_removed_from_the_environment() -> None:
     environment = {"API_TOKEN": "abc\n", "HOME": "/tmp"}
     assert take_token(environment) == "abc", "without the line feed that files end with"
     assert environment == {"HOME": "/tmp"}
@@ -134,7 +136,7 @@ def test_token_is_taken_out_of_the_environment() -> None:
 
 
 @pytest.mark.parametrize("value", ["", " \n", "\u00a0"])
-def test_empty_token_is_refused_with_a_remedy(value: str) -> None:
+def test_empty_token_is_refused_with_instructions(value: str) -> None:
     with pytest.raises(EmptyTokenError, match=r"serving\.apiTokenSecretName"):
         take_token({"API_TOKEN": value})
 

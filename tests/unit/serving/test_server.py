@@ -44,27 +44,27 @@ def post(headers: str, body: bytes) -> bytes:
 LAST = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
-def test_the_parser_that_uvicorn_would_take_is_here() -> None:
+def test_httptools_is_installed() -> None:
     """The image contains httptools, a dependency of vLLM. Without it, these tests would pass with any configuration."""
     assert importlib.util.find_spec("httptools")
 
 
 @pytest.mark.parametrize("headers", UPGRADES.values(), ids=UPGRADES)
-def test_who_asks_for_an_upgrade_is_answered_without_one(headers: str) -> None:
+def test_upgrade_request_gets_an_ordinary_response(headers: str) -> None:
     with ready() as client:
         answers = exchange(client, post(headers, TEXT) + LAST)
     assert answers.count(b"HTTP/1.1 200 OK") == answers.count(b"HTTP/1.1 ") == 2
     assert b'"score"' in answers
 
 
-def test_body_is_never_read_as_another_request() -> None:
+def test_body_of_an_upgrade_request_is_not_parsed_as_a_request() -> None:
     with ready() as client:
         answers = exchange(client, post(UPGRADES["as Java's own client asks"], LAST) + LAST)
     assert answers.count(b"HTTP/1.1 ") == 2
     assert answers.startswith(b"HTTP/1.1 422")
 
 
-def test_header_has_a_bound() -> None:
+def test_size_of_headers_is_limited() -> None:
     header = b"X-Long: " + b"a" * LONG_HEADER
     with ready(token="secret") as client:
         answer = exchange(client, b"GET /v1/model HTTP/1.1\r\nHost: a\r\n" + header + b"\r\n\r\n")
@@ -72,6 +72,6 @@ def test_header_has_a_bound() -> None:
     assert b" 200 " not in answer.partition(b"\r\n")[0]
 
 
-def test_request_that_came_at_the_last_moment_has_all_of_its_time() -> None:
+def test_request_at_the_end_of_draining_has_its_full_time_limit() -> None:
     assert FINISH_SECONDS > REQUEST_SECONDS
     assert GRACE_SECONDS > DRAIN_SECONDS + FINISH_SECONDS

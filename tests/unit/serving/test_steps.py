@@ -73,7 +73,7 @@ def test_each_request_is_answered_and_an_idle_engine_is_not_stepped() -> None:
     assert 1 <= engine.steps <= 100
 
 
-def test_a_command_that_makes_no_work_wakes_nobody() -> None:
+def test_command_without_work_does_not_step_the_engine() -> None:
     """An abort after the last request must neither step the engine nor end the thread."""
     engine, answers = CountingEngine(), Answers()
     with stepping(engine, answers) as steps:
@@ -83,7 +83,7 @@ def test_a_command_that_makes_no_work_wakes_nobody() -> None:
     assert engine.steps == 1
 
 
-def test_work_that_is_under_way_does_not_hold_up_the_end() -> None:
+def test_stop_does_not_wait_for_unfinished_requests() -> None:
     engine = CountingEngine()
     steps = StepLoop(engine, lambda finished: None)
     add(steps, "never stepped")
@@ -92,7 +92,7 @@ def test_work_that_is_under_way_does_not_hold_up_the_end() -> None:
     assert engine.steps == 0
 
 
-def test_what_the_engine_raises_ends_the_thread_with_it() -> None:
+def test_run_raises_the_exception_of_the_engine() -> None:
     steps = StepLoop(CountingEngine(), lambda finished: None)
     add(steps, "poison")
     with pytest.raises(RuntimeError, match="index out of range"):

@@ -45,14 +45,14 @@ def test_format_without_kernel_or_decompression_is_refused() -> None:
         plan_weights("awq", machine(AVX2))
 
 
-def test_unquantized_model_is_served_from_where_it_lies(tmp_path: Path) -> None:
+def test_unquantized_model_is_served_in_place(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3_text"}))
     prepared = prepare_weights(tmp_path, tmp_path / "scratch", machine(AVX2))
     assert (prepared.path, prepared.plan.form) == (tmp_path, "unquantized")
     assert not (tmp_path / "scratch").exists()
 
 
-def test_copy_of_an_earlier_start_is_used_again(tmp_path: Path) -> None:
+def test_copy_from_an_earlier_start_is_reused(tmp_path: Path) -> None:
     model = tmp_path / "quantize-f1" / "model"
     model.mkdir(parents=True)
     config = {"quantization_config": {"quant_method": "compressed-tensors"}}
@@ -68,14 +68,14 @@ def test_flags_are_read_from_cpuinfo(tmp_path: Path) -> None:
     assert read_machine(0, cpuinfo).cpu_flags == {"fpu", "avx2"}
 
 
-def test_environment_of_the_pod_wins_over_the_defaults() -> None:
+def test_existing_environment_takes_precedence_over_the_defaults() -> None:
     environment = {"OMP_NUM_THREADS": "3"}
     set_vllm_environment(environment, gpus=0)
     assert environment["OMP_NUM_THREADS"] == "3"
     assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
 
 
-def test_gpu_leaves_the_cpu_s_settings_alone() -> None:
+def test_gpu_sets_no_cpu_variables() -> None:
     environment: dict[str, str] = {}
     set_vllm_environment(environment, gpus=1)
     assert environment.keys().isdisjoint({"OMP_NUM_THREADS", "LD_PRELOAD", "KMP_BLOCKTIME"})
