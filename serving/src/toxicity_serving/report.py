@@ -23,14 +23,14 @@ STAGE_PLOTS = {
     "eda/labels.png": "Labels of the data",
     "eda/len_text_chars.png": "Length of the texts in characters",
     "eda/len_text_tokens.png": "Length of the texts in tokens",
-    "eda/labels_len.png": "Length by label",
+    "eda/labels_len.png": "Length in characters by label",
     "evaluation/pr_curve.png": "Precision and recall",
     "evaluation/reliability.png": "Reliability of the score",
-    "evaluation/f1_by_length.png": "F1 by length",
+    "evaluation/f1_by_length.png": "F1 by length in characters",
 }
 LOAD_TEST_PLOTS = {
-    "p95.png": "Load test: p95 latency by length",
-    "rps.png": "Load test: requests per second by length",
+    "p95.png": "Load test: p95 latency by length in characters",
+    "rps.png": "Load test: requests per second by length in characters",
 }
 """Plots by their path in a stage's folder, with their titles on the page."""
 

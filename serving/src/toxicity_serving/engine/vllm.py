@@ -51,7 +51,7 @@ def set_vllm_environment(environment: MutableMapping[str, str], gpus: int) -> No
         ]
         defaults |= {PRELOAD: ":".join(preloaded), "KMP_BLOCKTIME": "1"} if preloaded else {}
     else:
-        # One greedy token needs no sampler. Otherwise vLLM imports FlashInfer and compiles its sampler if nvcc exists.
+        # One greedy token does not need FlashInfer's sampler, which vLLM would import, and compile if nvcc exists.
         defaults |= {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
     for name, value in defaults.items():
         environment.setdefault(name, value)

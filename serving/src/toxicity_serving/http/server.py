@@ -65,7 +65,7 @@ class DrainingServer(uvicorn.Server):
         if self._service.state is State.STARTING:
             _exit_at_once()
         elif self._service.state is State.READY:
-            self._service.transition(State.DRAINING, "the process was asked to stop")
+            self._service.transition(State.DRAINING, "the process received a stop signal")
             loop = asyncio.get_running_loop()
             loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self._stop)
         else:
