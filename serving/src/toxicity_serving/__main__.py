@@ -66,7 +66,9 @@ def take_token(environment: MutableMapping[str, str]) -> str | None:
     if token is None:
         return None
     if not token.strip():
-        raise EmptyTokenError(f"{TOKEN_VARIABLE} is empty: key token of serving.apiTokenSecretName needs a value")
+        raise EmptyTokenError(
+            f"{TOKEN_VARIABLE} is empty: set the key token in the Secret that serving.apiTokenSecretName names"
+        )
     # Strip ASCII white space only, as TokenMiddleware does: a header value can end in a Unicode space.
     return token.strip(string.whitespace)
 

@@ -67,7 +67,8 @@ class Admission:
     def _check(self, sequences: int, noun: str) -> None:
         if self._sequences + sequences > self._running + self._waiting:
             raise OverloadedError(
-                f"the queue is full: {self.depth} texts wait and {sequences} more {noun} would be above {self._waiting}"
+                f"the queue is full: {self.depth} texts wait, and {sequences} more {noun} exceed the limit of"
+                f" {self._waiting}"
             )
 
     def _change(self, sequences: int) -> None:
