@@ -69,7 +69,7 @@ class Classifier:
             prompts = self._prompts_of(text, long_texts)
             if (highest := max(max(prompt.ids) for prompt in prompts)) >= self._vocabulary:
                 raise UnknownTokenError(
-                    f"text {position} has token id {highest}, but the model's vocabulary ends at {self._vocabulary - 1}"
+                    f"text {position} has token {highest}, but the model's vocabulary has {self._vocabulary} tokens"
                 )
             built.append(prompts)
         return built
