@@ -55,7 +55,7 @@ def flood_seconds(served: Served) -> float:
     return seconds
 
 
-def test_the_weights_were_verified_and_the_engine_is_named(served: Served) -> None:
+def test_model_card_names_the_engine_and_verified_weights(served: Served) -> None:
     card = served.client.get("/v1/model").json()
     assert card["verified"] is True
     assert card["engine"].startswith("vllm ")
@@ -70,14 +70,14 @@ def test_an_identical_text_scores_the_same_alone_and_in_a_batch_of_64(served: Se
     assert len({result["score"] for result in answer["results"]}) > 1, "the texts must not all score alike"
 
 
-def test_work_beyond_its_deadline_leaves_the_engine(served: Served, flood_seconds: float) -> None:
+def test_deadline_aborts_the_work_in_the_engine(served: Served, flood_seconds: float) -> None:
     """The engine serves in order: if FLOOD stayed in the engine, the next text would time out."""
     flood = served.client.post("/v1/classify", json=FLOOD, headers={DEADLINE: str(int(250 * flood_seconds))})
     assert flood.status_code == 504
     assert served.classify("чай", seconds=flood_seconds / 2).status_code == 200
 
 
-def test_work_of_a_client_that_left_leaves_the_engine(served: Served, flood_seconds: float) -> None:
+def test_disconnect_aborts_the_work_in_the_engine(served: Served, flood_seconds: float) -> None:
     before = served.metric('toxicity_requests_total{outcome="cancelled"}')
     with pytest.raises(httpx.ReadTimeout):
         served.client.post("/v1/classify", json=FLOOD, timeout=httpx.Timeout(10, read=flood_seconds / 4))
@@ -86,7 +86,7 @@ def test_work_of_a_client_that_left_leaves_the_engine(served: Served, flood_seco
     assert served.metric("toxicity_queue_depth") == 0
 
 
-def test_names_of_control_tokens_in_a_text_are_characters(served: Served) -> None:
+def test_control_tokens_in_a_text_are_ordinary_characters(served: Served) -> None:
     spelled, alike = served.scores([SPELLED, ALIKE])
     assert spelled == alike
 
@@ -105,7 +105,7 @@ def strange_words(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-def test_tokens_that_the_weights_do_not_know_do_not_reach_the_engine(strange_words: Path, tmp_path: Path) -> None:
+def test_tokens_outside_the_vocabulary_do_not_reach_the_engine(strange_words: Path, tmp_path: Path) -> None:
     """Gemma 3's tokenizer has such a control token, <image_soft_token>. Its embedding lookup would crash the engine."""
     with running(strange_words, tmp_path, enforceEager=True) as served:
         refused = served.client.post("/v1/classify", json={"texts": ["чай", f"чай слово{STRANGE_WORDS - 1}"]})
@@ -114,9 +114,7 @@ def test_tokens_that_the_weights_do_not_know_do_not_reach_the_engine(strange_wor
         assert spelled == alike
 
 
-def test_an_engine_that_dies_says_so_to_all_who_wait_and_nobody_gets_a_made_up_score(
-    model_dir: Path, tmp_path: Path
-) -> None:
+def test_dead_engine_fails_all_pending_and_later_requests(model_dir: Path, tmp_path: Path) -> None:
     """Submit an unknown token id directly to the engine. Any other crash of the engine takes the same path."""
     config = engine_config(model_dir, enforceEager=True)
     done = subprocess.run(
