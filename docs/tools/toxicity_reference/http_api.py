@@ -10,8 +10,8 @@ from typing import Any
 from toxicity_api.prompting import LabelTokens
 from toxicity_api.stage_config import ServingConfig
 from toxicity_reference.markdown import GENERATED, code, prose, table
-from toxicity_serving.app import create_app
-from toxicity_serving.engine import Loaded
+from toxicity_serving.engine.protocol import LoadedModel
+from toxicity_serving.http.app import create_app
 
 Schema = Mapping[str, Any]
 
@@ -40,7 +40,7 @@ CONFIG = {
 class _NoEngine:
     """An engine that is never started: the routes are known without one."""
 
-    async def start(self) -> Loaded:
+    async def start(self) -> LoadedModel:
         raise NotImplementedError
 
     async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:

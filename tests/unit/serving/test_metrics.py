@@ -1,4 +1,4 @@
-"""Test the metrics. Their names and meanings are a public interface, and docs/reference/service-metrics.md lists them."""
+"""Test the metrics. Names and meanings are a public interface; docs/reference/service-metrics.md lists them."""
 
 from __future__ import annotations
 
