@@ -67,12 +67,12 @@ class Reason(StrEnum):
 class Condition(Document):
     """One entry of `status.conditions`, as in the Kubernetes API conventions."""
 
-    type: ConditionType = Field(description="type of the condition, unique in the list.")
-    status: Literal["True", "False", "Unknown"] = Field(description="status of the condition.")
-    reason: str = Field(min_length=1, description="reason in CamelCase, for programs.")
-    message: str = Field("", description="message for people.")
-    observed_generation: int = Field(description="observedGeneration the condition is about.")
-    last_transition_time: str = Field(description="lastTransitionTime: when status last changed, RFC 3339.")
+    type: ConditionType = Field(description="Type of the condition, unique in the list.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Status of the condition.")
+    reason: str = Field(min_length=1, description="Reason of the status in CamelCase, for programs.")
+    message: str = Field("", description="Details of the status, for people.")
+    observed_generation: int = Field(description="Generation of the spec that the condition describes.")
+    last_transition_time: str = Field(description="Time when the status last changed, RFC 3339.")
 
 
 def set_condition(conditions: Sequence[Condition], new: Condition) -> list[Condition]:

@@ -1,13 +1,14 @@
-"""The CustomResourceDefinition, generated from the pydantic models, so that schema and code cannot differ.
+"""Generate the CustomResourceDefinition from the pydantic models.
 
-`python -m toxicity_api.crd` prints it; `--write PATH...` writes it; `--check PATH...` fails when a copy is stale.
-pydantic's JSON schema becomes a Kubernetes structural schema: references inlined, `null` alternatives removed,
-constants as enums, exclusive bounds in OpenAPI 3.0 form, and a default for every object that has one inside.
+`python -m toxicity_api.crd` prints it, `--write PATH...` writes it, and `--check PATH...` fails if a copy is stale.
+pydantic's JSON schema becomes a Kubernetes structural schema: references are inlined, `null` alternatives are removed,
+constants become enums, and exclusive bounds get their OpenAPI 3.0 form. An object with a default inside gets a default.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from toxicity_api.status import ToxicityModelStatus
 Schema = dict[str, Any]
 
 NAME_LIMIT = 40
-"""Longest name of a resource: its children's names add a stage and a fingerprint within 63 characters."""
+"""Maximum length of a resource's name in characters. The names of its children add a stage and a fingerprint."""
 
 STRING_LIMIT = 4096
 LIST_LIMIT = 256
@@ -36,17 +37,17 @@ KEPT = (
     "minItems", "maxItems", RULES,
 )  # fmt: skip
 LIST_KEYS = {"conditions": "type", "buckets": "name"}
-"""Lists of objects that are maps by a key, so that two writers can share them."""
+"""Lists of objects that are maps with this key, so that server-side apply merges them per item."""
 
 SCALE = {
     "specReplicasPath": ".spec.serving.replicas",
     "statusReplicasPath": ".status.serving.replicas",
     "labelSelectorPath": ".status.serving.selector",
 }
-"""For `kubectl scale` and autoscalers of any kind. Without a number in the spec the API server shows no scale."""
+"""Paths for `kubectl scale` and autoscalers. Without spec.serving.replicas the API server returns no scale."""
 
 NOT_SEEN = {"observedGeneration": -1}
-"""Status of a resource before the first pass: without it, kstatus takes a resource without conditions for done."""
+"""Status of a resource before the first reconcile. Without it, kstatus takes one without conditions for done."""
 
 COLUMNS: list[tuple[str, str, str, int]] = [
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
@@ -65,7 +66,7 @@ COLUMNS: list[tuple[str, str, str, int]] = [
 
 
 class _WithFactories(GenerateJsonSchema):
-    """pydantic leaves out defaults that a factory makes; the API server needs them to fill in nested ones."""
+    """Include the defaults that a factory makes. The API server needs them to apply nested defaults."""
 
     def default_schema(self, schema: Any) -> Schema:
         result: Schema = {**super().default_schema(schema)}
@@ -76,7 +77,7 @@ class _WithFactories(GenerateJsonSchema):
 
 
 def _resolve(node: Schema, definitions: Schema) -> Schema:
-    """`node` with its reference and its optional `anyOf` replaced by what they mean."""
+    """Replace the reference and the optional `anyOf` of `node` by the schemas they stand for."""
     if "$ref" in node:
         target = definitions[node["$ref"].rsplit("/", 1)[-1]]
         return _resolve({**target, **{k: v for k, v in node.items() if k != "$ref"}}, definitions)
@@ -90,7 +91,7 @@ def _resolve(node: Schema, definitions: Schema) -> Schema:
 
 
 def _int_or_string(node: Schema) -> Schema:
-    """A quantity, unless the field has a rule of its own."""
+    """Build the schema of a quantity, or of another union with a CEL rule."""
     kept: Schema = {key: node[key] for key in ("description", "default", RULES) if key in node}
     bound: Schema = (
         {"maxLength": STRING_LIMIT}
@@ -102,7 +103,7 @@ def _int_or_string(node: Schema) -> Schema:
 
 
 def _bounds(node: Schema) -> Schema:
-    """OpenAPI 3.0 bounds, and the lengths that the API server needs to estimate what a CEL rule costs."""
+    """Return OpenAPI 3.0 bounds, and the maximum lengths from which the API server estimates the cost of a CEL rule."""
     result: Schema = {}
     for side, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if exclusive in node:
@@ -137,20 +138,29 @@ def _object(node: Schema, definitions: Schema, *, defaults: bool) -> Schema:
         values = _structural(node["additionalProperties"], definitions, defaults=defaults)
         return {"additionalProperties": values, "maxProperties": LIST_LIMIT}
     properties = {
-        key: _structural(value, definitions, defaults=defaults, name=key)
+        key: _with_default_described(_structural(value, definitions, defaults=defaults, name=key))
         for key, value in node["properties"].items()
     }
     return {"properties": properties} | ({"required": node["required"]} if node.get("required") else {})
 
 
+def _with_default_described(schema: Schema) -> Schema:
+    """Name the default in the description, since some versions of `kubectl explain` do not show it."""
+    default = schema.get("default")
+    if default in (None, "") or isinstance(default, dict):
+        return schema
+    text = f"{schema['description']} Defaults to {json.dumps(default, ensure_ascii=False)}."
+    return {**schema, "description": text}
+
+
 def _is_idle_default(schema: Schema) -> bool:
-    """Whether the default says nothing: null, an empty list or map, or an object without a default inside."""
+    """Whether the default has no effect: null, an empty list or map, or an object without a default inside."""
     inner = any("default" in value for value in schema.get("properties", {}).values())
     return "default" in schema and schema["default"] in (None, {}, []) and not inner
 
 
 def structural_schema(model: type[BaseModel], *, defaults: bool) -> Schema:
-    """The Kubernetes structural schema of a document, with or without the defaults of its fields."""
+    """Return the Kubernetes structural schema of a document, with or without the defaults of its fields."""
     schema = model.model_json_schema(by_alias=True, schema_generator=_WithFactories)
     return _structural(schema, schema.get("$defs", {}), defaults=defaults)
 
@@ -160,8 +170,8 @@ def _root_schema() -> Schema:
         f"self.metadata.name.size() <= {NAME_LIMIT} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
     )
     message = (
-        f"metadata.name must have at most {NAME_LIMIT} characters:"
-        " lower case letters, digits and -, the first one a letter"
+        f"metadata.name must have at most {NAME_LIMIT} characters: lowercase letters, digits and '-'."
+        " It must start with a letter and end with a letter or a digit"
     )
     text = {"type": "string"}
     return {
@@ -184,7 +194,7 @@ def _column(name: str, kind: str, path: str, priority: int) -> Schema:
 
 
 def build_crd() -> Schema:
-    """The CustomResourceDefinition as data."""
+    """Return the CustomResourceDefinition as data."""
     version = {
         "name": API_VERSION,
         "served": True,
@@ -210,7 +220,7 @@ def build_crd() -> Schema:
 
 
 def render_crd() -> str:
-    """The CustomResourceDefinition as YAML, equal bytes for equal models."""
+    """Return the CustomResourceDefinition as YAML. Equal models give equal bytes."""
     import yaml
 
     class NoAliases(yaml.SafeDumper):
@@ -222,11 +232,11 @@ def render_crd() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints, writes or checks the CRD. Returns the exit code: 1 when a checked copy is stale."""
+    """Print, write or check the CRD. Return the exit code, which is 1 if a checked copy is stale."""
     parser = argparse.ArgumentParser(prog="python -m toxicity_api.crd", description=__doc__)
     parser.add_argument("--write", nargs="+", type=Path, default=[], metavar="PATH", help="files to write")
     parser.add_argument(
-        "--check", nargs="+", type=Path, default=[], metavar="PATH", help="files that must be equal"
+        "--check", nargs="+", type=Path, default=[], metavar="PATH", help="files that must be up to date"
     )
     options = parser.parse_args(arguments)
     text = render_crd()

@@ -15,26 +15,46 @@ from toxicity_api.base import Document
 class BucketResult(Document):
     """Load test figures of one length bucket. Latencies are of successful requests, exact, in seconds."""
 
-    name: str = Field(description="name of the bucket, its characters: low-high.")
-    requests: int = Field(description="requests sent in the measured window.")
-    failures: int = Field(description="failures among them.")
-    actual_rps: float = Field(description="actualRps: successes per second of the measured window.")
-    requested_rps: float | None = Field(None, description="requestedRps of the measured window.")
-    omitted: int | None = Field(None, description="omitted: requests due but never sent, as all users waited.")
-    p50_seconds: float | None = Field(None, description="p50Seconds as served; unset without a success.")
-    p95_seconds: float | None = Field(None, description="p95Seconds as served; unset without a success.")
-    p99_seconds: float | None = Field(None, description="p99Seconds as served; unset without a success.")
+    name: str = Field(
+        description="Name of the length bucket: its shortest and longest length in characters, such as 1-100. The"
+        " mixed lengths have the name `mixed`."
+    )
+    requests: int = Field(description="Number of requests sent in the measured window.")
+    failures: int = Field(description="Number of these requests that failed.")
+    actual_rps: float = Field(description="Successful requests per second of the measured window.")
+    requested_rps: float | None = Field(None, description="Requests per second that the measured window offered.")
+    omitted: int | None = Field(
+        None,
+        description="Number of scheduled requests that were not sent because all users waited for the service.",
+    )
+    p50_seconds: float | None = Field(
+        None, description="Median latency of the successful requests, in seconds. Unset without a success."
+    )
+    p95_seconds: float | None = Field(
+        None, description="95th percentile of the same latency, in seconds. Unset without a success."
+    )
+    p99_seconds: float | None = Field(
+        None, description="99th percentile of the same latency, in seconds. Unset without a success."
+    )
     p50_corrected_seconds: float | None = Field(
-        None, description="p50CorrectedSeconds: counted from the scheduled start, omitted requests included."
+        None,
+        description="Median latency counted from the scheduled start, in seconds. It includes omitted requests"
+        " (correction for coordinated omission).",
     )
-    p95_corrected_seconds: float | None = Field(None, description="p95CorrectedSeconds, likewise.")
-    p99_corrected_seconds: float | None = Field(None, description="p99CorrectedSeconds, likewise.")
+    p95_corrected_seconds: float | None = Field(
+        None, description="95th percentile of the corrected latency, in seconds."
+    )
+    p99_corrected_seconds: float | None = Field(
+        None, description="99th percentile of the corrected latency, in seconds."
+    )
     lag_p95_seconds: float | None = Field(
-        None, description="lagP95Seconds: the generator's own lateness, 95th percentile."
+        None, description="95th percentile of the load generator's own delay, in seconds."
     )
-    lag_max_seconds: float | None = Field(None, description="lagMaxSeconds: its largest.")
+    lag_max_seconds: float | None = Field(None, description="Largest delay of the load generator, in seconds.")
     max_rps_within_slo: float | None = Field(
-        None, description="maxRpsWithinSlo: mode search's result; 0 when no rate that was tried stayed within."
+        None,
+        description="Highest rate within slo that mode search found, in requests per second. 0 means that no tested"
+        " rate met slo.",
     )
 
 
@@ -42,72 +62,85 @@ class Conclusions(Document):
     """What follows from the figures for a capacity planner; docs/explanation/load-test.md has the formulas."""
 
     mixed_rps_per_replica: float = Field(
-        description="mixedRpsPerReplica: requests/s of the data set's length mix that one replica carries."
+        description="Requests per second that one replica carries with the dataset's mix of text lengths."
     )
     basis: Literal["search", "lowerBound", "throughput"] = Field(
-        description="basis: searched within the SLO, at least this much, or throughput beyond the SLO's latency."
+        description="Meaning of mixedRpsPerReplica: the highest rate within slo (search), a rate within slo that is"
+        " not the highest (lowerBound), or a rate whose latency exceeds slo (throughput)."
     )
     share_beyond_max_length: float = Field(
-        description="shareBeyondMaxLength of the data set's texts, counted to the longest bucket."
+        description="Share of the dataset's texts that are longer than maxLength characters. They count to the"
+        " longest bucket."
     )
-    replicas_needed: int = Field(description="replicasNeeded to carry slo.rps.")
+    replicas_needed: int = Field(description="Number of replicas needed to carry slo.rps.")
     in_flight_target: float | None = Field(
-        None, description="inFlightTarget: requests in flight per replica to hold by a HorizontalPodAutoscaler."
+        None, description="Suggested target of an autoscaler, in requests in flight per replica."
     )
     cpu_percent_target: int | None = Field(
-        None, description="cpuPercentTarget: CPU per cent of the pod's request to hold, for a CPU-bound engine."
+        None,
+        description="Suggested CPU target of an autoscaler for a CPU-bound engine, in percent of the pod's request.",
     )
     predicted_rps: float | None = Field(
-        None, description="predictedRps: what the run before said these replicas carry of mixed traffic."
+        None, description="Requests per second of mixed lengths that the previous run predicts for these replicas."
     )
-    measured_rps: float | None = Field(None, description="measuredRps: what they carried in this run.")
+    measured_rps: float | None = Field(
+        None, description="Requests per second of mixed lengths that these replicas carried in this run."
+    )
     prediction_error: float | None = Field(
-        None, description="predictionError: measuredRps over predictedRps, minus 1."
+        None, description="Relative error of the prediction: measuredRps / predictedRps - 1."
     )
 
 
 class LoadTestStatus(Document):
     """Written by the load test itself under its own field manager, bucket by bucket."""
 
-    fingerprint: str = Field(description="fingerprint of the run that wrote this.")
-    run_id: str = Field(description="runId of the spec.")
+    fingerprint: str = Field(description="Fingerprint of the run that wrote these figures.")
+    run_id: str = Field(description="Value of loadTest.runId in the spec.")
     state: Literal["Running", "Complete", "Partial", "Failed"] = Field(
-        description="state of the run; Partial when a worker was lost, so that the figures are not complete."
+        description="State of the run. Partial means that a worker was lost, so the figures are incomplete."
     )
-    message: str | None = Field(None, description="message of a failure.")
-    mode: Literal["fixed", "search"] | None = Field(None, description="mode of the run.")
-    partial: bool | None = Field(None, description="partial: a worker was lost, figures are missing.")
-    serving_fingerprint: str | None = Field(None, description="servingFingerprint of what was measured.")
-    started_at: str | None = Field(None, description="startedAt, RFC 3339.")
-    finished_at: str | None = Field(None, description="finishedAt, RFC 3339.")
-    users: int = Field(description="users that offered the load.")
-    workers: int | None = Field(None, description="workers that the users were spread over.")
-    requested_rps: float = Field(description="requestedRps offered.")
-    warmup_requests: int = Field(0, description="warmupRequests sent before the first bucket, not measured.")
-    requests: int | None = Field(None, description="requests sent in all, those of the warm-up left out.")
-    failures: int | None = Field(None, description="failures among them.")
-    failure_kinds: str | None = Field(None, description="failureKinds, such as 12 x http error 503.")
-    buckets: list[BucketResult] = Field(default_factory=list, description="buckets measured so far.")
-    mixed: BucketResult | None = Field(None, description="mixed: figures of the data set's real length mix.")
-    actual_rps: float | None = Field(None, description="actualRps over all buckets.")
-    p95_seconds: float | None = Field(None, description="p95Seconds over all buckets, as served.")
-    p95_corrected_seconds: float | None = Field(None, description="p95CorrectedSeconds over all buckets.")
+    message: str | None = Field(None, description="Cause of a failure, or of missing files.")
+    mode: Literal["fixed", "search"] | None = Field(None, description="Mode of the run.")
+    partial: bool | None = Field(None, description="Whether a worker was lost, so that figures are missing.")
+    serving_fingerprint: str | None = Field(
+        None, description="Fingerprint of the served version that was measured."
+    )
+    started_at: str | None = Field(None, description="Start time of the run, RFC 3339.")
+    finished_at: str | None = Field(None, description="End time of the run, RFC 3339.")
+    users: int = Field(description="Number of users that offered the load.")
+    workers: int | None = Field(None, description="Number of pods that ran the users.")
+    requested_rps: float = Field(description="Requests per second that the spec requests.")
+    warmup_requests: int = Field(0, description="Number of requests in the warm-up, which are not measured.")
+    requests: int | None = Field(None, description="Number of requests in total, without those of the warm-up.")
+    failures: int | None = Field(None, description="Number of these requests that failed.")
+    failure_kinds: str | None = Field(None, description="Failures by kind, such as 12 x http error 503.")
+    buckets: list[BucketResult] = Field(
+        default_factory=list, description="Figures of the length buckets measured so far."
+    )
+    mixed: BucketResult | None = Field(None, description="Figures for the dataset's own mix of text lengths.")
+    actual_rps: float | None = Field(None, description="Successful requests per second over all buckets.")
+    p95_seconds: float | None = Field(None, description="95th percentile of latency over all buckets, in seconds.")
+    p95_corrected_seconds: float | None = Field(
+        None, description="95th percentile of the corrected latency over all buckets, in seconds."
+    )
     max_length_at_requested_rps: int | None = Field(
         None,
-        description="maxLengthAtRequestedRps: longest bucket that carried 95 % of slo.rps, else of requestedRps, within"
-        " the SLO.",
+        description="Upper end, in characters, of the longest bucket that carried 95 % of slo.rps within slo."
+        " Without slo.rps, requestedRps is used.",
     )
-    conclusions: Conclusions | None = Field(None, description="conclusions drawn from a complete run.")
-    replicas_at_start: int | None = Field(None, description="replicasAtStart that were ready.")
-    replicas_at_end: int | None = Field(None, description="replicasAtEnd that were ready.")
+    conclusions: Conclusions | None = Field(None, description="Conclusions from a complete run.")
+    replicas_at_start: int | None = Field(None, description="Number of ready replicas at the start.")
+    replicas_at_end: int | None = Field(None, description="Number of ready replicas at the end.")
     generator_saturated: bool | None = Field(
-        None, description="generatorSaturated: out of CPU or late by its own fault, so it was the limit."
+        None, description="Whether the load generator was the limit: it ran out of CPU or sent requests late."
     )
     users_exhausted: bool | None = Field(
         None,
-        description="usersExhausted: all users waited for the service, so less than requestedRps was offered.",
+        description="Whether all users waited for the service, so that less than requestedRps was offered.",
     )
     generator_ceiling_rps: float | None = Field(
-        None, description="generatorCeilingRps: what the generator could offer at most, measured before the run."
+        None, description="Requests per second that the load generator can offer at most, measured before the run."
     )
-    artifacts: str | None = Field(None, description="artifacts: folder in the volume with every request.")
+    artifacts: str | None = Field(
+        None, description="Folder in the artifact volume with the record of every request."
+    )

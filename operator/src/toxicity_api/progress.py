@@ -23,13 +23,13 @@ _LINE = re.compile(
 
 
 class Progress(Document):
-    step: int = Field(description="step that was finished last.")
-    steps: int = Field(description="steps in all.")
-    epoch: float = Field(description="epoch, with its fraction.")
+    step: int = Field(description="Last finished step.")
+    steps: int = Field(description="Number of steps in total.")
+    epoch: float = Field(description="Current epoch, with its fraction.")
     loss: float | None = Field(
-        None, description="loss: mean over the steps since the line before; unset while it is not finite."
+        None, description="Mean training loss since the previous report. Unset while it is not finite."
     )
-    seconds_left: int = Field(description="secondsLeft, estimated from the steps so far.")
+    seconds_left: int = Field(description="Estimated remaining time, in seconds.")
 
     @field_validator("loss")
     @classmethod

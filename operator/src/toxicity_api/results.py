@@ -20,115 +20,122 @@ TERMINATION_MESSAGE_LIMIT = 4096
 class Metrics(Document):
     """Quality on the test split, at the threshold chosen on validation."""
 
-    f1: float = Field(description="f1 of the toxic class.")
-    macro_f1: float = Field(description="macroF1: mean of both classes' F1.")
-    precision: float = Field(description="precision of the toxic class.")
-    recall: float = Field(description="recall of the toxic class.")
-    roc_auc: float = Field(description="rocAuc of the score.")
-    threshold: float = Field(description="threshold of the score.")
-    test_samples: int = Field(description="testSamples that were scored.")
-    f1_low: float | None = Field(None, description="f1Low: lower end of the 95 % bootstrap interval of f1.")
-    f1_high: float | None = Field(None, description="f1High: upper end of that interval.")
-    macro_f1_low: float | None = Field(None, description="macroF1Low: lower end of macroF1's 95 % interval.")
-    macro_f1_high: float | None = Field(None, description="macroF1High: upper end of that interval.")
-    pr_auc: float | None = Field(None, description="prAuc: average precision of the score.")
+    f1: float = Field(description="F1 of the toxic class.")
+    macro_f1: float = Field(description="Mean of both classes' F1.")
+    precision: float = Field(description="Precision of the toxic class.")
+    recall: float = Field(description="Recall of the toxic class.")
+    roc_auc: float = Field(description="Area under the ROC curve of the score.")
+    threshold: float = Field(description="Threshold of the score.")
+    test_samples: int = Field(description="Number of scored rows of the test split.")
+    f1_low: float | None = Field(None, description="Lower end of the 95 % bootstrap interval of f1.")
+    f1_high: float | None = Field(None, description="Upper end of the 95 % bootstrap interval of f1.")
+    macro_f1_low: float | None = Field(None, description="Lower end of the 95 % bootstrap interval of macroF1.")
+    macro_f1_high: float | None = Field(None, description="Upper end of the 95 % bootstrap interval of macroF1.")
+    pr_auc: float | None = Field(None, description="Average precision of the score.")
     calibration_error: float | None = Field(
-        None, description="calibrationError: expected calibration error of the score, ten equal bins."
+        None, description="Expected calibration error of the score, with ten equal bins."
     )
-    true_positives: int | None = Field(None, description="truePositives: toxic ones found.")
-    false_positives: int | None = Field(None, description="falsePositives: harmless ones called toxic.")
-    false_negatives: int | None = Field(None, description="falseNegatives: toxic ones missed.")
-    true_negatives: int | None = Field(None, description="trueNegatives: harmless ones left alone.")
+    true_positives: int | None = Field(None, description="Number of toxic rows classified as toxic.")
+    false_positives: int | None = Field(None, description="Number of non-toxic rows classified as toxic.")
+    false_negatives: int | None = Field(None, description="Number of toxic rows classified as non-toxic.")
+    true_negatives: int | None = Field(None, description="Number of non-toxic rows classified as non-toxic.")
     distorted_f1: float | None = Field(
-        None, description="distortedF1: f1 on a copy of the test split with distorted spelling."
+        None, description="F1 of the toxic class on a copy of the test split with distorted spelling."
     )
 
 
 class DataFacts(Document):
     """What was read, counted before anything is drawn from it, and the split that came out."""
 
-    rows: int = Field(description="rows read.")
-    toxic: int = Field(description="toxic rows among them.")
-    duplicates: int = Field(description="duplicates: rows beyond the first of texts equal after normalisation.")
-    contradictions: int = Field(description="contradictions: such texts that carry both labels.")
-    split_hash: str = Field(description="splitHash: sha256 over every row of the three splits, in order.")
+    rows: int = Field(description="Number of rows read.")
+    toxic: int = Field(description="Number of toxic rows among them.")
+    duplicates: int = Field(description="Number of rows that repeat a text, compared after normalization.")
+    contradictions: int = Field(description="Number of repeated texts that have both labels.")
+    split_hash: str = Field(description="sha256 of all rows of the three splits, in order.")
 
 
 class SourceFacts(Document):
     """What exactly was downloaded; a branch or a tag is resolved once."""
 
     dataset_commit: str | None = Field(
-        None, description="datasetCommit of the data set on the hub; on Kaggle its version, such as `version 3`."
+        None,
+        description="Commit of the dataset on the Hugging Face Hub, or its version on Kaggle, such as `version 3`.",
     )
-    base_model_commit: str | None = Field(None, description="baseModelCommit of the base model on the hub.")
+    base_model_commit: str | None = Field(None, description="Commit of the base model on the Hugging Face Hub.")
 
 
 class TrainingResult(Document):
-    metrics: Metrics = Field(description="metrics of the merged model.")
-    train_samples: int = Field(description="trainSamples that were used.")
-    loss: float = Field(description="loss: mean training loss.")
-    duration_seconds: float = Field(description="durationSeconds of the stage.")
-    max_input_length: int | None = Field(None, description="maxInputLength in tokens that was applied.")
-    trainable_parameters: int | None = Field(None, description="trainableParameters of the adapter.")
-    data: DataFacts | None = Field(None, description="data that was read and how it was split.")
-    sources: SourceFacts | None = Field(None, description="sources that were downloaded; unset where none was.")
+    metrics: Metrics = Field(description="Metrics of the merged model.")
+    train_samples: int = Field(description="Number of training rows used.")
+    loss: float = Field(description="Mean training loss.")
+    duration_seconds: float = Field(description="Duration of the stage, in seconds.")
+    max_input_length: int | None = Field(
+        None, description="Maximum length of a prompt that was applied, in tokens."
+    )
+    trainable_parameters: int | None = Field(None, description="Number of trainable parameters of the adapter.")
+    data: DataFacts | None = Field(None, description="Data that was read, and its splits.")
+    sources: SourceFacts | None = Field(
+        None, description="Exact versions of the downloads. Unset without a download."
+    )
 
 
 class QuantizationResult(Document):
-    metrics: Metrics = Field(description="metrics of the quantized model, at its own threshold.")
-    f1_drop: float = Field(description="f1Drop: toxic F1 before minus after.")
-    macro_f1_drop: float = Field(description="macroF1Drop: macro F1 before minus after.")
-    size_bytes: int = Field(description="sizeBytes of the weights after.")
-    original_size_bytes: int = Field(description="originalSizeBytes of the weights before.")
-    method: str = Field(description="method that was applied.")
-    backend: str = Field(description="backend that applied it.")
-    duration_seconds: float = Field(description="durationSeconds of the stage.")
-    quantized_layers: int | None = Field(None, description="quantizedLayers: linear layers in 4 bit.")
-    kept_layers: int | None = Field(None, description="keptLayers: linear layers left as they were.")
-    mean_error: float | None = Field(
-        None, description="meanError: relative error of the quantized layers' weights, their mean."
-    )
-    max_error: float | None = Field(None, description="maxError: that of the worst layer.")
-    calibration_samples: int | None = Field(None, description="calibrationSamples that were used.")
+    metrics: Metrics = Field(description="Metrics of the quantized model, at its own threshold.")
+    f1_drop: float = Field(description="F1 of the toxic class before quantization minus after.")
+    macro_f1_drop: float = Field(description="Macro F1 before quantization minus after.")
+    size_bytes: int = Field(description="Size of the weights after quantization, in bytes.")
+    original_size_bytes: int = Field(description="Size of the weights before quantization, in bytes.")
+    method: str = Field(description="Quantization method that was applied.")
+    backend: str = Field(description="Library that applied it.")
+    duration_seconds: float = Field(description="Duration of the stage, in seconds.")
+    quantized_layers: int | None = Field(None, description="Number of linear layers in 4 bit.")
+    kept_layers: int | None = Field(None, description="Number of linear layers that were not quantized.")
+    mean_error: float | None = Field(None, description="Mean relative error of the quantized layers' weights.")
+    max_error: float | None = Field(None, description="Largest relative error of a quantized layer's weights.")
+    calibration_samples: int | None = Field(None, description="Number of calibration prompts used.")
     calibration_hash: str | None = Field(
-        None, description="calibrationHash: sha256 over the token ids of the calibration prompts, in order."
+        None, description="sha256 of the token ids of the calibration prompts, in order."
     )
 
 
 class EngineFigures(Document):
     """One model folder in the serving engine: what it costs and how fast it answers, all texts offered at once."""
 
-    weights: str = Field(description="weights: native-4bit, decompressed or unquantized.")
-    load_seconds: float = Field(description="loadSeconds until the first answer.")
-    texts_per_second: float = Field(description="textsPerSecond on the test split.")
-    memory_bytes: int = Field(description="memoryBytes: proportional memory of the engine's processes.")
+    weights: str = Field(description="Form of the loaded weights: native-4bit, decompressed or unquantized.")
+    load_seconds: float = Field(description="Time until the first answer, in seconds.")
+    texts_per_second: float = Field(description="Texts per second on the test split.")
+    memory_bytes: int = Field(description="Proportional set size of the engine's processes, in bytes.")
 
 
 class DropFigures(Document):
     """What quantization cost on the very same rows; `low` and `high` end the paired 95 % bootstrap interval."""
 
-    f1_drop: float = Field(description="f1Drop: toxic F1 before minus after.")
-    f1_drop_low: float = Field(description="f1DropLow: lower end of its interval.")
-    f1_drop_high: float = Field(description="f1DropHigh: upper end of its interval.")
-    macro_f1_drop: float = Field(description="macroF1Drop: macro F1 before minus after.")
-    macro_f1_drop_low: float = Field(description="macroF1DropLow: lower end of its interval.")
-    macro_f1_drop_high: float = Field(description="macroF1DropHigh: upper end of its interval.")
-    agreement: float = Field(description="agreement: share of rows with the same decision before and after.")
+    f1_drop: float = Field(description="F1 of the toxic class before quantization minus after.")
+    f1_drop_low: float = Field(description="Lower end of the 95 % interval of f1Drop.")
+    f1_drop_high: float = Field(description="Upper end of the 95 % interval of f1Drop.")
+    macro_f1_drop: float = Field(description="Macro F1 before quantization minus after.")
+    macro_f1_drop_low: float = Field(description="Lower end of the 95 % interval of macroF1Drop.")
+    macro_f1_drop_high: float = Field(description="Upper end of the 95 % interval of macroF1Drop.")
+    agreement: float = Field(description="Share of rows with the same decision before and after quantization.")
 
 
 class EvaluationResult(Document):
     """The serving engine's own figures on the test split, at the threshold that is best on validation."""
 
-    engine: str = Field(description="engine and its version.")
-    metrics: Metrics = Field(description="metrics of the weights that are to be served.")
-    figures: EngineFigures = Field(description="figures of these weights.")
-    original_metrics: Metrics | None = Field(None, description="originalMetrics before quantization.")
-    original_figures: EngineFigures | None = Field(None, description="originalFigures before quantization.")
-    drop: DropFigures | None = Field(None, description="drop that quantization cost; unset without it.")
-    compiled_sha256: str | None = Field(
-        None, description="compiledSha256 of what the engine compiled, left for serving."
+    engine: str = Field(description="Name and version of the serving engine.")
+    metrics: Metrics = Field(description="Metrics of the weights to be served.")
+    figures: EngineFigures = Field(description="Speed and size of the weights to be served.")
+    original_metrics: Metrics | None = Field(None, description="Metrics of the weights before quantization.")
+    original_figures: EngineFigures | None = Field(
+        None, description="Speed and size of the weights before quantization."
     )
-    duration_seconds: float = Field(description="durationSeconds of the stage.")
+    drop: DropFigures | None = Field(
+        None, description="Drop in quality by quantization. Unset without quantization."
+    )
+    compiled_sha256: str | None = Field(
+        None, description="sha256 of the code that the engine compiled and left for serving."
+    )
+    duration_seconds: float = Field(description="Duration of the stage, in seconds.")
 
 
 class StageResult(Document):

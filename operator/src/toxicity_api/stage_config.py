@@ -43,7 +43,7 @@ def parse_stage_config(kind: type[DocumentT], environment: Mapping[str, str]) ->
 
 
 class TrainingConfig(Document):
-    model: str = Field(description="name of the resource, for logs")
+    model: str = Field(description="name of the ToxicityModel, for logs")
     fingerprint: str
     artifacts: Path = Path("/artifacts")
     dataset_path: Path
@@ -104,10 +104,13 @@ class ServingConfig(EngineConfig):
     metrics: Metrics | None = None
     base_model: str = ""
     queue_limit: int = 256
-    compiled: CompiledCode | None = Field(None, description="what the evaluation compiled; None: compile here")
+    compiled: CompiledCode | None = Field(
+        None, description="code that the evaluation compiled; None means that the engine compiles"
+    )
     artifacts: Path = Path("/artifacts")
     report_dirs: list[Path] = Field(
-        default_factory=list, description="stage folders whose plots and tables the page shows; a later one wins"
+        default_factory=list,
+        description="stage folders whose plots and tables the page shows; a later folder takes precedence",
     )
     port: int = 8000
 
@@ -116,12 +119,12 @@ class EvaluationConfig(Document):
     model: str
     fingerprint: str
     artifacts: Path = Path("/artifacts")
-    served: EngineConfig = Field(description="the weights that are to be served")
+    served: EngineConfig = Field(description="the weights to be served")
     original: EngineConfig | None = Field(
-        None, description="the merged weights before quantization; None without it"
+        None, description="the merged weights before quantization; None without quantization"
     )
-    splits_dir: Path = Field(description="the training stage's splits")
-    seed: int = Field(description="seed of the bootstrap")
+    splits_dir: Path = Field(description="folder with the splits that the training stage wrote")
+    seed: int = Field(description="random seed of the bootstrap")
 
     @property
     def output_dir(self) -> Path:
@@ -132,12 +135,16 @@ class LoadTestConfig(Document):
     model: str = Field(description="name of the ToxicityModel whose status is written")
     namespace: str
     fingerprint: str
-    url: str = Field(description="base URL of the Service, without path")
+    url: str = Field(description="base URL of the Service, without a path")
     artifacts: Path = Path("/artifacts")
-    texts_path: Path = Field(description="CSV of the test split with columns text,label")
-    serving_deployment: str = Field(description="Deployment whose ready replicas are recorded")
-    serving_fingerprint: str = Field("", description="what is served; figures of another are not compared")
-    master_host: str = Field("127.0.0.1", description="where workers find the master; used with several workers")
+    texts_path: Path = Field(description="CSV of the test split with the columns text,label")
+    serving_deployment: str = Field(description="name of the Deployment whose ready replicas are recorded")
+    serving_fingerprint: str = Field(
+        "", description="fingerprint of the served version; figures of other versions are not compared"
+    )
+    master_host: str = Field(
+        "127.0.0.1", description="host where workers reach the master; used with several workers"
+    )
     master_port: int = 5557
     seed: int = 42
     load_test: LoadTestSpec

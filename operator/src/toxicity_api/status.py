@@ -16,130 +16,150 @@ from toxicity_api.results import DataFacts, DropFigures, EngineFigures, SourceFa
 class MadeWith(Document):
     """What a stage was made with, beside its fingerprint: enough to tell whether the spec still asks for its result."""
 
-    operator: str | None = Field(None, description="operator: version of the operator that began it.")
-    image: str | None = Field(
-        None, description="image: reference of the image that ran; unset where it is unknown."
-    )
-    inputs: str = Field("", description="inputs: hash of what the spec asked of the stage when it began.")
+    operator: str | None = Field(None, description="Version of the operator that started the stage.")
+    image: str | None = Field(None, description="Reference of the image that ran. Unset if unknown.")
+    inputs: str = Field("", description="Hash of the inputs that the spec requested when the stage started.")
     read_as: str = Field(
-        "", description="readAs: hash of the same as the present operator reads it; differs after an upgrade."
+        "", description="Hash of the same inputs as the current operator computes it. An upgrade can change it."
     )
-    placement: str = Field("", description="placement: hash of what decides how its pod runs, and not its result.")
-    upstream: str | None = Field(
-        None, description="upstream: fingerprint of the stage whose result it began from."
+    placement: str = Field(
+        "", description="Hash of the fields that affect where and how the pod runs, and not its result."
     )
-    generation: int = Field(0, description="generation of the spec that was last found to ask for it.")
+    upstream: str | None = Field(None, description="Fingerprint of the stage whose result it used.")
+    generation: int = Field(0, description="Last generation of the spec that requested this result.")
     sources: dict[str, str] = Field(
         default_factory=dict,
-        description="sources: version of each ConfigMap and Secret that it read, by kind/name.",
+        description="Version of each ConfigMap and Secret that the stage read, by kind/name.",
     )
 
 
 class StageRecord(Document):
     """What is known of one stage Job; it outlives the Job, so that a finished stage is never run again."""
 
-    fingerprint: str = Field(description="fingerprint of the stage's inputs.")
-    job_name: str = Field("", description="jobName of the Job that ran it.")
-    outcome: Literal["Running", "Succeeded", "Failed"] = Field("Running", description="outcome so far.")
-    reason: str | None = Field(None, description="reason of a failure, or of a wait that has one of its own.")
-    message: str | None = Field(None, description="message of a failure, or what a running stage waits for.")
-    started_at: str | None = Field(None, description="startedAt, RFC 3339.")
-    finished_at: str | None = Field(None, description="finishedAt, RFC 3339.")
-    image_id: str | None = Field(None, description="imageID of the image that ran, as the node reports it.")
-    made_with: MadeWith | None = Field(None, description="madeWith: what the stage was made with.")
+    fingerprint: str = Field(description="Fingerprint of the stage's inputs.")
+    job_name: str = Field("", description="Name of the Job that ran the stage.")
+    outcome: Literal["Running", "Succeeded", "Failed"] = Field(
+        "Running", description="Outcome of the stage so far."
+    )
+    reason: str | None = Field(None, description="Reason of a failure, or of a wait that has a specific reason.")
+    message: str | None = Field(None, description="Details of a failure, or what a running stage waits for.")
+    started_at: str | None = Field(None, description="Start time, RFC 3339.")
+    finished_at: str | None = Field(None, description="End time, RFC 3339.")
+    image_id: str | None = Field(None, description="ID of the image that ran, as the node reports it.")
+    made_with: MadeWith | None = Field(None, description="Inputs and versions that produced the result.")
 
 
 class QualityFigures(Document):
     """Quality on the test split at the stage's own threshold; unset until the stage has succeeded."""
 
-    f1: float | None = Field(None, description="f1 of the toxic class on the test split.")
-    f1_low: float | None = Field(None, description="f1Low: lower end of the 95 % bootstrap interval of f1.")
-    f1_high: float | None = Field(None, description="f1High: upper end of that interval.")
-    macro_f1: float | None = Field(None, description="macroF1: mean of both classes' F1.")
-    macro_f1_low: float | None = Field(None, description="macroF1Low: lower end of its 95 % interval.")
-    macro_f1_high: float | None = Field(None, description="macroF1High: upper end of that interval.")
-    precision: float | None = Field(None, description="precision of the toxic class.")
-    recall: float | None = Field(None, description="recall of the toxic class.")
-    roc_auc: float | None = Field(None, description="rocAuc of the score.")
-    pr_auc: float | None = Field(None, description="prAuc: average precision of the score.")
-    calibration_error: float | None = Field(None, description="calibrationError of the score, ten equal bins.")
-    true_positives: int | None = Field(None, description="truePositives: toxic ones found.")
-    false_positives: int | None = Field(None, description="falsePositives: harmless ones called toxic.")
-    false_negatives: int | None = Field(None, description="falseNegatives: toxic ones missed.")
-    true_negatives: int | None = Field(None, description="trueNegatives: harmless ones left alone.")
-    distorted_f1: float | None = Field(None, description="distortedF1: f1 on the test split misspelt.")
-    threshold: float | None = Field(None, description="threshold chosen on the validation split.")
-    test_samples: int | None = Field(None, description="testSamples scored.")
-    duration_seconds: float | None = Field(None, description="durationSeconds of the stage.")
+    f1: float | None = Field(None, description="F1 of the toxic class on the test split.")
+    f1_low: float | None = Field(None, description="Lower end of the 95 % bootstrap interval of f1.")
+    f1_high: float | None = Field(None, description="Upper end of the 95 % bootstrap interval of f1.")
+    macro_f1: float | None = Field(None, description="Mean of both classes' F1.")
+    macro_f1_low: float | None = Field(None, description="Lower end of the 95 % bootstrap interval of macroF1.")
+    macro_f1_high: float | None = Field(None, description="Upper end of the 95 % bootstrap interval of macroF1.")
+    precision: float | None = Field(None, description="Precision of the toxic class.")
+    recall: float | None = Field(None, description="Recall of the toxic class.")
+    roc_auc: float | None = Field(None, description="Area under the ROC curve of the score.")
+    pr_auc: float | None = Field(None, description="Average precision of the score.")
+    calibration_error: float | None = Field(
+        None, description="Expected calibration error of the score, with ten equal bins."
+    )
+    true_positives: int | None = Field(None, description="Number of toxic rows classified as toxic.")
+    false_positives: int | None = Field(None, description="Number of non-toxic rows classified as toxic.")
+    false_negatives: int | None = Field(None, description="Number of toxic rows classified as non-toxic.")
+    true_negatives: int | None = Field(None, description="Number of non-toxic rows classified as non-toxic.")
+    distorted_f1: float | None = Field(
+        None, description="F1 of the toxic class on a copy of the test split with distorted spelling."
+    )
+    threshold: float | None = Field(None, description="Threshold of the score, selected on the validation split.")
+    test_samples: int | None = Field(None, description="Number of scored rows of the test split.")
+    duration_seconds: float | None = Field(None, description="Duration of the stage, in seconds.")
 
 
 class TrainingStatus(StageRecord, QualityFigures):
-    train_samples: int | None = Field(None, description="trainSamples used.")
-    loss: float | None = Field(None, description="loss: mean training loss.")
-    max_input_length: int | None = Field(None, description="maxInputLength in tokens that was applied.")
-    trainable_parameters: int | None = Field(None, description="trainableParameters of the adapter.")
-    data: DataFacts | None = Field(None, description="data that was read and how it was split.")
-    sources: SourceFacts | None = Field(None, description="sources: what a branch or a tag was resolved to.")
-    image_digests: dict[str, str] = Field(
-        default_factory=dict, description="imageDigests of dataset and baseModel, where they are images."
+    train_samples: int | None = Field(None, description="Number of training rows used.")
+    loss: float | None = Field(None, description="Mean training loss.")
+    max_input_length: int | None = Field(
+        None, description="Maximum length of a prompt that was applied, in tokens."
     )
-    progress: Progress | None = Field(None, description="progress while the Job trains.")
+    trainable_parameters: int | None = Field(None, description="Number of trainable parameters of the adapter.")
+    data: DataFacts | None = Field(None, description="Data that was read, and its splits.")
+    sources: SourceFacts | None = Field(
+        None, description="Exact versions of the downloads. Unset without a download."
+    )
+    image_digests: dict[str, str] = Field(
+        default_factory=dict, description="Image digests of dataset and baseModel, where they are images."
+    )
+    progress: Progress | None = Field(None, description="Progress of the training while the Job runs.")
 
 
 class QuantizationStatus(StageRecord, QualityFigures):
-    f1_drop: float | None = Field(None, description="f1Drop that quantization cost (negative: a gain).")
-    macro_f1_drop: float | None = Field(None, description="macroF1Drop that quantization cost.")
-    size_bytes: int | None = Field(None, description="sizeBytes of the weights.")
-    original_size_bytes: int | None = Field(None, description="originalSizeBytes before quantization.")
-    method: str | None = Field(None, description="method applied.")
-    backend: str | None = Field(None, description="backend applied.")
-    quantized_layers: int | None = Field(None, description="quantizedLayers: linear layers in 4 bit.")
-    kept_layers: int | None = Field(None, description="keptLayers: linear layers left as they were.")
-    mean_error: float | None = Field(
-        None, description="meanError: relative error of the quantized layers' weights, their mean."
+    f1_drop: float | None = Field(
+        None, description="F1 of the toxic class before quantization minus after. Negative means a gain."
     )
-    max_error: float | None = Field(None, description="maxError: that of the worst layer.")
-    calibration_samples: int | None = Field(None, description="calibrationSamples used.")
+    macro_f1_drop: float | None = Field(
+        None, description="Macro F1 before quantization minus after. Negative means a gain."
+    )
+    size_bytes: int | None = Field(None, description="Size of the weights after quantization, in bytes.")
+    original_size_bytes: int | None = Field(None, description="Size of the weights before quantization, in bytes.")
+    method: str | None = Field(None, description="Quantization method that was applied.")
+    backend: str | None = Field(None, description="Library that applied it.")
+    quantized_layers: int | None = Field(None, description="Number of linear layers in 4 bit.")
+    kept_layers: int | None = Field(None, description="Number of linear layers that were not quantized.")
+    mean_error: float | None = Field(None, description="Mean relative error of the quantized layers' weights.")
+    max_error: float | None = Field(None, description="Largest relative error of a quantized layer's weights.")
+    calibration_samples: int | None = Field(None, description="Number of calibration prompts used.")
     calibration_hash: str | None = Field(
-        None, description="calibrationHash: sha256 over the token ids of the calibration prompts, in order."
+        None, description="sha256 of the token ids of the calibration prompts, in order."
     )
 
 
 class EvaluationStatus(StageRecord, QualityFigures):
     """The serving engine's own figures of the weights that are to be served; unset until the stage has succeeded."""
 
-    engine: str | None = Field(None, description="engine and its version.")
-    original_f1: float | None = Field(None, description="originalF1 in the same engine before quantization.")
-    original_macro_f1: float | None = Field(None, description="originalMacroF1, likewise.")
-    drop: DropFigures | None = Field(None, description="drop that quantization cost, on the very same rows.")
-    compiled_sha256: str | None = Field(
-        None, description="compiledSha256 of what the engine compiled; the pods that serve take over nothing else."
+    engine: str | None = Field(None, description="Name and version of the serving engine.")
+    original_f1: float | None = Field(
+        None, description="F1 of the toxic class in the same engine before quantization."
     )
-    figures: EngineFigures | None = Field(None, description="figures: speed and size of these weights.")
+    original_macro_f1: float | None = Field(None, description="Macro F1 in the same engine before quantization.")
+    drop: DropFigures | None = Field(None, description="Drop in quality by quantization, on the same rows.")
+    compiled_sha256: str | None = Field(
+        None,
+        description="sha256 of the code that the engine compiled. Serving pods accept no other compiled code.",
+    )
+    figures: EngineFigures | None = Field(None, description="Speed and size of the weights to be served.")
     original_figures: EngineFigures | None = Field(
-        None, description="originalFigures before quantization: speed and size."
+        None, description="Speed and size of the weights before quantization."
     )
 
 
 class ServingStatus(Document):
-    url: str = Field("", description="url of the Service inside the cluster.")
-    selector: str | None = Field(None, description="selector of the serving pods, for the scale subresource.")
-    replicas: int = Field(0, description="replicas that exist.")
-    ready_replicas: int = Field(0, description="readyReplicas that answer.")
-    model_fingerprint: str | None = Field(None, description="modelFingerprint that the ready replicas serve.")
-    image_id: str | None = Field(None, description="imageID of the image that serves, as the node reports it.")
-    fingerprint: str | None = Field(None, description="fingerprint of what the spec asks to be served.")
-    made_with: MadeWith | None = Field(None, description="madeWith: what that was made with.")
+    url: str = Field("", description="URL of the Service inside the cluster.")
+    selector: str | None = Field(
+        None, description="Label selector of the serving pods, for the scale subresource."
+    )
+    replicas: int = Field(0, description="Number of replicas that exist.")
+    ready_replicas: int = Field(0, description="Number of ready replicas.")
+    model_fingerprint: str | None = Field(
+        None, description="Fingerprint of the model that the ready replicas serve."
+    )
+    image_id: str | None = Field(None, description="ID of the serving image, as the node reports it.")
+    fingerprint: str | None = Field(None, description="Fingerprint of the version that the spec requests.")
+    made_with: MadeWith | None = Field(
+        None, description="Inputs and versions of the version that the spec requests."
+    )
     good_fingerprint: str | None = Field(
-        None, description="goodFingerprint: the newest version that was rolled out whole and became ready."
+        None, description="Fingerprint of the newest version that was rolled out completely and became ready."
     )
     failed_fingerprint: str | None = Field(
         None,
-        description="failedFingerprint: a version that did not become ready in its deadline; not tried again.",
+        description="Fingerprint of a version that did not become ready in progressDeadlineSeconds. It is not"
+        " retried.",
     )
-    failed_message: str | None = Field(None, description="failedMessage: why it did not.")
+    failed_message: str | None = Field(None, description="Reason why that version did not become ready.")
     failed_for: str | None = Field(
-        None, description="failedFor: fingerprint of what the spec asked to be served when that version failed."
+        None, description="Fingerprint of the version that the spec requested when the rollout failed."
     )
 
 
@@ -147,63 +167,72 @@ class LoadTestRecord(StageRecord):
     """What the operator itself knows of the load test's Job."""
 
     slot: str | None = Field(
-        None, description="slot of loadTest.schedule that it ran for; unset for the spec's own."
+        None,
+        description="Scheduled time of loadTest.schedule that the Job ran for. Unset for the run that the spec"
+        " requests.",
     )
 
 
 class LoadTestSchedule(Document):
     """Since when a schedule is known; it outlives the load test's record, which another model begins anew."""
 
-    schedule: str = Field(description="schedule that loadTest.schedule says.")
-    since: str = Field(description="since when it says that, RFC 3339; no moment before is run.")
+    schedule: str = Field(description="Value of loadTest.schedule in the spec.")
+    since: str = Field(
+        description="Time when the operator first saw this schedule, RFC 3339. Earlier scheduled times are not run."
+    )
 
 
 class Outdated(Document):
     """One way in which what is there differs from what the operator would make now. Nothing of it runs by itself."""
 
-    stage: Literal["training", "quantization", "evaluation", "serving"] = Field(
-        description="stage that is outdated."
-    )
-    subject: str = Field(description="subject: what has changed: image, defaults, template, or a source.")
-    made_with: str | None = Field(None, description="madeWith: what the stage was made with, where it is known.")
-    present: str | None = Field(None, description="present: what it would be made with now.")
-    message: str = Field("", description="message: what to do to make it anew.")
+    stage: Literal["training", "quantization", "evaluation", "serving"] = Field(description="Outdated stage.")
+    subject: str = Field(description="What has changed: image, defaults, template, or a source.")
+    made_with: str | None = Field(None, description="Value that the stage was made with. Unset if unknown.")
+    present: str | None = Field(None, description="Value that the stage would be made with now.")
+    message: str = Field("", description="How to make the stage again.")
 
 
 class Lineage(Document):
     """What the model that the spec asks for is made of; with the fingerprints, enough to tell two models apart."""
 
-    dataset: str = Field(description="dataset: where the comments come from.")
-    base_model: str = Field(description="baseModel that was fine-tuned.")
-    dataset_revision: str | None = Field(
-        None, description="datasetRevision: commit, version or image digest that was used."
-    )
-    base_model_revision: str | None = Field(
-        None, description="baseModelRevision: commit or image digest, likewise."
-    )
-    split_hash: str | None = Field(None, description="splitHash: sha256 over the rows of the three splits.")
-    calibration_hash: str | None = Field(None, description="calibrationHash of the calibration prompts.")
-    engine: str | None = Field(None, description="engine that evaluated it, with its version.")
-    revision: str | None = Field(None, description="revision: fingerprint of the stage that made its weights.")
+    dataset: str = Field(description="Source of the comments.")
+    base_model: str = Field(description="Base model that was fine-tuned.")
+    dataset_revision: str | None = Field(None, description="Commit, version or image digest of the dataset.")
+    base_model_revision: str | None = Field(None, description="Commit or image digest of the base model.")
+    split_hash: str | None = Field(None, description="sha256 of all rows of the three splits.")
+    calibration_hash: str | None = Field(None, description="sha256 of the token ids of the calibration prompts.")
+    engine: str | None = Field(None, description="Name and version of the engine that evaluated the model.")
+    revision: str | None = Field(None, description="Fingerprint of the stage that made the weights.")
 
 
 class ToxicityModelStatus(Document):
-    observed_generation: int | None = Field(None, description="observedGeneration of the spec that was acted on.")
-    stage: str | None = Field(None, description="stage in one word, for people; derived from the conditions.")
+    observed_generation: int | None = Field(
+        None, description="Generation of the spec that the operator last acted on."
+    )
+    stage: str | None = Field(
+        None, description="Current stage in one word, for people. It is derived from the conditions."
+    )
     url: str | None = Field(
-        None, description="url of the Service inside the cluster; unset while there is no Service."
+        None, description="URL of the Service inside the cluster. Unset while there is no Service."
     )
-    conditions: list[Condition] = Field(default_factory=list, description="conditions, one of each type.")
-    training: TrainingStatus | None = Field(None, description="training result.")
-    quantization: QuantizationStatus | None = Field(None, description="quantization result.")
-    evaluation: EvaluationStatus | None = Field(None, description="evaluation by the serving engine.")
-    serving: ServingStatus | None = Field(None, description="serving state.")
-    lineage: Lineage | None = Field(None, description="lineage of the model that the spec asks for.")
+    conditions: list[Condition] = Field(
+        default_factory=list, description="Conditions of the resource, one per type."
+    )
+    training: TrainingStatus | None = Field(None, description="Result of the training.")
+    quantization: QuantizationStatus | None = Field(None, description="Result of the quantization.")
+    evaluation: EvaluationStatus | None = Field(
+        None, description="Result of the evaluation by the serving engine."
+    )
+    serving: ServingStatus | None = Field(None, description="State of serving.")
+    lineage: Lineage | None = Field(None, description="Origin of the model that the spec requests.")
     outdated: list[Outdated] | None = Field(
-        None, description="outdated: what was made with other images, defaults or sources than now."
+        None, description="Stages that were made with other images, defaults or sources than the current ones."
     )
-    load_test_job: LoadTestRecord | None = Field(None, description="loadTestJob as the operator sees it.")
+    load_test_job: LoadTestRecord | None = Field(None, description="State of the load test's Job.")
     load_test_schedule: LoadTestSchedule | None = Field(
-        None, description="loadTestSchedule that is in force; unset without one, or without a load test."
+        None,
+        description="Schedule of the load test that is in force. Unset without a schedule or without a load test.",
     )
-    load_test: LoadTestStatus | None = Field(None, description="loadTest figures, written by the load test.")
+    load_test: LoadTestStatus | None = Field(
+        None, description="Figures of the load test, written by the load test itself."
+    )

@@ -64,6 +64,14 @@ def test_every_field_of_spec_and_status_is_described() -> None:
     assert silent == []
 
 
+def test_the_description_of_a_field_names_its_default() -> None:
+    training = root_schema()["properties"]["spec"]["properties"]["training"]["properties"]
+    assert training["maxInputLength"]["description"].endswith("Defaults to 256.")
+    modules = training["lora"]["properties"]["targetModules"]["description"]
+    assert modules.endswith('Defaults to ["all-linear"].')
+    assert "Defaults to" not in training["load4bit"]["description"]
+
+
 def test_status_has_no_defaults_that_nobody_would_own() -> None:
     status = root_schema()["properties"]["status"]
     assert status["default"] == {"observedGeneration": -1}, "the first pass overwrites it"

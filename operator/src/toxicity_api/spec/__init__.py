@@ -1,7 +1,7 @@
-"""The desired state: what a person writes under `spec`. The CRD is generated from these classes (`crd.py`).
+"""The desired state, which a user writes under `spec`. `crd.py` generates the CRD from these classes.
 
-Every field's description is what `kubectl explain` shows; it begins with the JSON name and says what happens
-when the field is unset.
+`kubectl explain` shows the description of each field. A description says what the field does, its unit, and what
+happens if the field is unset. `crd.py` adds the default.
 """
 
 from toxicity_api.spec.fields import NonEmpty, Score

@@ -1,4 +1,4 @@
-"""Types and schema rules that several blocks of the spec share."""
+"""Types and schema rules that several parts of the spec share."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from pydantic import Field, JsonValue
 
 INT32_MAX = 2**31 - 1
-"""Highest value of the Kubernetes fields that count replicas, retries or seconds."""
+"""Maximum of the Kubernetes fields that count replicas, retries or seconds."""
 
 MOST_GPUS = 1024
-"""More than a node has, also where each of its GPUs is shared in time slices."""
+"""More than any node has, even if each GPU is shared by time slicing."""
 
 MOST_ROWS = 1_000_000_000
 LARGEST_BATCH = 65_536
@@ -22,22 +22,24 @@ Score = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 OwnerAndName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
-# a relative path; its last part is a name and neither `.` nor `..`
+# a relative path whose last part is neither `.` nor `..`
 RelativePath = Annotated[str, Field(pattern=r"^([^/]+/)*[^/]*[^/.][^/]*$")]
 
 
 def cel(rule: str, message: str) -> JsonValue:
-    """One CEL validation rule of the CRD with the sentence a person reads when it refuses."""
+    """Build a CEL validation rule of the CRD, with the message that the API server returns if the rule fails."""
     return {"rule": rule, "message": message}
 
 
 def unchanged(name: str) -> str:
-    """The CEL rule that an optional field `name` stays as it is, which is unset where it was unset."""
+    """Return the CEL rule that an optional field `name` cannot be set, changed or removed."""
     return f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
 
 
 def exactly_one(*names: str) -> dict[str, Any]:
-    """The schema extension that demands exactly one of the optional fields `names`."""
+    """Return the schema extension that requires exactly one of the optional fields `names`."""
     count = " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names)
     listed = ", ".join(names)
-    return {"x-kubernetes-validations": [cel(f"{count} == 1", f"exactly one source must be set: {listed}")]}
+    return {
+        "x-kubernetes-validations": [cel(f"{count} == 1", f"exactly one source must be set, one of: {listed}")]
+    }

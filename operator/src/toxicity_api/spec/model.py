@@ -1,4 +1,4 @@
-"""The whole spec, with the blocks that belong to no stage: `storage` and `images`."""
+"""The complete spec, with the parts that belong to no stage: `storage` and `images`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def _one_node() -> list[AccessMode]:
 
 
 KEPT = ("storageClassName", "accessModes", "claimName", "reclaim")
-UNCHANGED = "storage cannot be changed: the volume is made once"
+UNCHANGED = "storage cannot be changed after creation: delete the resource and create it with the new storage"
 
 
 class StorageSpec(Document):
     model_config = {
         "json_schema_extra": {
             "x-kubernetes-validations": [
-                # equal quantities can be written in several ways: 8Gi, 8192Mi
+                # equal quantities have several notations: 8Gi, 8192Mi
                 cel(
                     "has(self.size) == has(oldSelf.size) && (!has(self.size) || self.size == oldSelf.size"
                     " || quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) == 0)",
@@ -40,66 +40,87 @@ class StorageSpec(Document):
         }
     }
 
-    storage_class_name: str | None = Field(None, description="storageClassName. Unset means the default class.")
-    size: Quantity = Field("20Gi", description="size of the artifact volume.")
+    storage_class_name: str | None = Field(
+        None, description="Name of the storage class of the artifact volume. Unset means the default class."
+    )
+    size: Quantity = Field("20Gi", description="Size of the artifact volume.")
     access_modes: list[AccessMode] = Field(
         default_factory=_one_node,
         min_length=1,
-        description="accessModes of the artifact volume. Pods of several nodes need ReadWriteMany: a stage that finds a"
-        " ReadWriteOnce volume in use on another node waits in ContainerCreating.",
+        description="Access modes of the artifact volume. Pods on several nodes need ReadWriteMany. A stage whose"
+        " ReadWriteOnce volume is in use on another node waits in ContainerCreating.",
     )
-    claim_name: str | None = Field(None, description="claimName of an existing claim. Unset creates one.")
+    claim_name: str | None = Field(
+        None, description="Name of an existing PersistentVolumeClaim. Unset means that the operator creates one."
+    )
     reclaim: Literal["Delete", "Retain"] = Field(
         "Delete",
-        description="reclaim: what becomes of the claim that the operator made when the resource is deleted. A retained"
-        " one is taken up by the next resource of the name; its stages find there what they would make. Like all of"
-        " storage it is chosen when the resource is made.",
+        description="Fate of the claim that the operator created when the resource is deleted. The next resource"
+        " with the same name uses a retained claim and its finished stages. Like all of storage, it"
+        " cannot be changed later.",
     )
 
 
 class ImagesSpec(Document):
-    """Overrides per stage, whose defaults the operator's chart sets, and how images are pulled."""
+    """Images per stage, which replace the defaults of the operator's chart, and the Secrets to pull them with."""
 
-    training: str | None = Field(None, description="training image.")
-    quantization: str | None = Field(None, description="quantization image.")
-    quantization_autoawq: str | None = Field(
-        None, description="quantizationAutoawq: quantization image of the backend autoawq."
+    training: str | None = Field(
+        None, description="Image of the training Job. Unset means the operator's default."
     )
-    serving: str | None = Field(None, description="serving image.")
-    loadtest: str | None = Field(None, description="loadtest image.")
+    quantization: str | None = Field(
+        None, description="Image of the quantization Job. Unset means the operator's default."
+    )
+    quantization_autoawq: str | None = Field(
+        None, description="Image of the quantization Job with backend autoawq. Unset means the operator's default."
+    )
+    serving: str | None = Field(
+        None,
+        description="Image of the serving pods and of the evaluation Job. Unset means the operator's default.",
+    )
+    loadtest: str | None = Field(
+        None, description="Image of the load test Job. Unset means the operator's default."
+    )
     pull_secrets: list[NonEmpty] = Field(
         default_factory=list,
         max_length=8,
-        description="pullSecrets: Secrets of the namespace with which the pods pull all of their images, those of"
-        " dataset.image and baseModel.image too. Unset means what the node and the ServiceAccounts have.",
+        description="Names of Secrets in the namespace with which the pods pull all their images, including those of"
+        " dataset.image and baseModel.image. Unset means the credentials of the node and of the"
+        " ServiceAccounts.",
     )
 
 
 class ToxicityModelSpec(Document):
     """A Russian toxicity classifier, from data to served and measured traffic."""
 
-    dataset: DatasetSpec = Field(description="dataset of labelled comments.")
-    base_model: BaseModelSpec = Field(description="baseModel that is fine-tuned.")
-    training: TrainingSpec = Field(default_factory=TrainingSpec, description="training of the LoRA adapter.")
+    dataset: DatasetSpec = Field(description="Dataset of labelled comments.")
+    base_model: BaseModelSpec = Field(description="Base model to fine-tune.")
+    training: TrainingSpec = Field(default_factory=TrainingSpec, description="Training of the LoRA adapter.")
     quantization: QuantizationSpec = Field(
-        default_factory=QuantizationSpec, description="quantization of the merged model."
+        default_factory=QuantizationSpec, description="Quantization of the merged model."
     )
     evaluation: EvaluationSpec = Field(
-        default_factory=EvaluationSpec, description="evaluation of the model by the serving engine."
+        default_factory=EvaluationSpec, description="Evaluation of the model by the serving engine."
     )
-    quality_gate: QualityGate = Field(default_factory=QualityGate, description="qualityGate before serving.")
-    serving: ServingSpec = Field(default_factory=ServingSpec, description="serving over HTTP.")
-    load_test: LoadTestSpec = Field(default_factory=LoadTestSpec, description="loadTest of the served model.")
-    storage: StorageSpec = Field(default_factory=StorageSpec, description="storage of the artifacts.")
+    quality_gate: QualityGate = Field(
+        default_factory=QualityGate, description="Quality that the model must reach before it serves."
+    )
+    serving: ServingSpec = Field(default_factory=ServingSpec, description="Serving over HTTP.")
+    load_test: LoadTestSpec = Field(default_factory=LoadTestSpec, description="Load test of the served model.")
+    storage: StorageSpec = Field(default_factory=StorageSpec, description="Storage of the artifacts.")
     operator_class: str = Field(
         "",
         max_length=63,
         pattern="^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
-        description="operatorClass of the operator that looks after the resource, where several share a cluster. Unset"
-        " means the operator without a class. Changing it hands the resource, its children and artifacts over.",
+        description="Class of the operator that manages the resource, where several operators share a cluster. Unset"
+        " means the operator without a class. Changing it hands over the resource, its children and its"
+        " artifacts.",
     )
     paused: bool = Field(
         False,
-        description="paused: nothing is made, changed or deleted. What runs goes on, and the status is kept up.",
+        description="Pauses the resource. The operator creates, changes and deletes nothing. Running children"
+        " continue, and the operator updates the status.",
     )
-    images: ImagesSpec = Field(default_factory=ImagesSpec, description="images that replace the defaults.")
+    images: ImagesSpec = Field(
+        default_factory=ImagesSpec,
+        description="Images that replace the operator's defaults, and the Secrets to pull them with.",
+    )

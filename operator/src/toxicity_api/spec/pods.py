@@ -1,4 +1,4 @@
-"""The pod fields that every stage has: what it may use and where it runs."""
+"""The pod fields that every stage has: its resources and where it runs."""
 
 from __future__ import annotations
 
@@ -11,36 +11,54 @@ from toxicity_api.spec.fields import INT32_MAX, MOST_GPUS, Quantity
 
 
 class Resources(Document):
-    requests: dict[str, Quantity] = Field(default_factory=dict, description="requests as in a container.")
-    limits: dict[str, Quantity] = Field(default_factory=dict, description="limits as in a container.")
+    requests: dict[str, Quantity] = Field(
+        default_factory=dict, description="Resource requests, as in a container. Unset requests equal the limits."
+    )
+    limits: dict[str, Quantity] = Field(
+        default_factory=dict, description="Resource limits, as in a container. Unset means no limit."
+    )
 
 
 class Toleration(Document):
-    key: str | None = Field(None, description="key of the taint. Unset with operator Exists matches all.")
-    operator: Literal["Exists", "Equal"] = Field("Equal", description="operator relates key and value.")
-    value: str | None = Field(None, description="value of the taint.")
+    key: str | None = Field(
+        None, description="Taint key to tolerate. Unset with operator Exists matches every taint."
+    )
+    operator: Literal["Exists", "Equal"] = Field(
+        "Equal", description="Relation of key and value: Exists ignores the value, Equal compares it."
+    )
+    value: str | None = Field(None, description="Taint value to tolerate. Unset with operator Exists.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        None, description="effect of the taint. Unset matches every effect."
+        None, description="Taint effect to tolerate. Unset matches every effect."
     )
 
 
 class PodFields(Document):
-    """The few pod fields that a person sets per stage."""
+    """The pod fields that a user can set per stage."""
 
     resources: Resources = Field(
         default_factory=Resources,
-        description="resources of the stage's container and of its init containers. A request that is unset is"
-        " the limit; without either a stage requests 1 core and 2Gi, the load test 100m and 384Mi.",
+        description="Resources of the stage's container and of its init containers. A request that is unset equals"
+        " the limit. If both are unset, a stage requests 1 core and 2Gi, and the load test 100m and"
+        " 384Mi.",
     )
-    gpus: int = Field(1, ge=0, le=MOST_GPUS, description="gpus (nvidia.com/gpu) the pod asks for; 0 runs on CPU.")
-    node_selector: dict[str, str] = Field(default_factory=dict, description="nodeSelector of the pod.")
-    tolerations: list[Toleration] = Field(default_factory=list, description="tolerations of the pod.")
+    gpus: int = Field(
+        1,
+        ge=0,
+        le=MOST_GPUS,
+        description="Number of GPUs (nvidia.com/gpu) that the pod requests. 0 runs on the CPU.",
+    )
+    node_selector: dict[str, str] = Field(
+        default_factory=dict, description="Node labels that the pod requires. Unset means any node."
+    )
+    tolerations: list[Toleration] = Field(
+        default_factory=list, description="Taints that the pod tolerates. Unset means none."
+    )
 
 
 class JobFields(PodFields):
     backoff_limit: int = Field(
-        2, ge=0, le=INT32_MAX, description="backoffLimit: restarts of a crashed pod; bad input is never retried."
+        2, ge=0, le=INT32_MAX, description="Number of retries of a failed pod. Invalid input is never retried."
     )
     active_deadline_seconds: int = Field(
-        21600, ge=60, le=INT32_MAX, description="activeDeadlineSeconds after which the Job has failed."
+        21600, ge=60, le=INT32_MAX, description="Duration of the Job, in seconds, after which it fails."
     )

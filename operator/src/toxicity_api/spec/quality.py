@@ -1,4 +1,4 @@
-"""`quantization` and `qualityGate`: smaller weights, and the figures that a model must reach to be served."""
+"""`quantization`, `evaluation` and `qualityGate`: smaller weights, and the figures a model must reach to serve."""
 
 from __future__ import annotations
 
@@ -12,53 +12,72 @@ from toxicity_api.spec.pods import JobFields
 
 
 class QuantizationSpec(JobFields):
-    """Post-training quantization of the merged model's linear layers to 4 bit by AWQ."""
+    """Post-training quantization (AWQ) of the merged model's linear layers to 4 bit."""
 
-    method: Literal["awq", "none"] = Field("awq", description="method; `none` serves the merged weights.")
+    method: Literal["awq", "none"] = Field(
+        "awq", description="Quantization method. `none` serves the merged weights."
+    )
     backend: Literal["llm-compressor", "autoawq"] = Field(
         "llm-compressor",
-        description="backend that runs AWQ: `llm-compressor` writes compressed-tensors W4A16, `autoawq` (AutoAWQ 0.2.9,"
-        " no longer maintained, fewer architectures) its own format, quant_method awq. vLLM serves both.",
+        description="Library that runs AWQ. `llm-compressor` writes compressed-tensors W4A16. `autoawq` (AutoAWQ"
+        " 0.2.9, unmaintained, fewer architectures) writes its own format, quant_method awq. vLLM serves"
+        " both.",
     )
-    bits: Literal[4] = Field(4, description="bits per weight.")
-    group_size: Literal[32, 64, 128] = Field(128, description="groupSize of weights that share a scale.")
-    calibration_samples: int = Field(32, ge=8, le=1024, description="calibrationSamples from the training split.")
-    calibration_length: int = Field(64, ge=16, le=4096, description="calibrationLength of each in tokens.")
+    bits: Literal[4] = Field(4, description="Bits per weight.")
+    group_size: Literal[32, 64, 128] = Field(128, description="Number of weights that share a scale.")
+    calibration_samples: int = Field(
+        32, ge=8, le=1024, description="Number of calibration prompts, drawn from the training split."
+    )
+    calibration_length: int = Field(
+        64, ge=16, le=4096, description="Maximum length of a calibration prompt, in tokens."
+    )
     run_id: str = Field(
         "1",
         min_length=1,
         max_length=63,
-        description="runId: change it to quantize again, with an unchanged spec too.",
+        description="Identifier of the run. Change it to quantize again with an unchanged spec.",
     )
 
 
 class EvaluationSpec(Document):
-    """Evaluation by the serving engine itself, in a Job with the pod fields of `serving`."""
+    """Evaluation by the serving engine, in a Job with the pod fields of `serving`."""
 
-    backoff_limit: int = Field(2, ge=0, le=INT32_MAX, description="backoffLimit: restarts of a crashed pod.")
+    backoff_limit: int = Field(
+        2, ge=0, le=INT32_MAX, description="Number of retries of a failed pod. Invalid input is never retried."
+    )
     active_deadline_seconds: int = Field(
-        7200, ge=60, le=INT32_MAX, description="activeDeadlineSeconds after which the Job has failed."
+        7200, ge=60, le=INT32_MAX, description="Duration of the Job, in seconds, after which it fails."
     )
     run_id: str = Field(
         "1",
         min_length=1,
         max_length=63,
-        description="runId: change it to evaluate again, with an unchanged spec too.",
+        description="Identifier of the run. Change it to evaluate again with an unchanged spec.",
     )
 
 
 class QualityGate(Document):
-    """The figures a model must reach before it may serve. Unset bounds do not gate.
+    """The figures that a model must reach before it may serve. An unset bound is not checked.
 
-    A bound is reached when the whole 95 % interval of the figure lies on its good side, and missed when it lies on
-    the bad side; in between, the test split has too few rows to decide.
+    A bound is met if the whole 95 % interval of the figure meets it, and missed if the whole interval misses it.
+    Otherwise the result is inconclusive: the test split has too few rows to decide.
     """
 
-    metric: Literal["toxicF1", "macroF1"] = Field("toxicF1", description="metric the bounds are about.")
-    min_f1: Score | None = Field(None, description="minF1 the model to be served must reach on the test split.")
-    max_f1_drop: Score | None = Field(None, description="maxF1Drop that quantization may cost.")
+    metric: Literal["toxicF1", "macroF1"] = Field(
+        "toxicF1",
+        description="Metric that the bounds apply to: F1 of the toxic class, or the mean of both classes' F1.",
+    )
+    min_f1: Score | None = Field(
+        None,
+        description="Lowest F1 on the test split, from 0 to 1, with which a model may serve. Unset means no bound.",
+    )
+    max_f1_drop: Score | None = Field(
+        None,
+        description="Largest drop in F1 by quantization, from 0 to 1, with which a model may serve. Unset means no"
+        " bound.",
+    )
     accept_inconclusive: NonEmpty | None = Field(
         None,
-        description="acceptInconclusive: fingerprint of the evaluation whose inconclusive model may serve all the same,"
-        " as the condition QualityAccepted names it, or `always`. Unset means that such a model waits.",
+        description="Fingerprint of the evaluation whose inconclusive model may serve, as the condition"
+        " QualityAccepted names it, or `always`. Unset means that such a model does not serve.",
     )

@@ -1,4 +1,4 @@
-"""`serving`: vLLM behind FastAPI, its replicas and how a new version is rolled out."""
+"""`serving`: vLLM behind FastAPI, its replicas, and the rollout of new versions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from toxicity_api.spec.pods import PodFields
 LongTexts = Literal["window", "truncate"]
 
 LONGEST_CONTEXT = 1_048_576
-"""No model has a longer one."""
+"""Maximum of maxModelLen in tokens. No model has a longer context."""
 
 MOST_WAITING = 1_000_000
-"""Texts of 20 000 characters that many would fill the memory of any pod."""
+"""Maximum of queueLimit. This many texts of 20 000 characters would exceed the memory of any pod."""
 
 
 METRIC_TARGETS: Mapping[str, int] = {"cpu": 80, "inFlight": 16}
-"""What `target` means when it is not set."""
+"""Default of `target` per metric."""
 
 PROMETHEUS_NEEDED = (
     "metric inFlight needs prometheusAddress: set it to the URL of the Prometheus that scrapes the serving pods, or"
@@ -42,32 +42,33 @@ class Autoscaling(Document):
         }
     }
 
-    min_replicas: int = Field(1, ge=1, le=INT32_MAX, description="minReplicas the autoscaler keeps.")
-    max_replicas: int = Field(2, ge=1, le=INT32_MAX, description="maxReplicas the autoscaler may start.")
+    min_replicas: int = Field(1, ge=1, le=INT32_MAX, description="Minimum number of replicas.")
+    max_replicas: int = Field(2, ge=1, le=INT32_MAX, description="Maximum number of replicas.")
     metric: Literal["cpu", "inFlight"] = Field(
         "cpu",
-        description="metric that is held at the target: the pods' use of CPU, by a HorizontalPodAutoscaler; or their"
-        " requests in flight, by KEDA, which must be installed, from the figures of a Prometheus.",
+        description="Metric that the autoscaler holds at the target. `cpu` is the pods' CPU use, held by a"
+        " HorizontalPodAutoscaler. `inFlight` is their requests in flight, read from Prometheus by KEDA,"
+        " which must be installed.",
     )
     target: int | None = Field(
         None,
         ge=1,
         le=INT32_MAX,
-        description="target per replica: average CPU use in per cent of the pod's request, or requests in flight."
+        description="Target per replica: average CPU use in percent of the pod's request, or requests in flight."
         " Unset means 80 for cpu and 16 for inFlight.",
     )
     prometheus_address: str | None = Field(
         None,
         pattern=r"^https?://[^\s/]+\S*$",
-        description="prometheusAddress: URL of the Prometheus that scrapes the serving pods, as KEDA reaches it."
-        " Needed with inFlight.",
+        description="URL of the Prometheus that scrapes the serving pods, as KEDA reaches it. Required with metric"
+        " inFlight.",
     )
     scale_down_stabilization_seconds: int | None = Field(
         None,
         ge=0,
         le=3600,
-        description="scaleDownStabilizationSeconds for which fewer replicas must suffice before some are stopped."
-        " Unset means the cluster's default, 300 unless it was changed.",
+        description="Time, in seconds, for which fewer replicas must suffice before the autoscaler removes some."
+        " Unset means the cluster's default, which is 300 unless changed.",
     )
 
     @model_validator(mode="after")
@@ -78,12 +79,12 @@ class Autoscaling(Document):
 
     @property
     def wanted_value(self) -> int:
-        """The target, also where the spec leaves it open."""
+        """The target, or its default if the spec does not set it."""
         return METRIC_TARGETS[self.metric] if self.target is None else self.target
 
 
 class ServingSpec(PodFields):
-    """vLLM behind FastAPI, one Service in the cluster."""
+    """vLLM behind FastAPI, reachable by one Service in the cluster."""
 
     model_config = {
         "json_schema_extra": {
@@ -98,51 +99,64 @@ class ServingSpec(PodFields):
     }
 
     threshold: Score | None = Field(
-        None, description="threshold of the toxic score. Unset means the one chosen on the validation split."
+        None,
+        description="Lowest score, from 0 to 1, that counts as toxic. Unset means the threshold selected on the"
+        " validation split.",
     )
-    max_num_seqs: int = Field(64, ge=1, le=LARGEST_BATCH, description="maxNumSeqs the engine batches.")
+    max_num_seqs: int = Field(
+        64,
+        ge=1,
+        le=LARGEST_BATCH,
+        description="Maximum number of sequences that the engine processes in one batch.",
+    )
     max_model_len: int = Field(
         512,
         ge=32,
         le=LONGEST_CONTEXT,
-        description="maxModelLen in tokens; longTexts says what becomes of longer texts.",
+        description="Maximum length of a prompt, in tokens. longTexts decides how longer texts are scored.",
     )
     long_texts: LongTexts = Field(
         "window",
-        description="longTexts, those beyond maxModelLen: the highest score of overlapping windows, or of what is left"
-        " when the end is cut (truncate). Flagged either way.",
+        description="Handling of texts whose prompt exceeds maxModelLen. `window` returns the highest score of"
+        " overlapping windows, `truncate` scores the beginning only. The answer flags both.",
     )
     queue_limit: int = Field(
         256,
         ge=0,
         le=MOST_WAITING,
-        description="queueLimit: texts that may wait beyond maxNumSeqs; more are refused with 429.",
+        description="Maximum number of texts that wait, in addition to maxNumSeqs. Further requests get status 429.",
     )
     api_token_secret_name: str | None = Field(
         None,
         min_length=1,
-        description="apiTokenSecretName: Secret whose key token every request must bear. Unset means no token.",
+        description="Name of a Secret whose key `token` every request must send as bearer token. Unset means no"
+        " token.",
     )
-    kv_cache_dtype: Literal["auto", "fp8"] = Field("auto", description="kvCacheDtype of the engine.")
-    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="gpuMemoryUtilization of the engine.")
+    kv_cache_dtype: Literal["auto", "fp8"] = Field("auto", description="Data type of the engine's KV cache.")
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="Share of the GPU's memory that the engine uses. Ignored without a GPU."
+    )
     enforce_eager: bool = Field(
         False,
-        description="enforceEager of the engine: nothing is compiled or captured as a CUDA graph. The evaluation saves"
-        " a minute, and every answer takes longer.",
+        description="Runs the engine without compilation and without CUDA graphs. The evaluation is about a minute"
+        " shorter, and every answer takes longer.",
     )
     autoscaling: Autoscaling | None = Field(
-        None, description="autoscaling by a HorizontalPodAutoscaler, or by KEDA, which then owns the replicas."
+        None,
+        description="Autoscaling by a HorizontalPodAutoscaler or by KEDA, which then sets the number of replicas."
+        " Unset means a fixed number.",
     )
     replicas: int | None = Field(
-        None, ge=0, le=INT32_MAX, description="replicas without autoscaling. Unset means 1."
+        None, ge=0, le=INT32_MAX, description="Number of replicas without autoscaling. Unset means 1."
     )
     progress_deadline_seconds: int = Field(
         900,
         ge=60,
         le=INT32_MAX,
-        description="progressDeadlineSeconds in which a new version must become ready; else the last good one is"
-        " restored.",
+        description="Time, in seconds, in which a new version must become ready. After it, the operator restores the"
+        " last good version.",
     )
     strategy: Literal["RollingUpdate", "Recreate"] = Field(
-        "RollingUpdate", description="strategy of a roll-out; Recreate where one GPU must be handed over."
+        "RollingUpdate",
+        description="Rollout strategy. Use Recreate where the new pod needs the GPU of the old one.",
     )

@@ -1,4 +1,4 @@
-"""`dataset` and `baseModel`: where the labelled comments and the model to fine-tune come from."""
+"""`dataset` and `baseModel`: the sources of the labelled comments and of the model to fine-tune."""
 
 from __future__ import annotations
 
@@ -9,83 +9,91 @@ from toxicity_api.spec.fields import Fraction, NonEmpty, OwnerAndName, RelativeP
 
 
 class ConfigMapFile(Document):
-    name: NonEmpty = Field(description="name of a ConfigMap in the resource's namespace (1 MiB at most).")
-    key: NonEmpty = Field(description="key of the ConfigMap that holds the file.")
+    name: NonEmpty = Field(
+        description="Name of a ConfigMap in the resource's namespace. A ConfigMap holds at most 1 MiB."
+    )
+    key: NonEmpty = Field(description="Key of the ConfigMap whose value is the file.")
 
 
 class VolumeFile(Document):
-    claim_name: NonEmpty = Field(description="claimName of a PersistentVolumeClaim in the resource's namespace.")
-    path: NonEmpty = Field(description="path inside the volume, relative to its root.")
+    claim_name: NonEmpty = Field(description="Name of a PersistentVolumeClaim in the resource's namespace.")
+    path: NonEmpty = Field(description="Path inside the volume, relative to its root.")
 
 
 class ImageFile(Document):
     reference: NonEmpty = Field(
-        description="reference of a container image that carries the data; it needs no shell."
+        description="Reference of the container image that contains the data. The image needs no shell."
     )
-    path: NonEmpty = Field(description="path is the absolute path inside the image.", pattern="^/")
+    path: NonEmpty = Field(description="Absolute path of the data inside the image.", pattern="^/")
 
 
 class HubModel(Document):
-    repo: NonEmpty = Field(description="repo on the Hugging Face hub, `owner/name`.")
-    revision: NonEmpty = Field("main", description="revision: branch, tag or commit. Unset means `main`.")
+    repo: NonEmpty = Field(description="Model repository on the Hugging Face Hub, as `owner/name`.")
+    revision: NonEmpty = Field("main", description="Branch, tag or commit to download.")
     secret_name: str | None = Field(
-        None, description="secretName of a Secret with the key HF_TOKEN. Unset means anonymous access."
+        None, description="Name of a Secret with the key HF_TOKEN. Unset means anonymous access."
     )
 
 
 class HubFile(Document):
-    repo: OwnerAndName = Field(description="repo of a data set on the Hugging Face hub, `owner/name`.")
-    revision: NonEmpty = Field("main", description="revision: branch, tag or commit. Unset means `main`.")
+    repo: OwnerAndName = Field(description="Dataset repository on the Hugging Face Hub, as `owner/name`.")
+    revision: NonEmpty = Field("main", description="Branch, tag or commit to download.")
     file: RelativePath | None = Field(
-        None, description="file: path of the CSV file in the repo. Unset means its only .csv or .csv.gz file."
+        None,
+        description="Path of the CSV file in the repository. Unset means the only .csv or .csv.gz file in it.",
     )
     secret_name: str | None = Field(
-        None, description="secretName of a Secret with the key HF_TOKEN. Unset means anonymous access."
+        None, description="Name of a Secret with the key HF_TOKEN. Unset means anonymous access."
     )
 
 
 class KaggleFile(Document):
-    dataset: OwnerAndName = Field(description="dataset on Kaggle, `owner/name`; its newest version is taken.")
-    file: RelativePath = Field(description="file: path of the CSV file in the data set.")
+    dataset: OwnerAndName = Field(description="Kaggle dataset, as `owner/name`. The newest version is downloaded.")
+    file: RelativePath = Field(description="Path of the CSV file in the Kaggle dataset.")
     secret_name: str | None = Field(
         None,
-        description="secretName of a Secret with the keys KAGGLE_USERNAME and KAGGLE_KEY."
-        " Unset means anonymous access.",
+        description="Name of a Secret with the keys KAGGLE_USERNAME and KAGGLE_KEY. Unset means anonymous access.",
     )
 
 
 class Split(Document):
-    validation: Fraction = Field(0.1, description="validation is the share of rows for choosing the threshold.")
-    test: Fraction = Field(0.1, description="test is the share of rows that only the reported figures use.")
-    seed: Seed = Field(42, description="seed of the stratified split.")
+    validation: Fraction = Field(
+        0.1, description="Share of rows in the validation split, which selects the threshold."
+    )
+    test: Fraction = Field(
+        0.1, description="Share of rows in the test split, which only the reported figures use."
+    )
+    seed: Seed = Field(42, description="Random seed of the stratified split.")
 
 
 class DatasetSpec(Document):
-    """Where the labelled comments come from: a CSV file, plain or gzip, UTF-8, with a header."""
+    """Source of the labelled comments: a CSV file in UTF-8 with a header, plain or gzip."""
 
     model_config = {
         "json_schema_extra": exactly_one("configMap", "persistentVolumeClaim", "image", "huggingFace", "kaggle")
     }
 
-    config_map: ConfigMapFile | None = Field(None, description="configMap: the file is a key of a ConfigMap.")
-    persistent_volume_claim: VolumeFile | None = Field(
-        None, description="persistentVolumeClaim: the file lies in an existing volume."
+    config_map: ConfigMapFile | None = Field(None, description="Reads the file from a key of a ConfigMap.")
+    persistent_volume_claim: VolumeFile | None = Field(None, description="Reads the file from an existing volume.")
+    image: ImageFile | None = Field(None, description="Reads the file from a container image.")
+    hugging_face: HubFile | None = Field(None, description="Downloads the file from the Hugging Face Hub.")
+    kaggle: KaggleFile | None = Field(None, description="Downloads the file from Kaggle.")
+    text_column: NonEmpty = Field("comment", description="Name of the column with the comment.")
+    label_column: NonEmpty = Field(
+        "toxic", description="Name of the column with the label: 1 for toxic, 0 for not toxic."
     )
-    image: ImageFile | None = Field(None, description="image: the file lies in a container image.")
-    hugging_face: HubFile | None = Field(None, description="huggingFace: the file is downloaded from the hub.")
-    kaggle: KaggleFile | None = Field(None, description="kaggle: the file is downloaded from Kaggle.")
-    text_column: NonEmpty = Field("comment", description="textColumn names the column with the comment.")
-    label_column: NonEmpty = Field("toxic", description="labelColumn names the column with 1 (toxic) or 0.")
-    split: Split = Field(default_factory=Split, description="split into train, validation and test rows.")
+    split: Split = Field(
+        default_factory=Split, description="Split of the rows into training, validation and test rows."
+    )
 
 
 class BaseModelSpec(Document):
-    """The instruct or base LLM that is fine-tuned: a Hugging Face folder with safetensors and a tokenizer."""
+    """Source of the LLM to fine-tune: a Hugging Face model folder with safetensors and a tokenizer."""
 
     model_config = {"json_schema_extra": exactly_one("huggingFace", "persistentVolumeClaim", "image")}
 
-    hugging_face: HubModel | None = Field(None, description="huggingFace: the model is downloaded from the hub.")
+    hugging_face: HubModel | None = Field(None, description="Downloads the model from the Hugging Face Hub.")
     persistent_volume_claim: VolumeFile | None = Field(
-        None, description="persistentVolumeClaim: the model folder lies in an existing volume."
+        None, description="Reads the model folder from an existing volume."
     )
-    image: ImageFile | None = Field(None, description="image: the model folder lies in a container image.")
+    image: ImageFile | None = Field(None, description="Reads the model folder from a container image.")

@@ -12,30 +12,39 @@ from toxicity_api.spec.pods import JobFields
 
 
 class Labels(Document):
-    """The words the model is taught to answer with; their first tokens must differ."""
+    """The words that the model learns to answer with. Their first tokens must differ."""
 
-    toxic: NonEmpty = Field(" да", description="toxic is the answer for a toxic comment, with its leading space.")
-    non_toxic: NonEmpty = Field(" нет", description="nonToxic is the answer for a harmless comment.")
+    toxic: NonEmpty = Field(" да", description="Answer for a toxic comment, with its leading space.")
+    non_toxic: NonEmpty = Field(
+        " нет", description="Answer for a comment that is not toxic, with its leading space."
+    )
 
 
 class Lora(Document):
-    r: int = Field(16, ge=1, le=512, description="r is the rank of the adapter.")
-    alpha: int = Field(32, ge=1, le=65_536, description="alpha scales the adapter by alpha / r.")
-    dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the adapter's input.")
-    bias: Literal["none", "all", "lora_only"] = Field("none", description="bias terms that are trained.")
+    r: int = Field(16, ge=1, le=512, description="Rank of the adapter.")
+    alpha: int = Field(
+        32, ge=1, le=65_536, description="Scale of the adapter, whose output is multiplied by alpha / r."
+    )
+    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout probability on the adapter's input.")
+    bias: Literal["none", "all", "lora_only"] = Field(
+        "none", description="Bias terms that are trained, as PEFT defines them."
+    )
     target_modules: list[str] = Field(
         default_factory=lambda: ["all-linear"],
         min_length=1,
-        description="targetModules by name; the single entry `all-linear` means every linear layer.",
+        description="Names of the modules that get an adapter. The single entry `all-linear` means every linear"
+        " layer.",
     )
-    init_weights: Literal["default", "gaussian"] = Field("default", description="initWeights of the adapter.")
+    init_weights: Literal["default", "gaussian"] = Field(
+        "default", description="Initialization of the adapter's weights, as PEFT defines it."
+    )
 
 
 MOST_STEPS = 999_999_999
-"""A progress line of the training has at most nine digits for its steps."""
+"""Maximum of checkpointSteps. A progress line of the training has at most nine digits for a step."""
 
 SHORTEST_INPUT, LONGEST_INPUT = 16, 8192
-"""Bounds of maxInputLength in tokens, also of what `auto` comes to."""
+"""Bounds of maxInputLength in tokens. They also apply to the result of `auto`."""
 INPUT_MESSAGE = f"maxInputLength must be a number of tokens from {SHORTEST_INPUT} to {LONGEST_INPUT}, or auto"
 
 TokenLimit = Annotated[
@@ -55,11 +64,11 @@ TokenLimit = Annotated[
 
 
 PLACEHOLDER = "{text}"
-PLACEHOLDER_MESSAGE = f"promptTemplate must contain {PLACEHOLDER} exactly once: the comment takes its place"
+PLACEHOLDER_MESSAGE = f"promptTemplate must contain {PLACEHOLDER} exactly once: the comment replaces it"
 
 
 def _with_one_place(template: str) -> str:
-    """The template, with the rule of the schema checked. Raises ValueError."""
+    """Check the schema's rule for the template and return it. Raises ValueError."""
     if template.count(PLACEHOLDER) != 1:
         raise ValueError(PLACEHOLDER_MESSAGE)
     return template
@@ -80,68 +89,76 @@ class TrainingSpec(JobFields):
     """LoRA fine-tuning of the base model."""
 
     engine: Literal["trainer", "loop"] = Field(
-        "trainer", description="engine: the Hugging Face Trainer, or our own PyTorch loop with equal results."
+        "trainer",
+        description="Training loop: the Hugging Face Trainer, or a plain PyTorch loop with equal results.",
     )
     prompt_template: PromptTemplate = Field(
         "токсичный текст: {text}\nответ:",
-        description="promptTemplate with the placeholder {text} exactly once; the label follows it. Other braces"
-        " stay as they are.",
+        description="Prompt, with the placeholder {text} exactly once for the comment. The label follows the prompt."
+        " Other braces stay as they are.",
     )
-    labels: Labels = Field(default_factory=Labels, description="labels the model answers with.")
-    lora: Lora = Field(default_factory=Lora, description="lora adapter, passed through to PEFT.")
-    epochs: float = Field(1.0, gt=0, le=100, description="epochs over the training rows.")
-    learning_rate: float = Field(3e-4, gt=0, le=1, description="learningRate at its peak.")
-    scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="scheduler of the rate.")
-    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="warmupRatio of all steps.")
-    batch_size: int = Field(8, ge=1, le=LARGEST_BATCH, description="batchSize in rows.")
+    labels: Labels = Field(default_factory=Labels, description="Labels that the model answers with.")
+    lora: Lora = Field(default_factory=Lora, description="LoRA adapter, passed to PEFT.")
+    epochs: float = Field(
+        1.0, gt=0, le=100, description="Number of passes over the training rows. Fractions are allowed."
+    )
+    learning_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate.")
+    scheduler: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="Schedule of the learning rate after the warm-up."
+    )
+    warmup_ratio: float = Field(
+        0.05, ge=0, lt=1, description="Share of all steps in which the learning rate rises to its peak."
+    )
+    batch_size: int = Field(8, ge=1, le=LARGEST_BATCH, description="Number of rows per batch.")
     gradient_accumulation_steps: int = Field(
-        1, ge=1, le=LARGEST_BATCH, description="gradientAccumulationSteps per update."
+        1, ge=1, le=LARGEST_BATCH, description="Number of batches per optimizer update."
     )
     max_input_length: TokenLimit = Field(
         256,
-        description="maxInputLength of a prompt in tokens; `auto` is the 98th percentile of the training rows.",
+        description="Maximum length of a prompt, in tokens. Longer comments are cut to fit. `auto` means the 98th"
+        " percentile of the training prompts' lengths.",
     )
     max_target_length: int = Field(
-        5, ge=1, le=64, description="maxTargetLength in tokens that a label may have; a longer one is refused."
+        5, ge=1, le=64, description="Maximum length of a label, in tokens. A longer label fails the training."
     )
     load4bit: bool | None = Field(
         None,
         alias="load4bit",
-        description="load4bit: the base model in 4 bit (bitsandbytes). Unset means on a GPU only.",
+        description="Loads the base model in 4 bit (bitsandbytes). Unset means true with a GPU and false without.",
     )
     gradient_checkpointing: bool = Field(
-        False, description="gradientCheckpointing: recompute activations, less memory for more time."
+        False, description="Recomputes activations in the backward pass, which uses less memory and more time."
     )
     checkpoint_steps: int = Field(
         50,
         ge=1,
         le=MOST_STEPS,
-        description="checkpointSteps between checkpoints, from which a killed pod goes on.",
+        description="Number of steps between two checkpoints. A restarted pod resumes from the last one.",
     )
     max_samples: int | None = Field(
         None,
         ge=32,
         le=MOST_ROWS,
-        description="maxSamples of the whole data set, drawn stratified. Unset means all rows.",
+        description="Maximum number of rows of the dataset, in a stratified sample. Unset means all rows.",
     )
     max_evaluation_samples: int | None = Field(
         None,
         ge=8,
         le=MOST_ROWS,
-        description="maxEvaluationSamples of validation and of test each. Unset means all rows.",
+        description="Maximum number of rows of the validation split and of the test split. Unset means all rows.",
     )
-    seed: Seed = Field(42, description="seed of initialisation and data order.")
+    seed: Seed = Field(42, description="Random seed of the initialization and of the order of rows.")
     run_id: str = Field(
         "1",
         min_length=1,
         max_length=63,
-        description="runId: change it to train again, with an unchanged spec too.",
+        description="Identifier of the run. Change it to train again with an unchanged spec.",
     )
 
     @field_validator("max_input_length")
     @classmethod
     def _bounded(cls, value: int | str) -> int | str:
-        """The bounds that the schema states as a rule, since a union has none of its own."""
+        """Check the bounds. The schema states them as a CEL rule, since a union has no bounds."""
         if isinstance(value, int) and not SHORTEST_INPUT <= value <= LONGEST_INPUT:
             raise ValueError(INPUT_MESSAGE)
         return value
@@ -150,10 +167,12 @@ class TrainingSpec(JobFields):
     def max_input_tokens(self) -> int:
         """maxInputLength as a number. Raises ValueError while it is still `auto`."""
         if isinstance(self.max_input_length, str):
-            raise ValueError("maxInputLength is auto: it is known only once the training rows are read")
+            raise ValueError(
+                "maxInputLength is auto: the number of tokens is known only after the training rows are read"
+            )
         return self.max_input_length
 
     @property
     def loads_4bit(self) -> bool:
-        """load4bit, or what it is when unset."""
+        """load4bit, or its default."""
         return self.gpus > 0 if self.load4bit is None else self.load4bit
