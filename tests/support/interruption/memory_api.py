@@ -24,7 +24,8 @@ Path = tuple[str, ...]
 Manager = tuple[str, str, str]
 """Field manager, operation (Apply or Update) and subresource."""
 
-Raw = dict[str, Any]
+Json = dict[str, Any]
+"""A stored object; unlike toxicity_api.types.Raw it can be changed."""
 
 KEYED_LISTS = {
     "containers": ("name",), "initContainers": ("name",), "env": ("name",), "volumes": ("name",),
@@ -38,18 +39,18 @@ SYSTEM_FIELDS = {(key,) for key in (*IDENTITY, "creationTimestamp", "generation"
 """Of metadata."""
 
 IMMUTABLE = {"jobs": "batch/v1", "persistentvolumeclaims": "v1"}
-DEFAULTS: Mapping[str, Raw] = {"deployments": {"spec": {"replicas": 1}}}
+DEFAULTS: Mapping[str, Json] = {"deployments": {"spec": {"replicas": 1}}}
 
 
 @dataclass
 class Stored:
     """A live object with the paths that each field manager owns."""
 
-    live: Raw
+    live: Json
     owned: dict[Manager, set[Path]] = field(default_factory=dict)
 
     @functools.cached_property
-    def answer(self) -> Raw:
+    def answer(self) -> Json:
         """The object as the API server returns it. A write stores a new instance, so the answer is made once."""
         entries = [
             {"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsV1": tree(paths)}
@@ -79,7 +80,7 @@ class MemoryApi:
         status, answer = self._answer(method, parts.path, query, content, media)
         return http_answer(status, answer)
 
-    def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any, media: str) -> tuple[int, Raw]:
+    def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any, media: str) -> tuple[int, Json]:
         if "/namespaces/" not in path:
             return 200, {"kind": "APIResourceList"}  # every kind is served
         collection, name, subresource = split_path(path)
@@ -113,7 +114,9 @@ class MemoryApi:
         manager = (query.get("fieldManager", "person"), "Update", subresource)
         return self._store(collection, name, new, stored, manager=manager)
 
-    def _set_managed_fields(self, collection: str, name: str, stored: Stored, patch: list[Raw]) -> tuple[int, Raw]:
+    def _set_managed_fields(
+        self, collection: str, name: str, stored: Stored, patch: list[Json]
+    ) -> tuple[int, Json]:
         """Apply the only supported JSON patch: a test of the resourceVersion, then new managedFields."""
         version, fields = patch
         assert (version["op"], version["path"]) == ("test", "/metadata/resourceVersion")
@@ -128,7 +131,7 @@ class MemoryApi:
         self._objects[collection, name] = Stored({**stored.live, "metadata": metadata}, owned)
         return 200, self._objects[collection, name].answer
 
-    def _list(self, collection: str, query: Mapping[str, str]) -> Raw:
+    def _list(self, collection: str, query: Mapping[str, str]) -> Json:
         key, _, value = query.get("labelSelector", "").partition("=")
         about = query.get("fieldSelector", "").removeprefix("involvedObject.uid=")
         found = [
@@ -140,7 +143,7 @@ class MemoryApi:
         ]
         return {"metadata": {"resourceVersion": str(self._version)}, "items": found}
 
-    def _create(self, collection: str, body: Raw, manager: str) -> tuple[int, Raw]:
+    def _create(self, collection: str, body: Json, manager: str) -> tuple[int, Json]:
         metadata = body["metadata"]
         name = metadata.get("name") or f"{metadata['generateName']}{self._version + 1}"
         if (collection, name) in self._objects:
@@ -150,8 +153,8 @@ class MemoryApi:
         return (201 if status == 200 else status), answer
 
     def _apply(
-        self, collection: str, name: str, subresource: str, body: Raw, manager: str, forced: bool
-    ) -> tuple[int, Raw]:
+        self, collection: str, name: str, subresource: str, body: Json, manager: str, forced: bool
+    ) -> tuple[int, Json]:
         stored = self._objects.get((collection, name))
         wanted = {"status": body["status"]} if subresource else applied_part(body)
         if stored is None:
@@ -186,9 +189,9 @@ class MemoryApi:
         return (201 if stored is None and status == 200 else status), answer
 
     def _store(
-        self, collection: str, name: str, live: Raw, stored: Stored | None, *,
+        self, collection: str, name: str, live: Json, stored: Stored | None, *,
         manager: Manager | None, is_new: bool = False,
-    ) -> tuple[int, Raw]:  # fmt: skip
+    ) -> tuple[int, Json]:  # fmt: skip
         """Store the object if it is valid and differs. `manager` becomes the owner of the changed fields."""
         plural, is_new = collection.rpartition("/")[2], is_new or stored is None
         old = {} if is_new or stored is None else self._objects[collection, name].live
@@ -210,7 +213,7 @@ class MemoryApi:
         self._objects[collection, name] = Stored(live, kept.owned)
         return 200, self._objects[collection, name].answer
 
-    def _begin(self, live: Raw, collection: str, name: str) -> None:
+    def _begin(self, live: Json, collection: str, name: str) -> None:
         version = self._version + 1
         namespace = collection.split("/namespaces/")[1].split("/")[0]
         facts = {"name": name, "namespace": namespace, "uid": f"uid-{version}", "generation": 1}
@@ -223,7 +226,7 @@ class MemoryApi:
         return self._version
 
 
-def http_answer(status: int, body: Raw) -> HTTPResponse:
+def http_answer(status: int, body: Json) -> HTTPResponse:
     """A urllib3 response."""
     return HTTPResponse(
         body=io.BytesIO(json.dumps(body).encode()), status=status, reason=str(status), preload_content=False,
@@ -231,7 +234,7 @@ def http_answer(status: int, body: Raw) -> HTTPResponse:
     )  # fmt: skip
 
 
-def failure(message: str, reason: str) -> Raw:
+def failure(message: str, reason: str) -> Json:
     return {"kind": "Status", "status": "Failure", "message": message, "reason": reason}
 
 
@@ -242,29 +245,29 @@ def split_path(path: str) -> tuple[str, str, str]:
     return f"{before}/namespaces/{namespace}/{plural}", *[*rest, "", ""][:2]  # type: ignore[return-value]
 
 
-def selected(item: Raw, key: str, value: str) -> bool:
+def selected(item: Json, key: str, value: str) -> bool:
     labels = item["metadata"].get("labels", {})
     return key in labels and value in ("", labels[key])
 
 
-def applied_part(body: Raw) -> Raw:
+def applied_part(body: Json) -> Json:
     """The fields that an apply sets: neither the identity nor the status, which is a subresource."""
     metadata = {k: v for k, v in body["metadata"].items() if k not in IDENTITY}
     rest = {k: v for k, v in body.items() if k not in ("apiVersion", "kind", "metadata", "status")}
     return {"metadata": metadata, **rest}
 
 
-def without_status(body: Raw) -> Raw:
+def without_status(body: Json) -> Json:
     return {key: copy.deepcopy(value) for key, value in body.items() if key != "status"}
 
 
-def without_identity(body: Raw) -> Raw:
+def without_identity(body: Json) -> Json:
     """The fields that a merge patch sets, without those that identify the object."""
     metadata = {key: value for key, value in body.get("metadata", {}).items() if key not in IDENTITY}
     return {**without_status(body), "metadata": metadata}
 
 
-def is_as_named(live: Raw, body: Raw) -> bool:
+def is_as_named(live: Json, body: Json) -> bool:
     """Whether the object has the uid and the resourceVersion of a write."""
     named = body.get("metadata", {})
     return all(named.get(key) in (None, live["metadata"][key]) for key in ("uid", "resourceVersion"))
@@ -304,9 +307,9 @@ def leaves(body: Any, path: Path = ()) -> Iterator[Path]:
         yield from leaves(item, (*path, f"[{item[key]}]"))
 
 
-def tree(paths: set[Path]) -> Raw:
+def tree(paths: set[Path]) -> Json:
     """Paths in the format of `fieldsV1`, except for the keys of list items. A leaf is an empty map."""
-    found: Raw = {}
+    found: Json = {}
     for path in paths:
         node = found
         for name in path:
@@ -315,7 +318,7 @@ def tree(paths: set[Path]) -> Raw:
     return found
 
 
-def branches(fields: Raw, path: Path = ()) -> Iterator[Path]:
+def branches(fields: Json, path: Path = ()) -> Iterator[Path]:
     """The paths of `tree`."""
     for name, below in fields.items():
         if name == ".":
@@ -324,7 +327,7 @@ def branches(fields: Raw, path: Path = ()) -> Iterator[Path]:
             yield from branches(below, (*path, name.removeprefix("f:")))
 
 
-def put(live: Raw, wanted: Raw) -> None:
+def put(live: Json, wanted: Json) -> None:
     """Set the values of `wanted` in `live`. Maps and keyed lists are merged, in the order of `wanted`."""
     for name, value in wanted.items():
         there = live.get(name)
@@ -344,14 +347,14 @@ def put(live: Raw, wanted: Raw) -> None:
             live[name] = copy.deepcopy(value)
 
 
-def overlaid(live: Raw, wanted: Raw) -> Raw:
+def overlaid(live: Json, wanted: Json) -> Json:
     """A copy of `live` with the values of `wanted`."""
     found = copy.deepcopy(live)
     put(found, wanted)
     return found
 
 
-def put_missing(live: Raw, defaults: Raw) -> None:
+def put_missing(live: Json, defaults: Json) -> None:
     for name, value in defaults.items():
         if isinstance(value, dict):
             put_missing(live.setdefault(name, {}), value)
@@ -385,7 +388,7 @@ def is_item(item: Any, name: str) -> bool:
     return isinstance(item, dict) and name[1:-1] in (str(value) for value in item.values())
 
 
-def changed_leaves(old: Raw, new: Raw) -> set[Path]:
+def changed_leaves(old: Json, new: Json) -> set[Path]:
     """The paths of changed, new and removed values."""
     before, after = dict(values(old)), dict(values(new))
     return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
@@ -407,7 +410,7 @@ def take_over(owned: dict[Manager, set[Path]], manager: Manager, paths: set[Path
     owned.setdefault(manager, set()).update(paths)
 
 
-def invalid(plural: str, old: Raw, new: Raw) -> str | None:
+def invalid(plural: str, old: Json, new: Json) -> str | None:
     """Raise the error with which the API server rejects a change."""
     if plural in IMMUTABLE and old.get("spec") != new.get("spec"):
         return "spec: field is immutable"

@@ -7,9 +7,9 @@ import threading
 
 from support.builders import SETTINGS, a_model
 from support.operator.fake_cluster import FakeCluster
+from toxicity_api.types import Raw
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.runtime.controller import Controller
-from toxicity_operator.runtime.reconcile import Raw
 
 KEY = ("default", "ru-toxicity")
 

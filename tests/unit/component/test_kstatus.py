@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from support.builders import a_model
-from support.operator.fake_cluster import FakeCluster, Raw
+from support.operator.fake_cluster import FakeCluster
 from support.operator.pipeline import STEPS, conditions, drive, message, run, settle, status, take_steps
 from toxicity_api.conditions import ConditionType, Reason
 from toxicity_api.results import StageResult
+from toxicity_api.types import Raw
 from toxicity_operator.decide.kstatus import KSTATUS_OF_REASON, KStatus
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.manifests.autoscaler import SCALED_OBJECT

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from support.builders import a_model
-from support.operator.fake_cluster import FakeCluster, Raw
+from support.operator.fake_cluster import FakeCluster
 from support.operator.pipeline import conditions, message, run, settle, status, take_steps
 from toxicity_api.crd import STRING_LIMIT
+from toxicity_api.types import Raw
 from toxicity_operator.errors import ClusterError
 
 DENIED = "admission webhook denied the request: "

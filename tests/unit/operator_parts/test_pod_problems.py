@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from support.builders import NOW
+from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.observe.deployment import DeploymentState
 from toxicity_operator.observe.jobs import JobState
 from toxicity_operator.observe.pods import pod_trouble
 from toxicity_operator.observe.state import from_objects
 
-Raw = dict[str, Any]
 SCHEDULED = {"type": "PodScheduled", "status": "True"}
 NO_SANDBOX = {"type": "PodReadyToStartContainers", "status": "False"}
 SANDBOX = {"type": "PodReadyToStartContainers", "status": "True"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from toxicity_operator.runtime.retries import Key, Retries
+from toxicity_api.types import Key
+from toxicity_operator.runtime.retries import Retries
 
 ONE, OTHER = ("default", "one"), ("default", "other")
 

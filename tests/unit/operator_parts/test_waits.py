@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.observe.jobs import JobState
 from toxicity_operator.observe.objects import ReadContext
 from toxicity_operator.observe.pods import pod_delay, pod_trouble
 from toxicity_operator.observe.state import Observed, from_objects
 
-Raw = dict[str, Any]
 PLACED_AT, SOON, LATER = "2030-01-01T00:00:10Z", "2030-01-01T00:00:12Z", "2030-01-01T00:00:40Z"
 PLACED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": PLACED_AT}
 NO_SANDBOX = {"type": "PodReadyToStartContainers", "status": "False"}
