@@ -1,1 +1,1 @@
-"""The contract between the parts: spec, status, stage configuration, results. Imports pydantic only."""
+"""The contract between the parts: spec, status, stage configuration and results. It depends on pydantic only."""

@@ -1,16 +1,18 @@
-"""How several attempts at one stage share a volume: each writes a folder of its own, and one whole folder is published.
+"""Let several attempts at one stage share a volume: each writes a separate folder, and one rename publishes it.
 
-Two attempts run at once when an old pod still runs on a node that the cluster has lost, and when two resources with
-equal fingerprints name one claim. So an attempt removes only what is its own or abandoned. Locks would not do: not all
-network volumes have them. Instead, an attempt's folder is called `<name>.tmp-<host>-<process>-<random>`, and its
-modification time is renewed every BEAT_SECONDS while the attempt lives. It is abandoned
+Two attempts run at once if an old pod still runs on a node that the cluster has lost, or if two resources with equal
+fingerprints use one claim. An attempt therefore removes only its own folders and abandoned ones. Locks are no option,
+since not all network volumes support them.
 
-- when this host (a pod has its name) has no such process any more, or this process has its number: a container that
-  was started anew numbers its processes as the one before did;
-- when it was not renewed for ABANDONED_SECONDS, by the volume's own clock. An attempt that was only cut off from the
-  volume for that long fails when it comes back.
+The folder of an attempt is named `<name>.tmp-<host>-<process>-<random>`. The attempt updates the folder's modification
+time every BEAT_SECONDS. A folder is abandoned in two cases:
 
-A folder is published by one rename, which fails when the name is taken. What another attempt has finished is kept.
+- Its name has this host (the host name of a pod is the pod's name), and the process no longer exists or is this one.
+  A restarted container reuses process numbers.
+- Its modification time is older than ABANDONED_SECONDS, by the volume's clock. If its attempt had only lost the
+  connection to the volume, the attempt fails when it reconnects.
+
+The rename fails if the name is taken. A finished folder of another attempt is kept.
 """
 
 from __future__ import annotations
@@ -41,12 +43,12 @@ _TAG = re.compile(r"(?P<host>.+)-(?P<process>\d+)(?:-[a-z0-9_]+)?")
 
 
 def attempt_tag(process: int) -> str:
-    """The host and the process, as the names of an attempt's folders have them."""
+    """Return the host and the process as they appear in the names of an attempt's folders."""
     return f"{socket.gethostname()}-{process}"
 
 
 def open_folder(final: Path, process: int) -> Path:
-    """A fresh folder beside `final` for the attempt of this process; abandoned ones of the volume are removed."""
+    """Create a folder beside `final` for this process's attempt, and remove abandoned folders in the volume."""
     final.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f"{final.name}.tmp-{attempt_tag(process)}-", dir=final.parent))
     work.chmod(0o755)
@@ -54,12 +56,12 @@ def open_folder(final: Path, process: int) -> Path:
     for folder in final.parent.iterdir():
         match = _WORK.fullmatch(folder.name)
         if match and folder != work and is_abandoned(folder, match["tag"], process, now):
-            shutil.rmtree(folder, ignore_errors=True)  # another attempt may be removing it as well
+            shutil.rmtree(folder, ignore_errors=True)  # another attempt may remove it at the same time
     return work
 
 
 def is_abandoned(folder: Path, tag: str, process: int, now: float) -> bool:
-    """Whether nobody writes the folder any more. `tag` is the end of its name, `now` the time on its volume."""
+    """Whether no attempt writes to the folder. `tag` is the end of its name, `now` the time on its volume."""
     match = _TAG.fullmatch(tag)
     if match and match["host"] == socket.gethostname():
         writer = int(match["process"])
@@ -82,7 +84,7 @@ def _runs(process: int) -> bool:
 
 
 def keep_alive(folder: Path) -> None:
-    """Says that the folder is being written, for as long as this process runs and the folder has this name."""
+    """Update the folder's modification time while this process runs and the folder has this name."""
     threading.Thread(target=_beat, args=(folder,), name="keep-alive", daemon=True).start()
 
 
@@ -93,14 +95,14 @@ def _beat(folder: Path) -> None:
             os.utime(folder)
         except FileNotFoundError:
             return
-        except OSError as error:  # of a volume that cannot be reached; the next time may succeed
+        except OSError as error:  # the volume cannot be reached; the next update may succeed
             logger.warning("keep_alive_failed folder=%s error=%s", folder, error)
 
 
 def says(field: str, value: str) -> Callable[[bytes], bool]:
-    """Whether a JSON document has the value in the field, for `publish_folder`.
+    """Return a check, for `publish_folder`, that a JSON document has `value` in `field`.
 
-    It goes by the one field that counts, so what a later version has finished is kept even if it cannot be read.
+    Only this field is read, so that the finished folder of a later version is kept.
     """
 
     def is_said(content: bytes) -> bool:
@@ -114,11 +116,12 @@ def says(field: str, value: str) -> Callable[[bytes], bool]:
 
 
 def publish_folder(work: Path, final: Path, document: str, is_done: Callable[[bytes], bool]) -> bool:
-    """Renames `work` to `final`. False when another attempt's finished folder is there, which is kept.
+    """Rename `work` to `final`. Return False if `final` is a finished folder of another attempt, which is kept.
 
-    A folder counts as finished by the content of its file `document`; one that does not gives way.
+    `is_done` decides from the content of its file `document` whether a folder is finished. An unfinished folder is
+    removed. Raises OSError after PUBLISH_TRIES tries.
     """
-    for _ in range(PUBLISH_TRIES):  # each but the last fails only when another attempt has published meanwhile
+    for _ in range(PUBLISH_TRIES):  # a try fails only if another attempt has published in the meantime
         try:
             os.rename(work, final)
         except OSError as error:
@@ -128,13 +131,13 @@ def publish_folder(work: Path, final: Path, document: str, is_done: Callable[[by
             return True
         if not _give_way(final, document, is_done):
             return False
-    raise OSError(errno.ENOTEMPTY, "other attempts publish here again and again", str(final))
+    raise OSError(errno.ENOTEMPTY, f"other attempts published here during all {PUBLISH_TRIES} tries", str(final))
 
 
 def _give_way(final: Path, document: str, is_done: Callable[[bytes], bool]) -> bool:
-    """Removes a folder that is not finished; False when it is.
+    """Remove a folder that is not finished. Return False if it is finished.
 
-    It is emptied by its descriptor and not by its path, where another attempt may publish at any moment.
+    The descriptor is used instead of the path, since another attempt can publish at the path at any moment.
     """
     try:
         folder = os.open(final, os.O_RDONLY | os.O_DIRECTORY)
@@ -164,7 +167,7 @@ def _remove(name: str, folder: int) -> None:
         else:
             os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
-        return  # another attempt removes it as well
+        return  # another attempt removed it
 
 
 def _is_finished(folder: int, document: str, is_done: Callable[[bytes], bool]) -> bool:

@@ -1,9 +1,9 @@
-"""The base class of every document that crosses a process border: spec, status, stage configuration, results.
+"""The base class of all documents that processes exchange: spec, status, stage configuration and results.
 
-Its reader may be older or newer than its writer: pods outlive an upgrade of the operator, and after a roll-back
-there is a status of the later version. So a field that the reader does not know is ignored, and every field that is
-younger than the first release has a default. A file that a person wrote is read with `extra="forbid"` instead, which
-names a misspelt field; of a spec the API server does that, by the schema.
+The reader can be older or newer than the writer: pods outlive an upgrade of the operator, and a rollback leaves a
+status of the later version. A reader therefore ignores unknown fields, and every field added after the first release
+has a default. A file that a user wrote is read with `extra="forbid"` instead, which names a misspelt field. For a
+spec, the API server does this by the schema.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 class Document(BaseModel):
-    """Frozen, camelCase outside and snake_case inside; an unknown field is ignored."""
+    """A frozen document with camelCase names in JSON and snake_case names in Python. It ignores unknown fields."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, use_enum_values=True
     )
 
     def to_wire(self) -> dict[str, object]:
-        """The document as JSON-ready data in camelCase, unset optional fields left out."""
+        """Return the document as JSON-ready data in camelCase, without unset optional fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
@@ -39,10 +39,10 @@ DocumentT = TypeVar("DocumentT", bound=Document)
 
 
 def read_document(kind: type[DocumentT], content: Any, what: str) -> DocumentT:
-    """A document that another version may have written, from JSON text or from the data in it.
+    """Read a document that another version may have written, from JSON text or from parsed JSON.
 
-    Fields that this version does not know are ignored at any depth; the log names them once, as those of `what`.
-    Raises pydantic.ValidationError for what is missing or wrong in the fields that it knows.
+    Unknown fields are ignored at any depth. The log names them once, as fields of `what`. Raises
+    pydantic.ValidationError for a missing or invalid known field.
     """
     try:
         return _validated(kind, content, "forbid")
@@ -60,11 +60,11 @@ def _validated(kind: type[DocumentT], content: Any, extra: Literal["ignore", "fo
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    """Where a field is, without the places in lists: eleven buckets with a new field are one piece of news."""
+    """Return the path of a field without list indexes, so that a new field of eleven buckets is logged once."""
     return ".".join(part for part in location if isinstance(part, str))
 
 
 @lru_cache(maxsize=256)
 def _log_unknown(what: str, fields: str) -> None:
-    """Once for the same fields: the operator reads a status at every pass."""
+    """Log the same fields only once, since the operator reads the status at every reconcile."""
     logger.info("unknown_fields_ignored of=%s fields=%s: another version wrote them", what, fields)

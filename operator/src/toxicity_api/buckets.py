@@ -1,4 +1,4 @@
-"""Length buckets in characters, the axis along which load is offered and reported."""
+"""Length buckets in characters, by which the load test offers load and reports figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Bucket:
-    """Texts of `low` to `high` characters, both included."""
+    """Texts of `low` to `high` characters, inclusive."""
 
     low: int
     high: int
@@ -17,14 +17,14 @@ class Bucket:
         return f"{self.low}-{self.high}"
 
     def holds(self, characters: int) -> bool:
-        """Whether a text of this many characters belongs here."""
+        """Whether the bucket contains a text of this many characters."""
         return self.low <= characters <= self.high
 
 
 def length_buckets(step: int, max_length: int) -> list[Bucket]:
-    """The buckets 1-step, step+1-2*step, ... up to `max_length`, which ends the last one.
+    """Return the buckets 1-step, step+1-2*step, ... in characters. `max_length` ends the last one.
 
-    Raises ValueError when either is below 1.
+    Raises ValueError if either argument is below 1.
     """
     if step < 1 or max_length < 1:
         raise ValueError(f"bucketStep and maxLength must be at least 1, not {step} and {max_length}")

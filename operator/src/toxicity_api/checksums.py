@@ -1,7 +1,7 @@
-"""Proof that a model folder is the one that its stage made: sha256 of every file, in a file beside them.
+"""Checksums of a model folder: sha256 of every file, in CHECKSUMS_FILE of the same folder.
 
-The stage writes it last, serving checks it before anything is loaded. Hashing runs in threads, one file each, outside
-the interpreter's lock.
+The stage writes the file last, and serving verifies it before it loads the model. Files are hashed in threads, since
+hashlib releases the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ CHECKSUMS_FILE = "checksums.json"
 
 
 class ChecksumError(ValueError):
-    """The folder is not the one that was written; the message names the file."""
+    """A file of the folder was changed, added or removed. The message names the file."""
 
 
 def write_checksums(folder: Path) -> None:
-    """Writes CHECKSUMS_FILE over all other files of `folder`, those of subfolders included."""
+    """Write CHECKSUMS_FILE for all other files of `folder` and its subfolders."""
     document = {"algorithm": "sha256", "files": _digests(folder, _files(folder))}
     (folder / CHECKSUMS_FILE).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def verify_checksums(folder: Path) -> bool:
-    """True when every file is as it was written and none came or went; False when there is no CHECKSUMS_FILE.
+    """Verify all files of `folder`. Return False if it has no CHECKSUMS_FILE.
 
-    Raises ChecksumError naming the first file that differs, OSError when one cannot be read.
+    Raises ChecksumError that names the first file that was changed, added or removed, and OSError for a file that
+    cannot be read.
     """
     path = folder / CHECKSUMS_FILE
     if not path.exists():
@@ -44,19 +45,19 @@ def verify_checksums(folder: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """Digests by file name."""
+    """Return the digests by file name."""
     try:
         document = json.loads(path.read_bytes())
         algorithm, files = document["algorithm"], dict(document["files"])
     except (ValueError, KeyError, TypeError) as error:
         raise ChecksumError(f"{path} cannot be read: {error!r}") from error
     if algorithm != "sha256":
-        raise ChecksumError(f"{path} has digests of {algorithm!r}; only sha256 is known")
+        raise ChecksumError(f"{path} uses the algorithm {algorithm!r}; only sha256 is supported")
     return files
 
 
 def _files(folder: Path) -> list[str]:
-    """All files but CHECKSUMS_FILE itself, as relative paths."""
+    """Return the relative paths of all files except CHECKSUMS_FILE."""
     found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in found if name != CHECKSUMS_FILE)
 

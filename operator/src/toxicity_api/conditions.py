@@ -25,11 +25,11 @@ class ConditionType(StrEnum):
 
 
 ABNORMAL_TYPES = frozenset({ConditionType.RECONCILING, ConditionType.STALLED})
-"""Types whose good status is False, as kstatus has it."""
+"""Condition types whose normal status is False, as kstatus defines them."""
 
 
 class Reason(StrEnum):
-    """Reasons the operator itself gives; a failed stage passes its own reason through."""
+    """Reasons that the operator sets. A failed stage sets its own reason."""
 
     WAITING = "Waiting"
     RUNNING = "Running"
@@ -65,7 +65,7 @@ class Reason(StrEnum):
 
 
 class Condition(Document):
-    """One entry of `status.conditions`, as in the Kubernetes API conventions."""
+    """A condition as in the Kubernetes API conventions."""
 
     type: ConditionType = Field(description="Type of the condition, unique in the list.")
     status: Literal["True", "False", "Unknown"] = Field(description="Status of the condition.")
@@ -76,7 +76,7 @@ class Condition(Document):
 
 
 def set_condition(conditions: Sequence[Condition], new: Condition) -> list[Condition]:
-    """`conditions` with `new` in place of the one of its type; the time moves only when the status does."""
+    """Replace the condition of the same type by `new`. The transition time changes only with the status."""
     old = next((c for c in conditions if c.type == new.type), None)
     if old is not None and old.status == new.status:
         new = new.model_copy(update={"last_transition_time": old.last_transition_time})

@@ -1,6 +1,6 @@
-"""Fingerprints of what a result depends on: the operator's stages and the experiments hash it in one way.
+"""Fingerprints of the inputs of a result. The operator's stages and the experiments use the same hash.
 
-Fields equal to their default are left out, so that a later version's new field changes no fingerprint.
+Fields equal to their default are left out, so that a new field of a later version changes no fingerprint.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ FINGERPRINT_LENGTH = 12
 WITHOUT_INFLUENCE = frozenset(
     {"resources", "node_selector", "tolerations", "backoff_limit", "active_deadline_seconds", "checkpoint_steps"}
 )
-"""Fields of a stage that decide only where and how long it runs: no result's fingerprint counts them."""
+"""Fields of a stage that affect only where and how long it runs. No fingerprint of a result includes them."""
 
 
 QUANTITIES = frozenset({"requests", "limits"})
-"""Maps of amounts, which the spec may write in several ways."""
+"""Maps of quantities, which have several notations."""
 
 
 def fingerprint(parts: Mapping[str, object]) -> str:
-    """Hash of JSON-ready parts, equal for equal content whatever the order of keys."""
+    """Hash JSON-ready parts. The order of keys does not matter."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
 def content(document: Document, exclude: Set[str] = frozenset()) -> dict[str, object]:
-    """The fields of a document that differ from their defaults, as JSON-ready data; equal quantities are equal."""
+    """Return the non-default fields of a document as JSON-ready data, with quantities in canonical form."""
     found: dict[str, object] = document.model_dump(
         mode="json", by_alias=True, exclude=set(exclude), exclude_defaults=True, exclude_none=True
     )

@@ -1,6 +1,6 @@
-"""`status.loadTest`: what the load test measured. It writes this itself, under its own field manager.
+"""`status.loadTest`: the figures that the load test writes under its own field manager.
 
-Fields that are newer than the first release are optional, so that a status of before can still be read.
+Fields added after the first release are optional, so that a status of an older version can be read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from toxicity_api.base import Document
 
 
 class BucketResult(Document):
-    """Load test figures of one length bucket. Latencies are of successful requests, exact, in seconds."""
+    """Load test figures of one length bucket. Latencies are exact, in seconds, of successful requests."""
 
     name: str = Field(
         description="Name of the length bucket: its shortest and longest length in characters, such as 1-100. The"
@@ -59,7 +59,7 @@ class BucketResult(Document):
 
 
 class Conclusions(Document):
-    """What follows from the figures for a capacity planner; docs/explanation/load-test.md has the formulas."""
+    """Conclusions for capacity planning. docs/explanation/load-test.md lists the formulas."""
 
     mixed_rps_per_replica: float = Field(
         description="Requests per second that one replica carries with the dataset's mix of text lengths."
@@ -92,7 +92,7 @@ class Conclusions(Document):
 
 
 class LoadTestStatus(Document):
-    """Written by the load test itself under its own field manager, bucket by bucket."""
+    """Figures that the load test writes under its own field manager, bucket by bucket."""
 
     fingerprint: str = Field(description="Fingerprint of the run that wrote these figures.")
     run_id: str = Field(description="Value of loadTest.runId in the spec.")

@@ -1,7 +1,7 @@
-"""How far a running training is: one line of the pod's log, which the operator reads back into the status.
+"""Progress of a running training: a line in the pod's log, which the operator reads and copies into the status.
 
-A log line needs no credentials in the pod and no open port in the operator, and a report that gets lost cannot
-stop a training. Writer and reader are here, so that they cannot differ.
+A log line needs no credentials in the pod and no open port in the operator, and a lost line cannot stop a training.
+Writer and reader share this module.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 
 from toxicity_api.base import Document
 
-# exact and short: a log may say anything, and what does not read as numbers must not fail its reader
+# exact, with bounded digits: a log can contain any text, and a similar line must not fail the reader
 _LINE = re.compile(
     r"progress: step (?P<step>\d{1,9})/(?P<steps>\d{1,9}), epoch (?P<epoch>\d{1,9}\.\d\d),"
     r" loss (?P<loss>\d{1,15}\.\d{4}|nan|inf), (?P<secondsLeft>\d{1,9}) s left$",
@@ -34,23 +34,23 @@ class Progress(Document):
     @field_validator("loss")
     @classmethod
     def _finite(cls, loss: float | None) -> float | None:
-        """JSON knows neither nan nor inf: an API server refuses a status with one, and nan never equals nan."""
+        """Replace nan and inf by None. JSON has neither, so the API server would refuse the status."""
         return loss if loss is not None and math.isfinite(loss) else None
 
 
 def progress_text(progress: Progress) -> str:
-    """`progress` for people."""
+    """Format `progress` for people."""
     loss = "nan" if progress.loss is None else f"{progress.loss:.4f}"
     done = f"step {progress.step}/{progress.steps}, epoch {progress.epoch:.2f}"
     return f"{done}, loss {loss}, {progress.seconds_left} s left"
 
 
 def progress_line(progress: Progress) -> str:
-    """The line of the log that stands for `progress`."""
+    """Format `progress` as a line of the log."""
     return f"progress: {progress_text(progress)}"
 
 
 def read_progress(log: Iterable[str]) -> Progress | None:
-    """What the last progress line of `log` says; None when there is none."""
+    """Read the last progress line of `log`. Return None without one."""
     matches = [match for line in log if (match := _LINE.search(line.strip()))]
     return Progress.model_validate(matches[-1].groupdict()) if matches else None

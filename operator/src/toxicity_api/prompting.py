@@ -1,10 +1,11 @@
-"""The prompt and the two label tokens: one place, so that training, evaluation and serving agree to the token.
+"""Build prompts and label tokens. Training, evaluation and serving share this module, so their token ids are equal.
 
-The score is p(toxic) = softmax over the logits of the two labels' first tokens, one position after the prompt.
-Tokens are matched by id, since a Cyrillic token can decode to empty text.
+The score is p(toxic), the softmax over the logits of the two labels' first tokens at the position after the prompt.
+Tokens are compared by id, since a Cyrillic token can decode to empty text.
 
-A text is text: where it spells a control token, such as <eos>, it gets the tokens of these characters. A template's own
-control tokens count. Otherwise a writer could end the prompt, and with it the insult: `какой же<bos>ты дебил`.
+Control tokens are recognized in the template only. If a text contains the name of a control token, such as <eos>, it
+is tokenized as plain characters. Otherwise an author could end the prompt early and hide an insult:
+`какой же<bos>ты дебил`.
 """
 
 from __future__ import annotations
@@ -19,32 +20,32 @@ from toxicity_api.spec import Labels
 from toxicity_api.spec.training import PLACEHOLDER
 
 WINDOW_OVERLAP_TOKENS = 64
-"""Tokens that two neighbouring windows of a long text share: an insult of a few words is whole in one of them."""
+"""Tokens that two neighbouring windows of a long text share, so that one of them contains a short insult whole."""
 
 MOST_WINDOWS = 32
-"""Windows of one text; what lies beyond is cut and flagged. At 512 tokens that is some 14 000 tokens of text."""
+"""Maximum number of windows of one text. The rest is cut and flagged. At 512 tokens these are about 14 000 tokens."""
 
 
 class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that prompts need."""
+    """The part of the Hugging Face tokenizer interface that prompts need."""
 
     bos_token_id: int | None
 
     @property
     def added_tokens_decoder(self) -> Mapping[int, Any]:
-        """By id the AddedTokens, of which the `special` ones are control tokens and `content` their names."""
+        """AddedTokens by id. The `special` ones are control tokens, and `content` is their name."""
         ...
 
     def __hash__(self) -> int: ...
 
     def __call__(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool = False) -> Any:
-        """`input_ids`; with `split_special_tokens` names of control tokens are characters like others."""
+        """Return `input_ids`. With `split_special_tokens`, names of control tokens are plain characters."""
         ...
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of one prompt; `truncated` when the text lost its end to fit."""
+    """Token ids of one prompt. `truncated` means that the end of the text was cut."""
 
     ids: list[int]
     truncated: bool
@@ -52,25 +53,25 @@ class Prompt:
 
 @dataclass(frozen=True)
 class LabelTokens:
-    """Ids of the first token of each label."""
+    """Id of the first token of each label."""
 
     toxic: int
     non_toxic: int
 
 
 class LabelTokenError(ValueError):
-    """The labels cannot be told apart by their first tokens."""
+    """A label has no tokens, or both labels have the same first token."""
 
 
 class LogitsNotFiniteError(ValueError):
-    """The model's answer is no number."""
+    """A logit of a label is not finite."""
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """A template around the text: ids and plain characters before it, plain characters and ids behind it.
+    """A template split at the text: ids and plain characters before it, plain characters and ids after it.
 
-    `before` and `after` are the ids of each side by itself.
+    `before` and `after` are the ids of each side, tokenized without the text.
     """
 
     opening: list[int]
@@ -81,18 +82,19 @@ class _Frame:
     after: list[int]
 
     def room(self, max_tokens: int) -> int:
-        """Ids that are left for a text. Raises ValueError when there is none."""
+        """Return the number of tokens left for a text. Raises ValueError if there is none."""
         room = max_tokens - len(self.before) - len(self.after)
         if room <= 0:
             raise ValueError(
-                f"the prompt template alone fills {max_tokens} tokens; raise the length or shorten it"
+                f"the prompt template leaves no room for a text in {max_tokens} tokens: raise the maximum length"
+                " or shorten the template"
             )
         return room
 
 
 @functools.lru_cache(maxsize=8)
 def _frame(tokenizer: Tokenizer, template: str) -> _Frame:
-    """Control tokens of the template, and what lies beyond them, are ids; BOS is the first, and there once."""
+    """Split the template. Up to its innermost control tokens it becomes ids. BOS comes first, exactly once."""
     prefix, suffix = template.split(PLACEHOLDER, 1)
     names = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     inner = max((prefix.rfind(name) + len(name) for name in names if name in prefix), default=0)
@@ -115,7 +117,7 @@ def _plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def label_tokens(tokenizer: Tokenizer, labels: Labels) -> LabelTokens:
-    """First token ids of both labels. Raises LabelTokenError when a label is empty or both ids are equal."""
+    """Return the first token ids of both labels. Raises LabelTokenError."""
     toxic, non_toxic = _ids(tokenizer, labels.toxic), _ids(tokenizer, labels.non_toxic)
     if not toxic or not non_toxic:
         raise LabelTokenError(f"a label has no tokens: {labels.toxic!r} {toxic}, {labels.non_toxic!r} {non_toxic}")
@@ -128,10 +130,10 @@ def label_tokens(tokenizer: Tokenizer, labels: Labels) -> LabelTokens:
 
 
 def build_prompt(tokenizer: Tokenizer, template: str, text: str, max_tokens: int) -> Prompt:
-    """BOS + template with the text in it, at most `max_tokens` ids.
+    """Build a prompt of at most `max_tokens` ids: BOS and the template with the text.
 
-    Only the text is cut, so that the template's end (the question) survives. Raises ValueError when the
-    template alone does not leave room for one token of text.
+    Only the text is cut, so that the end of the template, which asks the question, remains. Raises ValueError if the
+    template leaves no room for one token of text.
     """
     frame = _frame(tokenizer, template)
     whole = _whole(tokenizer, frame, text)
@@ -146,7 +148,7 @@ def _whole(tokenizer: Tokenizer, frame: _Frame, text: str) -> list[int]:
 
 
 def _head(tokenizer: Tokenizer, frame: _Frame, text: str) -> list[int]:
-    """All up to the text's end."""
+    """Return the ids from the start of the prompt to the end of the text."""
     return frame.opening + _plain_ids(tokenizer, frame.prefix + text)
 
 
@@ -158,18 +160,18 @@ def build_windows(
     overlap: int = WINDOW_OVERLAP_TOKENS,
     most: int = MOST_WINDOWS,
 ) -> list[Prompt]:
-    """The prompts of at most `max_tokens` ids that show all of the text: one when it fits, else windows over it.
+    """Build the prompts of at most `max_tokens` ids that cover the text: one if it fits, otherwise windows.
 
-    Each window is the whole template around equally many tokens of the text. Neighbours share `overlap` of them (half
-    a window where that is less), the last two more, since the last window ends with the text. After `most` windows
-    the rest is cut, and the last prompt is `truncated`. Raises ValueError as build_prompt does.
+    Each window is the whole template around the same number of text tokens. Neighbours share `overlap` tokens, or half
+    a window if that is less. The last two share more, since the last window ends with the text. After `most` windows
+    the rest is cut, and the last prompt is `truncated`. Raises ValueError like build_prompt.
     """
     frame = _frame(tokenizer, template)
     whole = _whole(tokenizer, frame, text)
     if len(whole) <= max_tokens:
         return [Prompt(whole, truncated=False)]
     size = frame.room(max_tokens)
-    # the prefix's end can be one token with the text's beginning: such a token belongs to the text here
+    # a token can join the prefix's end and the text's beginning: it counts as text here
     head = _head(tokenizer, frame, text)
     body = head[_shared_length(frame.before, head) :]
     starts = window_starts(len(body), size, overlap)
@@ -180,9 +182,9 @@ def build_windows(
 
 
 def window_starts(length: int, size: int, overlap: int) -> list[int]:
-    """Where windows of `size` begin that cover `length` > 0 items, neighbours sharing `overlap` at least.
+    """Return the start of each window of `size` items, so that the windows cover `length` > 0 items.
 
-    More than half a window is never shared, so that the windows get on; the last one ends with the items.
+    Neighbours share at least `overlap` items, but at most half a window except for the last, which ends with the items.
     """
     stride = size - min(overlap, size // 2)
     last = max(0, length - size)
@@ -190,13 +192,15 @@ def window_starts(length: int, size: int, overlap: int) -> list[int]:
 
 
 def _shared_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many leading items are equal."""
+    """Return the number of equal leading items."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def toxic_score(toxic_logit: float, non_toxic_logit: float) -> float:
-    """softmax([toxic, non_toxic])[0], also for log-probabilities. Raises LogitsNotFiniteError."""
+    """Return softmax([toxic, non_toxic])[0], for logits or log-probabilities. Raises LogitsNotFiniteError."""
     difference = non_toxic_logit - toxic_logit
     if not math.isfinite(difference):
-        raise LogitsNotFiniteError(f"label logits are not finite: {toxic_logit}, {non_toxic_logit}")
+        raise LogitsNotFiniteError(
+            f"the logits of the labels are not finite: toxic {toxic_logit}, non-toxic {non_toxic_logit}"
+        )
     return 1.0 / (1.0 + math.exp(difference)) if difference < 700 else 0.0

@@ -1,4 +1,4 @@
-"""Kubernetes quantities such as `500m` or `1.5Gi`: equal amounts compare equal, however they are written."""
+"""Kubernetes quantities such as `500m` or `1.5Gi`. Equal amounts compare equal in any notation."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ SUFFIXES: dict[str, Decimal] = {
 
 
 def quantity(text: str) -> Decimal:
-    """The amount as a number. Raises ValueError for anything that is not a quantity."""
+    """Parse a quantity. Raises ValueError for any other text."""
     match = re.fullmatch(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)", text)
     if match is None or match[2] not in SUFFIXES:
-        raise ValueError(f"{text!r} is no quantity")
+        raise ValueError(f"{text!r} is not a quantity")
     return Decimal(match[1]) * SUFFIXES[match[2]]
 
 
 def canonical(text: str) -> str:
-    """One text for all ways to write an amount: `2`, `2.0` and `2000m` are `2`.
+    """Return the same text for all notations of an amount: `2` for `2`, `2.0` and `2000m`.
 
-    What is no quantity, which the schema should have refused, stays as it is: the API server refuses the pod by it.
+    A text that is not a quantity is returned unchanged. The API server then refuses the pod.
     """
     try:
         return f"{quantity(text).normalize():f}"

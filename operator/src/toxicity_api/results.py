@@ -1,4 +1,4 @@
-"""The result document that a stage leaves in its artifact folder and in the termination message."""
+"""The result document that a stage writes to its artifact folder and to the termination message."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from toxicity_api.base import Document
 
 EXIT_FAILED = 1
 EXIT_INVALID_INPUT = 42
-"""Exit code of a failure that no retry can cure; the Job's podFailurePolicy fails at once on it."""
+"""Exit code of a failure that a retry cannot fix. The podFailurePolicy then fails the Job without a retry."""
 
 TERMINATION_MESSAGE_LIMIT = 4096
 
 
 class Metrics(Document):
-    """Quality on the test split, at the threshold chosen on validation."""
+    """Quality on the test split, at the threshold selected on the validation split."""
 
     f1: float = Field(description="F1 of the toxic class.")
     macro_f1: float = Field(description="Mean of both classes' F1.")
@@ -45,7 +45,7 @@ class Metrics(Document):
 
 
 class DataFacts(Document):
-    """What was read, counted before anything is drawn from it, and the split that came out."""
+    """Counts of all rows read, before any sampling, and the hash of the splits."""
 
     rows: int = Field(description="Number of rows read.")
     toxic: int = Field(description="Number of toxic rows among them.")
@@ -55,7 +55,7 @@ class DataFacts(Document):
 
 
 class SourceFacts(Document):
-    """What exactly was downloaded; a branch or a tag is resolved once."""
+    """Exact versions of the downloads. A branch or a tag is resolved once."""
 
     dataset_commit: str | None = Field(
         None,
@@ -99,7 +99,7 @@ class QuantizationResult(Document):
 
 
 class EngineFigures(Document):
-    """One model folder in the serving engine: what it costs and how fast it answers, all texts offered at once."""
+    """Size and speed of one model folder in the serving engine, with all texts submitted at once."""
 
     weights: str = Field(description="Form of the loaded weights: native-4bit, decompressed or unquantized.")
     load_seconds: float = Field(description="Time until the first answer, in seconds.")
@@ -108,7 +108,7 @@ class EngineFigures(Document):
 
 
 class DropFigures(Document):
-    """What quantization cost on the very same rows; `low` and `high` end the paired 95 % bootstrap interval."""
+    """Drop in quality by quantization on the same rows, with paired 95 % bootstrap intervals."""
 
     f1_drop: float = Field(description="F1 of the toxic class before quantization minus after.")
     f1_drop_low: float = Field(description="Lower end of the 95 % interval of f1Drop.")
@@ -120,7 +120,7 @@ class DropFigures(Document):
 
 
 class EvaluationResult(Document):
-    """The serving engine's own figures on the test split, at the threshold that is best on validation."""
+    """Figures of the serving engine on the test split, at the threshold selected on the validation split."""
 
     engine: str = Field(description="Name and version of the serving engine.")
     metrics: Metrics = Field(description="Metrics of the weights to be served.")
@@ -139,7 +139,7 @@ class EvaluationResult(Document):
 
 
 class StageResult(Document):
-    """What a stage Job says at its end, also when it fails."""
+    """Result of a stage Job, which also a failed Job writes."""
 
     stage: Literal["train", "quantize", "evaluate", "loadtest"]
     fingerprint: str
@@ -151,9 +151,9 @@ class StageResult(Document):
     evaluation: EvaluationResult | None = None
 
     def to_termination_message(self) -> str:
-        """The document as JSON of at most TERMINATION_MESSAGE_LIMIT bytes; a message that is too long for it is cut.
+        """Return the document as JSON of at most TERMINATION_MESSAGE_LIMIT bytes. A longer message is cut.
 
-        Cut by what each character takes in JSON: two bytes and more outside of Latin, and where it is escaped.
+        The cut counts the bytes of each character in JSON: several for Cyrillic and for escaped characters.
         """
         text = self._with_message(self.message)
         if len(text.encode()) <= TERMINATION_MESSAGE_LIMIT:

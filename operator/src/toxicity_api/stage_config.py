@@ -1,4 +1,4 @@
-"""The one JSON document each stage container gets in the environment variable STAGE_CONFIG."""
+"""The JSON document that each stage container gets in the environment variable STAGE_CONFIG."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from toxicity_api.spec import Labels, LoadTestSpec, LongTexts, QuantizationSpec,
 STAGE_CONFIG_VARIABLE = "STAGE_CONFIG"
 
 COMPILED_FILE = "compiled.zip"
-"""In the evaluation's folder: what the engine compiled for the weights that are to be served."""
+"""File in the evaluation's folder with the code that the engine compiled for the served weights."""
 
 SHOWN_LENGTH = 80
-"""Characters of a wrong value that a message repeats."""
+"""Maximum number of characters of an invalid value in a message."""
 
 
 class StageConfigError(ValueError):
-    """STAGE_CONFIG is missing or cannot be understood; the message names the field and what to do."""
+    """STAGE_CONFIG is missing or invalid. The message names the field and what to do."""
 
 
 def parse_stage_config(kind: type[DocumentT], environment: Mapping[str, str]) -> DocumentT:
-    """Reads STAGE_CONFIG, also that of an operator of another version. Raises StageConfigError."""
+    """Read STAGE_CONFIG, which an operator of another version may have written. Raises StageConfigError."""
     text = environment.get(STAGE_CONFIG_VARIABLE)
     if text is None:
         raise StageConfigError(f"{STAGE_CONFIG_VARIABLE} is missing: set it to the JSON of a {kind.__name__}")
@@ -38,7 +38,7 @@ def parse_stage_config(kind: type[DocumentT], environment: Mapping[str, str]) ->
             for item in error.errors()
         )
         raise StageConfigError(
-            f"{problems}. The image is older or newer than the operator: use those of the same release"
+            f"{problems}. The image and the operator are of different releases: use the same release for both"
         ) from error
 
 
@@ -76,14 +76,14 @@ class QuantizationConfig(Document):
 
 
 class CompiledCode(Document):
-    """What the engine compiled for a model, in a zip file. It is code, so its sha256 must come another way."""
+    """Zip file with the code that the engine compiled for a model. Its sha256 comes from the status, not the volume."""
 
     path: Path
     sha256: str
 
 
 class EngineConfig(Document):
-    """How a model folder is loaded into the serving engine and asked; the same for evaluating and for serving."""
+    """Settings to load a model folder into the serving engine, the same for evaluation and serving."""
 
     model: str
     fingerprint: str = Field(description="fingerprint of the stage that made the weights")

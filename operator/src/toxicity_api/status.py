@@ -1,4 +1,4 @@
-"""The observed state: what the operator (and, for `loadTest`, the load test itself) writes under `status`."""
+"""The observed state, which the operator writes under `status`. The load test writes `loadTest`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from toxicity_api.results import DataFacts, DropFigures, EngineFigures, SourceFa
 
 
 class MadeWith(Document):
-    """What a stage was made with, beside its fingerprint: enough to tell whether the spec still asks for its result."""
+    """Inputs and versions of a stage, from which the operator sees whether the spec still requests its result."""
 
     operator: str | None = Field(None, description="Version of the operator that started the stage.")
     image: str | None = Field(None, description="Reference of the image that ran. Unset if unknown.")
@@ -34,7 +34,7 @@ class MadeWith(Document):
 
 
 class StageRecord(Document):
-    """What is known of one stage Job; it outlives the Job, so that a finished stage is never run again."""
+    """Record of one stage Job. It outlives the Job, so that a finished stage does not run again."""
 
     fingerprint: str = Field(description="Fingerprint of the stage's inputs.")
     job_name: str = Field("", description="Name of the Job that ran the stage.")
@@ -50,7 +50,7 @@ class StageRecord(Document):
 
 
 class QualityFigures(Document):
-    """Quality on the test split at the stage's own threshold; unset until the stage has succeeded."""
+    """Quality on the test split at the stage's threshold. Unset until the stage has succeeded."""
 
     f1: float | None = Field(None, description="F1 of the toxic class on the test split.")
     f1_low: float | None = Field(None, description="Lower end of the 95 % bootstrap interval of f1.")
@@ -116,7 +116,7 @@ class QuantizationStatus(StageRecord, QualityFigures):
 
 
 class EvaluationStatus(StageRecord, QualityFigures):
-    """The serving engine's own figures of the weights that are to be served; unset until the stage has succeeded."""
+    """Figures of the serving engine for the weights to be served. Unset until the stage has succeeded."""
 
     engine: str | None = Field(None, description="Name and version of the serving engine.")
     original_f1: float | None = Field(
@@ -164,7 +164,7 @@ class ServingStatus(Document):
 
 
 class LoadTestRecord(StageRecord):
-    """What the operator itself knows of the load test's Job."""
+    """Record of the load test's Job, which the operator writes."""
 
     slot: str | None = Field(
         None,
@@ -174,7 +174,7 @@ class LoadTestRecord(StageRecord):
 
 
 class LoadTestSchedule(Document):
-    """Since when a schedule is known; it outlives the load test's record, which another model begins anew."""
+    """Start of a schedule. It outlives the load test's record, which a new model replaces."""
 
     schedule: str = Field(description="Value of loadTest.schedule in the spec.")
     since: str = Field(
@@ -183,7 +183,7 @@ class LoadTestSchedule(Document):
 
 
 class Outdated(Document):
-    """One way in which what is there differs from what the operator would make now. Nothing of it runs by itself."""
+    """A difference between a stage's result and what the operator would make now. It causes no new run."""
 
     stage: Literal["training", "quantization", "evaluation", "serving"] = Field(description="Outdated stage.")
     subject: str = Field(description="What has changed: image, defaults, template, or a source.")
@@ -193,7 +193,7 @@ class Outdated(Document):
 
 
 class Lineage(Document):
-    """What the model that the spec asks for is made of; with the fingerprints, enough to tell two models apart."""
+    """Origin of the model that the spec requests. With the fingerprints it identifies the model."""
 
     dataset: str = Field(description="Source of the comments.")
     base_model: str = Field(description="Base model that was fine-tuned.")

@@ -1,4 +1,4 @@
-"""Names of the types that every part hands around."""
+"""Type aliases that all parts share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Raw = Mapping[str, Any]
-"""A Kubernetes object as the API server sends it: JSON, not validated."""
+"""A Kubernetes object as the API server returns it: parsed JSON, not validated."""
 
 Key = tuple[str, str]
 """Namespace and name of a resource."""

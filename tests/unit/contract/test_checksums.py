@@ -51,7 +51,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "other list": (lambda folder: (folder / CHECKSUMS_FILE).write_text("[]"), r"checksums\.json cannot be read"),
     "other digest": (
         lambda folder: (folder / CHECKSUMS_FILE).write_text('{"algorithm": "md5", "files": {}}'),
-        "digests of 'md5'",
+        "uses the algorithm 'md5'",
     ),
 }
 

@@ -40,7 +40,7 @@ def test_long_text_loses_its_end_and_keeps_the_question(excess: int) -> None:
 
 
 def test_prompt_that_leaves_no_room_is_refused() -> None:
-    with pytest.raises(ValueError, match="prompt template alone"):
+    with pytest.raises(ValueError, match="prompt template leaves no room"):
         build_prompt(LetterTokenizer(), TEMPLATE, "длинный текст", 15)
 
 

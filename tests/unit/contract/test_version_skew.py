@@ -139,7 +139,7 @@ def test_meaning_that_this_version_does_not_know_is_refused_by_field_with_the_re
         parse_stage_config(kind, {"STAGE_CONFIG": json.dumps(document)})
     message = str(raised.value)
     assert message.startswith(f"STAGE_CONFIG.{'.'.join(place)}: ") and repr(value) in message
-    assert message.endswith("The image is older or newer than the operator: use those of the same release")
+    assert message.endswith("The image and the operator are of different releases: use the same release for both")
     assert "pydantic" not in message and "\n" not in message
 
 

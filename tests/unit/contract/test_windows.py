@@ -109,7 +109,7 @@ def test_a_token_across_prefix_and_text_is_kept_with_the_text() -> None:
 
 
 def test_a_template_that_fills_the_window_is_refused() -> None:
-    with pytest.raises(ValueError, match="prompt template alone"):
+    with pytest.raises(ValueError, match="prompt template leaves no room"):
         build_windows(LetterTokenizer(), TEMPLATE, "длинный текст", AROUND)
 
 

@@ -99,5 +99,5 @@ def test_quantities_in_two_forms_are_one_number(text: str, same: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "much", "1Zi", "Gi", "1 Gi"])
 def test_what_is_no_quantity_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match="is no quantity"):
+    with pytest.raises(ValueError, match="is not a quantity"):
         quantity(text)
