@@ -20,13 +20,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from toxicity_api.spec import LoadTestSpec
-from toxicity_loadtest.answer import CLASSIFY_PATH, has_valid_score, request_body
-from toxicity_loadtest.calibration import MORE_RPS_THAN_ANY, constant_server
+from toxicity_loadtest.calibration import UNREACHABLE_RPS, constant_server
 from toxicity_loadtest.corpus import Corpus
 from toxicity_loadtest.cpu import usable_cores
 from toxicity_loadtest.figures import bucket_result
-from toxicity_loadtest.generator import LocalGenerator, Target
 from toxicity_loadtest.records import CALIBRATION, WindowOrder
+from toxicity_loadtest.service import CLASSIFY_PATH, Target, has_valid_score, request_body
+from toxicity_loadtest.user_pool import LocalGenerator
 
 TEXT = "Какой чудесный день сегодня, не правда ли"
 WRK_SCRIPT = """wrk.method, wrk.body = "POST", '{body}'
@@ -71,7 +71,7 @@ def print_ceilings(users: int, seconds: int) -> None:
 
 def load_test_ceiling(url: str, users: int, seconds: int) -> tuple[float, float]:
     """The load test's own generator, asked for more than it can."""
-    order = WindowOrder(number=1, name=CALIBRATION, rps=MORE_RPS_THAN_ANY, seconds=seconds)
+    order = WindowOrder(number=1, name=CALIBRATION, rps=UNREACHABLE_RPS, seconds=seconds)
     generator = a_generator(url, users)
     try:
         window = generator.offer(order)
@@ -136,7 +136,7 @@ def print_profile(users: int, seconds: int, delay: float) -> None:
                 generator.offer(WindowOrder(number=1, name=CALIBRATION, rps=rps, seconds=seconds))
             )
             free = bucket_result(
-                generator.offer(WindowOrder(number=2, name=CALIBRATION, rps=MORE_RPS_THAN_ANY, seconds=seconds))
+                generator.offer(WindowOrder(number=2, name=CALIBRATION, rps=UNREACHABLE_RPS, seconds=seconds))
             )
         finally:
             generator.close()

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
 from toxicity_api.stage_config import LoadTestConfig, StageConfigError, parse_stage_config
-from toxicity_loadtest.crash import crash_words, log_crash, log_greenlet_crashes
-from toxicity_loadtest.errors import LoadTestError, Terminated
+from toxicity_loadtest.errors import LoadTestError, Terminated, describe_crash, log_crash
 
 if TYPE_CHECKING:
     from toxicity_loadtest.stage import LoadTest
@@ -57,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except Exception as error:  # noqa: BLE001  a crash must leave a result too
         log_crash("load_test_crashed", error)
-        _report(_failed(config.fingerprint, "LoadTestCrashed", crash_words(error)), options.termination_log)
+        _report(_failed(config.fingerprint, "LoadTestCrashed", describe_crash(error)), options.termination_log)
         return EXIT_FAILED
     result = StageResult(stage="loadtest", fingerprint=config.fingerprint, outcome="succeeded")
     _report(result, options.termination_log)
@@ -81,7 +80,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _lead(config: LoadTestConfig, options: argparse.Namespace) -> None:
     """The whole run, and its status to the end."""
-    from toxicity_loadtest.engine import LocustEngine, target_of  # first: patches sockets for gevent
+    from toxicity_loadtest.engine import (  # first: patches sockets for gevent
+        LocustEngine,
+        build_target,
+        log_greenlet_crashes,
+    )
     from toxicity_loadtest.publish import StreamPublisher, in_cluster_publisher
     from toxicity_loadtest.stage import LoadTest
 
@@ -90,23 +93,23 @@ def _lead(config: LoadTestConfig, options: argparse.Namespace) -> None:
     try:
         _end_by_greenlet()
         log_greenlet_crashes()
-        target = target_of(config, options.request_seconds, os.environ)
+        target = build_target(config, options.request_seconds, os.environ)
         test.run(LocustEngine(config, target, options.calibration_seconds, options.workers_seconds))
     except LoadTestError as error:
         _last_word(test, str(error), error)
         raise
     except Exception as error:
-        _last_word(test, crash_words(error), None)
+        _last_word(test, describe_crash(error), None)
         raise
 
 
 def _follow(config: LoadTestConfig, options: argparse.Namespace) -> None:
     """One worker's part of the run; it reports to the master alone."""
-    from toxicity_loadtest.engine import target_of, work_for
+    from toxicity_loadtest.engine import build_target, log_greenlet_crashes, run_worker
 
     _end_by_greenlet()
     log_greenlet_crashes()
-    work_for(config, target_of(config, options.request_seconds, os.environ))
+    run_worker(config, build_target(config, options.request_seconds, os.environ))
 
 
 def _last_word(test: LoadTest, message: str, error: LoadTestError | None) -> None:

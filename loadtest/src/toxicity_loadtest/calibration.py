@@ -13,10 +13,11 @@ from contextlib import contextmanager
 
 from toxicity_loadtest.corpus import Corpus
 from toxicity_loadtest.figures import served, window_seconds
-from toxicity_loadtest.generator import LocalGenerator, Target
 from toxicity_loadtest.records import CALIBRATION, WindowOrder
+from toxicity_loadtest.service import Target
+from toxicity_loadtest.user_pool import LocalGenerator
 
-MORE_RPS_THAN_ANY = 20_000.0
+UNREACHABLE_RPS = 20_000.0
 REQUEST_SECONDS = 5.0
 END_SECONDS = 5.0
 
@@ -40,7 +41,7 @@ def constant_server(delay: float = 0.0) -> Iterator[str]:
 
 def measure_ceiling(corpus: Corpus, users: int, seconds: float) -> float | None:
     """Requests/s that a process with this CPU can offer; None when it got no answer at all."""
-    order = WindowOrder(number=0, name=CALIBRATION, rps=MORE_RPS_THAN_ANY, seconds=seconds)
+    order = WindowOrder(number=0, name=CALIBRATION, rps=UNREACHABLE_RPS, seconds=seconds)
     with constant_server() as url:
         target = Target(url, REQUEST_SECONDS, max_outage_seconds=REQUEST_SECONDS, run=CALIBRATION)
         generator = LocalGenerator(target, corpus, users)

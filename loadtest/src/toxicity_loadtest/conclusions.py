@@ -15,7 +15,7 @@ from typing import Literal
 from toxicity_api.buckets import Bucket
 from toxicity_api.loadtest_status import BucketResult, Conclusions, LoadTestStatus
 from toxicity_api.spec import LoadTestSpec
-from toxicity_loadtest.figures import REACHED_SHARE, holds
+from toxicity_loadtest.figures import REACHED_SHARE, meets_slo
 
 HEADROOM = 0.8
 """Share of a replica's capacity at which to scale, so that it still answers in time while another one starts."""
@@ -48,7 +48,7 @@ def max_length_at_requested_rps(results: Sequence[tuple[Bucket, BucketResult]], 
 def _carries(result: BucketResult, spec: LoadTestSpec, wanted: float) -> bool:
     if result.max_rps_within_slo is not None:
         return result.max_rps_within_slo >= REACHED_SHARE * wanted
-    return holds(result, spec.slo, wanted)
+    return meets_slo(result, spec.slo, wanted)
 
 
 def capacity(result: BucketResult, spec: LoadTestSpec) -> tuple[float, Basis]:
@@ -60,7 +60,7 @@ def capacity(result: BucketResult, spec: LoadTestSpec) -> tuple[float, Basis]:
     if result.max_rps_within_slo is not None:
         return result.max_rps_within_slo, "search"
     asked = result.requested_rps or spec.requested_rps
-    return result.actual_rps, "lowerBound" if holds(result, spec.slo, asked) else "throughput"
+    return result.actual_rps, "lowerBound" if meets_slo(result, spec.slo, asked) else "throughput"
 
 
 def conclude(
@@ -100,7 +100,7 @@ def _replicas_needed(per_replica: float, mixed: BucketResult, spec: LoadTestSpec
     """For the SLO's RPS by the capacity of one; never more than have just carried it within the objective."""
     wanted = spec.slo.rps or spec.requested_rps
     needed = math.ceil(wanted / per_replica - 1e-9)
-    carried = mixed.max_rps_within_slo is None and holds(mixed, spec.slo, wanted)
+    carried = mixed.max_rps_within_slo is None and meets_slo(mixed, spec.slo, wanted)
     return min(needed, max(1, replicas)) if carried else needed
 
 

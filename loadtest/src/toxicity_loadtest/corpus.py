@@ -22,7 +22,7 @@ TEXT_COLUMN = "text"
 FIELD_LIMIT = 10_000_000
 """Longest field in characters, as in training, which wrote the file; Python's own limit is 131072."""
 
-MOST_TEXTS = 20_000
+MAX_TEXTS = 20_000
 """Distinct texts per window at most; a longer one starts again from the first."""
 
 CALIBRATION_TEXTS = 200
@@ -38,8 +38,8 @@ class Corpus:
         self._texts, self._seed, self._max_length = texts, seed, spec.max_length
 
     def window_texts(self, order: WindowOrder) -> list[str]:
-        """A text per slot of the order's part, at most MOST_TEXTS of the whole window."""
-        most = CALIBRATION_TEXTS if order.name == CALIBRATION else MOST_TEXTS
+        """A text per slot of the order's part, at most MAX_TEXTS of the whole window."""
+        most = CALIBRATION_TEXTS if order.name == CALIBRATION else MAX_TEXTS
         count = max(order.parts, min(most, order.slots))
         return self._whole_window(order, count)[order.part :: order.parts]
 

@@ -25,8 +25,9 @@ from toxicity_loadtest.errors import (
     WorkerLostError,
     WorkersMissingError,
 )
-from toxicity_loadtest.generator import Crew, Target
 from toxicity_loadtest.records import Outcome, Record, Window, WindowOrder, join
+from toxicity_loadtest.service import Target
+from toxicity_loadtest.user_pool import UserPool
 
 WINDOW, RECORDS, LAST_WORD, END = "window", "window_records", "window_done", "run_end"
 RECORDS_PER_MESSAGE = 10_000
@@ -76,7 +77,7 @@ class MasterGenerator:
     def __init__(self, target: Target, corpus: Corpus, port: int) -> None:
         self._request_seconds = target.request_seconds
         runners.HEARTBEAT_LIVENESS = HEARTBEATS_MISSED  # Locust reads it from its module at every heartbeat
-        environment = Crew(target, corpus).environment
+        environment = UserPool(target, corpus).environment
         self._runner: MasterRunner = environment.create_master_runner("*", port)
         self._runner.register_message(RECORDS, self._on_records)
         self._runner.register_message(LAST_WORD, self._on_last_word)
@@ -170,10 +171,10 @@ class Worker:
 
     def __init__(self, target: Target, corpus: Corpus, host: str, port: int) -> None:
         """Connects to the master. Raises MasterLostError when it cannot be reached for minutes."""
-        self._crew = Crew(target, corpus)
+        self._pool = UserPool(target, corpus)
         self._ended = Event()
         try:
-            self._runner: WorkerRunner = self._crew.environment.create_worker_runner(host, port)
+            self._runner: WorkerRunner = self._pool.environment.create_worker_runner(host, port)
         except ConnectionError as error:
             raise MasterLostError(f"no master answers at {host}:{port}") from error
         self._runner.register_message(WINDOW, self._on_window, concurrent=True)
@@ -188,14 +189,14 @@ class Worker:
     def close(self) -> None:
         """Tells the master that this worker goes, and waits a moment for the word to leave."""
         self._runner.greenlet.kill(block=True)
-        self._crew.environment.events.quitting.fire(environment=self._crew.environment)
+        self._pool.environment.events.quitting.fire(environment=self._pool.environment)
         self._runner.client.close(linger=FAREWELL_MILLISECONDS)
 
     def _on_window(self, msg: Any, **_event: object) -> None:
         order = WindowOrder.model_validate(msg.data)
         word: dict[str, Any] = {}
         try:
-            window = self._crew.work(order)
+            window = self._pool.work(order)
         except (GeneratorError, OutageError) as error:
             window = error.window or Window(order)
             word = {"reason": error.reason, "message": str(error)}

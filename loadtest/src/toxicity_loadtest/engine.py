@@ -5,24 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
+
+import gevent
 
 from toxicity_api.stage_config import LoadTestConfig
-from toxicity_loadtest.api_token import take_token
 from toxicity_loadtest.calibration import measure_ceiling
 from toxicity_loadtest.corpus import Corpus, read_texts
 from toxicity_loadtest.distributed import MasterGenerator, Worker
-from toxicity_loadtest.errors import GeneratorError
-from toxicity_loadtest.generator import LocalGenerator, Target
-from toxicity_loadtest.measure import LoadGenerator
+from toxicity_loadtest.errors import GeneratorError, log_traceback
+from toxicity_loadtest.measurement import LoadGenerator
+from toxicity_loadtest.service import Target, take_token
+from toxicity_loadtest.user_pool import LocalGenerator
 
 
-def target_of(config: LoadTestConfig, request_seconds: float, environment: MutableMapping[str, str]) -> Target:
+def build_target(config: LoadTestConfig, request_seconds: float, environment: MutableMapping[str, str]) -> Target:
     """The service that the configuration names, with the token that is taken out of `environment`.
 
     Raises TokenError.
     """
     outage, token = config.load_test.max_outage_seconds, take_token(environment)
     return Target(config.url, request_seconds, outage, run=config.fingerprint, token=token)
+
+
+def log_greenlet_crashes() -> None:
+    """Make gevent log an uncaught exception of a greenlet without its message, which it would print otherwise."""
+    gevent.get_hub().print_exception = _log_greenlet_crash
+
+
+def _log_greenlet_crash(
+    _context: object, kind: type[BaseException], _error: object, trace: TracebackType | None
+) -> None:
+    log_traceback("greenlet_crashed", kind, trace)
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ class LocustEngine:
             master.close()
 
 
-def work_for(config: LoadTestConfig, target: Target) -> None:
+def run_worker(config: LoadTestConfig, target: Target) -> None:
     """Is a worker until the master says that the run is over. Raises LoadTestError."""
     corpus = Corpus(read_texts(config.texts_path), config.load_test, config.seed)
     worker = Worker(target, corpus, config.master_host, config.master_port)

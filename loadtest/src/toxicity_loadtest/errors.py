@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+from types import TracebackType
 from typing import Literal
 
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT
 from toxicity_loadtest.records import Window
+
+logger = logging.getLogger(__name__)
 
 
 class LoadTestError(Exception):
@@ -96,3 +101,21 @@ class Terminated(LoadTestError):
     """The process was asked to end before the load test was complete."""
 
     reason = "Terminated"
+
+
+def describe_crash(error: BaseException) -> str:
+    """For the status and the result document."""
+    return f"{type(error).__name__}; the pod's log says where"
+
+
+def log_crash(event: str, error: BaseException) -> None:
+    """The exception and those that caused it, each with its frames."""
+    cause: BaseException | None = error
+    while cause is not None:
+        log_traceback(event, type(cause), cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
+
+
+def log_traceback(event: str, kind: type[BaseException], trace: TracebackType | None) -> None:
+    """Log the exception's type and its frames, without its message."""
+    logger.error("%s error=%s\n%s", event, kind.__name__, "".join(traceback.format_tb(trace)).rstrip())

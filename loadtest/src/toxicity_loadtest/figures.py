@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 REACHED_SHARE = 0.95
 """Share of the requests due that must succeed for a rate to count as carried."""
 
-MOST_FAILURES_SHARE = 0.01
+MAX_FAILURES_SHARE = 0.01
 """Share of failed requests up to which a rate counts as carried."""
 
 COLUMNS = ["window", "bucket", "requested_rps", "began_at", *Record._fields]
-MOST_LAG_SECONDS = 0.05
-MOST_CPU_SHARE = 0.9
+MAX_LAG_SECONDS = 0.05
+MAX_CPU_SHARE = 0.9
 
 
 def frame(windows: Sequence[Window]) -> pd.DataFrame:
@@ -106,14 +106,14 @@ def bucket_result(window: Window) -> BucketResult:
     )
 
 
-def holds(result: BucketResult, slo: Slo, rps: float) -> bool:
+def meets_slo(result: BucketResult, slo: Slo, rps: float) -> bool:
     """Whether a window carried `rps` within the objective: rate reached, few failures, corrected p95 in time."""
     p95 = result.p95_seconds if result.p95_corrected_seconds is None else result.p95_corrected_seconds
     return (
         p95 is not None
         and p95 <= slo.p95_seconds
         and _carried_rps(result) >= REACHED_SHARE * rps
-        and result.failures <= MOST_FAILURES_SHARE * result.requests
+        and result.failures <= MAX_FAILURES_SHARE * result.requests
     )
 
 
@@ -143,7 +143,7 @@ def generator_saturated(windows: Sequence[Window]) -> bool:
     A request that waits because every user waits for the service is the service's doing: see `users_exhausted`.
     """
     lags = (percentile(frame([window])["lag_seconds"], 0.95) or 0.0 for window in windows)
-    return any(lag > MOST_LAG_SECONDS for lag in lags) or any(w.cpu_share > MOST_CPU_SHARE for w in windows)
+    return any(lag > MAX_LAG_SECONDS for lag in lags) or any(w.cpu_share > MAX_CPU_SHARE for w in windows)
 
 
 def users_exhausted(windows: Sequence[Window]) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 P95_FILE, RPS_FILE = "p95.png", "rps.png"
 DPI = 150
-HEIGHT, LEAST_WIDTH, INCHES_PER_BUCKET = 4.4, 7.2, 0.62
+HEIGHT, MIN_WIDTH, INCHES_PER_BUCKET = 4.4, 7.2, 0.62
 BLUE, ORANGE, GUIDE, GRID = "#0072B2", "#D55E00", "#555555", "#DDDDDD"
 
 
@@ -76,7 +76,7 @@ def _or_gap(seconds: float | None) -> float:
 def _figure(title: str, buckets: int) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    width = max(LEAST_WIDTH, 2 + INCHES_PER_BUCKET * buckets)
+    width = max(MIN_WIDTH, 2 + INCHES_PER_BUCKET * buckets)
     figure = Figure(figsize=(width, HEIGHT), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title)

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ServedBy:
+class ServingDeployment:
     """The serving Deployment. `cpu_limit_over_request` is None where its container lacks one of them."""
 
     ready_replicas: int
@@ -42,7 +42,7 @@ class Publisher(Protocol):
     def previous(self) -> LoadTestStatus | None:
         """What the run before published; None where there was none or it is not known."""
 
-    def served_by(self) -> ServedBy | None:
+    def serving_deployment(self) -> ServingDeployment | None:
         """What serves now; None where it is not known."""
 
 
@@ -58,7 +58,7 @@ class StreamPublisher:
     def previous(self) -> LoadTestStatus | None:
         return None
 
-    def served_by(self) -> ServedBy | None:
+    def serving_deployment(self) -> ServingDeployment | None:
         return None
 
 
@@ -100,7 +100,7 @@ class KubernetesPublisher:
             logger.warning("previous_figures_unreadable error=%s", error)
             return None
 
-    def served_by(self) -> ServedBy | None:
+    def serving_deployment(self) -> ServingDeployment | None:
         deployment = self._get("apps", "v1", "deployments", self._config.serving_deployment)
         if not deployment:
             return None
@@ -108,7 +108,7 @@ class KubernetesPublisher:
         resources = containers[0].get("resources", {})
         limit, request = (resources.get(kind, {}).get("cpu") for kind in ("limits", "requests"))
         ready = int(deployment.get("status", {}).get("readyReplicas", 0))
-        return ServedBy(ready, _ratio(limit, request))
+        return ServingDeployment(ready, _ratio(limit, request))
 
     def _get(self, group: str, version: str, plural: str, name: str) -> dict[str, Any]:
         """The object; empty, with a line in the log, when it cannot be read."""

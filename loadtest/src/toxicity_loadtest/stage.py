@@ -22,11 +22,11 @@ from toxicity_loadtest.conclusions import (
 from toxicity_loadtest.corpus import Corpus, read_texts
 from toxicity_loadtest.errors import ArtifactsError, LoadTestError, NoSuccessError, PublishError
 from toxicity_loadtest.figures import bucket_result, failure_summary, overall, served
-from toxicity_loadtest.measure import LoadGenerator, Measured, Meter
+from toxicity_loadtest.measurement import LoadGenerator, Measurement, WindowRunner
 from toxicity_loadtest.publish import Publisher
-from toxicity_loadtest.readiness import wait_until_ready
 from toxicity_loadtest.records import MIXED, WARMUP, Window
 from toxicity_loadtest.report import format_facts, format_table
+from toxicity_loadtest.service import wait_until_ready
 
 FINAL_PUBLISH_SECONDS = 30.0
 RETRY_INTERVAL_SECONDS = 2.0
@@ -49,9 +49,9 @@ class LoadTest:
 
     def __init__(self, config: LoadTestConfig, publisher: Publisher, ready_seconds: float) -> None:
         self._config, self._publisher, self._ready_seconds = config, publisher, ready_seconds
-        self._measured: list[tuple[Bucket, Measured]] = []
-        self._mixed: Measured | None = None
-        self._meter: Meter | None = None
+        self._measured: list[tuple[Bucket, Measurement]] = []
+        self._mixed: Measurement | None = None
+        self._runner: WindowRunner | None = None
         self._previous: LoadTestStatus | None = None
         spec = config.load_test
         self.status = LoadTestStatus(
@@ -76,13 +76,13 @@ class LoadTest:
         self._update(generator_ceiling_rps=engine.ceiling(corpus))
         self._update(replicas_at_start=self._replicas())
         with engine.generator(corpus) as generator:
-            self._meter = Meter(generator, config.load_test, self.status.generator_ceiling_rps)
-            self._measure(self._meter, corpus)
+            self._runner = WindowRunner(generator, config.load_test, self.status.generator_ceiling_rps)
+            self._measure(self._runner, corpus)
         self._update(replicas_at_end=self._replicas())
-        self._add_totals(self._meter.windows)
+        self._add_totals(self._runner.windows)
         self._conclude(corpus)
         self._update(state="Complete", finished_at=_now())
-        self._write_artifacts(self._meter.windows)
+        self._write_artifacts(self._runner.windows)
         self._publish_final(FINAL_PUBLISH_SECONDS)
         return self.status
 
@@ -93,7 +93,7 @@ class LoadTest:
 
         Raises PublishError.
         """
-        windows = list(self._meter.windows) if self._meter else []
+        windows = list(self._runner.windows) if self._runner else []
         if error is not None and error.window is not None and error.window.order.name != WARMUP:
             windows.append(error.window)
         if windows:
@@ -105,26 +105,26 @@ class LoadTest:
         if windows:
             self._write_artifacts(windows)
 
-    def _measure(self, meter: Meter, corpus: Corpus) -> None:
+    def _measure(self, runner: WindowRunner, corpus: Corpus) -> None:
         spec = self._config.load_test
         if spec.warmup_seconds:
-            warmup = meter.warm_up()
+            warmup = runner.warm_up()
             self._update(warmup_requests=len(warmup.records))
             logger.info("warmup_done requests=%d", len(warmup.records))
         start = spec.requested_rps
         for bucket in corpus.buckets:
-            measured = meter.measure(bucket.name, start)
+            measured = runner.measure(bucket.name, start)
             self._add(bucket, measured)
             if spec.mode == "search":
                 start = measured.result.max_rps_within_slo or start
         capacities = [capacity(measured.result, spec)[0] for _, measured in self._measured]
         expected = mixed_capacity(corpus.shares(), capacities)
         rps = spec.slo.rps or spec.requested_rps
-        self._mixed = meter.measure(MIXED, expected if spec.mode == "search" and expected else rps)
+        self._mixed = runner.measure(MIXED, expected if spec.mode == "search" and expected else rps)
         self._update(mixed=self._mixed.result)
         self._publish_progress()
 
-    def _add(self, bucket: Bucket, measured: Measured) -> None:
+    def _add(self, bucket: Bucket, measured: Measurement) -> None:
         result = measured.result
         self._measured.append((bucket, measured))
         self._update(buckets=[measured.result for _, measured in self._measured])
@@ -149,7 +149,7 @@ class LoadTest:
         )
 
     def _conclude(self, corpus: Corpus) -> None:
-        spec, served_by = self._config.load_test, self._publisher.served_by()
+        spec, serving_deployment = self._config.load_test, self._publisher.serving_deployment()
         assert self._mixed is not None
         mean = served([self._mixed.window]).mean() if self._mixed.result.p95_seconds is not None else None
         replicas = max(self.status.replicas_at_start or 1, self.status.replicas_at_end or 1)
@@ -161,7 +161,7 @@ class LoadTest:
                 corpus.shares(),
                 (self._mixed.result, mean),
                 spec,
-                Serving(replicas, served_by.cpu_limit_over_request if served_by else None),
+                Serving(replicas, serving_deployment.cpu_limit_over_request if serving_deployment else None),
                 corpus.share_beyond(),
                 self._previous,
             ),
@@ -176,8 +176,8 @@ class LoadTest:
         return previous if served_then is not None and served_then == self.status.serving_fingerprint else None
 
     def _replicas(self) -> int | None:
-        served_by = self._publisher.served_by()
-        return served_by.ready_replicas if served_by else None
+        serving_deployment = self._publisher.serving_deployment()
+        return serving_deployment.ready_replicas if serving_deployment else None
 
     def _write_artifacts(self, windows: list[Window]) -> None:
         """Figures that are published are worth more than the files: without these the run stands all the same."""

@@ -132,9 +132,9 @@ class Ended:
 
 def free_port() -> int:
     """A port for a master and its workers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
 
 
 TEXTS = "text,label\nНу что за день,0\nДа иди ты лесом со своими советами,1\n"

@@ -10,7 +10,7 @@ from toxicity_loadtest.figures import (
     failure_summary,
     frame,
     generator_saturated,
-    holds,
+    meets_slo,
     overall,
     users_exhausted,
 )
@@ -82,24 +82,24 @@ def test_overall_joins_the_raw_times_of_all_windows() -> None:
 
 def test_rate_holds_when_it_is_reached_in_time_with_few_failures() -> None:
     slo = Slo(p95_seconds=1.0)
-    assert holds(a_result(9.5, 0.2, 1.0, failures=1), slo, 10.0)
-    assert not holds(a_result(9.49, 0.2, 0.2), slo, 10.0)
-    assert not holds(a_result(10.0, 0.2, 1.001), slo, 10.0)
-    assert not holds(a_result(10.0, 0.2, 0.2, failures=2), slo, 10.0)
-    assert not holds(a_result(0.0, None), slo, 10.0)
+    assert meets_slo(a_result(9.5, 0.2, 1.0, failures=1), slo, 10.0)
+    assert not meets_slo(a_result(9.49, 0.2, 0.2), slo, 10.0)
+    assert not meets_slo(a_result(10.0, 0.2, 1.001), slo, 10.0)
+    assert not meets_slo(a_result(10.0, 0.2, 0.2, failures=2), slo, 10.0)
+    assert not meets_slo(a_result(0.0, None), slo, 10.0)
 
 
 def test_rate_is_reached_by_the_share_of_requests_due_and_not_by_when_the_last_one_ended() -> None:
     slow_but_in_time = bucket_result(a_window(*[a_record(0.9, start=i / 10) for i in range(20)], seconds=2.0))
     assert slow_but_in_time.actual_rps < 0.95 * 10
-    assert holds(slow_but_in_time, Slo(p95_seconds=1.0), 10.0)
+    assert meets_slo(slow_but_in_time, Slo(p95_seconds=1.0), 10.0)
     half = bucket_result(a_window(*[a_record(0.9)] * 90, omitted=[9.5] * 10))
-    assert not holds(half, Slo(p95_seconds=1.0), 10.0)
+    assert not meets_slo(half, Slo(p95_seconds=1.0), 10.0)
 
 
 def test_figures_of_before_without_a_corrected_p95_are_judged_by_the_one_they_have() -> None:
-    assert holds(a_result(10.0, 1.0), Slo(p95_seconds=1.0), 10.0)
-    assert not holds(a_result(10.0, 1.1), Slo(p95_seconds=1.0), 10.0)
+    assert meets_slo(a_result(10.0, 1.0), Slo(p95_seconds=1.0), 10.0)
+    assert not meets_slo(a_result(10.0, 1.1), Slo(p95_seconds=1.0), 10.0)
 
 
 def test_generator_is_saturated_by_its_own_lateness_or_cpu_only() -> None:

@@ -16,7 +16,7 @@ from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
 from toxicity_api.spec import LoadTestSpec
 from toxicity_api.stage_config import LoadTestConfig
 from toxicity_loadtest.errors import PublishError
-from toxicity_loadtest.publish import KubernetesPublisher, ServedBy, in_cluster_publisher
+from toxicity_loadtest.publish import KubernetesPublisher, ServingDeployment, in_cluster_publisher
 
 STATUS_PATH = "/apis/toxicity.dev/v1alpha1/namespaces/default/toxicitymodels/demo/status"
 MODEL_PATH = STATUS_PATH.removesuffix("/status")
@@ -134,20 +134,20 @@ def a_deployment(ready: int | None, **resources: dict[str, str]) -> dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("deployment", "served_by"),
+    ("deployment", "serving_deployment"),
     [
-        (a_deployment(2, limits={"cpu": "1500m"}, requests={"cpu": "1"}), ServedBy(2, 1.5)),
-        (a_deployment(1, limits={"cpu": "2"}), ServedBy(1, 1.0)),
-        (a_deployment(None, requests={"cpu": "1"}), ServedBy(0, None)),
+        (a_deployment(2, limits={"cpu": "1500m"}, requests={"cpu": "1"}), ServingDeployment(2, 1.5)),
+        (a_deployment(1, limits={"cpu": "2"}), ServingDeployment(1, 1.0)),
+        (a_deployment(None, requests={"cpu": "1"}), ServingDeployment(0, None)),
         (None, None),
     ],
 )
 def test_served_by_is_the_serving_deployment(
-    api: ApiEndpoint, deployment: dict[str, Any] | None, served_by: ServedBy | None
+    api: ApiEndpoint, deployment: dict[str, Any] | None, serving_deployment: ServingDeployment | None
 ) -> None:
     if deployment is not None:
         api.objects[DEPLOYMENT_PATH] = deployment
-    assert a_publisher(api, a_config()).served_by() == served_by
+    assert a_publisher(api, a_config()).serving_deployment() == serving_deployment
 
 
 @pytest.mark.parametrize("limit", [None, "0", "500m"])
@@ -159,7 +159,7 @@ def test_ratio_of_cpu_is_not_known_where_there_is_nothing_to_divide(
     resources = {kind: {"cpu": value} for kind, value in quantities.items() if value is not None}
     api.objects[DEPLOYMENT_PATH] = a_deployment(1, **resources)
     known = limit == "500m" and request_ != "0"
-    assert a_publisher(api, a_config()).served_by() == ServedBy(1, 1.0 if known else None)
+    assert a_publisher(api, a_config()).serving_deployment() == ServingDeployment(1, 1.0 if known else None)
 
 
 def test_previous_is_what_the_run_before_wrote(api: ApiEndpoint) -> None:

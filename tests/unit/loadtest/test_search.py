@@ -4,38 +4,38 @@ import pytest
 
 from support.loadtest.windows import SimulatedService
 from toxicity_api.spec import LoadTestSpec
-from toxicity_loadtest.measure import CEILING_SHARE, Meter
-from toxicity_loadtest.search import MOST_PROBES, RESOLUTION, Probe, highest_held, lowest_failed, next_rps
+from toxicity_loadtest.measurement import CEILING_SHARE, WindowRunner
+from toxicity_loadtest.search import MAX_TRIALS, RESOLUTION, Trial, highest_passed, lowest_failed, next_rps
 
 
-def run_search(capacity: float, start: float, most: float = 10_000.0) -> list[Probe]:
-    probes: list[Probe] = []
-    while (rps := next_rps(probes, start, most)) is not None:
-        probes.append(Probe(rps, rps <= capacity))
-    return probes
+def run_search(capacity: float, start: float, most: float = 10_000.0) -> list[Trial]:
+    trials: list[Trial] = []
+    while (rps := next_rps(trials, start, most)) is not None:
+        trials.append(Trial(rps, rps <= capacity))
+    return trials
 
 
 @pytest.mark.parametrize("capacity", [3.3, 9.9, 10.0, 10.1, 17.0, 39.0, 80.0])
 def test_search_ends_within_its_resolution_of_the_capacity(capacity: float) -> None:
-    probes = run_search(capacity, 10.0)
-    best, failed = highest_held(probes), lowest_failed(probes)
+    trials = run_search(capacity, 10.0)
+    best, failed = highest_passed(trials), lowest_failed(trials)
     assert best is not None and failed is not None
     assert best <= capacity < failed
     assert failed / best <= (1 + RESOLUTION) * 1.001
-    assert len(probes) <= MOST_PROBES
+    assert len(trials) <= MAX_TRIALS
 
 
 def test_search_is_bounded_when_nothing_holds_or_everything_does() -> None:
-    assert [probe.rps for probe in run_search(0.0, 1.0)] == [1.0, 0.5, 0.25, 0.125, 0.1]
-    assert len(run_search(0.0, 1000.0)) == MOST_PROBES
-    assert [probe.rps for probe in run_search(1e9, 10.0, most=50.0)] == [10.0, 20.0, 40.0, 50.0]
-    assert [probe.rps for probe in run_search(1e9, 80.0, most=50.0)] == [50.0]
+    assert [trial.rps for trial in run_search(0.0, 1.0)] == [1.0, 0.5, 0.25, 0.125, 0.1]
+    assert len(run_search(0.0, 1000.0)) == MAX_TRIALS
+    assert [trial.rps for trial in run_search(1e9, 10.0, most=50.0)] == [10.0, 20.0, 40.0, 50.0]
+    assert [trial.rps for trial in run_search(1e9, 80.0, most=50.0)] == [50.0]
 
 
 def test_luck_above_a_rate_that_failed_does_not_count() -> None:
-    probes = [Probe(10.0, True), Probe(20.0, False), Probe(40.0, True)]
-    assert (highest_held(probes), lowest_failed(probes)) == (10.0, 20.0)
-    assert next_rps(probes, 10.0, 100.0) == 14.14
+    trials = [Trial(10.0, True), Trial(20.0, False), Trial(40.0, True)]
+    assert (highest_passed(trials), lowest_failed(trials)) == (10.0, 20.0)
+    assert next_rps(trials, 10.0, 100.0) == 14.14
 
 
 def a_spec(**fields: object) -> LoadTestSpec:
@@ -45,11 +45,11 @@ def a_spec(**fields: object) -> LoadTestSpec:
 
 def test_meter_finds_the_rate_a_queue_carries_in_time() -> None:
     service = SimulatedService(lambda name: 0.05)  # at 20 requests/s the queue begins to grow
-    meter = Meter(service, a_spec(), ceiling=None)
-    found = meter.measure("1-100", 10.0)
+    runner = WindowRunner(service, a_spec(), ceiling=None)
+    found = runner.measure("1-100", 10.0)
     assert found.result.max_rps_within_slo == found.result.requested_rps == found.window.order.rps
     assert 20 / (1 + RESOLUTION) <= found.window.order.rps <= 20.5
-    assert [window.order for window in meter.windows] == service.orders
+    assert [window.order for window in runner.windows] == service.orders
     assert [order.number for order in service.orders] == list(range(1, len(service.orders) + 1))
     assert not found.users_exhausted and not found.generator_saturated
 
@@ -57,33 +57,33 @@ def test_meter_finds_the_rate_a_queue_carries_in_time() -> None:
 def test_meter_says_when_the_users_were_too_few() -> None:
     """Every answer takes 0.4 s, within the objective, whatever the load: four users reach ten requests/s."""
     service = SimulatedService(lambda name: 0.4, users=4, servers=4)
-    found = Meter(service, a_spec(), ceiling=None).measure("1-100", 10.0)
+    found = WindowRunner(service, a_spec(), ceiling=None).measure("1-100", 10.0)
     assert found.result.max_rps_within_slo is not None
     assert 10 / (1 + RESOLUTION) <= found.result.max_rps_within_slo <= 10.6
     assert found.users_exhausted
 
 
 def test_meter_reports_the_lowest_rate_when_none_holds() -> None:
-    found = Meter(SimulatedService(lambda name: 2.0), a_spec(), ceiling=None).measure("1-100", 4.0)
+    found = WindowRunner(SimulatedService(lambda name: 2.0), a_spec(), ceiling=None).measure("1-100", 4.0)
     assert found.result.max_rps_within_slo == 0.0
     assert found.result.requested_rps == 0.1
 
 
 def test_meter_asks_no_more_than_the_generator_can_and_says_so() -> None:
     service = SimulatedService(lambda name: 0.0)
-    found = Meter(service, a_spec(), ceiling=100.0).measure("1-100", 10.0)
+    found = WindowRunner(service, a_spec(), ceiling=100.0).measure("1-100", 10.0)
     assert found.result.max_rps_within_slo == max(order.rps for order in service.orders) == CEILING_SHARE * 100
     assert found.generator_saturated
 
 
 def test_search_that_runs_out_of_probes_does_not_blame_the_generator() -> None:
-    found = Meter(SimulatedService(lambda name: 0.0), a_spec(), ceiling=None).measure("1-100", 1.0)
-    assert found.result.max_rps_within_slo == 2.0 ** (MOST_PROBES - 1)
+    found = WindowRunner(SimulatedService(lambda name: 0.0), a_spec(), ceiling=None).measure("1-100", 1.0)
+    assert found.result.max_rps_within_slo == 2.0 ** (MAX_TRIALS - 1)
     assert not found.generator_saturated
 
 
 def test_fixed_mode_measures_once_at_the_asked_rate() -> None:
     service = SimulatedService(lambda name: 0.01)
-    found = Meter(service, a_spec(mode="fixed"), ceiling=None).measure("1-100", 10.0)
+    found = WindowRunner(service, a_spec(mode="fixed"), ceiling=None).measure("1-100", 10.0)
     assert [(order.name, order.rps, order.seconds) for order in service.orders] == [("1-100", 10.0, 30.0)]
     assert (found.result.requests, found.result.max_rps_within_slo) == (300, None)

@@ -18,7 +18,7 @@ from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
 from toxicity_api.spec import LoadTestSpec
 from toxicity_api.status import ToxicityModelStatus
 from toxicity_loadtest.conclusions import max_length_at_requested_rps
-from toxicity_loadtest.measure import Meter
+from toxicity_loadtest.measurement import WindowRunner
 from toxicity_operator.errors import InvalidSpec
 from toxicity_serving.http.schemas import MAX_CHARACTERS
 
@@ -66,8 +66,8 @@ def test_perfect_service_reaches_the_longest_bucket_of_every_admitted_fixed_load
     fields = {"requestedRps": rate, "slo": objective, "secondsPerBucket": seconds}
     spec = admitted({**fields, "bucketStep": step, "maxLength": longest})
     buckets = length_buckets(spec.bucket_step, spec.max_length)[-2:]
-    meter = Meter(SimulatedService(lambda name: 0.0), spec, ceiling=None)
-    results = [(bucket, meter.measure(bucket.name, spec.requested_rps).result) for bucket in buckets]
+    runner = WindowRunner(SimulatedService(lambda name: 0.0), spec, ceiling=None)
+    results = [(bucket, runner.measure(bucket.name, spec.requested_rps).result) for bucket in buckets]
     assert max_length_at_requested_rps(results, spec) == spec.max_length
 
 
@@ -77,8 +77,11 @@ def test_perfect_service_reaches_the_longest_bucket_of_every_admitted_fixed_load
         ({"maxLength": MAX_CHARACTERS + 1, "bucketStep": MAX_CHARACTERS}, ["loadTest.maxLength", "20000"]),
         ({"maxLength": 201, "bucketStep": 1}, ["maxLength", "200 buckets", "raise loadTest.bucketStep"]),
         ({"maxLength": 20_000, "bucketStep": 99}, ["maxLength", "200 buckets", "raise loadTest.bucketStep"]),
-        ({"slo": {"rps": 10.5}}, ["slo.rps", "raise loadTest.requestedRps to slo.rps or use mode: search"]),
-        ({"requestedRps": 1, "slo": {"rps": 2}}, ["slo.rps", "use mode: search"]),
+        (
+            {"slo": {"rps": 10.5}},
+            ["slo.rps", "raise loadTest.requestedRps to slo.rps or set loadTest.mode to search"],
+        ),
+        ({"requestedRps": 1, "slo": {"rps": 2}}, ["slo.rps", "loadTest.mode to search"]),
     ],
 )
 def test_stored_load_test_that_makes_no_sense_is_told_the_field_and_the_remedy(
@@ -103,7 +106,7 @@ def test_load_test_at_the_bound_is_admitted(fields: dict[str, Any]) -> None:
     assert a_model().with_spec("loadTest", fields).build().spec.load_test.enabled
 
 
-@pytest.mark.parametrize("word", [f"{MOST_BUCKETS} buckets", "use mode: search"])
+@pytest.mark.parametrize("word", [f"{MOST_BUCKETS} buckets", "loadTest.mode to search"])
 def test_api_server_refuses_by_itself_in_the_same_words(word: str) -> None:
     rules = structural_schema(LoadTestSpec, defaults=True)[RULES]
     (message,) = [rule["message"] for rule in rules if word in rule["message"]]

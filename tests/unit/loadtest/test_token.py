@@ -14,7 +14,7 @@ from toxicity_api.spec import LoadTestSpec
 LEAKED = "hunter"
 BROKEN = """
 import sys
-import toxicity_loadtest.generator, toxicity_loadtest.distributed, toxicity_loadtest.measure
+import toxicity_loadtest.user_pool, toxicity_loadtest.distributed, toxicity_loadtest.measurement
 
 def broken(*arguments, **named):
     try:
@@ -94,9 +94,9 @@ def test_token_that_no_header_can_bear_is_refused_by_the_name_of_its_key(
 @pytest.mark.parametrize(
     ("place", "index"),
     [
-        ("toxicity_loadtest.generator.PacedUser.send", 0),
-        ("toxicity_loadtest.generator.PacedUser.wait_time", 0),
-        ("toxicity_loadtest.measure.Meter.measure", 0),
+        ("toxicity_loadtest.user_pool.PacedUser.send", 0),
+        ("toxicity_loadtest.user_pool.PacedUser.wait_time", 0),
+        ("toxicity_loadtest.measurement.WindowRunner.measure", 0),
         ("toxicity_loadtest.distributed.Worker.run", 1),
     ],
 )
@@ -119,7 +119,7 @@ def test_crash_is_told_by_its_kind_and_never_in_its_words(
 
 
 def test_crash_of_a_worker_reaches_the_status_by_its_kind(tmp_path: Path, service: Service) -> None:
-    program = ["-c", BROKEN.format(place="toxicity_loadtest.generator.PacedUser.send")]
+    program = ["-c", BROKEN.format(place="toxicity_loadtest.user_pool.PacedUser.send")]
     port, spec = free_port(), a_spec(workers=2)
     runs = [
         Run(tmp_path, service.url, spec, index=index, port=port, token="hunter2", program=program)

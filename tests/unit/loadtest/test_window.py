@@ -6,8 +6,8 @@ import pytest
 
 from toxicity_loadtest.constant_server import request_size
 from toxicity_loadtest.cpu import cpu_limit, usable_cores
-from toxicity_loadtest.outage import OutageWatch
 from toxicity_loadtest.records import Outcome, WindowOrder
+from toxicity_loadtest.service import OutageWatch
 from toxicity_loadtest.window import LEAD_SECONDS, OpenWindow
 
 

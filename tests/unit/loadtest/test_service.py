@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from toxicity_loadtest.answer import has_valid_score, request_body
+from toxicity_loadtest.service import has_valid_score, request_body
 
 
 @pytest.mark.parametrize("score", [0, 0.5, 1])

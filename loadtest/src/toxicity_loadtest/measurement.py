@@ -7,13 +7,13 @@ from typing import Protocol
 
 from toxicity_api.loadtest_status import BucketResult
 from toxicity_api.spec import LoadTestSpec
-from toxicity_loadtest.figures import bucket_result, generator_saturated, holds, users_exhausted
+from toxicity_loadtest.figures import bucket_result, generator_saturated, meets_slo, users_exhausted
 from toxicity_loadtest.records import WARMUP, Window, WindowOrder
-from toxicity_loadtest.search import Probe, has_reached, highest_held, lowest_failed, next_rps
+from toxicity_loadtest.search import Trial, has_reached, highest_passed, lowest_failed, next_rps
 
-MOST_RPS = 10_000.0
+MAX_RPS = 10_000.0
 CEILING_SHARE = 0.8
-"""Of the generator's ceiling: beyond it a failed probe would tell of the generator, not of the service."""
+"""Of the generator's ceiling: beyond it a failed trial would tell of the generator, not of the service."""
 
 
 class LoadGenerator(Protocol):
@@ -24,7 +24,7 @@ class LoadGenerator(Protocol):
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """The window that is reported, and what limited it."""
 
     window: Window
@@ -33,41 +33,41 @@ class Measured:
     generator_saturated: bool
 
 
-class Meter:
+class WindowRunner:
     """Gives every window its number and keeps all that were measured, in order; the warm-up is not among them."""
 
     def __init__(self, generator: LoadGenerator, spec: LoadTestSpec, ceiling: float | None) -> None:
         self.windows: list[Window] = []
         self._generator, self._spec = generator, spec
-        self._most_rps = MOST_RPS if ceiling is None else min(MOST_RPS, CEILING_SHARE * ceiling)
+        self._most_rps = MAX_RPS if ceiling is None else min(MAX_RPS, CEILING_SHARE * ceiling)
         self._number = 0
 
     def warm_up(self) -> Window:
         """Load that is not counted."""
         return self._generator.offer(self._order(WARMUP, self._spec.requested_rps, self._spec.warmup_seconds))
 
-    def measure(self, name: str, rps: float) -> Measured:
+    def measure(self, name: str, rps: float) -> Measurement:
         """The figures of one kind of text at `rps`; in mode search, `rps` is where the search begins."""
         if self._spec.mode == "search":
             return self._search(name, rps)
         window = self._offer(name, rps)
-        return Measured(window, bucket_result(window), users_exhausted([window]), generator_saturated([window]))
+        return Measurement(window, bucket_result(window), users_exhausted([window]), generator_saturated([window]))
 
-    def _search(self, name: str, start: float) -> Measured:
+    def _search(self, name: str, start: float) -> Measurement:
         tried: dict[float, Window] = {}
-        probes: list[Probe] = []
-        while (rps := next_rps(probes, start, self._most_rps)) is not None:
+        trials: list[Trial] = []
+        while (rps := next_rps(trials, start, self._most_rps)) is not None:
             tried[rps] = self._offer(name, rps)
-            probes.append(Probe(rps, holds(bucket_result(tried[rps]), self._spec.slo, rps)))
-        best, failed = highest_held(probes), lowest_failed(probes)
+            trials.append(Trial(rps, meets_slo(bucket_result(tried[rps]), self._spec.slo, rps)))
+        best, failed = highest_passed(trials), lowest_failed(trials)
         window = tried[min(tried) if best is None else best]
         result = bucket_result(window).model_copy(update={"max_rps_within_slo": best or 0.0})
         limits = [window] if failed is None else [window, tried[failed]]
-        return Measured(
+        return Measurement(
             window,
             result,
             users_exhausted=failed is not None and self._is_for_want_of_users(tried[failed]),
-            generator_saturated=has_reached(probes, self._most_rps) or generator_saturated(limits),
+            generator_saturated=has_reached(trials, self._most_rps) or generator_saturated(limits),
         )
 
     def _is_for_want_of_users(self, window: Window) -> bool:

@@ -9,7 +9,6 @@ is in exactly one window. Connections are new in each window: replicas that a sc
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import gevent
 from gevent.event import Event
@@ -18,13 +17,11 @@ from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
 from locust.runners import Runner
 
-from toxicity_loadtest.answer import CLASSIFY_PATH, has_valid_score, request_body
 from toxicity_loadtest.corpus import Corpus
 from toxicity_loadtest.cpu import usable_cores
-from toxicity_loadtest.crash import crash_words
-from toxicity_loadtest.errors import GeneratorError, OutageError
-from toxicity_loadtest.outage import OutageWatch
+from toxicity_loadtest.errors import GeneratorError, OutageError, describe_crash
 from toxicity_loadtest.records import Outcome, Window, WindowOrder
+from toxicity_loadtest.service import CLASSIFY_PATH, OutageWatch, Target, has_valid_score, request_body
 from toxicity_loadtest.window import OpenWindow
 
 KEEP_ALIVE_SECONDS = 2.0
@@ -34,24 +31,7 @@ and a request that meets the drop would fail by no fault of the service."""
 TICK_SECONDS = 0.05
 
 
-@dataclass(frozen=True)
-class Target:
-    """The service and how it is asked. `request_seconds` is the time-out of a request."""
-
-    url: str
-    request_seconds: float
-    max_outage_seconds: float
-    run: str
-    """Begins the X-Request-Id of every request: run-window-slot."""
-    token: str = ""
-
-    def headers(self) -> dict[str, str]:
-        """What every request carries."""
-        bearer = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        return {"Content-Type": "application/json", **bearer}
-
-
-class Desk:
+class WindowFeed:
     """Where the users of this process wait for the next window."""
 
     def __init__(self, target: Target) -> None:
@@ -79,7 +59,7 @@ class PacedUser(FastHttpUser):  # type: ignore[misc]  # Locust ships no usable t
     max_retries = max_redirects = 0
 
     def on_start(self) -> None:
-        self.desk: Desk = self.environment.desk
+        self.desk: WindowFeed = self.environment.desk
         self.window: OpenWindow | None = None
 
     def wait_time(self) -> float:
@@ -129,13 +109,13 @@ class PacedUser(FastHttpUser):  # type: ignore[misc]  # Locust ships no usable t
             return outcome, int(response.status_code or 0)
 
 
-class Crew:
+class UserPool:
     """The users of this process, whichever runner started them, and the windows they work through."""
 
     def __init__(self, target: Target, corpus: Corpus) -> None:
         self._corpus = corpus
         self._errors: list[BaseException] = []
-        self.desk = Desk(target)
+        self.desk = WindowFeed(target)
         self.environment = Environment(
             user_classes=[PacedUser], host=target.url.rstrip("/"), catch_exceptions=False
         )
@@ -167,7 +147,7 @@ class Crew:
 
     def _check(self, window: OpenWindow) -> None:
         if self._errors:
-            raise GeneratorError(f"a user crashed: {crash_words(self._errors[0])}") from self._errors[0]
+            raise GeneratorError(f"a user crashed: {describe_crash(self._errors[0])}") from self._errors[0]
         if window.missing:
             raise GeneratorError(f"{window.missing} requests of window {window.order.number} were sent and lost")
 
@@ -186,14 +166,14 @@ class LocalGenerator:
     """All users in this process. Close it when done."""
 
     def __init__(self, target: Target, corpus: Corpus, users: int) -> None:
-        self._crew = Crew(target, corpus)
-        self._runner: Runner = self._crew.environment.create_local_runner()
+        self._pool = UserPool(target, corpus)
+        self._runner: Runner = self._pool.environment.create_local_runner()
         self._runner.start(users, spawn_rate=users)
         self._runner.spawning_greenlet.join()
 
     def offer(self, order: WindowOrder) -> Window:
-        """See Crew.work."""
-        return self._crew.work(order)
+        """See UserPool.work."""
+        return self._pool.work(order)
 
     def close(self) -> None:
         """Ends all users at once."""
