@@ -74,7 +74,7 @@ def test_sample_is_accepted_and_means_the_same_to_the_operator(sample: str, crea
         ("loadTest.bucketStep", 5, ["spec.loadTest", "more than 200 buckets"]),
         ("loadTest.bucketStep", 0, ["spec.loadTest.bucketStep"]),
         ("loadTest.slo", {"rps": 10.5}, ["spec.loadTest", "raise loadTest.requestedRps to slo.rps"]),
-        ("loadTest", {"requestedRps": 1, "slo": {"rps": 2}}, ["spec.loadTest", "use mode: search"]),
+        ("loadTest", {"requestedRps": 1, "slo": {"rps": 2}}, ["spec.loadTest", "loadTest.mode to search"]),
         ("loadTest.schedule", "@daily", ["spec.loadTest.schedule"]),
         ("serving.progressDeadlineSeconds", 1, ["spec.serving.progressDeadlineSeconds"]),
         ("qualityGate.acceptInconclusive", "", ["spec.qualityGate.acceptInconclusive"]),
