@@ -55,8 +55,8 @@ class StorageSpec(Document):
     )
     reclaim: Literal["Delete", "Retain"] = Field(
         "Delete",
-        description="Fate of the claim that the operator created when the resource is deleted. The next resource"
-        " with the same name uses a retained claim and its finished stages. Like all of storage, it"
+        description="Whether the claim that the operator created is deleted or retained when the resource is deleted."
+        " The next resource with the same name uses a retained claim and its finished stages. Like all of storage, it"
         " cannot be changed later.",
     )
 

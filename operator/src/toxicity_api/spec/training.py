@@ -145,7 +145,7 @@ class TrainingSpec(JobFields):
         None,
         ge=8,
         le=MOST_ROWS,
-        description="Maximum number of rows of the validation split and of the test split. Unset means all rows.",
+        description="Maximum number of rows in each of the validation and the test split. Unset means all rows.",
     )
     seed: Seed = Field(42, description="Random seed of the initialization and of the order of rows.")
     run_id: str = Field(
