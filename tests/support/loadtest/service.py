@@ -1,6 +1,6 @@
-"""A classification service of known behaviour on 127.0.0.1, and the load test as processes of their own beside it.
+"""A classification service with known behaviour on 127.0.0.1, and the load test in separate processes.
 
-The process border keeps gevent's patches out of the tests, and it is how the load test runs in its pod.
+Separate processes keep gevent's patches out of the tests, and they match how the load test runs in its pod.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ GOOD = {"model": "m", "threshold": 0.5, "results": [{"score": 0.25, "toxic": Fal
 
 @dataclass
 class Service:
-    """What the service does and what it saw: one entry per POST, in order of arrival.
+    """Behaviour of the service, and what it recorded: one entry per POST, in order of arrival.
 
-    `answer` is given the request's number; the status code 0 means that the connection is dropped instead. `hold`
-    blocks the request of that number; `spent` has, by X-Request-Id, when the service got the request and when it had
+    `answer` gets the request's number. The status code 0 means that the connection is dropped. `hold` blocks the
+    request with that number. `spent` has, by X-Request-Id, the times when the service got the request and when it had
     answered, on the machine's monotonic clock, which the generator's process shares.
     """
 
@@ -98,12 +98,12 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_arguments: object) -> None:
-        """A client that leaves in the middle of an answer is part of the tests."""
+        """Ignore the error: some tests close the connection in the middle of an answer."""
 
 
 @contextmanager
 def running_service() -> Iterator[Service]:
-    """A service that answers well and at once until told otherwise."""
+    """Run a service that gives valid answers immediately, unless the test changes it."""
     service = Service()
     with Server(("127.0.0.1", 0), _handler(service)) as server:
         service.url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -118,7 +118,7 @@ def running_service() -> Iterator[Service]:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a load test process ended: every status it published, its result document and its log."""
+    """The end of a load test process: all published statuses, the result document and the log."""
 
     exit_code: int
     statuses: list[dict[str, Any]]
@@ -131,7 +131,7 @@ class Ended:
 
 
 def free_port() -> int:
-    """A port for a master and its workers."""
+    """Return a free port for a master and its workers."""
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         return int(trial.getsockname()[1])
@@ -141,7 +141,7 @@ TEXTS = "text,label\nНу что за день,0\nДа иди ты лесом с
 
 
 class Run:
-    """A load test process with `--local` against a service; `index` is its place among several.
+    """A load test process with `--local` against a service. `index` is its completion index among several.
 
     `program` are Python's own arguments, for a load test that something was done to.
     """
@@ -186,7 +186,7 @@ class Run:
         )
 
     def wait(self) -> Ended:
-        """Waits for its end; a process that does not end within five minutes is killed and fails the test."""
+        """Wait for the end. A process that runs longer than five minutes is killed and fails the test."""
         try:
             out, log = self.process.communicate(timeout=300)
         finally:

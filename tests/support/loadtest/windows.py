@@ -1,4 +1,4 @@
-"""Records and windows for the tests of figures, and a generator that simulates a service instead of asking one."""
+"""Builders of records and windows, and a generator that simulates a service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def a_record(
     outcome: Outcome = Outcome.OK,
     status_code: int = 0,
 ) -> Record:
-    """A request that had to wait for a user and was then late by the generator's own fault."""
+    """Build a request that waited `waited` seconds for a user and was sent `lag` seconds late by the generator."""
     code = 200 if outcome is Outcome.OK else status_code
     return Record(0, start - lag - waited, start - lag, start, start + seconds, outcome, code)
 
@@ -53,9 +53,9 @@ def a_result(
 
 
 class SimulatedService:
-    """A generator against `servers` with one queue: `service_seconds` per request by the window's name.
+    """A generator that simulates `servers` with one queue. `service_seconds` maps a window's name to seconds.
 
-    The users are simulated too, by the rules of the real ones: the first who is free takes the next slot.
+    The users follow the rules of the real ones: the first free user takes the next slot.
     """
 
     def __init__(self, service_seconds: Callable[[str], float], users: int = 16, servers: int = 1) -> None:

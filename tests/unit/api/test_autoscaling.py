@@ -1,4 +1,4 @@
-"""What `serving.autoscaling` means where the spec leaves something open, and what it refuses."""
+"""Defaults and validation of `serving.autoscaling`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CRD that is generated from the models."""
+"""The CRD generated from the models."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ INT32_FIELDS = {
     "replicas", "minReplicas", "maxReplicas", "target", "backoffLimit", "progressDeadlineSeconds",
     "scaleDownStabilizationSeconds", "workers",
 }  # fmt: skip
-"""Fields of the spec that end in an int32 field of a Kubernetes object."""
+"""Fields of the spec that are copied to an int32 field of a Kubernetes object."""
 
 
 def test_every_number_of_the_spec_is_bounded() -> None:

@@ -1,4 +1,4 @@
-"""Several attempts at one stage on one volume, as real processes: none removes what another one writes or has done."""
+"""Several attempts at one stage on one volume, as real processes: none removes a live or finished folder of another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model folder's checksums: any change of any file is found, and the file is named."""
+"""Checksums of a model folder: every change of a file is detected, and the error names the file."""
 
 from __future__ import annotations
 

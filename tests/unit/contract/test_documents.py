@@ -1,4 +1,4 @@
-"""Buckets, conditions and the result document."""
+"""Length buckets, conditions and the result document."""
 
 from __future__ import annotations
 

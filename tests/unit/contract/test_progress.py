@@ -1,4 +1,4 @@
-"""The progress line: what is written is what is read, and nothing else is taken for one."""
+"""The progress line: the reader returns what the writer wrote and ignores all other lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts and scores: what training, quantization and serving must agree on to the token."""
+"""Prompts and scores, which must have equal tokens in training, quantization and serving."""
 
 from __future__ import annotations
 

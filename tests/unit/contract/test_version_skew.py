@@ -1,4 +1,4 @@
-"""Documents that an older or a newer version wrote are read; a meaning that the reader does not know is refused."""
+"""Documents of older and newer versions can be read, and unknown values of known fields are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from toxicity_training.experiments_grid import GridError, read_grid
 OLD: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "golden" / "documents-1675559.json").read_text(encoding="utf-8")
 )
-"""A document of every class with all of its fields, as commit 1675559 wrote them."""
+"""A document of every class with all its fields, as commit 1675559 wrote it."""
 CLASSES = document_classes()
 KNOWN = [kind for kind in CLASSES if name_of(kind) in OLD]
 CONFIGS: list[type[Document]] = [
@@ -57,13 +57,13 @@ def test_document_of_the_older_version_says_the_same_now(
     caplog.set_level(logging.INFO)
     old = OLD[name_of(kind)]
     read = read_document(kind, json.dumps(old), "old")
-    # fields that are newer may be there with their defaults
+    # newer fields may be present with their defaults
     assert _common(json.loads(read.model_dump_json(by_alias=True, exclude_none=True)), old) == old
     assert caplog.records == []
 
 
 def _common(new: Any, old: Any) -> Any:
-    """What `new` says in the places that `old` has."""
+    """Return the part of `new` that has the keys of `old`."""
     if isinstance(old, dict):
         return {key: _common(new.get(key), part) for key, part in old.items()}
     if isinstance(old, list):

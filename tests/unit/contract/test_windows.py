@@ -1,4 +1,4 @@
-"""Windows over a long text: every token of it is in one, neighbours overlap, the template stays whole."""
+"""Windows over a long text: they cover every token, neighbours overlap, and each has the whole template."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AROUND = 1 + len(BEFORE) + len(AFTER)
 
 
 class WordTokenizer:
-    """A word with the blank before it is one token, as in SentencePiece, so a prefix's last blank joins the text."""
+    """A token is a word with the space before it, as in SentencePiece, so a prefix's last space joins the text."""
 
     bos_token_id: int | None = None
 
@@ -51,7 +51,7 @@ def text_of(prompt: Prompt) -> str:
 
 
 def letters(count: int) -> str:
-    """Distinct characters, so that a place in the text can be found again."""
+    """Return distinct characters, so that each position in the text can be identified."""
     return "".join(chr(0x4E00 + index) for index in range(count))
 
 

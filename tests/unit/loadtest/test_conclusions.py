@@ -55,7 +55,7 @@ def test_mixed_capacity_is_the_weighted_harmonic_mean() -> None:
 
 
 def test_mixed_capacity_is_what_a_queue_carries_of_the_mix() -> None:
-    """A single server that takes 0.02 s for short and 0.2 s for long texts, three short ones to a long one."""
+    """A single server takes 0.02 s for short and 0.2 s for long texts, with three short texts per long text."""
     predicted = mixed_capacity([0.75, 0.25], [1 / 0.02, 1 / 0.2])
     assert predicted is not None
     turn = iter(range(10**6))

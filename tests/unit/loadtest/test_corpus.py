@@ -120,7 +120,7 @@ def test_read_texts_names_a_missing_file(tmp_path: Path) -> None:
 
 @pytest.fixture
 def pythons_limit() -> Iterator[int]:
-    """The csv module's own limit, which is of the whole process, so that no other test has raised it."""
+    """Set the csv module's default field limit, which is global and which another test may have raised."""
     before = csv.field_size_limit(131_072)
     yield 131_072
     csv.field_size_limit(before)

@@ -43,8 +43,8 @@ def a_spec(**fields: object) -> LoadTestSpec:
     return LoadTestSpec.model_validate(base | fields)
 
 
-def test_meter_finds_the_rate_a_queue_carries_in_time() -> None:
-    service = SimulatedService(lambda name: 0.05)  # at 20 requests/s the queue begins to grow
+def test_search_finds_the_rate_a_queue_carries_in_time() -> None:
+    service = SimulatedService(lambda name: 0.05)  # above 20 requests/s the queue grows
     runner = WindowRunner(service, a_spec(), ceiling=None)
     found = runner.measure("1-100", 10.0)
     assert found.result.max_rps_within_slo == found.result.requested_rps == found.window.order.rps
@@ -54,8 +54,8 @@ def test_meter_finds_the_rate_a_queue_carries_in_time() -> None:
     assert not found.users_exhausted and not found.generator_saturated
 
 
-def test_meter_says_when_the_users_were_too_few() -> None:
-    """Every answer takes 0.4 s, within the objective, whatever the load: four users reach ten requests/s."""
+def test_search_reports_too_few_users() -> None:
+    """Every answer takes 0.4 s at any load, which is within the SLO. Four users reach ten requests/s."""
     service = SimulatedService(lambda name: 0.4, users=4, servers=4)
     found = WindowRunner(service, a_spec(), ceiling=None).measure("1-100", 10.0)
     assert found.result.max_rps_within_slo is not None
@@ -63,20 +63,20 @@ def test_meter_says_when_the_users_were_too_few() -> None:
     assert found.users_exhausted
 
 
-def test_meter_reports_the_lowest_rate_when_none_holds() -> None:
+def test_search_reports_the_lowest_rate_when_none_passes() -> None:
     found = WindowRunner(SimulatedService(lambda name: 2.0), a_spec(), ceiling=None).measure("1-100", 4.0)
     assert found.result.max_rps_within_slo == 0.0
     assert found.result.requested_rps == 0.1
 
 
-def test_meter_asks_no_more_than_the_generator_can_and_says_so() -> None:
+def test_search_stops_at_the_generators_maximum_rate_and_reports_it() -> None:
     service = SimulatedService(lambda name: 0.0)
     found = WindowRunner(service, a_spec(), ceiling=100.0).measure("1-100", 10.0)
     assert found.result.max_rps_within_slo == max(order.rps for order in service.orders) == CEILING_SHARE * 100
     assert found.generator_saturated
 
 
-def test_search_that_runs_out_of_probes_does_not_blame_the_generator() -> None:
+def test_search_that_runs_out_of_trials_does_not_blame_the_generator() -> None:
     found = WindowRunner(SimulatedService(lambda name: 0.0), a_spec(), ceiling=None).measure("1-100", 1.0)
     assert found.result.max_rps_within_slo == 2.0 ** (MAX_TRIALS - 1)
     assert not found.generator_saturated

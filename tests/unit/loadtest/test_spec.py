@@ -1,4 +1,4 @@
-"""Whatever load test the API admits can be run to its end: its figures fit the status, its question has an answer."""
+"""Every load test that the API admits can complete: its figures fit the status, and conclusions exist."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RATES = st.one_of(st.floats(1e-12, 30.0), st.sampled_from([0.1, 1.0, 10.0, 10.01
 
 
 def admitted(fields: dict[str, Any]) -> LoadTestSpec:
-    """The spec, where the API takes it; else another example is tried."""
+    """Build the spec. If the API refuses it, Hypothesis tries another example."""
     try:
         return LoadTestSpec.model_validate(fields)
     except ValidationError:

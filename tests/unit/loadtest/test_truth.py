@@ -1,7 +1,7 @@
-"""What the load test reports beside what the service itself recorded, request for request.
+"""Compare the load test's figures with the service's own records, request by request.
 
-Both processes read the machine's monotonic clock, so the comparison holds on a loaded machine too: how long a request
-was on its way is known from the two records of it, and is allowed for.
+Both processes read the machine's monotonic clock. The two records of a request give its transfer time, which the
+comparison allows for, so it is valid on a loaded machine too.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def request_id(row: Row) -> str:
 
 
 def measure(folder: Path, service: Service, **fields: object) -> tuple[dict[str, Any], list[Row]]:
-    """The bucket's figures, and the rows of its requests."""
+    """Return the bucket's figures and the rows of its requests."""
     run = Run(folder, service.url, a_spec(**fields))
     ended = run.wait()
     assert ended.exit_code == 0, ended.log
@@ -61,7 +61,7 @@ def measure(folder: Path, service: Service, **fields: object) -> tuple[dict[str,
 
 
 def assert_true(bucket: dict[str, Any], rows: list[Row], service: Service) -> None:
-    """Each percentile is the service's own, give or take 1 % or 2 ms and the time a request was on its way."""
+    """Compare each percentile with the service's, within 1 % or 2 ms plus the transfer time of a request."""
     good = [row for row in rows if row["outcome"] == "ok"]
     seen = [float(row["seconds"]) for row in good]
     true = [service.spent[request_id(row)][1] - service.spent[request_id(row)][0] for row in good]
@@ -106,7 +106,7 @@ def test_failures_of_a_known_share_are_exact_and_stay_out_of_the_percentiles(
 
 
 def test_rate_limit_of_the_service_is_what_is_reported(tmp_path: Path, service: Service) -> None:
-    """A service that admits 20 requests in each second of its own clock, and refuses the rest."""
+    """A service that admits 20 requests per second of its clock and refuses the others."""
     admitted: Counter[int] = Counter()
     answers: Counter[int] = Counter()
     lock = threading.Lock()
@@ -138,7 +138,7 @@ STALL_BEGINS, STALL_SECONDS = 1.0, 2.0
 def test_stall_shows_in_the_corrected_latency_and_hardly_in_the_one_as_served(
     tmp_path: Path, service: Service
 ) -> None:
-    """From a second after the first request on, the service answers nothing for two seconds."""
+    """One second after the first request, the service stops answering for two seconds."""
 
     def hold(number: int, arrival: float) -> None:
         begins = service.arrivals[0] + STALL_BEGINS

@@ -12,7 +12,7 @@ from toxicity_loadtest.window import LEAD_SECONDS, OpenWindow
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
