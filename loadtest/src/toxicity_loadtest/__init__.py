@@ -1,1 +1,1 @@
-"""The load test: offers paced requests to the served model, bucket by bucket, and reports into its status."""
+"""The load test: sends scheduled requests to the served model and writes the figures to its status."""

@@ -1,8 +1,9 @@
-"""Entry point of the load test image: `python -m toxicity_loadtest`, configured by STAGE_CONFIG.
+"""Run the load test, configured by the environment variable STAGE_CONFIG.
 
-With `--local` it reports on standard output instead of to a cluster. Whatever happens, the status and the result
-document say so; a run with failed requests is complete all the same, since its figures tell. With several workers,
-the process of index 0 (JOB_COMPLETION_INDEX) is the master, who reports; the others offer the load.
+With `--local` it prints the status to standard output instead of writing it to a cluster. A failure is written to the
+status and to the result document. A run with failed requests still completes, and its figures count the failures.
+With several workers, the process with index 0 (JOB_COMPLETION_INDEX) is the master, which writes the status. The other
+processes offer the load.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ READY_SECONDS = 60.0
 REQUEST_SECONDS = 30.0
 CALIBRATION_SECONDS = 1.0
 WORKERS_SECONDS = 300.0
-LAST_WORD_SECONDS = 10.0
-"""For the status of a run that is told to end; a pod is killed 30 seconds after it was told."""
+FAILURE_SECONDS = 10.0
+"""Time to write the last status after SIGTERM. Kubernetes kills a pod 30 seconds after SIGTERM."""
 
 logger = logging.getLogger("toxicity_loadtest")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the load test and returns its exit code."""
+    """Run the load test and return its exit code."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("locust").setLevel(logging.WARNING)
@@ -44,43 +45,59 @@ def main(arguments: list[str] | None = None) -> int:
         config = parse_stage_config(LoadTestConfig, os.environ)
     except StageConfigError as error:
         logger.error("invalid_config error=%s", error)
-        _report(_failed("", "InvalidConfig", str(error)), options.termination_log)
+        _write_result(_failed("", "InvalidConfig", str(error)), options.termination_log)
         return EXIT_INVALID_INPUT
     try:
         signal.signal(signal.SIGTERM, _terminate)
-        leads = config.load_test.workers == 1 or int(os.environ.get(INDEX_VARIABLE, "0")) == 0
-        (_lead if leads else _follow)(config, options)
+        is_master = config.load_test.workers == 1 or int(os.environ.get(INDEX_VARIABLE, "0")) == 0
+        (_run_master if is_master else _run_worker)(config, options)
     except LoadTestError as error:
         logger.error("load_test_failed reason=%s message=%s", error.reason, error)
-        _report(_failed(config.fingerprint, error.reason, str(error)), options.termination_log)
+        _write_result(_failed(config.fingerprint, error.reason, str(error)), options.termination_log)
         return error.exit_code
-    except Exception as error:  # noqa: BLE001  a crash must leave a result too
+    except Exception as error:  # noqa: BLE001  a crash must also leave a result
         log_crash("load_test_crashed", error)
-        _report(_failed(config.fingerprint, "LoadTestCrashed", describe_crash(error)), options.termination_log)
+        _write_result(
+            _failed(config.fingerprint, "LoadTestCrashed", describe_crash(error)), options.termination_log
+        )
         return EXIT_FAILED
     result = StageResult(stage="loadtest", fingerprint=config.fingerprint, outcome="succeeded")
-    _report(result, options.termination_log)
+    _write_result(result, options.termination_log)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="toxicity_loadtest", description=__doc__)
-    parser.add_argument("--local", action="store_true", help="print the status as JSON lines, use no cluster")
-    parser.add_argument("--ready-seconds", type=float, default=READY_SECONDS, help="how long to wait for /readyz")
-    parser.add_argument("--request-seconds", type=float, default=REQUEST_SECONDS, help="time-out of a request")
     parser.add_argument(
-        "--calibration-seconds", type=float, default=CALIBRATION_SECONDS, help="for the generator's own ceiling"
+        "--local", action="store_true", help="print the status as JSON lines instead of writing it to a cluster"
     )
     parser.add_argument(
-        "--workers-seconds", type=float, default=WORKERS_SECONDS, help="how long to wait for the workers"
+        "--ready-seconds", type=float, default=READY_SECONDS, help="maximum time to wait for /readyz, in seconds"
     )
-    parser.add_argument("--termination-log", type=Path, default=TERMINATION_LOG, help="where the result goes")
+    parser.add_argument(
+        "--request-seconds", type=float, default=REQUEST_SECONDS, help="timeout of a request, in seconds"
+    )
+    parser.add_argument(
+        "--calibration-seconds",
+        type=float,
+        default=CALIBRATION_SECONDS,
+        help="time to measure the generator's maximum rate, in seconds; 0 skips it",
+    )
+    parser.add_argument(
+        "--workers-seconds",
+        type=float,
+        default=WORKERS_SECONDS,
+        help="maximum time to wait for the workers, in seconds",
+    )
+    parser.add_argument(
+        "--termination-log", type=Path, default=TERMINATION_LOG, help="file for the result document"
+    )
     return parser
 
 
-def _lead(config: LoadTestConfig, options: argparse.Namespace) -> None:
-    """The whole run, and its status to the end."""
-    from toxicity_loadtest.engine import (  # first: patches sockets for gevent
+def _run_master(config: LoadTestConfig, options: argparse.Namespace) -> None:
+    """Run the load test and write its status."""
+    from toxicity_loadtest.engine import (  # first: patches sockets
         LocustEngine,
         build_target,
         log_greenlet_crashes,
@@ -91,31 +108,31 @@ def _lead(config: LoadTestConfig, options: argparse.Namespace) -> None:
     publisher = StreamPublisher(sys.stdout) if options.local else in_cluster_publisher(config)
     test = LoadTest(config, publisher, options.ready_seconds)
     try:
-        _end_by_greenlet()
+        _handle_sigterm_in_greenlet()
         log_greenlet_crashes()
         target = build_target(config, options.request_seconds, os.environ)
         test.run(LocustEngine(config, target, options.calibration_seconds, options.workers_seconds))
     except LoadTestError as error:
-        _last_word(test, str(error), error)
+        _write_failure(test, str(error), error)
         raise
     except Exception as error:
-        _last_word(test, describe_crash(error), None)
+        _write_failure(test, describe_crash(error), None)
         raise
 
 
-def _follow(config: LoadTestConfig, options: argparse.Namespace) -> None:
-    """One worker's part of the run; it reports to the master alone."""
+def _run_worker(config: LoadTestConfig, options: argparse.Namespace) -> None:
+    """Run one worker, which reports to the master only."""
     from toxicity_loadtest.engine import build_target, log_greenlet_crashes, run_worker
 
-    _end_by_greenlet()
+    _handle_sigterm_in_greenlet()
     log_greenlet_crashes()
     run_worker(config, build_target(config, options.request_seconds, os.environ))
 
 
-def _last_word(test: LoadTest, message: str, error: LoadTestError | None) -> None:
+def _write_failure(test: LoadTest, message: str, error: LoadTestError | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        test.fail(message, error, LAST_WORD_SECONDS)
+        test.fail(message, error, FAILURE_SECONDS)
     except LoadTestError as problem:
         logger.error("last_word_not_written reason=%s error=%s", problem.reason, problem)
 
@@ -125,20 +142,22 @@ def _failed(fingerprint: str, reason: str, message: str) -> StageResult:
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
-    """Until the load begins; later a signal must not be raised in whichever greenlet happens to run."""
-    raise Terminated("ended by SIGTERM")
+    """Handle SIGTERM before the load begins. Later the exception could be raised in any greenlet."""
+    raise Terminated("the load test was ended by SIGTERM")
 
 
-def _end_by_greenlet() -> None:
-    """Makes SIGTERM raise Terminated where the load test stands."""
+def _handle_sigterm_in_greenlet() -> None:
+    """Make SIGTERM raise Terminated in the current greenlet, which runs the load test."""
     import gevent
 
     running = gevent.getcurrent()
-    gevent.signal_handler(signal.SIGTERM, lambda: gevent.kill(running, Terminated("ended by SIGTERM")))
+    gevent.signal_handler(
+        signal.SIGTERM, lambda: gevent.kill(running, Terminated("the load test was ended by SIGTERM"))
+    )
 
 
-def _report(result: StageResult, termination_log: Path) -> None:
-    """Leaves the result document; outside a pod there may be no place for it."""
+def _write_result(result: StageResult, termination_log: Path) -> None:
+    """Write the result document. Outside a pod the path may not exist."""
     try:
         termination_log.write_text(result.to_termination_message(), encoding="utf-8")
     except OSError as error:

@@ -1,7 +1,7 @@
-"""The run's folder in the artifact volume: every request, every bucket, two plots, the status at the end.
+"""Write the run's folder in the artifact volume: all requests, all buckets, two plots and the final status.
 
-The folder appears under its name only when it is whole, as those of the other stages do. Two attempts measure
-different figures, so neither takes the other's place: the later one's folder has a number after its name.
+Like other stages, the folder gets its name only when it is complete. Two attempts measure different figures, so a
+later attempt does not replace the folder of an earlier one. Its folder name has a number appended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ DIGITS = 6
 def write_artifacts(
     folder: Path, windows: Sequence[Window], status: LoadTestStatus, spec: LoadTestSpec
 ) -> LoadTestStatus:
-    """Writes the folder, in place of one of an attempt that failed; the status that names it. Raises ArtifactsError."""
+    """Write the folder and return the status that names it. A failed attempt's folder is replaced.
+
+    Raises ArtifactsError.
+    """
     try:
         work = open_folder(folder, os.getpid())
         _fill(work, windows, status, spec)
@@ -39,7 +42,7 @@ def write_artifacts(
                 break
             folder = folder.with_name(f"{work.name.partition('.')[0]}-{number}")
     except OSError as error:
-        raise ArtifactsError(f"{folder} could not be written: {error}") from error
+        raise ArtifactsError(f"cannot write the folder {folder}: {error}") from error
     return status
 
 
@@ -57,8 +60,8 @@ def _fill(work: Path, windows: Sequence[Window], status: LoadTestStatus, spec: L
 
 
 def _draw(work: Path, results: Sequence[BucketResult], spec: LoadTestSpec) -> None:
-    """What matplotlib raises for a picture that it cannot make must not end a run whose figures are there."""
+    """Draw the plots. An error of matplotlib must not fail a run whose figures are complete."""
     try:
         write_plots(work, results, spec)
     except (ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
-        raise ArtifactsError(f"the plots could not be drawn: {error!r}") from error
+        raise ArtifactsError(f"cannot draw the plots: {error!r}") from error

@@ -1,7 +1,7 @@
-"""What this generator could offer at most, measured before the run against a constant server on the loopback.
+"""Measure the maximum rate of the generator before the run, against a constant server on the loopback interface.
 
-The server is a process of its own. What is counted is requests per second of the generator's CPU time, times the CPU
-it may use, so that neither the server nor a busy machine lowers the figure.
+The server is a separate process. The rate is requests per second of the generator's CPU time, times the CPU that it
+may use. Neither the server nor other processes on the machine lower it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ END_SECONDS = 5.0
 
 @contextmanager
 def constant_server(delay: float = 0.0) -> Iterator[str]:
-    """The URL of a constant server that runs meanwhile and answers after `delay` seconds."""
+    """Run a constant server that answers after `delay` seconds, and yield its URL."""
     process = subprocess.Popen(
         [sys.executable, "-m", "toxicity_loadtest.constant_server", str(delay)],
         stdin=subprocess.PIPE,
@@ -40,7 +40,7 @@ def constant_server(delay: float = 0.0) -> Iterator[str]:
 
 
 def measure_ceiling(corpus: Corpus, users: int, seconds: float) -> float | None:
-    """Requests/s that a process with this CPU can offer; None when it got no answer at all."""
+    """Return the requests per second that one process can offer; None without an answer."""
     order = WindowOrder(number=0, name=CALIBRATION, rps=UNREACHABLE_RPS, seconds=seconds)
     with constant_server() as url:
         target = Target(url, REQUEST_SECONDS, max_outage_seconds=REQUEST_SECONDS, run=CALIBRATION)
@@ -50,5 +50,5 @@ def measure_ceiling(corpus: Corpus, users: int, seconds: float) -> float | None:
         finally:
             generator.close()
     rps = len(served([window])) / window_seconds(window)
-    # cpu_share is of usable_cores(): the rate at a share of 1 is what the process can offer
+    # cpu_share is relative to usable_cores(): at a share of 1 the process offers its maximum
     return round(rps / window.cpu_share, 1) if rps and window.cpu_share else None

@@ -1,8 +1,10 @@
-"""What a capacity planner reads out of the figures; pure. docs/explanation/load-test.md derives the formulas.
+"""Draw conclusions for capacity planning from the figures, without I/O. docs/explanation/load-test.md derives the formulas.
 
-The mix: by the utilisation law (Denning and Buzen, The Operational Analysis of Queueing Network Models, 1978) a class
-of requests with share s and capacity c keeps the bottleneck busy for s / c seconds per request of the mix, so the mix's
-capacity is 1 / sum(s / c), the weighted harmonic mean. Requests in flight: Little's law, L = rate x mean latency.
+Mixed lengths: by the utilization law (Denning and Buzen, The Operational Analysis of Queueing Network Models, 1978), a
+class of requests with share s and capacity c uses the bottleneck for s / c seconds per request of the mix. The
+capacity of the mix is 1 / sum(s / c), the weighted harmonic mean.
+
+Requests in flight: Little's law, L = rate x mean latency.
 """
 
 from __future__ import annotations
@@ -18,21 +20,21 @@ from toxicity_api.spec import LoadTestSpec
 from toxicity_loadtest.figures import REACHED_SHARE, meets_slo
 
 HEADROOM = 0.8
-"""Share of a replica's capacity at which to scale, so that it still answers in time while another one starts."""
+"""Share of a replica's capacity at which to scale, so that it answers in time while another replica starts."""
 
 Basis = Literal["search", "lowerBound", "throughput"]
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What served the run. `cpu_limit_over_request` is None where the container has no limit or no request."""
+    """The replicas that served the run. `cpu_limit_over_request` is None without a CPU limit or request."""
 
     replicas: int
     cpu_limit_over_request: float | None = None
 
 
 def mixed_capacity(shares: Sequence[float], capacities: Sequence[float]) -> float | None:
-    """Weighted harmonic mean of capacities over the buckets that have a share; None when one of them has none."""
+    """Return the weighted harmonic mean of the capacities of buckets with a share; None if one of them is 0."""
     parts = [(share, capacity) for share, capacity in zip(shares, capacities, strict=True) if share > 0]
     if not parts or any(capacity <= 0 for _, capacity in parts):
         return None
@@ -40,7 +42,7 @@ def mixed_capacity(shares: Sequence[float], capacities: Sequence[float]) -> floa
 
 
 def max_length_at_requested_rps(results: Sequence[tuple[Bucket, BucketResult]], spec: LoadTestSpec) -> int | None:
-    """Upper edge of the longest bucket that carried 95 % of the SLO's RPS within the SLO."""
+    """Return the upper end, in characters, of the longest bucket that carried 95 % of the SLO's RPS within the SLO."""
     wanted = spec.slo.rps or spec.requested_rps
     return max((bucket.high for bucket, result in results if _carries(result, spec, wanted)), default=None)
 
@@ -52,10 +54,10 @@ def _carries(result: BucketResult, spec: LoadTestSpec, wanted: float) -> bool:
 
 
 def capacity(result: BucketResult, spec: LoadTestSpec) -> tuple[float, Basis]:
-    """Requests/s that were carried, and what that figure is.
+    """Return the carried requests per second and the meaning of that figure.
 
-    Searched: the highest rate within the objective. Fixed and within: at least the rate reached. Fixed and beyond:
-    the rate reached all the same, whose latency the objective does not allow.
+    `search`: the highest rate within the SLO. `lowerBound`: the fixed rate, which was within the SLO. `throughput`: the
+    rate reached at a fixed rate that missed the SLO.
     """
     if result.max_rps_within_slo is not None:
         return result.max_rps_within_slo, "search"
@@ -72,9 +74,9 @@ def conclude(
     share_beyond: float,
     previous: LoadTestStatus | None,
 ) -> Conclusions | None:
-    """The conclusions of a complete run; None when a bucket that occurs in the data set carried nothing.
+    """Return the conclusions of a complete run; None if a bucket with texts of the dataset carried nothing.
 
-    `mixed` is the mixed window's figures with the mean latency in seconds of its successes.
+    `mixed` has the figures of the mixed window and the mean latency of its successful requests in seconds.
     """
     capacities = [capacity(result, spec) for result in results]
     total = mixed_capacity(shares, [rps for rps, _ in capacities])
@@ -97,7 +99,7 @@ def conclude(
 
 
 def _replicas_needed(per_replica: float, mixed: BucketResult, spec: LoadTestSpec, replicas: int) -> int:
-    """For the SLO's RPS by the capacity of one; never more than have just carried it within the objective."""
+    """Return the replicas needed for the SLO's RPS, at most the replicas that have just carried it within the SLO."""
     wanted = spec.slo.rps or spec.requested_rps
     needed = math.ceil(wanted / per_replica - 1e-9)
     carried = mixed.max_rps_within_slo is None and meets_slo(mixed, spec.slo, wanted)
@@ -110,7 +112,7 @@ def _weakest(bases: Sequence[Basis]) -> Basis:
 
 
 def _cpu_percent(serving: Serving) -> int | None:
-    """A CPU-bound engine uses its whole limit at capacity; the autoscaler counts in per cent of the request."""
+    """Return a CPU target in percent of the request. A CPU-bound engine at capacity uses its limit."""
     ratio = serving.cpu_limit_over_request
     return None if ratio is None else round(100 * HEADROOM * ratio)
 
@@ -118,10 +120,9 @@ def _cpu_percent(serving: Serving) -> int | None:
 def _prediction(
     mixed: BucketResult, spec: LoadTestSpec, replicas: int, previous: LoadTestStatus | None
 ) -> tuple[float | None, float | None]:
-    """What the run before said these replicas carry, and what they carried.
+    """Return the rate that the previous run predicts for these replicas, and the rate they carried.
 
-    A lower bound predicts nothing; and a fixed rate that was carried within the objective measures a capacity only
-    when it lies above the predicted one.
+    A lower bound is no prediction. A fixed rate within the SLO measures a capacity only above the predicted one.
     """
     if previous is None or previous.conclusions is None or previous.conclusions.basis == "lowerBound":
         return None, None

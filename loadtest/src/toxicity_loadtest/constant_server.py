@@ -1,7 +1,7 @@
-"""A classification service that costs next to nothing: `python -m toxicity_loadtest.constant_server [DELAY]`.
+"""A classification service with a constant answer: `python -m toxicity_loadtest.constant_server [DELAY]`.
 
-The generator is measured against it, so that its own ceiling is known. It answers after DELAY seconds (at once
-without), listens on 127.0.0.1, prints its port, and ends when its standard input does, so that none is left behind.
+The generator's maximum rate is measured against it. It answers after DELAY seconds, by default 0, listens on 127.0.0.1
+and prints its port. It ends when its standard input is closed, so that no process remains.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HEAD_END, LENGTH = b"\r\n\r\n", b"content-length:"
 
 
 def request_size(data: bytes | bytearray) -> int | None:
-    """Bytes of the first whole request in `data`; None while it is not there yet."""
+    """Return the size of the first complete request in `data`, in bytes; None while it is incomplete."""
     end = data.find(HEAD_END)
     if end < 0:
         return None
@@ -27,8 +27,8 @@ def request_size(data: bytes | bytearray) -> int | None:
     return size if len(data) >= size else None
 
 
-class Constant(asyncio.Protocol):
-    """One connection: the same answer to every request, after `delay` seconds."""
+class ConstantAnswer(asyncio.Protocol):
+    """One connection, which gives the same answer to every request after `delay` seconds."""
 
     def __init__(self, delay: float) -> None:
         self._delay = delay
@@ -49,9 +49,9 @@ class Constant(asyncio.Protocol):
 
 
 async def serve(delay: float) -> None:
-    """Serves until standard input ends."""
+    """Serve until standard input is closed."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Constant(delay), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: ConstantAnswer(delay), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()

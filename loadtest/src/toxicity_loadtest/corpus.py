@@ -1,8 +1,7 @@
-"""Texts for the load: the first step of a run, before any request is sent.
+"""Texts for the load, by length in characters.
 
-A bucket takes the test split's own texts of its length. Where there are fewer than the bucket sends requests, the
-rest is made by joining real texts and cutting them at a word, so that a prefix cache in the service does not
-flatter the figures by repeated texts. The same seed gives the same texts in the same order.
+A bucket uses the texts of the test split that have its length. If it needs more, real texts are joined and cut at a
+word, since a prefix cache would answer repeated texts too fast. The same seed gives the same texts in the same order.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from toxicity_loadtest.records import CALIBRATION, MIXED, WindowOrder
 
 TEXT_COLUMN = "text"
 FIELD_LIMIT = 10_000_000
-"""Longest field in characters, as in training, which wrote the file; Python's own limit is 131072."""
+"""Maximum length of a CSV field in characters, as in training, which wrote the file. Python's default is 131072."""
 
 MAX_TEXTS = 20_000
-"""Distinct texts per window at most; a longer one starts again from the first."""
+"""Maximum number of distinct texts per window. A longer window repeats them."""
 
 CALIBRATION_TEXTS = 200
 ATTEMPTS_PER_TEXT = 5
 
 
 class Corpus:
-    """The test split's texts, and from them the texts of every window; the same for the same seed, in any process."""
+    """The texts of the test split and of every window. Equal seeds give equal texts in any process."""
 
     def __init__(self, texts: Sequence[str], spec: LoadTestSpec, seed: int) -> None:
         """`texts` must not be empty."""
@@ -38,19 +37,19 @@ class Corpus:
         self._texts, self._seed, self._max_length = texts, seed, spec.max_length
 
     def window_texts(self, order: WindowOrder) -> list[str]:
-        """A text per slot of the order's part, at most MAX_TEXTS of the whole window."""
+        """Return a text per slot of the order's part, at most MAX_TEXTS for the whole window."""
         most = CALIBRATION_TEXTS if order.name == CALIBRATION else MAX_TEXTS
         count = max(order.parts, min(most, order.slots))
         return self._whole_window(order, count)[order.part :: order.parts]
 
     def shares(self) -> list[float]:
-        """Share of the real texts in each bucket; longer ones belong to the last."""
+        """Return the share of the real texts in each bucket. Texts beyond the last bucket count to it."""
         step = self.buckets[0].high
         counts = Counter(min((len(text) - 1) // step, len(self.buckets) - 1) for text in self._texts)
         return [counts[index] / len(self._texts) for index in range(len(self.buckets))]
 
     def share_beyond(self) -> float:
-        """Share of the real texts that are longer than the longest bucket."""
+        """Return the share of the real texts that are longer than the longest bucket."""
         return sum(len(text) > self._max_length for text in self._texts) / len(self._texts)
 
     def _whole_window(self, order: WindowOrder, count: int) -> list[str]:
@@ -63,7 +62,7 @@ class Corpus:
         return [make_text(self._texts, self.buckets[i % len(self.buckets)], chance) for i in range(count)]
 
     def _mixed_texts(self, count: int, chance: random.Random) -> list[str]:
-        """Real texts in the data set's own proportions, cut to the longest bucket, each once before any again."""
+        """Draw real texts without replacement until all are used, cut to the longest bucket."""
         order: list[str] = []
         while len(order) < count:
             order += chance.sample(self._texts, min(len(self._texts), count - len(order)))
@@ -71,9 +70,9 @@ class Corpus:
 
 
 def read_texts(path: Path) -> list[str]:
-    """The non-empty texts of a UTF-8 CSV with a column `text`, stripped, in file order.
+    """Read the non-empty texts of a UTF-8 CSV with a column `text`, stripped, in file order.
 
-    Raises CorpusError naming the path, and the columns where `text` is not among them.
+    Raises CorpusError, which names the path, and the columns if `text` is missing.
     """
     csv.field_size_limit(FIELD_LIMIT)
     try:
@@ -92,7 +91,7 @@ def read_texts(path: Path) -> list[str]:
 
 
 def bucket_texts(texts: Sequence[str], bucket: Bucket, count: int, chance: random.Random) -> list[str]:
-    """`count` texts of the bucket's length, distinct where the bucket has room for it, real ones first choice."""
+    """Return `count` texts of the bucket's length, distinct if possible, real texts before made ones."""
     chosen = sorted({text for text in texts if bucket.holds(len(text))})
     chance.shuffle(chosen)
     chosen = chosen[:count]
@@ -110,7 +109,7 @@ def bucket_texts(texts: Sequence[str], bucket: Bucket, count: int, chance: rando
 
 
 def make_text(texts: Sequence[str], bucket: Bucket, chance: random.Random) -> str:
-    """Real texts joined by spaces and cut to a random length in the bucket, at a word where one ends there."""
+    """Join real texts by spaces and cut them to a random length in the bucket, at the end of a word if possible."""
     length = chance.randint(bucket.low, bucket.high)
     words = " ".join(_enough(texts, length, chance))
     if words[length : length + 1].isspace() or len(words) == length:
@@ -124,7 +123,7 @@ def make_text(texts: Sequence[str], bucket: Bucket, chance: random.Random) -> st
 
 
 def _enough(texts: Sequence[str], length: int, chance: random.Random) -> Iterator[str]:
-    """Random texts until they hold `length` characters that are no white space."""
+    """Yield random texts until they have `length` characters other than white space."""
     missing = length
     while missing > 0:
         text = chance.choice(texts)

@@ -1,4 +1,4 @@
-"""How much CPU one generator process may use: Python runs on one core, and the pod's limit may be less."""
+"""CPU that one generator process can use: one core, since Python runs on one, or less by the pod's limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def cpu_limit(root: Path = CGROUPS) -> float | None:
-    """Cores that the cgroup allows, of version 2 or 1; None without a limit or where it cannot be read."""
+    """Return the CPU limit of the cgroup (version 2 or 1), in cores; None without a readable limit."""
     try:
         quota, period = (root / "cpu.max").read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -21,5 +21,5 @@ def cpu_limit(root: Path = CGROUPS) -> float | None:
 
 
 def usable_cores(root: Path = CGROUPS) -> float:
-    """Cores that this process can use: one, or the limit when that is lower."""
+    """Return the cores that this process can use: one, or the limit if it is lower."""
     return min(1.0, cpu_limit(root) or 1.0)

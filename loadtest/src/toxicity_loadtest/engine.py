@@ -1,4 +1,4 @@
-"""Chooses what makes the load: the users in this process, or a master with workers. Imports Locust."""
+"""Create the load generator: users in this process, or a master with workers. Imports Locust."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from toxicity_loadtest.user_pool import LocalGenerator
 
 
 def build_target(config: LoadTestConfig, request_seconds: float, environment: MutableMapping[str, str]) -> Target:
-    """The service that the configuration names, with the token that is taken out of `environment`.
+    """Build the target from the configuration and from the token, which is removed from `environment`.
 
     Raises TokenError.
     """
@@ -41,7 +41,7 @@ def _log_greenlet_crash(
 
 @dataclass(frozen=True)
 class LocustEngine:
-    """`calibration_seconds` of load on the loopback tell the ceiling; `workers_seconds` the workers may take."""
+    """Locust as load generator. `workers_seconds` is the maximum time to wait for the workers."""
 
     config: LoadTestConfig
     target: Target
@@ -49,7 +49,7 @@ class LocustEngine:
     workers_seconds: float
 
     def ceiling(self, corpus: Corpus) -> float | None:
-        """This process's ceiling, times the workers: their pods have the same resources."""
+        """Return this process's maximum rate times the workers, whose pods have the same resources."""
         spec = self.config.load_test
         if not self.calibration_seconds:
             return None
@@ -58,7 +58,7 @@ class LocustEngine:
 
     @contextmanager
     def generator(self, corpus: Corpus) -> Iterator[LoadGenerator]:
-        """The generator, with its users waiting for the first window. Raises LoadTestError."""
+        """Start a generator whose users wait for the first window, and close it at the end. Raises LoadTestError."""
         spec = self.config.load_test
         if spec.workers == 1:
             local = LocalGenerator(self.target, corpus, spec.users)
@@ -69,8 +69,8 @@ class LocustEngine:
             return
         try:
             master = MasterGenerator(self.target, corpus, self.config.master_port)
-        except SystemExit as error:  # Locust's way to say that the port is taken
-            raise GeneratorError(f"port {self.config.master_port} is taken; see the log") from error
+        except SystemExit as error:  # Locust exits if the port is in use
+            raise GeneratorError(f"port {self.config.master_port} is in use: see the log") from error
         try:
             master.gather(spec.workers, spec.users, self.workers_seconds)
             yield master
@@ -79,7 +79,7 @@ class LocustEngine:
 
 
 def run_worker(config: LoadTestConfig, target: Target) -> None:
-    """Is a worker until the master says that the run is over. Raises LoadTestError."""
+    """Run a worker until the master ends the run. Raises LoadTestError."""
     corpus = Corpus(read_texts(config.texts_path), config.load_test, config.seed)
     worker = Worker(target, corpus, config.master_host, config.master_port)
     try:

@@ -1,4 +1,8 @@
-"""Why a load test ends early. Each kind carries the reason and exit code that the stage result shows."""
+"""Errors that end a load test early, with the reason and exit code of the stage result.
+
+A crash is reported by the exception's type and frames, without its message. The message of a client's exception can
+quote the request's headers and with them the API token.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,9 @@ logger = logging.getLogger(__name__)
 
 
 class LoadTestError(Exception):
-    """Base of the expected failures; the message is written for the person who reads the status.
+    """Base class of the expected failures. The message is copied to the status.
 
-    `window` is what was measured of the window in which it happened, for the list of every request.
+    `window` has the records of the window in which the failure happened.
     """
 
     reason = "LoadTestFailed"
@@ -29,14 +33,14 @@ class LoadTestError(Exception):
 
 
 class CorpusError(LoadTestError):
-    """The texts cannot be read; no retry cures it."""
+    """The texts cannot be read. A retry does not help."""
 
     reason = "InvalidTexts"
     exit_code = EXIT_INVALID_INPUT
 
 
 class TokenError(LoadTestError):
-    """The API token cannot be sent; no retry cures it. The message never quotes it."""
+    """The API token cannot be sent. A retry does not help. The message does not contain the token."""
 
     reason = "InvalidConfig"
     exit_code = EXIT_INVALID_INPUT
@@ -49,67 +53,67 @@ class NotReadyError(LoadTestError):
 
 
 class OutageError(LoadTestError):
-    """The service stopped being available, for longer than the spec bears."""
+    """The service was unavailable for longer than maxOutageSeconds."""
 
     reason = "ServiceUnavailable"
 
 
 class NoSuccessError(LoadTestError):
-    """Every single request failed, so that there is nothing to measure."""
+    """All requests failed, so there is nothing to measure."""
 
     reason = "NoSuccess"
 
 
 class GeneratorError(LoadTestError):
-    """A user of the generator crashed, so that its figures would be wrong."""
+    """A user of the generator crashed, so its figures would be wrong."""
 
     reason = "GeneratorCrashed"
 
 
 class WorkersMissingError(LoadTestError):
-    """Not all workers reported for work."""
+    """Not all workers connected to the master."""
 
     reason = "WorkersMissing"
 
 
 class WorkerLostError(LoadTestError):
-    """A worker went away with its records; what was measured before stays."""
+    """A worker was lost with its records. The previous windows are kept."""
 
     reason = "WorkerLost"
     state = "Partial"
 
 
 class MasterLostError(LoadTestError):
-    """The master went away; a worker has nobody to report to."""
+    """The connection from a worker to the master was lost."""
 
     reason = "MasterLost"
 
 
 class ArtifactsError(LoadTestError):
-    """The files could not be written."""
+    """The artifacts cannot be written."""
 
     reason = "ArtifactsNotWritten"
 
 
 class PublishError(LoadTestError):
-    """The status could not be written."""
+    """The status cannot be written."""
 
     reason = "StatusNotWritten"
 
 
 class Terminated(LoadTestError):
-    """The process was asked to end before the load test was complete."""
+    """The process got SIGTERM before the load test was complete."""
 
     reason = "Terminated"
 
 
 def describe_crash(error: BaseException) -> str:
-    """For the status and the result document."""
-    return f"{type(error).__name__}; the pod's log says where"
+    """Describe a crash for the status and the result document."""
+    return f"{type(error).__name__}: see the traceback in the pod's log"
 
 
 def log_crash(event: str, error: BaseException) -> None:
-    """The exception and those that caused it, each with its frames."""
+    """Log the exception and its causes, each with its frames."""
     cause: BaseException | None = error
     while cause is not None:
         log_traceback(event, type(cause), cause.__traceback__)

@@ -1,13 +1,15 @@
-"""Records to figures; pure. Percentiles are exact: nearest rank over all raw times, never a histogram.
+"""Compute figures from records, without I/O. Percentiles are exact: nearest rank over all raw times.
 
-`actualRps` is successes divided by the measured window: its asked length, or until the last success ended when that is
-later. A service that falls behind answers the window's requests after its end; counting that time keeps its figure
-from being better than what it can carry. The price is a slightly low figure (by latency / seconds) for a service that
-keeps up. A failure, such as a time-out, does not stretch the window.
+`actualRps` is the number of successes divided by the length of the measured window. The window ends after its requested
+length, or with the last success if that is later. An overloaded service answers requests after the window's end, and
+without that time its rate would look too high. The rate of a service that keeps up is slightly low, by
+latency / seconds. A failure such as a timeout does not extend the window.
 
-Latency is given twice. As served: end - start. Corrected for coordinated omission: end - scheduled_start, which
-counts the time a request had to wait for a user to become free, as Gil Tene's wrk2 does; a slot that no user was free
-for before the window was over enters with seconds - scheduled_start, which it has waited at least.
+Latency is reported twice:
+
+- As served: end - start.
+- Corrected for coordinated omission, as in Gil Tene's wrk2: end - scheduled_start. It includes the wait for a user.
+  A slot without a free user counts with seconds - scheduled_start, the shortest time that it waited.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REACHED_SHARE = 0.95
-"""Share of the requests due that must succeed for a rate to count as carried."""
+"""Minimum share of successes among the scheduled requests with which a rate counts as carried."""
 
 MAX_FAILURES_SHARE = 0.01
-"""Share of failed requests up to which a rate counts as carried."""
+"""Maximum share of failed requests with which a rate counts as carried."""
 
 COLUMNS = ["window", "bucket", "requested_rps", "began_at", *Record._fields]
 MAX_LAG_SECONDS = 0.05
@@ -35,7 +37,7 @@ MAX_CPU_SHARE = 0.9
 
 
 def frame(windows: Sequence[Window]) -> pd.DataFrame:
-    """One row per request of all windows, with the two latencies and the generator's lag in seconds."""
+    """Return one row per request of all windows, with both latencies and the generator's lag in seconds."""
     import pandas as pd
 
     tables = [_rows(window) for window in windows if window.records]
@@ -57,7 +59,7 @@ def _rows(window: Window) -> pd.DataFrame:
 
 
 def percentile(values: pd.Series[float], share: float) -> float | None:
-    """The smallest observed value that at least `share` of the values do not exceed; None without values."""
+    """Return the smallest value that at least `share` of the values do not exceed; None without values."""
     if values.empty:
         return None
     rank = math.ceil(share * len(values))
@@ -65,13 +67,13 @@ def percentile(values: pd.Series[float], share: float) -> float | None:
 
 
 def served(windows: Sequence[Window]) -> pd.Series[float]:
-    """Latencies of successes as served."""
+    """Return the latencies of successes as served, in seconds."""
     table = frame(windows)
     return table.loc[table["outcome"] == Outcome.OK, "seconds"].astype(float)
 
 
 def corrected(windows: Sequence[Window]) -> pd.Series[float]:
-    """Latencies of successes from their scheduled start, and the least waiting times of omitted slots."""
+    """Return the corrected latencies of successes and the shortest waits of omitted slots, in seconds."""
     import pandas as pd
 
     table = frame(windows)
@@ -81,12 +83,12 @@ def corrected(windows: Sequence[Window]) -> pd.Series[float]:
 
 
 def window_seconds(window: Window) -> float:
-    """Length of the measured window, see the module's text."""
+    """Return the length of the measured window in seconds, as the module's docstring defines it."""
     return max([window.order.seconds, *(r.end for r in window.records if r.outcome is Outcome.OK)])
 
 
 def bucket_result(window: Window) -> BucketResult:
-    """The figures of one window."""
+    """Compute the figures of one window."""
     good, true, lag = served([window]), corrected([window]), frame([window])["lag_seconds"]
     return BucketResult(
         name=window.order.name,
@@ -107,7 +109,7 @@ def bucket_result(window: Window) -> BucketResult:
 
 
 def meets_slo(result: BucketResult, slo: Slo, rps: float) -> bool:
-    """Whether a window carried `rps` within the objective: rate reached, few failures, corrected p95 in time."""
+    """Whether a window carried `rps` within the SLO: enough successes, few failures, corrected p95 in time."""
     p95 = result.p95_seconds if result.p95_corrected_seconds is None else result.p95_corrected_seconds
     return (
         p95 is not None
@@ -118,9 +120,9 @@ def meets_slo(result: BucketResult, slo: Slo, rps: float) -> bool:
 
 
 def _carried_rps(result: BucketResult) -> float:
-    """The asked rate times the share of successes among the requests due.
+    """Return the requested rate times the share of successes among the scheduled requests.
 
-    Not actualRps: that counts the time of the last answer too, which a short window would take amiss.
+    actualRps is not used: it includes the time of the last answer, which matters in a short window.
     """
     if result.requested_rps is None or result.omitted is None:
         return result.actual_rps
@@ -129,7 +131,7 @@ def _carried_rps(result: BucketResult) -> float:
 
 
 def overall(windows: Sequence[Window]) -> tuple[float, float | None, float | None]:
-    """actualRps over the sum of all windows; p95 over all successes together, as served and corrected."""
+    """Return actualRps over all windows, and p95 in seconds over all successes, as served and corrected."""
     good = served(windows)
     seconds = sum(window_seconds(window) for window in windows)
     p95s = (percentile(good, 0.95), percentile(corrected(windows), 0.95))
@@ -138,21 +140,21 @@ def overall(windows: Sequence[Window]) -> tuple[float, float | None, float | Non
 
 
 def generator_saturated(windows: Sequence[Window]) -> bool:
-    """Whether the generator ran out of CPU, or was late with a free user at hand (p95), in any window.
+    """Whether the generator ran out of CPU, or sent requests late although a user was free (p95), in any window.
 
-    A request that waits because every user waits for the service is the service's doing: see `users_exhausted`.
+    Requests that wait because all users wait for the service are not counted: see `users_exhausted`.
     """
     lags = (percentile(frame([window])["lag_seconds"], 0.95) or 0.0 for window in windows)
     return any(lag > MAX_LAG_SECONDS for lag in lags) or any(w.cpu_share > MAX_CPU_SHARE for w in windows)
 
 
 def users_exhausted(windows: Sequence[Window]) -> bool:
-    """Whether a window offered less than asked, since all users waited for the service when it was over."""
+    """Whether a window offered less than requested, because all users waited for the service at its end."""
     return any(window.omitted for window in windows)
 
 
 def failure_summary(windows: Sequence[Window]) -> str:
-    """Failures by kind and status code, most frequent first, such as `12 x http error 503`; empty without any."""
+    """Return failures by kind and status code, most frequent first, such as `12 x http error 503`."""
     table = frame(windows)
     failed = table[table["outcome"] != Outcome.OK]
     if failed.empty:

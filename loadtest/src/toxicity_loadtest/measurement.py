@@ -1,4 +1,4 @@
-"""Measures one kind of text after the other: at the asked rate, or by searching for the highest one that holds."""
+"""Measure one bucket after the other, at the requested rate or by a search for the highest rate within the SLO."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from toxicity_loadtest.search import Trial, has_reached, highest_passed, lowest_
 
 MAX_RPS = 10_000.0
 CEILING_SHARE = 0.8
-"""Of the generator's ceiling: beyond it a failed trial would tell of the generator, not of the service."""
+"""Highest rate of a search as a share of the generator's maximum rate. Above it the generator could be the limit."""
 
 
 class LoadGenerator(Protocol):
-    """What a run needs of the generator."""
+    """The generator's interface, which a run uses."""
 
     def offer(self, order: WindowOrder) -> Window:
-        """Offers one window and returns when each of its requests has ended. Raises LoadTestError."""
+        """Offer one window and return when all its requests have ended. Raises LoadTestError."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The window that is reported, and what limited it."""
+    """The reported window of a bucket, its figures and what limited it."""
 
     window: Window
     result: BucketResult
@@ -34,20 +34,20 @@ class Measurement:
 
 
 class WindowRunner:
-    """Gives every window its number and keeps all that were measured, in order; the warm-up is not among them."""
+    """Runs windows with consecutive numbers. `windows` keeps all in order, except the warm-up."""
 
     def __init__(self, generator: LoadGenerator, spec: LoadTestSpec, ceiling: float | None) -> None:
         self.windows: list[Window] = []
         self._generator, self._spec = generator, spec
-        self._most_rps = MAX_RPS if ceiling is None else min(MAX_RPS, CEILING_SHARE * ceiling)
+        self._max_rps = MAX_RPS if ceiling is None else min(MAX_RPS, CEILING_SHARE * ceiling)
         self._number = 0
 
     def warm_up(self) -> Window:
-        """Load that is not counted."""
+        """Offer load that is not measured."""
         return self._generator.offer(self._order(WARMUP, self._spec.requested_rps, self._spec.warmup_seconds))
 
     def measure(self, name: str, rps: float) -> Measurement:
-        """The figures of one kind of text at `rps`; in mode search, `rps` is where the search begins."""
+        """Measure the texts of window `name` at `rps`. In mode search, `rps` is the first rate."""
         if self._spec.mode == "search":
             return self._search(name, rps)
         window = self._offer(name, rps)
@@ -56,7 +56,7 @@ class WindowRunner:
     def _search(self, name: str, start: float) -> Measurement:
         tried: dict[float, Window] = {}
         trials: list[Trial] = []
-        while (rps := next_rps(trials, start, self._most_rps)) is not None:
+        while (rps := next_rps(trials, start, self._max_rps)) is not None:
             tried[rps] = self._offer(name, rps)
             trials.append(Trial(rps, meets_slo(bucket_result(tried[rps]), self._spec.slo, rps)))
         best, failed = highest_passed(trials), lowest_failed(trials)
@@ -66,12 +66,12 @@ class WindowRunner:
         return Measurement(
             window,
             result,
-            users_exhausted=failed is not None and self._is_for_want_of_users(tried[failed]),
-            generator_saturated=has_reached(trials, self._most_rps) or generator_saturated(limits),
+            users_exhausted=failed is not None and self._lacked_users(tried[failed]),
+            generator_saturated=has_reached(trials, self._max_rps) or generator_saturated(limits),
         )
 
-    def _is_for_want_of_users(self, window: Window) -> bool:
-        """Whether a rate was too high for the users alone: each answer came in time, but they were too few."""
+    def _lacked_users(self, window: Window) -> bool:
+        """Whether a rate failed only because there were too few users: the answers met the SLO."""
         p95 = bucket_result(window).p95_seconds
         return users_exhausted([window]) and p95 is not None and p95 <= self._spec.slo.p95_seconds
 

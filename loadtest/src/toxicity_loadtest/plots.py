@@ -1,7 +1,7 @@
-"""Two plots of a run, p95 and requests/s per bucket against what was asked; the only module that knows matplotlib.
+"""Draw two plots of a run with matplotlib: p95 latency and requests per second, by text length in characters.
 
-Figures are built through the object API, which has no global state and needs no display. Colours are Okabe and Ito's
-blue and orange (Color Universal Design, 2008), with markers that differ as well.
+The object API of matplotlib has no global state and needs no display. The colours are Okabe and Ito's blue and orange
+(Color Universal Design, 2008), and the markers differ too.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ BLUE, ORANGE, GUIDE, GRID = "#0072B2", "#D55E00", "#555555", "#DDDDDD"
 
 
 def write_plots(folder: Path, results: Sequence[BucketResult], spec: LoadTestSpec) -> None:
-    """Writes p95.png and rps.png. `results` must not be empty. Raises OSError."""
+    """Write p95.png and rps.png. `results` must not be empty. Raises OSError."""
     latency_plot(results, spec).savefig(folder / P95_FILE, dpi=DPI, format="png")
     rate_plot(results, spec).savefig(folder / RPS_FILE, dpi=DPI, format="png")
 
 
 def latency_plot(results: Sequence[BucketResult], spec: LoadTestSpec) -> Figure:
-    """p95 per bucket in seconds, as served and corrected, against the objective; a gap without a success."""
-    figure, axes = _figure("95th percentile of latency by text length", len(results))
+    """Plot p95 per bucket in seconds, as served and corrected, and the objective. No success leaves a gap."""
+    figure, axes = _figure("95th percentile of latency by text length in characters", len(results))
     corrected = [_or_gap(result.p95_corrected_seconds) for result in results]
     _draw(axes, results, corrected, "s--", ORANGE, "corrected for coordinated omission")
     _draw(axes, results, [_or_gap(result.p95_seconds) for result in results], "o-", BLUE, "as served")
     objective = spec.slo.p95_seconds
     axes.axhline(objective, color=GUIDE, linestyle=":", label=f"objective: {objective:g} s")
-    axes.set_ylabel("p95, seconds")
+    axes.set_ylabel("p95 latency, seconds")
     _finish(figure, axes, results)
     return figure
 
 
 def rate_plot(results: Sequence[BucketResult], spec: LoadTestSpec) -> Figure:
-    """Requests/s per bucket, successes against what was asked."""
-    figure, axes = _figure("Requests per second by text length", len(results))
+    """Plot successful and requested requests per second per bucket."""
+    figure, axes = _figure("Requests per second by text length in characters", len(results))
     positions = range(len(results))
     asked = [spec.requested_rps if r.requested_rps is None else r.requested_rps for r in results]
     bars = axes.bar(
         positions, [r.actual_rps for r in results], color=BLUE, width=0.66, label="successes per second"
     )
     axes.bar_label(bars, [f"{r.actual_rps:.3g}" for r in results], padding=4, fontsize=9)
-    axes.plot(positions, asked, "_", color=ORANGE, markersize=26, markeredgewidth=2.5, label="asked")
+    axes.plot(positions, asked, "_", color=ORANGE, markersize=26, markeredgewidth=2.5, label="requested")
     axes.set_ylabel("requests per second")
     _finish(figure, axes, results)
     return figure
@@ -61,7 +61,7 @@ def rate_plot(results: Sequence[BucketResult], spec: LoadTestSpec) -> Figure:
 def _draw(
     axes: Axes, results: Sequence[BucketResult], values: Sequence[float], style: str, colour: str, label: str
 ) -> None:
-    """A line through the buckets; the mix is no length and stands apart."""
+    """Draw a line through the buckets. The mixed window has no length, so it is a separate point."""
     points = list(zip(range(len(results)), values, strict=True))
     lengths = [point for point, result in zip(points, results, strict=True) if result.name != MIXED]
     others = [point for point, result in zip(points, results, strict=True) if result.name == MIXED]
@@ -86,7 +86,7 @@ def _figure(title: str, buckets: int) -> tuple[Figure, Axes]:
 def _finish(figure: Figure, axes: Axes, results: Sequence[BucketResult]) -> None:
     axes.set_xticks(range(len(results)), [result.name for result in results], rotation=45, ha="right")
     axes.set_xlim(-0.6, len(results) - 0.4)
-    axes.set_xlabel("text length, characters")
+    axes.set_xlabel("text length in characters")
     top = axes.get_ylim()[1]
     axes.set_ylim(0, 1.12 * top)
     axes.grid(axis="y", color=GRID, linewidth=0.7)

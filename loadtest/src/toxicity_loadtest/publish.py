@@ -1,8 +1,8 @@
-"""Where the figures go: `status.loadTest` of the ToxicityModel, or lines on a stream outside a cluster.
+"""Publish the figures to `status.loadTest` of the ToxicityModel, or to a stream outside a cluster.
 
-The status has two writers. This one applies only `status.loadTest`, server-side, under its own field manager; the
-operator never writes that field. It needs `patch` on toxicitymodels/status, and `get` on its own resource (for the
-run before) and on the serving Deployment.
+The status has two writers. The load test applies only `status.loadTest`, server-side and under its own field manager.
+The operator never writes that field. The load test needs `patch` on toxicitymodels/status, and `get` on its
+ToxicityModel, for the previous run, and on the serving Deployment.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ServingDeployment:
-    """The serving Deployment. `cpu_limit_over_request` is None where its container lacks one of them."""
+    """State of the serving Deployment. `cpu_limit_over_request` is None without a CPU limit or request."""
 
     ready_replicas: int
     cpu_limit_over_request: float | None
 
 
 class Publisher(Protocol):
-    """Where a load test reports to, and whom it asks for the replicas it was served by."""
+    """Writes the status of a load test, and reads the previous status and the serving Deployment."""
 
     def publish(self, status: LoadTestStatus) -> None:
-        """Writes the whole load test status in place of the last one. Raises PublishError."""
+        """Replace the whole status of the load test. Raises PublishError."""
 
     def previous(self) -> LoadTestStatus | None:
-        """What the run before published; None where there was none or it is not known."""
+        """Return the status of the previous run; None without one."""
 
     def serving_deployment(self) -> ServingDeployment | None:
-        """What serves now; None where it is not known."""
+        """Return the state of the serving Deployment; None if unknown."""
 
 
 class StreamPublisher:
-    """Prints each status as one line of JSON: for a service that runs outside a cluster."""
+    """Prints each status as one line of JSON, for a service outside a cluster."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -63,7 +63,7 @@ class StreamPublisher:
 
 
 class KubernetesPublisher:
-    """Applies to the ToxicityModel that the load test was made for."""
+    """Applies the status to the ToxicityModel of the load test."""
 
     def __init__(self, api_client: Any, config: LoadTestConfig) -> None:
         from kubernetes import client
@@ -89,7 +89,9 @@ class KubernetesPublisher:
                 _request_timeout=REQUEST_TIMEOUT_SECONDS,
             )
         except (OpenApiException, HTTPError) as error:
-            raise PublishError(f"status of {self._config.model} could not be written: {error}") from error
+            raise PublishError(
+                f"cannot write status.loadTest of the ToxicityModel {self._config.model}: {error}"
+            ) from error
 
     def previous(self) -> LoadTestStatus | None:
         document = self._get(API_GROUP, API_VERSION, PLURAL, self._config.model)
@@ -111,7 +113,7 @@ class KubernetesPublisher:
         return ServingDeployment(ready, _ratio(limit, request))
 
     def _get(self, group: str, version: str, plural: str, name: str) -> dict[str, Any]:
-        """The object; empty, with a line in the log, when it cannot be read."""
+        """Get an object. If it cannot be read, log a warning and return an empty one."""
         from kubernetes.client.exceptions import OpenApiException
         from urllib3.exceptions import HTTPError
 
@@ -131,7 +133,7 @@ class KubernetesPublisher:
 
 
 def _ratio(limit: object, request: object) -> float | None:
-    """Of two CPU quantities; a limit alone is a request too. None where one is missing or 0, which means none."""
+    """Return limit / request of two CPU quantities. A missing request equals the limit. None without a limit."""
     from kubernetes.utils.quantity import parse_quantity
 
     if limit is None:
@@ -141,19 +143,19 @@ def _ratio(limit: object, request: object) -> float | None:
 
 
 def in_cluster_publisher(config: LoadTestConfig) -> KubernetesPublisher:
-    """A publisher with the pod's own service account. Raises PublishError outside a cluster."""
+    """Create a publisher with the pod's ServiceAccount. Raises PublishError outside a cluster."""
     from kubernetes import client
     from kubernetes import config as kubernetes_config
 
     try:
         kubernetes_config.load_incluster_config()
     except kubernetes_config.ConfigException as error:
-        raise PublishError(f"no cluster to report to ({error}); outside a cluster use --local") from error
+        raise PublishError(f"cannot find the cluster ({error}): outside a cluster use --local") from error
     return KubernetesPublisher(client.ApiClient(), config)
 
 
 def apply_document(config: LoadTestConfig, status: LoadTestStatus) -> dict[str, Any]:
-    """The apply configuration: the object's identity and `status.loadTest`, nothing else."""
+    """Build the apply configuration: the identity of the object and `status.loadTest` only."""
     return {
         "apiVersion": f"{API_GROUP}/{API_VERSION}",
         "kind": KIND,

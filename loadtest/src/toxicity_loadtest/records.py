@@ -1,9 +1,8 @@
-"""What the generator writes down, one record per request; every figure is made of these alone.
+"""The records of the generator, one per request, from which all figures are computed.
 
-Times are seconds since the window began, on the clock of the process that sent the request: clocks of two workers are
-never compared. A window is a stretch of load with a schedule of evenly spaced slots; the slot of number n is due at
-n / rps. A slot is taken by the first user who is free, so a request is late for want of a user only when all users
-wait for the service.
+Times are seconds since the window began, on the clock of the process that sent the request. Clocks of two workers are
+never compared. A window has a schedule of evenly spaced slots, and slot n is due at n / rps. The first free user takes
+a slot, so a request waits for a user only while all users wait for the service.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import NamedTuple
 from toxicity_api.base import Document
 
 WARMUP, MIXED, CALIBRATION = "warm-up", "mixed", "calibration"
-"""Names of windows that are of no length bucket."""
+"""Names of windows that belong to no length bucket."""
 
 
 class Outcome(StrEnum):
@@ -28,10 +27,10 @@ class Outcome(StrEnum):
 
 
 class Record(NamedTuple):
-    """One request. `status_code` is 0 where no answer came.
+    """One request. `status_code` is 0 without an answer.
 
-    `scheduled_start` is the slot of the fixed grid. `intended_start` is that, or when the user who took the slot
-    became free, whichever is later: what lies between it and `start` is the generator's own lateness.
+    `scheduled_start` is the time of the slot. `intended_start` is the later of that and of the time when the user
+    became free. The difference to `start` is the delay of the generator itself.
     """
 
     slot: int
@@ -44,7 +43,7 @@ class Record(NamedTuple):
 
 
 class WindowOrder(Document):
-    """What is to be offered. `part` of `parts`: the slots part, part + parts, … belong to this process."""
+    """Load to offer in one window. The slots part, part + parts, ... belong to this process."""
 
     number: int
     name: str
@@ -55,31 +54,31 @@ class WindowOrder(Document):
 
     @property
     def slots(self) -> int:
-        """How many requests are due in the window, those of all parts; the first one is due at its begin."""
+        """Number of requests in the window over all parts. The first is due at its start."""
         whole = int(self.rps * self.seconds)
         return max(1, whole + (whole < self.rps * self.seconds - 1e-6))
 
     def scheduled(self, slot: int) -> float:
-        """When a slot is due, in seconds since the window began."""
+        """Return the time of a slot, in seconds since the window began."""
         return slot / self.rps
 
 
 @dataclass(frozen=True)
 class Window:
-    """One closed stretch of load: every request begun in it, ended."""
+    """A finished window, in which every sent request has ended."""
 
     order: WindowOrder
     records: Sequence[Record] = field(default_factory=tuple)
     omitted: Sequence[float] = field(default_factory=tuple)
-    """Scheduled starts of the slots that no user was free for before the window was over."""
+    """Scheduled starts of the slots that found no free user before the end of the window."""
     cpu_share: float = 0.0
-    """CPU that the busiest generator process used, as a share of what it may use (one core, or its limit)."""
+    """CPU use of the busiest generator process, as a share of one core or of its limit."""
     began_at: str = ""
-    """Wall clock, RFC 3339."""
+    """Wall clock time, RFC 3339."""
 
 
 def join(order: WindowOrder, parts: Sequence[Window]) -> Window:
-    """One window of what several workers report of their parts, in the order of the schedule."""
+    """Join the parts of several workers into one window, in the order of the schedule."""
     return Window(
         order=order,
         records=sorted((record for part in parts for record in part.records), key=lambda record: record.slot),

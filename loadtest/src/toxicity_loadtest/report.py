@@ -1,4 +1,4 @@
-"""The result as a table for the log."""
+"""Format the result as a table for the log."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ WIDTHS = (10, 9, 7, 10, 9, 8, 8, 8, 9)
 
 
 def format_table(status: LoadTestStatus) -> str:
-    """The figures in at most 80 columns, latencies in milliseconds; p95 as served and corrected."""
+    """Format the figures per bucket in at most 80 columns, with latencies in milliseconds."""
     results = [*status.buckets, *([status.mixed] if status.mixed else [])]
     rows = [HEAD, *(_row(result, status.requested_rps) for result in results)]
     return "\n".join("".join(cell.rjust(width) for cell, width in zip(row, WIDTHS, strict=True)) for row in rows)
 
 
 def format_facts(status: LoadTestStatus) -> str:
-    """What the table does not say, a line each: failures, the generator, the conclusions."""
+    """Format failures, the generator's state and the conclusions, one per line."""
     ceiling = (
         "unknown" if status.generator_ceiling_rps is None else f"{status.generator_ceiling_rps:.0f} requests/s"
     )
@@ -38,7 +38,7 @@ def _conclusion_lines(found: Conclusions | None) -> list[str]:
     if found.in_flight_target is not None:
         lines.append(f"suggested autoscaler target: {found.in_flight_target:g} requests in flight per replica")
     if found.prediction_error is not None:
-        lines.append(f"the run before was off by {100 * found.prediction_error:+.1f} %")
+        lines.append(f"error of the previous run's prediction: {100 * found.prediction_error:+.1f} %")
     return lines
 
 

@@ -1,9 +1,10 @@
-"""Which rate to try next when the highest one within the objective is looked for; pure.
+"""Search for the highest rate within the SLO, without I/O: choose the rate of the next trial.
 
-From the start rate the rate is doubled while it holds (or halved while it does not), until one held and a higher one
-did not. That bracket is then halved on a logarithmic scale (the next rate is the geometric mean) until its ends are
-less than RESOLUTION apart, or MAX_TRIALS rates have been tried. The result is the highest rate that held below the
-lowest that did not, so that luck with one trial does not count.
+From the first rate on, the rate is doubled while trials pass, or halved while they fail, until one rate has passed and
+a higher one has failed. The interval is then bisected on a logarithmic scale: the next rate is the geometric mean. The
+search ends when the ends differ by less than RESOLUTION, or after MAX_TRIALS trials.
+
+The result is the highest passed rate below the lowest failed one, so that a single lucky trial does not count.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ MIN_RPS = 0.1
 
 @dataclass(frozen=True)
 class Trial:
-    """One rate that was tried, and whether it was carried within the objective."""
+    """A tested rate, and whether the service carried it within the SLO."""
 
     rps: float
     passed: bool
 
 
 def lowest_failed(trials: Sequence[Trial]) -> float | None:
-    """The lowest rate that did not hold."""
+    """Return the lowest failed rate."""
     return min((trial.rps for trial in trials if not trial.passed), default=None)
 
 
 def highest_passed(trials: Sequence[Trial]) -> float | None:
-    """The result so far: the highest rate that held, below every one that did not."""
+    """Return the result so far: the highest passed rate below all failed ones."""
     failed = lowest_failed(trials)
     return max((p.rps for p in trials if p.passed and (failed is None or p.rps < failed)), default=None)
 
 
 def next_rps(trials: Sequence[Trial], start: float, most: float) -> float | None:
-    """The rate to try next, at most `most`; None when the search is over."""
+    """Return the rate of the next trial, at most `most`; None at the end of the search."""
     if len(trials) >= MAX_TRIALS:
         return None
     best, worst = highest_passed(trials), lowest_failed(trials)
@@ -52,11 +53,11 @@ def next_rps(trials: Sequence[Trial], start: float, most: float) -> float | None
 
 
 def has_reached(trials: Sequence[Trial], most: float) -> bool:
-    """Whether the highest rate that may be tried held."""
+    """Whether the highest allowed rate has passed."""
     best = highest_passed(trials)
     return best is not None and best >= _readable(most)
 
 
 def _readable(rps: float) -> float:
-    """Four significant digits."""
+    """Round to four significant digits."""
     return float(f"{rps:.4g}")

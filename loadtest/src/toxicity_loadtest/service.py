@@ -20,11 +20,11 @@ CLASSIFY_PATH = "/v1/classify"
 
 TOKEN_VARIABLE = "API_TOKEN"
 HEADER_VALUE = re.compile(r"[\t\x20-\x7e]+")
-"""What an HTTP header bears in every client and server alike."""
+"""Characters of an HTTP header value that every client and server accepts."""
 
 KEY = "key token of the Secret of serving.apiTokenSecretName"
 REMEDY = (
-    "write one line of printable ASCII characters into it, restart the serving pods and change loadTest.runId to run"
+    "set it to one line of printable ASCII characters, restart the serving pods and change loadTest.runId to run"
     " the load test again"
 )
 
@@ -38,25 +38,26 @@ UNAVAILABLE_CODES = frozenset({502, 503, 504})
 
 @dataclass(frozen=True)
 class Target:
-    """The service and how it is asked. `request_seconds` is the time-out of a request."""
+    """Address and limits of the service. `request_seconds` is the timeout of a request."""
 
     url: str
     request_seconds: float
     max_outage_seconds: float
     run: str
-    """Begins the X-Request-Id of every request: run-window-slot."""
+    """Prefix of the X-Request-Id of every request: run-window-slot."""
     token: str = ""
 
     def headers(self) -> dict[str, str]:
-        """What every request carries."""
+        """Return the headers of every request."""
         bearer = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         return {"Content-Type": "application/json", **bearer}
 
 
 def take_token(environment: MutableMapping[str, str]) -> str:
-    """The token without white space around it, as the service reads it; empty where none is asked for.
+    """Return the API token without surrounding white space, as the service reads it; empty without a token.
 
-    It is taken out of `environment`, so that no child process inherits it. Raises TokenError, which never quotes it.
+    The token is removed from `environment`, so that no child process inherits it. Raises TokenError, whose message does
+    not contain the token.
     """
     raw = environment.pop(TOKEN_VARIABLE, None)
     if raw is None:
@@ -65,17 +66,17 @@ def take_token(environment: MutableMapping[str, str]) -> str:
     if not token:
         raise TokenError(f"{KEY} is blank: {REMEDY}")
     if not HEADER_VALUE.fullmatch(token):
-        raise TokenError(f"{KEY} has characters that an HTTP header cannot bear: {REMEDY}")
+        raise TokenError(f"{KEY} has characters that an HTTP header cannot contain: {REMEDY}")
     return token
 
 
 def request_body(text: str) -> bytes:
-    """The JSON body that asks for one text's score."""
+    """Build the JSON body that requests the score of one text."""
     return json.dumps({"texts": [text]}, ensure_ascii=False).encode()
 
 
 def has_valid_score(body: bytes | bytearray | None) -> bool:
-    """Whether the body is a JSON answer with exactly one result whose score lies in [0, 1]."""
+    """Whether the body is JSON with exactly one result whose score is in [0, 1]. Status 200 alone is no success."""
     try:
         document = json.loads(bytes(body or b""))
     except ValueError:
@@ -88,7 +89,10 @@ def has_valid_score(body: bytes | bytearray | None) -> bool:
 
 
 def wait_until_ready(url: str, seconds: float) -> None:
-    """Returns when `url`/readyz answers 200. Raises NotReadyError with the last answer after `seconds`."""
+    """Wait until `url`/readyz returns 200. Raises NotReadyError with the last answer after `seconds`.
+
+    Requests during the start of the service would count as failures.
+    """
     target = url.rstrip("/") + READY_PATH
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + seconds
@@ -104,21 +108,21 @@ def wait_until_ready(url: str, seconds: float) -> None:
 
 
 def _describe(error: Exception) -> str:
-    """The error, with what the service itself says of its state."""
+    """Describe the error, with the body of the service's answer."""
     if not isinstance(error, urllib.error.HTTPError):
         return str(error)
     return f"{error}, {error.read(MAX_BODY_BYTES).decode(errors='replace')}"
 
 
 def is_available(outcome: Outcome, status_code: int) -> bool:
-    """Whether a request that ended so met a service that was there."""
+    """Whether the outcome shows an available service. An error of the service itself, such as 400 or 500, does."""
     if outcome is Outcome.HTTP_ERROR:
         return status_code not in UNAVAILABLE_CODES
     return outcome not in (Outcome.TIMEOUT, Outcome.CONNECTION)
 
 
 class OutageWatch:
-    """Follows the answers over all windows; moments are of one monotonic clock, in seconds."""
+    """Tracks the availability of the service over all windows. Times are seconds of one monotonic clock."""
 
     def __init__(self, most_seconds: float) -> None:
         self.most_seconds = most_seconds
@@ -126,16 +130,16 @@ class OutageWatch:
         self._answered = float("-inf")
 
     def note(self, start: float, end: float, outcome: Outcome, status_code: int) -> None:
-        """A request has ended. One that times out says nothing of the time before another one was answered."""
+        """Count a request that has ended. An outage begins after the last answer at the earliest."""
         if is_available(outcome, status_code):
             self._since, self._answered = None, end
         elif self._since is None:
             self._since = max(start, self._answered)
 
     def seconds(self, now: float) -> float:
-        """For how long no request has met an available service."""
+        """Return how long the service has been unavailable, in seconds."""
         return 0.0 if self._since is None else now - self._since
 
     def is_too_long(self, now: float) -> bool:
-        """Whether the bound is passed."""
+        """Whether the outage is longer than allowed."""
         return self.seconds(now) > self.most_seconds

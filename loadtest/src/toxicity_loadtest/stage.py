@@ -1,4 +1,7 @@
-"""The order of a run: texts, readiness, ceiling, warm-up, buckets, mix, conclusions; published after each step."""
+"""Run the steps of a load test: texts, readiness, maximum rate, warm-up, buckets, mixed lengths, conclusions.
+
+The status is published after each step.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +38,17 @@ logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """What makes the load."""
+    """Creates the load generator."""
 
     def ceiling(self, corpus: Corpus) -> float | None:
-        """Requests/s that it could offer at most; None when that could not be measured."""
+        """Measure the maximum requests per second of the generator; None if that is not possible."""
 
     def generator(self, corpus: Corpus) -> AbstractContextManager[LoadGenerator]:
-        """A generator that is ready to offer; it ends with the context. Raises LoadTestError."""
+        """Open a generator that is ready to offer load. Raises LoadTestError."""
 
 
 class LoadTest:
-    """One run. `status` is at any time what was measured so far."""
+    """One run. `status` has the figures measured so far."""
 
     def __init__(self, config: LoadTestConfig, publisher: Publisher, ready_seconds: float) -> None:
         self._config, self._publisher, self._ready_seconds = config, publisher, ready_seconds
@@ -67,7 +70,7 @@ class LoadTest:
         )
 
     def run(self, engine: Engine) -> LoadTestStatus:
-        """Runs to the end and returns the complete status, which is published. Raises LoadTestError."""
+        """Run the load test and return the complete, published status. Raises LoadTestError."""
         config = self._config
         self._previous = self._comparable(self._publisher.previous())
         self._publish_progress()
@@ -89,7 +92,7 @@ class LoadTest:
     def fail(
         self, message: str, error: LoadTestError | None, publish_seconds: float = FINAL_PUBLISH_SECONDS
     ) -> None:
-        """Publishes that the run failed, with what was measured so far, then writes that to the volume.
+        """Publish the failure with the figures so far, then write them to the volume.
 
         Raises PublishError.
         """
@@ -132,7 +135,7 @@ class LoadTest:
         self._publish_progress()
 
     def _add_totals(self, windows: list[Window]) -> None:
-        """What is said of the whole run; the rates and latencies are of the buckets' reported windows."""
+        """Add the totals of the run. Rates and latencies come from the reported windows of the buckets."""
         measured = [measured for _, measured in self._measured]
         actual_rps, p95, p95_corrected = overall([each.window for each in measured])
         limited = [*measured, *([self._mixed] if self._mixed else [])]
@@ -168,10 +171,10 @@ class LoadTest:
         )
         logger.info("result\n%s\n%s", format_table(self.status), format_facts(self.status))
         if self.status.p95_seconds is None:
-            raise NoSuccessError(f"not one request succeeded: {self.status.failure_kinds}")
+            raise NoSuccessError(f"all requests failed: {self.status.failure_kinds}")
 
     def _comparable(self, previous: LoadTestStatus | None) -> LoadTestStatus | None:
-        """The run before, when it measured what serves now."""
+        """Return the previous run if it measured the version that serves now."""
         served_then = previous.serving_fingerprint if previous else None
         return previous if served_then is not None and served_then == self.status.serving_fingerprint else None
 
@@ -180,7 +183,7 @@ class LoadTest:
         return serving_deployment.ready_replicas if serving_deployment else None
 
     def _write_artifacts(self, windows: list[Window]) -> None:
-        """Figures that are published are worth more than the files: without these the run stands all the same."""
+        """Write the artifacts. If that fails, the run still completes, since its figures are published."""
         folder = self._config.output_dir
         try:
             status = write_artifacts(folder, windows, self.status, self._config.load_test)
@@ -194,14 +197,14 @@ class LoadTest:
         self.status = self.status.model_copy(update=fields)
 
     def _publish_progress(self) -> None:
-        """A progress report that is lost is made good by the next one, so the load goes on."""
+        """Publish the figures so far. A failure is only logged, since the next report contains them too."""
         try:
             self._publisher.publish(self.status)
         except PublishError as error:
             logger.warning("progress_not_published error=%s", error)
 
     def _publish_final(self, seconds: float) -> None:
-        """The last report must arrive: tries again until a deadline."""
+        """Publish the last status, with retries for `seconds`. Raises PublishError."""
         deadline = time.monotonic() + seconds
         while True:
             try:

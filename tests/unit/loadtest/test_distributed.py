@@ -1,4 +1,4 @@
-"""A real Locust master and its workers over the loopback, each a process of its own."""
+"""A real Locust master and its workers on the loopback interface, each in a separate process."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_lost_worker_makes_the_result_partial_and_ends_the_run(tmp_path: Path, s
     assert ended.exit_code == 1
     assert (ended.status["state"], ended.status["partial"]) == ("Partial", True)
     assert [bucket["name"] for bucket in ended.status["buckets"]] == ["1-50"]
-    assert ended.status["message"].startswith("1 of 2 workers went away in window 51-100")
+    assert ended.status["message"].startswith("1 of 2 workers were lost in window 51-100")
     assert "conclusions" not in ended.status
     assert ended.status["buckets"][0]["requests"] < ended.status["requests"] <= len(service.texts)
     assert (ended.result["outcome"], ended.result["reason"]) == ("failed", "WorkerLost")
@@ -83,7 +83,7 @@ def test_lost_worker_makes_the_result_partial_and_ends_the_run(tmp_path: Path, s
 def test_workers_that_do_not_come_are_counted(tmp_path: Path, service: Service) -> None:
     master = Run(tmp_path, service.url, a_spec(), "--workers-seconds", "1", port=free_port()).wait()
     assert (master.status["state"], master.result["reason"]) == ("Failed", "WorkersMissing")
-    assert master.status["message"] == "0 of 2 workers reported within 1 s; see the log of their pods"
+    assert master.status["message"] == "0 of 2 workers connected within 1 s: see the logs of their pods"
     assert service.texts == []
 
 

@@ -1,4 +1,4 @@
-"""The Kubernetes client against an HTTP endpoint that keeps what is applied to it, as the API server does."""
+"""The Kubernetes client against an HTTP endpoint that stores applied objects like the API server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ APPLY_QUERY = {"fieldManager": ["toxicity-loadtest"], "force": ["true"]}
 
 
 class ApiEndpoint(ThreadingHTTPServer):
-    """Accepts one object's status by server-side apply, refuses the rest, and knows what it was given."""
+    """Accepts the status of one object by server-side apply, refuses other requests and records all."""
 
     daemon_threads = True
 
@@ -123,7 +123,7 @@ def test_publish_applies_the_load_test_and_no_other_field(api: ApiEndpoint) -> N
 
 
 def test_publish_names_the_object_when_it_is_refused(api: ApiEndpoint) -> None:
-    with pytest.raises(PublishError, match=r"status of gone could not be written: .*404"):
+    with pytest.raises(PublishError, match=r"cannot write status.loadTest of the ToxicityModel gone: .*404"):
         a_publisher(api, a_config("gone")).publish(a_status())
     assert api.applied == []
 

@@ -46,7 +46,7 @@ def test_facts_name_the_limit_and_the_conclusions() -> None:
         "generator: ceiling 812 requests/s, saturated: no, users exhausted: yes",
         "mixed traffic per replica: 3.46 requests/s (search), replicas needed: 3",
         "suggested autoscaler target: 2.5 requests in flight per replica",
-        "the run before was off by -3.1 %",
+        "error of the previous run's prediction: -3.1 %",
     ]
     assert format_facts(a_status(failure_kinds="2 x timeout")).splitlines() == [
         "failures: 2 x timeout",

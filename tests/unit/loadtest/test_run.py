@@ -1,4 +1,4 @@
-"""The real load test in a process of its own against a service of known behaviour."""
+"""The real load test in a separate process, against a service with known behaviour."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def test_requests_keep_the_schedule_and_none_is_early(tmp_path: Path, service: S
     assert [float(row["scheduled_start"]) for row in rows] == [int(row["slot"]) / 40 for row in rows]
     assert [row for row in rows if float(row["start"]) < float(row["scheduled_start"])] == []
     arrivals = [service.spent[f"0123abcd-{row['window']}-{row['slot']}"][0] for row in rows]
-    first = arrivals[0] - float(rows[0]["start"])  # later than the window began, by the first request's way
+    first = arrivals[0] - float(
+        rows[0]["start"]
+    )  # later than the start of the window by the first request's transfer time
     early = [
         row for row, arrival in zip(rows, arrivals, strict=True) if arrival - first < float(row["start"]) - 0.1
     ]
@@ -148,7 +150,7 @@ def test_search_finds_no_more_than_the_service_can(tmp_path: Path, service: Serv
 
     def one_at_a_time(number: int, arrival: float) -> None:
         with turn:
-            time.sleep(0.05)  # 20 requests/s at most
+            time.sleep(0.05)  # at most 20 requests/s
 
     service.hold = one_at_a_time
     spec = a_spec(mode="search", users=64, requested_rps=20, max_length=50)
@@ -157,7 +159,7 @@ def test_search_finds_no_more_than_the_service_can(tmp_path: Path, service: Serv
     (bucket,) = ended.status["buckets"]
     assert (
         5 <= bucket["maxRpsWithinSlo"] <= 31
-    )  # two seconds at 30 leave a queue of a second, which the SLO allows
+    )  # after two seconds at 30 requests/s the queue takes one second, which the SLO allows
     assert bucket["requestedRps"] == bucket["maxRpsWithinSlo"]
     assert bucket["p95CorrectedSeconds"] <= 1.0
     assert ended.status["requests"] == len(service.texts)
@@ -169,7 +171,7 @@ def test_run_fails_when_the_service_goes_away_for_too_long(tmp_path: Path, servi
     ended = Run(tmp_path, service.url, a_spec(seconds_per_bucket=60, max_outage_seconds=1)).wait()
     assert (ended.exit_code, ended.result["reason"]) == (1, "ServiceUnavailable")
     assert ended.status["state"] == "Failed"
-    assert ended.status["message"].endswith("during the run, more than maxOutageSeconds 1")
+    assert ended.status["message"].endswith("during the run, longer than loadTest.maxOutageSeconds (1)")
     assert ended.status["requests"] == len(service.texts)
     assert ended.status["requests"] - ended.status["failures"] == 20
     assert ended.status["buckets"] == []
@@ -182,7 +184,7 @@ def test_run_fails_with_its_figures_when_no_request_succeeds(tmp_path: Path, ser
     assert ended.exit_code == 1
     assert (ended.status["state"], ended.status["message"]) == (
         "Failed",
-        f"not one request succeeded: {len(service.texts)} x http error 500",
+        f"all requests failed: {len(service.texts)} x http error 500",
     )
     for bucket in ended.status["buckets"]:
         assert bucket["failures"] == bucket["requests"] == 10 - bucket["omitted"]
@@ -210,7 +212,7 @@ def test_sigterm_leaves_a_failed_status(tmp_path: Path, service: Service) -> Non
     assert begun, ended.log
     assert ended.exit_code == 1
     assert Counter(status["state"] for status in ended.statuses) == {"Running": 1, "Failed": 1}
-    assert ended.status["message"] == "ended by SIGTERM"
+    assert ended.status["message"] == "the load test was ended by SIGTERM"
     assert ended.result["reason"] == "Terminated"
 
 
@@ -223,7 +225,7 @@ def test_sigterm_while_waiting_for_the_service_leaves_a_failed_status(tmp_path: 
     run.process.send_signal(signal.SIGTERM)
     ended = run.wait()
     assert first["state"] == "Running"
-    assert (ended.status["state"], ended.status["message"]) == ("Failed", "ended by SIGTERM")
+    assert (ended.status["state"], ended.status["message"]) == ("Failed", "the load test was ended by SIGTERM")
     assert (ended.exit_code, ended.result["reason"]) == (1, "Terminated")
 
 

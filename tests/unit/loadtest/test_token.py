@@ -1,4 +1,4 @@
-"""The API token reaches the service and nothing else: no status, no result document, no log, whatever goes wrong."""
+"""The API token is sent to the service only: no status, result document or log contains it, even after a failure."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def a_spec(workers: int = 1) -> LoadTestSpec:
 
 
 def everything(ended: Ended) -> str:
-    """All that the process said anywhere."""
+    """Return all output of the process: statuses, result document and log."""
     return "\n".join([json.dumps([ended.statuses, ended.result], ensure_ascii=False), ended.log])
 
 
@@ -127,6 +127,6 @@ def test_crash_of_a_worker_reaches_the_status_by_its_kind(tmp_path: Path, servic
     ]
     master, *workers = [run.wait() for run in runs]
     assert (master.status["state"], master.result["reason"]) == ("Failed", "GeneratorCrashed")
-    assert master.status["message"] == "a user crashed: ValueError; the pod's log says where"
+    assert master.status["message"] == "a user crashed: ValueError: see the traceback in the pod's log"
     assert any("in broken" in worker.log for worker in workers)
     assert [ended for ended in (master, *workers) if LEAKED in everything(ended)] == []
