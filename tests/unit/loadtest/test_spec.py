@@ -23,7 +23,7 @@ from toxicity_operator.errors import InvalidSpec
 from toxicity_serving.http.schemas import MAX_CHARACTERS
 
 STATUS = structural_schema(ToxicityModelStatus, defaults=False)["properties"]["loadTest"]
-MOST_BUCKETS = 200
+MAX_BUCKETS = 200
 SIZES = st.integers(1, 25_000)
 RATES = st.one_of(st.floats(1e-12, 30.0), st.sampled_from([0.1, 1.0, 10.0, 10.01, 30.0]))
 
@@ -106,7 +106,7 @@ def test_load_test_at_the_bound_is_admitted(fields: dict[str, Any]) -> None:
     assert a_model().with_spec("loadTest", fields).build().spec.load_test.enabled
 
 
-@pytest.mark.parametrize("word", [f"{MOST_BUCKETS} buckets", "loadTest.mode to search"])
+@pytest.mark.parametrize("word", [f"{MAX_BUCKETS} buckets", "loadTest.mode to search"])
 def test_api_server_refuses_by_itself_in_the_same_words(word: str) -> None:
     rules = structural_schema(LoadTestSpec, defaults=True)[RULES]
     (message,) = [rule["message"] for rule in rules if word in rule["message"]]

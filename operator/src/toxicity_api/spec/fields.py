@@ -9,11 +9,11 @@ from pydantic import Field, JsonValue
 INT32_MAX = 2**31 - 1
 """Maximum of the Kubernetes fields that count replicas, retries or seconds."""
 
-MOST_GPUS = 1024
+MAX_GPUS = 1024
 """More than any node has, even if each GPU is shared by time slicing."""
 
-MOST_ROWS = 1_000_000_000
-LARGEST_BATCH = 65_536
+MAX_ROWS = 1_000_000_000
+MAX_BATCH_SIZE = 65_536
 
 Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]

@@ -13,14 +13,14 @@ from toxicity_api.spec.pods import PodFields
 CRON_PATTERN = r"^[0-9A-Za-z*/,#-]+( [0-9A-Za-z*/,#-]+){4}$"
 """Five fields, separated by one space. The operator's cron library validates their content."""
 
-MOST_CHARACTERS = 20_000
+MAX_CHARACTERS = 20_000
 """Maximum length of a text in characters. The serving API refuses longer texts."""
 
-MOST_BUCKETS = 200
+MAX_BUCKETS = 200
 """Maximum number of length buckets. The API server refuses a status with more than 256."""
 
 TOO_MANY_BUCKETS = (
-    f"maxLength needs more than {MOST_BUCKETS} buckets of bucketStep characters: raise loadTest.bucketStep or lower"
+    f"maxLength needs more than {MAX_BUCKETS} buckets of bucketStep characters: raise loadTest.bucketStep or lower"
     " loadTest.maxLength"
 )
 NEVER_OFFERED = (
@@ -55,7 +55,7 @@ class LoadTestSpec(PodFields):
                 # a division, because a product or a sum of unbounded integers can overflow
                 cel(
                     "!has(self.maxLength) || !has(self.bucketStep) || self.bucketStep < 1"
-                    f" || (self.maxLength - 1) / self.bucketStep < {MOST_BUCKETS}",
+                    f" || (self.maxLength - 1) / self.bucketStep < {MAX_BUCKETS}",
                     TOO_MANY_BUCKETS,
                 ),
                 cel(
@@ -85,7 +85,7 @@ class LoadTestSpec(PodFields):
         description="Width of a length bucket, in characters. There are at most 200 buckets.",
     )
     max_length: int = Field(
-        1100, ge=1, le=MOST_CHARACTERS, description="Upper end of the longest length bucket, in characters."
+        1100, ge=1, le=MAX_CHARACTERS, description="Upper end of the longest length bucket, in characters."
     )
     seconds_per_bucket: int = Field(
         30, ge=1, le=3600, description="Measured time per length bucket and rate, in seconds."
@@ -132,7 +132,7 @@ class LoadTestSpec(PodFields):
     @model_validator(mode="after")
     def _can_be_answered(self) -> Self:
         """Repeat the rules of the CRD, since the resource may have been stored by an older CRD without them."""
-        if (self.max_length - 1) // self.bucket_step >= MOST_BUCKETS:
+        if (self.max_length - 1) // self.bucket_step >= MAX_BUCKETS:
             raise ValueError(TOO_MANY_BUCKETS)
         if self.mode == "fixed" and self.slo.rps is not None and self.slo.rps > self.requested_rps:
             raise ValueError(NEVER_OFFERED)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import INT32_MAX, MOST_GPUS, Quantity
+from toxicity_api.spec.fields import INT32_MAX, MAX_GPUS, Quantity
 
 
 class Resources(Document):
@@ -44,7 +44,7 @@ class PodFields(Document):
     gpus: int = Field(
         1,
         ge=0,
-        le=MOST_GPUS,
+        le=MAX_GPUS,
         description="Number of GPUs (nvidia.com/gpu) that the pod requests. 0 runs on the CPU.",
     )
     node_selector: dict[str, str] = Field(

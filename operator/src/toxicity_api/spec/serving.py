@@ -8,15 +8,15 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import INT32_MAX, LARGEST_BATCH, Score, cel
+from toxicity_api.spec.fields import INT32_MAX, MAX_BATCH_SIZE, Score, cel
 from toxicity_api.spec.pods import PodFields
 
 LongTexts = Literal["window", "truncate"]
 
-LONGEST_CONTEXT = 1_048_576
+MAX_CONTEXT_TOKENS = 1_048_576
 """Maximum of maxModelLen in tokens. No model has a longer context."""
 
-MOST_WAITING = 1_000_000
+MAX_QUEUE_LIMIT = 1_000_000
 """Maximum of queueLimit. This many texts of 20 000 characters would exceed the memory of any pod."""
 
 
@@ -106,13 +106,13 @@ class ServingSpec(PodFields):
     max_num_seqs: int = Field(
         64,
         ge=1,
-        le=LARGEST_BATCH,
+        le=MAX_BATCH_SIZE,
         description="Maximum number of sequences that the engine processes in one batch.",
     )
     max_model_len: int = Field(
         512,
         ge=32,
-        le=LONGEST_CONTEXT,
+        le=MAX_CONTEXT_TOKENS,
         description="Maximum length of a prompt, in tokens. longTexts decides how longer texts are scored.",
     )
     long_texts: LongTexts = Field(
@@ -123,7 +123,7 @@ class ServingSpec(PodFields):
     queue_limit: int = Field(
         256,
         ge=0,
-        le=MOST_WAITING,
+        le=MAX_QUEUE_LIMIT,
         description="Maximum number of texts that wait, in addition to maxNumSeqs. Further requests get status 429.",
     )
     api_token_secret_name: str | None = Field(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import LARGEST_BATCH, MOST_ROWS, NonEmpty, Seed, cel
+from toxicity_api.spec.fields import MAX_BATCH_SIZE, MAX_ROWS, NonEmpty, Seed, cel
 from toxicity_api.spec.pods import JobFields
 
 
@@ -40,7 +40,7 @@ class Lora(Document):
     )
 
 
-MOST_STEPS = 999_999_999
+MAX_STEPS = 999_999_999
 """Maximum of checkpointSteps. A progress line of the training has at most nine digits for a step."""
 
 SHORTEST_INPUT, LONGEST_INPUT = 16, 8192
@@ -109,9 +109,9 @@ class TrainingSpec(JobFields):
     warmup_ratio: float = Field(
         0.05, ge=0, lt=1, description="Share of all steps in which the learning rate rises to its peak."
     )
-    batch_size: int = Field(8, ge=1, le=LARGEST_BATCH, description="Number of rows per batch.")
+    batch_size: int = Field(8, ge=1, le=MAX_BATCH_SIZE, description="Number of rows per batch.")
     gradient_accumulation_steps: int = Field(
-        1, ge=1, le=LARGEST_BATCH, description="Number of batches per optimizer update."
+        1, ge=1, le=MAX_BATCH_SIZE, description="Number of batches per optimizer update."
     )
     max_input_length: TokenLimit = Field(
         256,
@@ -132,19 +132,19 @@ class TrainingSpec(JobFields):
     checkpoint_steps: int = Field(
         50,
         ge=1,
-        le=MOST_STEPS,
+        le=MAX_STEPS,
         description="Number of steps between two checkpoints. A restarted pod resumes from the last one.",
     )
     max_samples: int | None = Field(
         None,
         ge=32,
-        le=MOST_ROWS,
+        le=MAX_ROWS,
         description="Maximum number of rows of the dataset, in a stratified sample. Unset means all rows.",
     )
     max_evaluation_samples: int | None = Field(
         None,
         ge=8,
-        le=MOST_ROWS,
+        le=MAX_ROWS,
         description="Maximum number of rows in each of the validation and the test split. Unset means all rows.",
     )
     seed: Seed = Field(42, description="Random seed of the initialization and of the order of rows.")
