@@ -1,4 +1,4 @@
-"""Draw conclusions for capacity planning from the figures, without I/O. docs/explanation/load-test.md derives the formulas.
+"""Draw conclusions for capacity planning from the figures. docs/explanation/load-test.md derives the formulas.
 
 Mixed lengths: by the utilization law (Denning and Buzen, The Operational Analysis of Queueing Network Models, 1978), a
 class of requests with share s and capacity c uses the bottleneck for s / c seconds per request of the mix. The
