@@ -21,7 +21,7 @@ from toxicity_api.results import Metrics, StageResult, TrainingResult
 from toxicity_api.spec import Labels, QuantizationSpec, Split, TrainingSpec
 from toxicity_api.stage_config import QuantizationConfig
 from toxicity_quantization.packing import COMPRESSED_TENSORS, GEMM, Packing
-from toxicity_training.artifacts import MODEL_FOLDER, open_work_folder, publish
+from toxicity_stage.artifacts import MODEL_FOLDER, open_work_folder, publish
 from toxicity_training.data import split_examples, write_splits
 
 ROWS = 150

@@ -17,7 +17,7 @@ from toxicity_quantization.checkpoint import complete, read_config
 from toxicity_quantization.proof import prove
 from toxicity_quantization.tensors import Array, read_tensors
 from toxicity_quantization.with_autoawq import AUTOAWQ_TYPES, load, quantize, save, settings, wrap
-from toxicity_training.errors import ModelError
+from toxicity_stage.errors import ModelError
 
 pytestmark = [pytest.mark.engine, pytest.mark.autoawq]
 

@@ -13,7 +13,7 @@ import pytest
 from support.training.gpu_device import needs_gpu
 from toxicity_api.results import QuantizationResult
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, QuantizationConfig
-from toxicity_training.artifacts import read_result
+from toxicity_stage.artifacts import read_result
 
 pytestmark = needs_gpu
 

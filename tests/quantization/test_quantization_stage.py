@@ -24,7 +24,7 @@ from toxicity_quantization.backends import BACKENDS
 from toxicity_quantization.packing import Packing, restore, stated_sizes
 from toxicity_quantization.stage import resolved, run, training_result
 from toxicity_quantization.tensors import Array, read_tensors
-from toxicity_training.artifacts import read_result
+from toxicity_stage.artifacts import read_result
 from toxicity_training.data import read_split
 from toxicity_training.scoring import score_texts
 

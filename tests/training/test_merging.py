@@ -12,7 +12,7 @@ import pytest
 
 from toxicity_api.spec import Lora, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
-from toxicity_training.errors import ModelError
+from toxicity_stage.errors import ModelError
 from toxicity_training.model import add_lora, load_model, merge, save_adapter, save_merged
 from toxicity_training.stage import run
 

@@ -12,7 +12,7 @@ from support.training.stage_process import final_losses, past_step, run_until, r
 from toxicity_api.progress import read_progress
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
-from toxicity_training.artifacts import read_result
+from toxicity_stage.artifacts import read_result
 from toxicity_training.checkpoints import checkpoint_folder, checkpoints_folder, last_checkpoint, mark_complete
 
 pytestmark = pytest.mark.engine

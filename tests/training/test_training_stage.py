@@ -18,10 +18,10 @@ from support.training.tiny import ALIKE, SPELLED
 from toxicity_api.results import TERMINATION_MESSAGE_LIMIT
 from toxicity_api.spec import Labels, Lora, TrainingSpec
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
-from toxicity_training.artifacts import read_result
+from toxicity_stage.artifacts import read_result
+from toxicity_stage.errors import InputError
 from toxicity_training.batches import build_rows
 from toxicity_training.data import Example, read_split
-from toxicity_training.errors import InputError
 from toxicity_training.stage import run
 
 pytestmark = pytest.mark.engine

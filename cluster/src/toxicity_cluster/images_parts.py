@@ -17,7 +17,9 @@ NAME_PREFIX = "localhost/toxicity-"
 IGNORED_NAMES = frozenset({"__pycache__", ".mypy_cache", ".ruff_cache"})
 
 API = "operator/src/toxicity_api"
+STAGE = "training-job/src/toxicity_stage"
 TRAINING = "training-job/src/toxicity_training"
+QUANTIZATION = "training-job/src/toxicity_quantization"
 PYTHON_IMAGE = {"PYTHON_IMAGE": "base"}
 TORCH_IMAGE = {"PYTHON_IMAGE": "base", "TORCH_IMAGE": "torch"}
 
@@ -45,16 +47,22 @@ PARTS = (
     Part("torch", ("images/torch/requirements.txt",), PYTHON_IMAGE, "3 min"),
     Part("operator", ("images/operator/requirements.txt", API, "operator/src/toxicity_operator"), PYTHON_IMAGE),
     Part("loadtest", ("images/loadtest/requirements.txt", API, "loadtest/src/toxicity_loadtest"), PYTHON_IMAGE),
-    Part("training", ("images/training/requirements.txt", API, TRAINING), TORCH_IMAGE, "2 min"),
+    Part("training", ("images/training/requirements.txt", API, STAGE, TRAINING), TORCH_IMAGE, "2 min"),
     Part(
         "quantization",
-        ("images/quantization/requirements.txt", API, TRAINING, "training-job/src/toxicity_quantization"),
+        ("images/quantization/requirements.txt", API, STAGE, TRAINING, QUANTIZATION),
         TORCH_IMAGE,
         "2 min",
     ),
     Part(
         "quantization-autoawq",
-        ("images/quantization-autoawq/requirements.txt", API, TRAINING, "training-job/src/toxicity_quantization"),
+        (
+            "images/quantization-autoawq/requirements.txt",
+            API,
+            STAGE,
+            TRAINING,
+            "training-job/src/toxicity_quantization",
+        ),
         TORCH_IMAGE,
         "2 min",
     ),
@@ -65,6 +73,7 @@ PARTS = (
             "images/serving/requirements-cuda.txt",
             API,
             "serving/src/toxicity_serving",
+            STAGE,
             TRAINING,
             "training-job/src/toxicity_evaluation",
         ),

@@ -51,6 +51,7 @@ def test_every_image_has_a_reference_of_its_own(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("edited", "images"),
     [
+        ("training-job/src/toxicity_stage/module.py", {*TORCH_STAGES} - {"base-model"}),
         ("training-job/src/toxicity_training/module.py", {*TORCH_STAGES} - {"base-model"}),
         ("serving/src/toxicity_serving/module.py", {"serving"}),
         ("loadtest/src/toxicity_loadtest/module.py", {"loadtest"}),

@@ -25,7 +25,7 @@ from toxicity_api.stage_config import (
     TrainingConfig,
     parse_stage_config,
 )
-from toxicity_training.artifacts import read_result
+from toxicity_stage.artifacts import read_result
 from toxicity_training.experiments_grid import GridError, read_grid
 
 OLD: dict[str, Any] = json.loads(

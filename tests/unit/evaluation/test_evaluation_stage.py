@@ -18,9 +18,9 @@ from toxicity_api.stage_config import EngineConfig, EvaluationConfig
 from toxicity_evaluation.answers import Answers, Say, ask
 from toxicity_evaluation.stage import AskRows, run
 from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, LoadedModel
-from toxicity_training.artifacts import read_result
+from toxicity_stage.artifacts import read_result
+from toxicity_stage.errors import ModelError
 from toxicity_training.data import Example, Splits, write_splits
-from toxicity_training.errors import ModelError
 
 VALIDATION = [Example("дурак", True), Example("привет", False), Example("болван", True), Example("спасибо", False)]
 TEST = [

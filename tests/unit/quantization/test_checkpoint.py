@@ -13,7 +13,7 @@ from toxicity_quantization.backends import BACKENDS
 from toxicity_quantization.checkpoint import read_config, weights_bytes
 from toxicity_quantization.refusals import refuse_architecture, refuse_group_size
 from toxicity_quantization.with_autoawq import refuse_rows
-from toxicity_training.errors import ModelError
+from toxicity_stage.errors import ModelError
 
 
 def checkpoint(folder: Path, config: dict[str, object], *sizes: int) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from toxicity_quantization.older_config import older_config, sliding_pattern
-from toxicity_training.errors import ModelError
+from toxicity_stage.errors import ModelError
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 

@@ -23,7 +23,7 @@ from toxicity_quantization.proof import (
     write_layers,
 )
 from toxicity_quantization.tensors import read_tensors
-from toxicity_training.errors import ModelError
+from toxicity_stage.errors import ModelError
 
 GROUP = 32
 SPEC = QuantizationSpec(gpus=0, group_size=GROUP)

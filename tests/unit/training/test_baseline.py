@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
+from toxicity_stage.errors import DatasetError
 from toxicity_training.baseline import STRENGTHS, measure_baseline
 from toxicity_training.data import Example
-from toxicity_training.errors import DatasetError
 
 RUDE = ("дурак", "идиот", "тупица")
 KIND = ("спасибо", "хорошо", "молодец")

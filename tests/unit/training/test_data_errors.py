@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from toxicity_stage.errors import DatasetError
 from toxicity_training.data import SHOWN, Example, read_dataset, shown
-from toxicity_training.errors import DatasetError
 
 
 def written(folder: Path, content: bytes | str, name: str = "comments.csv") -> Path:

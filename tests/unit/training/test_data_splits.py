@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from toxicity_api.spec import Split, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_loadtest.corpus import read_texts
+from toxicity_stage.errors import DatasetError
 from toxicity_training.data import (
     Example,
     Splits,
@@ -27,7 +28,6 @@ from toxicity_training.data import (
     summarise,
     write_splits,
 )
-from toxicity_training.errors import DatasetError
 from toxicity_training.stage import prepare
 
 SEEDS = range(25)

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from toxicity_training.errors import DatasetError
+from toxicity_stage.errors import DatasetError
 from toxicity_training.evaluate import (
     Bin,
     Confusion,

@@ -13,7 +13,7 @@ import yaml
 from support.builders import metrics
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult, TrainingResult
 from toxicity_api.stage_config import TrainingConfig
-from toxicity_training.artifacts import open_work_folder, publish, read_result
+from toxicity_stage.artifacts import open_work_folder, publish, read_result
 from toxicity_training.experiments import conclude, main
 from toxicity_training.experiments_grid import (
     DEFAULT_BASE_MODEL,

@@ -9,7 +9,7 @@ import pytest
 
 from support.builders import metrics
 from toxicity_api.results import EXIT_INVALID_INPUT, StageResult, TrainingResult
-from toxicity_training.artifacts import open_work_folder, publish
+from toxicity_stage.artifacts import open_work_folder, publish
 from toxicity_training.data import Example, Splits, write_splits
 from toxicity_training.quality import (
     WIDTH,

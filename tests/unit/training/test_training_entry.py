@@ -11,8 +11,8 @@ import pytest
 from support.training.stage_process import configure_training
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, Metrics, StageResult, TrainingResult
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE
+from toxicity_stage.artifacts import open_work_folder, publish, read_result
 from toxicity_training.__main__ import main
-from toxicity_training.artifacts import open_work_folder, publish, read_result
 
 METRICS = Metrics(f1=0.8, macro_f1=0.85, precision=0.8, recall=0.8, roc_auc=0.9, threshold=0.4, test_samples=10)
 

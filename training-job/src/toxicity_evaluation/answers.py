@@ -22,7 +22,7 @@ from toxicity_serving.classifier import Classifier, UnknownTokenError
 from toxicity_serving.engine.compiled import CACHE_VARIABLE, pack
 from toxicity_serving.engine.protocol import Engine, LabelTokenMissing
 from toxicity_serving.engine.weights import default_scratch
-from toxicity_training.errors import ModelError
+from toxicity_stage.errors import ModelError
 
 Say = Callable[[str], None]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from toxicity_api.results import DropFigures, EvaluationResult, Metrics, StageResult
 from toxicity_api.stage_config import COMPILED_FILE, EngineConfig, EvaluationConfig
 from toxicity_evaluation.answers import Answers, Say
-from toxicity_training.artifacts import open_work_folder, publish
+from toxicity_stage.artifacts import open_work_folder, publish
+from toxicity_stage.errors import ModelError
 from toxicity_training.data import Example, read_split
-from toxicity_training.errors import ModelError
 from toxicity_training.evaluate import by_length, choose_threshold, decide, evaluate_scores
 from toxicity_training.intervals import drop_intervals
 from toxicity_training.measure import describe_metrics, length_table

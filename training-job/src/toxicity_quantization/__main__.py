@@ -7,7 +7,7 @@ import sys
 
 from toxicity_api.results import StageResult
 from toxicity_api.stage_config import QuantizationConfig
-from toxicity_training.entry import Entry, run_stage
+from toxicity_stage.entry import Entry, run_stage
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toxicity_api.checksums import CHECKSUMS_FILE
-from toxicity_training.errors import ModelError
+from toxicity_stage.errors import ModelError
 
 CONFIG_FILE = "config.json"
 

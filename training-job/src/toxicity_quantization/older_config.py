@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from toxicity_quantization.refusals import INSTEAD
-from toxicity_training.errors import ModelError
+from toxicity_stage.errors import ModelError
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 

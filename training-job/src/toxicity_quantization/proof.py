@@ -15,7 +15,7 @@ from toxicity_api.spec import QuantizationSpec
 from toxicity_quantization.packing import BITS, Packing, packing_of, restore, stated_kept, stated_sizes
 from toxicity_quantization.refusals import INSTEAD
 from toxicity_quantization.tensors import Array, StoredTensor, first_dead, first_not_finite, read_values
-from toxicity_training.errors import ModelError
+from toxicity_stage.errors import ModelError
 
 WEIGHT = ".weight"
 BF16_BYTES = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from toxicity_training.errors import ModelError
+from toxicity_stage.errors import ModelError
 
 INSTEAD = "or serve the merged weights with quantization.method: none"
 """The last remedy in every message: what works with any model."""

@@ -15,9 +15,9 @@ from toxicity_quantization.checkpoint import complete, read_config, weights_byte
 from toxicity_quantization.proof import prove, require_sound, write_layers
 from toxicity_quantization.refusals import INSTEAD, refuse_architecture
 from toxicity_quantization.tensors import read_tensors
-from toxicity_training.artifacts import MODEL_FOLDER, input_result, open_work_folder, publish
+from toxicity_stage.artifacts import MODEL_FOLDER, input_result, open_work_folder, publish
+from toxicity_stage.errors import ModelError
 from toxicity_training.data import read_split
-from toxicity_training.errors import ModelError
 from toxicity_training.measure import Evaluation, measure
 from toxicity_training.report import write_evaluation
 from toxicity_training.scoring import find_label_tokens

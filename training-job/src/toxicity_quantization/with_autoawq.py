@@ -17,7 +17,7 @@ from toxicity_quantization.older_config import older_config
 from toxicity_quantization.packing import packing_of, restore
 from toxicity_quantization.refusals import INSTEAD, KEPT, linear_shapes, refuse_group_size
 from toxicity_quantization.tensors import read_tensors, read_values
-from toxicity_training.errors import ModelError
+from toxicity_stage.errors import ModelError
 
 GEMMA3 = "gemma3_text"
 AUTOAWQ_TYPES = {

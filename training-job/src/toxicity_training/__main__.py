@@ -6,8 +6,8 @@ import sys
 
 from toxicity_api.results import StageResult
 from toxicity_api.stage_config import TrainingConfig
-from toxicity_training.entry import Entry, run_stage
-from toxicity_training.errors import CRASHED
+from toxicity_stage.entry import Entry, run_stage
+from toxicity_stage.errors import CRASHED
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,8 +12,8 @@ from random import Random
 from typing import Any
 
 from toxicity_api.spec import Labels, TrainingSpec
+from toxicity_stage.errors import ModelError
 from toxicity_training.data import Example
-from toxicity_training.errors import ModelError
 from toxicity_training.scoring import build_prompts, find_label_tokens, pad_left
 
 IGNORED = -100

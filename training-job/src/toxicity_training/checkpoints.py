@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from toxicity_api.attempts import attempt_tag, is_abandoned, keep_alive
-from toxicity_training.ranks import leader
+from toxicity_stage.ranks import leader
 
 PREFIX = "checkpoint-"
 MARK = "complete"
 PART = "part"
 """Of a copy that is not whole."""
 COPY_TRIES = 3
-_LEFTOVER = re.compile(r"(?P<stage>train-[0-9a-f]+)\.checkpoints(?:-(?P<tag>.+))?")
 KEPT = 2
 """One more than needed: the older one is still whole while the newer one is written."""
 
@@ -52,16 +50,6 @@ def remove_checkpoints(output_dir: Path) -> None:
     own = checkpoints_folder(output_dir)
     _remove_abandoned(output_dir, own)
     shutil.rmtree(own, ignore_errors=True)
-
-
-def remove_leftovers(volume: Path, is_published: Callable[[Path], bool], now: float) -> None:
-    """Removes abandoned checkpoints of trainings whose folder is published; of others a successor may go on."""
-    for folder in volume.iterdir():
-        match = _LEFTOVER.fullmatch(folder.name)
-        if match is None or not is_published(volume / match["stage"]):
-            continue
-        if is_abandoned(folder, match["tag"] or "", leader(os.environ), now):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folders(output_dir: Path) -> Iterator[Path]:

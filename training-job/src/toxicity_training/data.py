@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 from toxicity_api.spec import Split
-from toxicity_training.errors import DatasetError, listed
+from toxicity_stage.errors import DatasetError, listed
 
 TEXT, LABEL = "text", "label"
 SPLIT_NAMES = ("train", "validation", "test")

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toxicity_api.attempts import keep_alive, open_folder
-from toxicity_training.artifacts import TERMINATION_LOG, exit_code
-from toxicity_training.errors import DownloadError, InputError, detail_of
+from toxicity_stage.artifacts import TERMINATION_LOG, exit_code
+from toxicity_stage.errors import DownloadError, InputError, detail_of
 from toxicity_training.sources import pinned_commit
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pydantic import Field
 from toxicity_api.base import Document
 from toxicity_api.buckets import length_buckets
 from toxicity_api.results import Metrics
-from toxicity_training.errors import DatasetError
+from toxicity_stage.errors import DatasetError
 from toxicity_training.intervals import f1_intervals
 
 BINS = 10

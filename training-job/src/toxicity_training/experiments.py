@@ -17,8 +17,8 @@ from pathlib import Path
 
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
-from toxicity_training.artifacts import RESULT_FILE, read_result, succeeded_result
-from toxicity_training.errors import InputError
+from toxicity_stage.artifacts import RESULT_FILE, read_result, succeeded_result
+from toxicity_stage.errors import InputError
 from toxicity_training.experiments_grid import (
     DEFAULT_BASE_MODEL,
     BaseModel,

@@ -19,7 +19,7 @@ from toxicity_api.base import Document
 from toxicity_api.fingerprint import WITHOUT_INFLUENCE, content, fingerprint
 from toxicity_api.spec import NonEmpty, Score, Split, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
-from toxicity_training.errors import InputError
+from toxicity_stage.errors import InputError
 
 DEFAULT_BASE_MODEL = ""
 """The name under which the base model of all runs without one is given."""

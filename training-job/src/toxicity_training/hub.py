@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from toxicity_training.errors import DownloadError, InputError, detail_of, listed
+from toxicity_stage.errors import DownloadError, InputError, detail_of, listed
 
 MODEL_FIELD = "spec.baseModel.huggingFace"
 DATASET_FIELD = "spec.dataset.huggingFace"

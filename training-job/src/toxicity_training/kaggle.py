@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from toxicity_training.errors import DownloadError, InputError, detail_of
+from toxicity_stage.errors import DownloadError, InputError, detail_of
 
 FIELD = "spec.dataset.kaggle"
 VERSION = "version "

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.errors import ModelError, detail_of
-from toxicity_training.ranks import local_rank
+from toxicity_stage.errors import ModelError, detail_of
+from toxicity_stage.ranks import local_rank
 from toxicity_training.refusals import (
     may_be_the_machine,
     refuse_empty,

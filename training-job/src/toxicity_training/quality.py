@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError
 from toxicity_api.base import Document, read_document
 from toxicity_api.results import EXIT_INVALID_INPUT, Metrics
 from toxicity_api.spec import Split
-from toxicity_training.artifacts import input_result
+from toxicity_stage.artifacts import input_result
+from toxicity_stage.errors import InputError, ModelError
 from toxicity_training.baseline import BaselineResult, measure_baseline
 from toxicity_training.data import (
     SPLIT_NAMES,
@@ -28,7 +29,6 @@ from toxicity_training.data import (
     read_split,
     split_examples,
 )
-from toxicity_training.errors import InputError, ModelError
 from toxicity_training.experiments_table import ExperimentsReport
 from toxicity_training.tables import figure, markdown_table, write_report
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from toxicity_training.artifacts import is_out_of_memory
-from toxicity_training.errors import ModelError, listed
+from toxicity_stage.artifacts import is_out_of_memory
+from toxicity_stage.errors import ModelError, listed
 
 WHOLE = (
     "provide a whole Hugging Face folder of a causal language model: config.json, all its safetensors and tokenizer"

@@ -12,7 +12,7 @@ from typing import Any
 
 from toxicity_api.prompting import LabelTokenError, LabelTokens, Tokenizer, build_prompt, label_tokens, toxic_score
 from toxicity_api.spec import Labels
-from toxicity_training.errors import ModelError
+from toxicity_stage.errors import ModelError
 
 
 def find_label_tokens(tokenizer: Tokenizer, labels: Labels) -> LabelTokens:

@@ -13,7 +13,8 @@ from typing import Any
 from toxicity_api.results import DataFacts, StageResult, TrainingResult
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
-from toxicity_training.artifacts import MODEL_FOLDER, open_work_folder, publish, succeeded_result
+from toxicity_stage.artifacts import MODEL_FOLDER, open_work_folder, publish, succeeded_result
+from toxicity_stage.ranks import is_main, launch, leave_group, needs_launch, told_failure
 from toxicity_training.batches import Row, build_rows
 from toxicity_training.checkpoints import checkpoints_folder, open_checkpoints, remove_checkpoints
 from toxicity_training.data import (
@@ -28,8 +29,6 @@ from toxicity_training.data import (
 )
 from toxicity_training.eda import auto_length
 from toxicity_training.measure import Evaluation, measure
-from toxicity_training.rank_failures import told_failure
-from toxicity_training.ranks import is_main, launch, leave_group, needs_launch
 from toxicity_training.report import write_eda, write_evaluation
 from toxicity_training.scoring import pad_id_of, prompt_lengths
 from toxicity_training.sources import source_facts

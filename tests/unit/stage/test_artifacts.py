@@ -11,7 +11,7 @@ import pytest
 
 from toxicity_api.checksums import verify_checksums
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
-from toxicity_training.artifacts import (
+from toxicity_stage.artifacts import (
     exit_code,
     failed_result,
     input_result,
@@ -22,7 +22,7 @@ from toxicity_training.artifacts import (
     report,
     succeeded_result,
 )
-from toxicity_training.errors import DatasetError, ModelError
+from toxicity_stage.errors import DatasetError, ModelError
 
 DONE = StageResult(stage="train", fingerprint="abc", outcome="succeeded")
 FAILED = StageResult(stage="train", fingerprint="abc", outcome="failed", reason="OutOfMemory", message="too big")
@@ -132,7 +132,7 @@ def test_read_result_is_none_when_missing_or_damaged(tmp_path: Path, content: st
 
 
 def test_input_result_says_which_folder_lacks_a_success(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="run the stage before again") as caught:
+    with pytest.raises(ModelError, match="run the previous stage again") as caught:
         input_result(tmp_path)
     assert caught.value.reason == "InputMissing"
 

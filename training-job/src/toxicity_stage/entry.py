@@ -1,6 +1,6 @@
-"""The entry point that the model stages share: configuration in, result document and exit code out.
+"""The entry point of the stages: reads the configuration, runs the stage, leaves a result document and an exit code.
 
-Whatever happens, a result document is left; the exit code says whether a retry may help.
+Every run leaves a result document, also a failed one; the exit code says whether a retry may help.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from toxicity_api.stage_config import (
     TrainingConfig,
     parse_stage_config,
 )
-from toxicity_training.artifacts import (
+from toxicity_stage.artifacts import (
     TERMINATION_LOG,
     exit_code,
     failed_result,
@@ -30,15 +30,15 @@ from toxicity_training.artifacts import (
     report,
     succeeded_result,
 )
-from toxicity_training.errors import InputError, RankFailure
-from toxicity_training.rank_failures import is_started, leave_failure
+from toxicity_stage.errors import InputError, RankFailure
+from toxicity_stage.ranks import is_started, leave_failure
 
 ConfigT = TypeVar("ConfigT", TrainingConfig, QuantizationConfig, EvaluationConfig)
 
 
 @dataclass(frozen=True)
 class Entry(Generic[ConfigT]):
-    """What is particular to one stage. `failed` is its result before anything is known; `run` does the work."""
+    """One stage: `failed` is its result before the work starts; `run` returns None if another process reports."""
 
     program: str
     title: str
@@ -49,16 +49,20 @@ class Entry(Generic[ConfigT]):
 
 
 def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
-    """Runs the stage with STAGE_CONFIG as its configuration and returns its exit code."""
+    """Runs the stage configured by STAGE_CONFIG and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog=entry.program, description=f"The {entry.title} stage of a ToxicityModel."
     )
-    parser.add_argument("--termination-log", type=Path, default=TERMINATION_LOG, help="where the result goes")
-    parser.add_argument("--rank-failures", type=Path, help="folder for the failure of one of several processes")
+    parser.add_argument(
+        "--termination-log", type=Path, default=TERMINATION_LOG, help="file for the result document"
+    )
+    parser.add_argument(
+        "--rank-failures", type=Path, help="folder for the failures of processes that torchrun started"
+    )
     options = parser.parse_args(arguments)
     termination_log = options.termination_log
-    os.environ.setdefault("TQDM_DISABLE", "1")  # bars are no log lines; the stage says itself how far it is
-    # peft imports it whenever it is there, and without a GPU it warns of kernels that nobody asked for
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the stage logs its own progress
+    # peft imports bitsandbytes if it is installed, which warns about missing kernels on a machine without a GPU
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         config = parse_stage_config(entry.config, os.environ)
@@ -67,28 +71,28 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
         return EXIT_INVALID_INPUT
     done = succeeded_result(config.output_dir)
     if done is not None:
-        print(f"{entry.title}: {config.output_dir} is there already", flush=True)
+        print(f"{entry.title}: {config.output_dir} is already published", flush=True)
         report(done, termination_log)
         return 0
     try:
         result = entry.run(config)
-    except Exception as error:  # noqa: BLE001  a crash must leave a result too
+    except Exception as error:  # noqa: BLE001  a crash leaves a result too
         done = None if is_started(os.environ) else succeeded_result(config.output_dir)
         if done is not None:
-            print(f"{entry.title}: another attempt has succeeded, while this one failed: {error}", flush=True)
+            print(f"{entry.title}: another attempt succeeded; this one failed: {error}", flush=True)
             report(done, termination_log)
             return 0
         stage = entry.failed.model_copy(update={"fingerprint": config.fingerprint})
-        _tell(error, failed_result(stage, error, entry.crash_reason), config.output_dir, options)
+        _report_failure(error, failed_result(stage, error, entry.crash_reason), config.output_dir, options)
         return exit_code(error)
-    if result is not None:  # else this process is one of several, and another one reports
+    if result is not None:  # None in a process of several that leaves the report to another
         report(result, termination_log)
     return 0
 
 
-def _tell(error: Exception, failure: StageResult, folder: Path, options: argparse.Namespace) -> None:
-    """Leaves the failure where it is looked for; one of several processes leaves it to the one that started them."""
-    if not isinstance(error, InputError | RankFailure):  # their message says all that there is to do
+def _report_failure(error: Exception, failure: StageResult, folder: Path, options: argparse.Namespace) -> None:
+    """Reports the failure; a process of several writes it to a file for the process that launched them."""
+    if not isinstance(error, InputError | RankFailure):  # their message is enough
         traceback.print_exception(error)
     if options.rank_failures is not None:
         told = RankFailure(failure.reason, failure.message, exit_code(error))

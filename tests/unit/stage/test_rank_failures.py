@@ -17,16 +17,16 @@ import pytest
 
 from support.training.stage_process import configure_training
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT
+from toxicity_stage.artifacts import read_result
 from toxicity_training import stage
 from toxicity_training.__main__ import main
-from toxicity_training.artifacts import read_result
 
 PROCESS = """
 import sys, time
 from pathlib import Path
 from toxicity_training import stage
 from toxicity_training.__main__ import main
-from toxicity_training.errors import DatasetError, ModelError
+from toxicity_stage.errors import DatasetError, ModelError
 class OutOfMemoryError(RuntimeError):
     "Named as torch names its own."
 def run(config):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from toxicity_training.ranks import is_main, local_rank, needs_launch, processes
+from toxicity_stage.ranks import is_main, local_rank, needs_launch, processes
 
 ALONE: Mapping[str, str] = {}
 SECOND = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}

@@ -1,0 +1,1 @@
+"""What the training, quantization and evaluation stages share: entry point, artifacts, errors and process ranks."""
