@@ -24,7 +24,7 @@ from toxicity_serving.__main__ import prepare_process
 from toxicity_serving.classifier import Classifier
 from toxicity_serving.engine.protocol import LoadedModel
 from toxicity_serving.engine.vllm import VllmEngine
-from toxicity_training.data import read_split
+from toxicity_training.splits import read_split
 
 IN_FLIGHT = 16
 TEXTS = 48

@@ -19,11 +19,13 @@ from typing import Any
 
 from support.training.tiny import forget_accelerator
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.batches import Row, build_rows, count_steps
-from toxicity_training.data import Example, read_dataset, sample
-from toxicity_training.experiments_grid import merge_training, read_grid
+from toxicity_training.dataset import Example
+from toxicity_training.engines.batches import Row, build_rows, count_steps
+from toxicity_training.experiments.grid import merge_training, read_grid
 from toxicity_training.model import add_lora, load_model
-from toxicity_training.scoring import pad_id_of
+from toxicity_training.prompts import pad_id_of
+from toxicity_training.sources.files import read_dataset
+from toxicity_training.splits import sample
 from toxicity_training.stage import engine, resolve_length
 
 ROOT = Path(__file__).parents[2]

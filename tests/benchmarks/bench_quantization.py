@@ -26,7 +26,7 @@ from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, QuantizationConfig
 from toxicity_evaluation.answers import Answers
 from toxicity_evaluation.stage import evaluate
 from toxicity_stage.artifacts import succeeded_result
-from toxicity_training.data import Splits, read_split, sample, write_splits
+from toxicity_training.splits import Splits, read_split, sample, write_splits
 
 VARIANTS = (("llm-compressor", 32), ("llm-compressor", 64), ("llm-compressor", 128), ("autoawq", 128))
 PARTS = {"llm-compressor": "quantization", "autoawq": "quantization-autoawq"}

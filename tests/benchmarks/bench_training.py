@@ -16,10 +16,11 @@ from typing import Any
 
 from support.training.tiny import forget_accelerator
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.batches import IGNORED, Row, build_rows, collate, label_loss, plan_batches
-from toxicity_training.data import read_dataset, sample
+from toxicity_training.engines.batches import IGNORED, Row, build_rows, collate, label_loss, plan_batches
 from toxicity_training.model import add_lora, load_model
-from toxicity_training.scoring import pad_id_of
+from toxicity_training.prompts import pad_id_of
+from toxicity_training.sources.files import read_dataset
+from toxicity_training.splits import sample
 from toxicity_training.stage import engine
 
 ROUNDS = 3

@@ -16,7 +16,7 @@ from support.training.plain_scores import log_odds, transformers_scores
 from support.training.tiny import make_examples, write_base_model
 from toxicity_api.checksums import write_checksums
 from toxicity_api.spec import Split
-from toxicity_training.data import split_examples, write_splits
+from toxicity_training.splits import split_examples, write_splits
 
 pytestmark = [pytest.mark.engine, pytest.mark.gpu]
 

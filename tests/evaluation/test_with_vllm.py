@@ -20,7 +20,7 @@ from toxicity_api.results import EXIT_INVALID_INPUT, StageResult
 from toxicity_api.spec import Split
 from toxicity_api.stage_config import COMPILED_FILE
 from toxicity_stage.artifacts import read_result
-from toxicity_training.data import read_split, split_examples, write_splits
+from toxicity_training.splits import read_split, split_examples, write_splits
 
 pytestmark = pytest.mark.engine
 

@@ -22,7 +22,7 @@ from toxicity_api.spec import Labels, QuantizationSpec, Split, TrainingSpec
 from toxicity_api.stage_config import QuantizationConfig
 from toxicity_quantization.packing import COMPRESSED_TENSORS, GEMM, Packing
 from toxicity_stage.artifacts import MODEL_FOLDER, open_work_folder, publish
-from toxicity_training.data import split_examples, write_splits
+from toxicity_training.splits import split_examples, write_splits
 
 ROWS = 150
 METRICS = Metrics(

@@ -15,9 +15,9 @@ import pytest
 from support.training.gpu_device import narrower_than_a_block, on_cpu_and_gpu
 from support.training.tiny import forget_accelerator, make_examples
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.batches import build_rows
+from toxicity_training.engines.batches import build_rows
 from toxicity_training.model import add_lora, load_model
-from toxicity_training.scoring import pad_id_of
+from toxicity_training.prompts import pad_id_of
 from toxicity_training.stage import engine
 
 pytestmark = pytest.mark.engine

@@ -23,9 +23,9 @@ from toxicity_api.spec import Lora, TrainingSpec
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
 from toxicity_stage.artifacts import read_result
 from toxicity_training import stage
-from toxicity_training.batches import build_rows
+from toxicity_training.engines.batches import build_rows
 from toxicity_training.model import add_lora, load_model
-from toxicity_training.scoring import pad_id_of
+from toxicity_training.prompts import pad_id_of
 
 pytestmark = needs_gpu
 

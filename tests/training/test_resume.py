@@ -13,7 +13,12 @@ from toxicity_api.progress import read_progress
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_stage.artifacts import read_result
-from toxicity_training.checkpoints import checkpoint_folder, checkpoints_folder, last_checkpoint, mark_complete
+from toxicity_training.engines.checkpoints import (
+    checkpoint_folder,
+    checkpoints_folder,
+    last_checkpoint,
+    mark_complete,
+)
 
 pytestmark = pytest.mark.engine
 

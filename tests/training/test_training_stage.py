@@ -20,8 +20,9 @@ from toxicity_api.spec import Labels, Lora, TrainingSpec
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
 from toxicity_stage.artifacts import read_result
 from toxicity_stage.errors import InputError
-from toxicity_training.batches import build_rows
-from toxicity_training.data import Example, read_split
+from toxicity_training.dataset import Example
+from toxicity_training.engines.batches import build_rows
+from toxicity_training.splits import read_split
 from toxicity_training.stage import run
 
 pytestmark = pytest.mark.engine
@@ -77,8 +78,8 @@ def test_merged_weights_are_plain_bf16_safetensors_that_score_like_the_adapter(
     from peft import PeftModel
     from safetensors import safe_open
 
+    from toxicity_training.evaluation.measure import score_texts
     from toxicity_training.model import load_model
-    from toxicity_training.scoring import score_texts
 
     spec = make_spec(epochs=12, lora=Lora(r=16, alpha=32, dropout=0))
     config = make_config(spec, rows=300)

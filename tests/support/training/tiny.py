@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
-from toxicity_training.data import Example
+from toxicity_training.dataset import Example
 
 INSULTS = ("дурак", "болван", "осёл", "тупица")
 PLAIN = ("книга", "погода", "чай", "дорога", "музыка")

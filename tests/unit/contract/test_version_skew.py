@@ -26,7 +26,7 @@ from toxicity_api.stage_config import (
     parse_stage_config,
 )
 from toxicity_stage.artifacts import read_result
-from toxicity_training.experiments_grid import GridError, read_grid
+from toxicity_training.experiments.grid import GridError, read_grid
 
 OLD: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "golden" / "documents-1675559.json").read_text(encoding="utf-8")

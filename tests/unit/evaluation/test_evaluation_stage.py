@@ -20,7 +20,8 @@ from toxicity_evaluation.stage import AskRows, run
 from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, LoadedModel
 from toxicity_stage.artifacts import read_result
 from toxicity_stage.errors import ModelError
-from toxicity_training.data import Example, Splits, write_splits
+from toxicity_training.dataset import Example
+from toxicity_training.splits import Splits, write_splits
 
 VALIDATION = [Example("дурак", True), Example("привет", False), Example("болван", True), Example("спасибо", False)]
 TEST = [

@@ -8,7 +8,7 @@ from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_api.spec import TrainingSpec
 from toxicity_quantization.calibrate import allot, calibration_prompts, choose, length_classes, prompts_hash
 from toxicity_stage.errors import ModelError
-from toxicity_training.data import Example
+from toxicity_training.dataset import Example
 
 TRAIN = [Example(f"текст {index}", index % 4 == 0) for index in range(200)]
 SPEC = TrainingSpec(gpus=0, prompt_template="<{text}>")

@@ -17,14 +17,14 @@ PAGE = (ROOT / "docs" / "reference" / "conditions.md").read_text(encoding="utf-8
 STAGES = ("training-job/src", "loadtest/src")
 CAMEL = re.compile(r"[A-Z][A-Za-z0-9]+")
 COMMAND_LINES = ("experiments", "quality", "baseline")
-"""Modules of training that are no part of a stage: what they refuse never reaches a condition."""
+"""Modules and packages of training that are not part of a stage: their errors never reach a condition."""
 
 
 def stage_reasons() -> Iterator[str]:
     """First arguments of raised input errors, and `reason`s and `crash_reason`s, wherever a stage has them."""
     for part in STAGES:
         for path in sorted((ROOT / part).rglob("*.py")):
-            if path.stem.startswith(COMMAND_LINES):
+            if any(name.startswith(COMMAND_LINES) for name in path.relative_to(ROOT / part).parts):
                 continue
             yield from _reasons_of(ast.parse(path.read_text(encoding="utf-8")))
 

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 
 from toxicity_stage.errors import DatasetError
-from toxicity_training.baseline import STRENGTHS, measure_baseline
-from toxicity_training.data import Example
+from toxicity_training.dataset import Example
+from toxicity_training.evaluation.baseline import STRENGTHS, measure_baseline
 
 RUDE = ("дурак", "идиот", "тупица")
 KIND = ("спасибо", "хорошо", "молодец")

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.batches import GROUP_BATCHES, GroupedBatches, count_steps, plan_batches
+from toxicity_training.engines.batches import GROUP_BATCHES, GroupedBatches, count_steps, plan_batches
 
 
 def lengths(rows: int, seed: int = 3) -> list[int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from toxicity_training.checkpoints import (
+from toxicity_training.engines.checkpoints import (
     checkpoint_folder,
     checkpoints_folder,
     last_checkpoint,
@@ -24,7 +24,7 @@ FILES = 20
 WRITER = """
 import os, sys
 from pathlib import Path
-from toxicity_training.checkpoints import checkpoint_folder, mark_complete, open_checkpoints, remove_older
+from toxicity_training.engines.checkpoints import checkpoint_folder, mark_complete, open_checkpoints, remove_older
 root = open_checkpoints(Path(sys.argv[1]))
 step = 0
 while True:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from toxicity_training.distort import DIGITS, LOOK_ALIKES, MOST_CUTS, SHARE, SHORTEST_WORD, distort
+from toxicity_training.evaluation.distort import DIGITS, LOOK_ALIKES, MOST_CUTS, SHARE, SHORTEST_WORD, distort
 
 TEXTS = [
     "Верблюдов-то за что? Дебилы, бл...",

@@ -18,7 +18,7 @@ import pytest
 
 from support.training.file_hosts import COMMIT, Files, Hub, Kaggle, basic, serving, zip_of
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, SourceFacts
-from toxicity_training.sources import source_facts
+from toxicity_training.sources.commits import source_facts
 
 CSV = b"comment,toxic\n" + "привет,0\n".encode() * 400
 MODEL = {
@@ -222,7 +222,7 @@ def test_unreachable_host_is_worth_a_retry(tmp_path: Path, arguments: list[str])
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
         cut_off = program(tmp_path, HF_ENDPOINT=address, KAGGLE_API_ENDPOINT=address)
         assert cut_off.run(*arguments) == EXIT_FAILED
-    assert address in cut_off.sentence and "cluster's way" in cut_off.sentence
+    assert address in cut_off.sentence and "cluster's network access" in cut_off.sentence
 
 
 def test_what_is_there_is_not_downloaded_again(hub: Program, files: Files) -> None:
@@ -252,7 +252,8 @@ SCRIPT = """
 import socket, sys
 from concurrent.futures import ThreadPoolExecutor
 import toxicity_training.download as download
-from toxicity_training import hub, kaggle
+from toxicity_training.sources import hub
+from toxicity_training.sources import kaggle
 pod, volume, *arguments = sys.argv[1:]
 socket.gethostname = lambda: pod
 def wait(step):
@@ -305,7 +306,7 @@ def test_slower_one_of_two_downloads_finds_the_target_there(tmp_path: Path) -> N
     for process in (fast, slow):
         output, errors = process.communicate("go on\n", timeout=20)
         assert (process.returncode, errors) == (0, "")
-        assert "base-model-1 is there" in output
+        assert "base-model-1 is downloaded" in output
         if process is fast:
             assert sum(path.exists() for path in halves) == 1, "what the slower one has fetched so far is its own"
     assert entries(tmp_path / "volume") == ["base-model-1"]
@@ -336,7 +337,7 @@ def test_full_volume_is_told_as_such(tmp_path: Path, place: str, arguments: list
     sentence = (tmp_path / "volume-log").read_text(encoding="utf-8")
     assert process.returncode == EXIT_FAILED and "Traceback" not in errors
     assert sentence.startswith("spec.storage.size: ") and sentence.endswith("raise spec.storage.size")
-    assert "network" not in sentence and "way to it" not in sentence
+    assert "network" not in sentence and "network access" not in sentence
     assert entries(volume) == []
 
 

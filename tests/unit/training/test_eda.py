@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from toxicity_api.spec import LONGEST_INPUT, SHORTEST_INPUT, TrainingSpec
-from toxicity_training.data import Example
+from toxicity_training.dataset import Example
 from toxicity_training.eda import Eda, auto_length, explore, measure_lengths
 
 

@@ -14,8 +14,7 @@ from support.builders import metrics
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult, TrainingResult
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_stage.artifacts import open_work_folder, publish, read_result
-from toxicity_training.experiments import conclude, main
-from toxicity_training.experiments_grid import (
+from toxicity_training.experiments.grid import (
     DEFAULT_BASE_MODEL,
     BaseModel,
     Grid,
@@ -26,7 +25,8 @@ from toxicity_training.experiments_grid import (
     plan_runs,
     read_grid,
 )
-from toxicity_training.experiments_table import WIDTH, ExperimentsReport, RunOutcome, render_table
+from toxicity_training.experiments.run import conclude, main
+from toxicity_training.experiments.table import WIDTH, ExperimentsReport, RunOutcome, render_table
 
 CONFIGS = Path(__file__).parents[3] / "training-job/src/toxicity_training/configs"
 GRID: dict[str, Any] = {
@@ -261,7 +261,7 @@ def test_one_run_is_done_already_the_other_fails_and_both_are_in_the_report(
     assert main(command) == EXIT_FAILED
     output = capfd.readouterr().out
     assert "run 1 of 2, small: " in output
-    assert "is there already" in output
+    assert "is already published" in output
     assert "run 2 of 2, large: starts" in output
     assert "result: " in output  # the child's own line
     table = (tmp_path / "work/g.md").read_text(encoding="utf-8")

@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from toxicity_training.evaluate import Confusion
-from toxicity_training.intervals import Interval, drop_intervals, f1_intervals
+from toxicity_training.evaluation.intervals import Interval, drop_intervals, f1_intervals
+from toxicity_training.evaluation.metrics import Confusion
 
 Rows = tuple[list[bool], list[bool]]
 

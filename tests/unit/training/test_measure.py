@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from toxicity_api.spec import TrainingSpec
-from toxicity_training import measure as measuring
-from toxicity_training.data import Example
-from toxicity_training.distort import distort
-from toxicity_training.evaluate import evaluate_scores
-from toxicity_training.measure import Evaluation, measure
+from toxicity_training.dataset import Example
+from toxicity_training.evaluation import measure as measuring
+from toxicity_training.evaluation.distort import distort
+from toxicity_training.evaluation.measure import Evaluation, measure
+from toxicity_training.evaluation.metrics import evaluate_scores
 
 SPEC = TrainingSpec(gpus=0, seed=7)
 VALIDATION = [Example("дурак", True), Example("здравствуйте", False)]

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from toxicity_training import plots
-from toxicity_training.data import Example
+from toxicity_training.dataset import Example
 from toxicity_training.eda import Eda, explore, measure_lengths
-from toxicity_training.evaluate import by_length, evaluate_scores, reliability
-from toxicity_training.measure import Evaluation
+from toxicity_training.evaluation.measure import Evaluation
+from toxicity_training.evaluation.metrics import by_length, evaluate_scores, reliability
 from toxicity_training.report import EvaluationReport, write_eda, write_evaluation
 
 SCORES = [0.95, 0.85, 0.65, 0.45, 0.32, 0.12, 0.05, 0.03]

@@ -10,7 +10,7 @@ import pytest
 from support.builders import metrics
 from toxicity_api.results import EXIT_INVALID_INPUT, StageResult, TrainingResult
 from toxicity_stage.artifacts import open_work_folder, publish
-from toxicity_training.data import Example, Splits, write_splits
+from toxicity_training.dataset import Example
 from toxicity_training.quality import (
     WIDTH,
     QualityReport,
@@ -20,6 +20,7 @@ from toxicity_training.quality import (
     render_quality,
     without_evaluation,
 )
+from toxicity_training.splits import Splits, write_splits
 
 
 def comments(count: int, start: int = 0) -> list[Example]:

@@ -6,7 +6,7 @@ import pytest
 
 from toxicity_api.progress import read_progress
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.schedule import LINE_SECONDS, Reporter, scheduler_name, warmup_steps
+from toxicity_training.engines.schedule import LINE_SECONDS, Reporter, scheduler_name, warmup_steps
 
 
 class Clock:

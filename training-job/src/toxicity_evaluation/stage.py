@@ -12,10 +12,11 @@ from toxicity_api.stage_config import COMPILED_FILE, EngineConfig, EvaluationCon
 from toxicity_evaluation.answers import Answers, Say
 from toxicity_stage.artifacts import open_work_folder, publish
 from toxicity_stage.errors import ModelError
-from toxicity_training.data import Example, read_split
-from toxicity_training.evaluate import by_length, choose_threshold, decide, evaluate_scores
-from toxicity_training.intervals import drop_intervals
-from toxicity_training.measure import describe_metrics, length_table
+from toxicity_training.dataset import Example
+from toxicity_training.evaluation.intervals import drop_intervals
+from toxicity_training.evaluation.metrics import by_length, choose_threshold, decide, evaluate_scores
+from toxicity_training.evaluation.tables import describe_metrics, length_table
+from toxicity_training.splits import read_split
 
 SCORES_FILE = "scores.csv"
 

@@ -11,8 +11,8 @@ from statistics import quantiles
 from typing import Any
 
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.data import Example, group_equal
-from toxicity_training.scoring import build_prompts, prompt_lengths
+from toxicity_training.dataset import Example, group_equal
+from toxicity_training.prompts import build_prompts, prompt_lengths
 
 LENGTH_CLASSES = 3
 

@@ -17,10 +17,10 @@ from toxicity_quantization.refusals import INSTEAD, refuse_architecture
 from toxicity_quantization.tensors import read_tensors
 from toxicity_stage.artifacts import MODEL_FOLDER, input_result, open_work_folder, publish
 from toxicity_stage.errors import ModelError
-from toxicity_training.data import read_split
-from toxicity_training.measure import Evaluation, measure
+from toxicity_training.evaluation.measure import Evaluation, measure
+from toxicity_training.prompts import find_label_tokens
 from toxicity_training.report import write_evaluation
-from toxicity_training.scoring import find_label_tokens
+from toxicity_training.splits import read_split
 
 SPLITS_FOLDER = "splits"
 LAYERS_FILE = "layers.csv"

@@ -1,1 +1,1 @@
-"""Training stage: labelled comments in, a merged fine-tuned model and its figures out."""
+"""The training stage: labelled comments in; a fine-tuned, merged model and its metrics out."""

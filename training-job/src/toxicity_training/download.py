@@ -1,8 +1,8 @@
-"""Brings a base model or a data set to the model's volume: `python -m toxicity_training.download`, an init container.
+"""Downloads a base model or a data set to the model's volume: `python -m toxicity_training.download`.
 
-A folder appears under its final name only when it is whole, and one that is there is not made again;
-`toxicity_api.attempts` says how several attempts get on. An expected failure leaves one sentence in the termination
-message; the exit code says whether a retry may help.
+The init containers of the training Job run it. A folder appears under its final name only when it is complete, and is
+not downloaded twice; `toxicity_api.attempts` describes concurrent attempts. An expected failure writes one sentence to
+the termination message; the exit code says whether a retry may help.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from typing import TYPE_CHECKING
 from toxicity_api.attempts import keep_alive, open_folder
 from toxicity_stage.artifacts import TERMINATION_LOG, exit_code
 from toxicity_stage.errors import DownloadError, InputError, detail_of
-from toxicity_training.sources import pinned_commit
+from toxicity_training.sources.commits import pinned_commit
 
 if TYPE_CHECKING:
-    from toxicity_training.hub import Repository
+    from toxicity_training.sources.hub import Repository
 
 TERMINATED = 128 + signal.SIGTERM
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Downloads what the arguments name and returns the exit code."""
+    """Downloads the model or data set of the arguments and returns the exit code."""
     options = build_parser().parse_args(arguments)
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars are no log lines
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # keep progress bars out of the log
     if options.target.is_dir():
-        return _there(options.target, "is there already")
+        return _there(options.target, "exists already")
     try:
         with work_folder(options.target) as work:
             publish(options.fetch(options, work), options.target)
     except (InputError, DownloadError, OSError) as error:
         if options.target.is_dir():
-            return _there(options.target, "is there, by another pod")
-        told = _told(error, options.target)
-        options.termination_log.write_text(str(told), encoding="utf-8")
-        print(f"download: {told}", file=sys.stderr, flush=True)
-        return exit_code(told)
-    return _there(options.target, "is there")
+            return _there(options.target, "exists: another pod has downloaded it")
+        reported = _reported(error, options.target)
+        options.termination_log.write_text(str(reported), encoding="utf-8")
+        print(f"download: {reported}", file=sys.stderr, flush=True)
+        return exit_code(reported)
+    return _there(options.target, "is downloaded")
 
 
 def _there(target: Path, words: str) -> int:
-    """Says so; the exit code."""
+    """Logs the outcome; returns exit code 0."""
     print(f"download: {target} {words}", flush=True)
     return 0
 
 
-def _told(error: Exception, target: Path) -> Exception:
-    """`error` as it is to be told: a full volume by the field that makes it larger, whatever it broke."""
+def _reported(error: Exception, target: Path) -> Exception:
+    """The error to report: for a full volume, one that names the field to raise."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in FULL:
@@ -70,17 +70,16 @@ def _told(error: Exception, target: Path) -> Exception:
 
 @contextmanager
 def work_folder(target: Path) -> Iterator[Path]:
-    """A fresh folder beside `target` for as long as the block runs, also when the process is terminated in it."""
+    """A temporary folder beside `target`; it is removed when the block ends or the process is terminated."""
     work = open_folder(target, os.getpid())
     keep_alive(work)
 
     def end(*_: object) -> None:
-        # at once, by no exception: the hub's client would first wait for its threads, each at a file of gigabytes,
-        # for longer than the kubelet does
+        # no exception: the hub's client would first wait for its download threads, longer than the kubelet waits
         shutil.rmtree(work, ignore_errors=True)
         os._exit(TERMINATED)
 
-    before = signal.signal(signal.SIGTERM, end)  # the first process of a container ignores it otherwise
+    before = signal.signal(signal.SIGTERM, end)  # by default the first process of a container ignores SIGTERM
     try:
         yield work
     finally:
@@ -89,7 +88,7 @@ def work_folder(target: Path) -> Iterator[Path]:
 
 
 def publish(whole: Path, target: Path) -> None:
-    """Renames `whole` to `target`; when another pod was first, its folder stays, since it holds the same."""
+    """Renames `whole` to `target`; if another pod was first, its folder stays, since it has the same content."""
     try:
         os.rename(whole, target)
     except OSError as error:
@@ -98,14 +97,14 @@ def publish(whole: Path, target: Path) -> None:
 
 
 def _fetch_model(options: argparse.Namespace, work: Path) -> Path:
-    from toxicity_training.hub import MODEL_FIELD, MODELS, Repository, download_model
+    from toxicity_training.sources.hub import MODEL_FIELD, MODELS, Repository, download_model
 
     repository = Repository(options.repo, options.revision, MODEL_FIELD, MODELS)
     return download_model(_pinned(repository, options.target, work), work / "whole")
 
 
 def _fetch_from_hub(options: argparse.Namespace, work: Path) -> Path:
-    from toxicity_training.hub import DATASET_FIELD, DATASETS, Repository, download_file
+    from toxicity_training.sources.hub import DATASET_FIELD, DATASETS, Repository, download_file
 
     repository = Repository(options.repo, options.revision, DATASET_FIELD, DATASETS)
     found = download_file(_pinned(repository, options.target, work), options.file, work / "parts")
@@ -113,15 +112,15 @@ def _fetch_from_hub(options: argparse.Namespace, work: Path) -> Path:
 
 
 def _pinned(repository: Repository, target: Path, work: Path) -> Repository:
-    """The repository at the one commit that all attempts at `target` download."""
-    from toxicity_training import hub
+    """The repository at the commit that all attempts at `target` download."""
+    from toxicity_training.sources import hub
 
     commit = pinned_commit(target, work, repository.name, repository.revision, lambda: hub.resolve(repository))
     return replace(repository, commit=commit)
 
 
 def _fetch_from_kaggle(options: argparse.Namespace, work: Path) -> Path:
-    from toxicity_training import kaggle
+    from toxicity_training.sources import kaggle
 
     commit = pinned_commit(options.target, work, options.dataset, "", lambda: kaggle.resolve(options.dataset))
     found = kaggle.download_file(options.dataset, options.file, work / "parts", commit)
@@ -129,7 +128,7 @@ def _fetch_from_kaggle(options: argparse.Namespace, work: Path) -> Path:
 
 
 def _folder_of(file: Path, work: Path, name: str) -> Path:
-    """A folder in `work` that holds nothing but the file, under `name`."""
+    """A folder in `work` that contains only the file, as `name`."""
     whole = work / "whole"
     whole.mkdir()
     os.rename(file, whole / name)
@@ -137,7 +136,7 @@ def _folder_of(file: Path, work: Path, name: str) -> Path:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The arguments that the operator's manifests give."""
+    """The command line that the operator's manifests use."""
     parser = argparse.ArgumentParser(prog="toxicity_training.download", description=(__doc__ or "").split(":")[0])
     commands = parser.add_subparsers(required=True, metavar="{model,dataset-hub,dataset-kaggle}")
     model = commands.add_parser("model", help="a base model from the Hugging Face hub")
@@ -155,8 +154,10 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (hub, kaggle):
         command.add_argument("--save-as", required=True, help="name of the file in the target folder")
     for command in (model, hub, kaggle):
-        command.add_argument("--target", type=Path, required=True, help="folder that is made")
-        command.add_argument("--termination-log", type=Path, default=TERMINATION_LOG, help="where a failure goes")
+        command.add_argument("--target", type=Path, required=True, help="folder to create")
+        command.add_argument(
+            "--termination-log", type=Path, default=TERMINATION_LOG, help="file for the message of a failure"
+        )
     return parser
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from toxicity_api.base import Document
 from toxicity_api.spec import LONGEST_INPUT, SHORTEST_INPUT
-from toxicity_training.data import Example
+from toxicity_training.dataset import Example
 
 AUTO_PERCENTILE = 98
 """share of the rows, in percent, that `maxInputLength: auto` leaves uncut"""

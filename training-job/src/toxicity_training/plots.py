@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from toxicity_api.results import Metrics
 from toxicity_training.eda import Eda, LengthFigures, Lengths
-from toxicity_training.evaluate import Bin, BucketFigures
-from toxicity_training.intervals import INTERVAL_PERCENT
+from toxicity_training.evaluation.intervals import INTERVAL_PERCENT
+from toxicity_training.evaluation.metrics import Bin, BucketFigures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

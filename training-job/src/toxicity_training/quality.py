@@ -19,18 +19,12 @@ from toxicity_api.results import EXIT_INVALID_INPUT, Metrics
 from toxicity_api.spec import Split
 from toxicity_stage.artifacts import input_result
 from toxicity_stage.errors import InputError, ModelError
-from toxicity_training.baseline import BaselineResult, measure_baseline
-from toxicity_training.data import (
-    SPLIT_NAMES,
-    Example,
-    Splits,
-    normalise,
-    read_dataset,
-    read_split,
-    split_examples,
-)
-from toxicity_training.experiments_table import ExperimentsReport
-from toxicity_training.tables import figure, markdown_table, write_report
+from toxicity_training.dataset import Example, normalise
+from toxicity_training.evaluation.baseline import BaselineResult, measure_baseline
+from toxicity_training.evaluation.tables import figure, markdown_table, write_report
+from toxicity_training.experiments.table import ExperimentsReport
+from toxicity_training.sources.files import read_dataset
+from toxicity_training.splits import SPLIT_NAMES, Splits, read_split, split_examples
 
 WIDTH = 100
 HEADER = ("model", "rows", "toxic F1", "macro F1", "ROC-AUC", "PR-AUC", "seconds")

@@ -11,10 +11,10 @@ from pydantic import Field
 from toxicity_api.base import Document
 from toxicity_api.results import Metrics
 from toxicity_training import plots
-from toxicity_training.data import Example
+from toxicity_training.dataset import Example
 from toxicity_training.eda import Eda, explore
-from toxicity_training.evaluate import Bin, BucketFigures
-from toxicity_training.measure import Evaluation
+from toxicity_training.evaluation.measure import Evaluation
+from toxicity_training.evaluation.metrics import Bin, BucketFigures
 
 EVALUATION_FILE, EDA_FILE = "evaluation.json", "eda.json"
 

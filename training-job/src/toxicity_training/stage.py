@@ -15,23 +15,16 @@ from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_stage.artifacts import MODEL_FOLDER, open_work_folder, publish, succeeded_result
 from toxicity_stage.ranks import is_main, launch, leave_group, needs_launch, told_failure
-from toxicity_training.batches import Row, build_rows
-from toxicity_training.checkpoints import checkpoints_folder, open_checkpoints, remove_checkpoints
-from toxicity_training.data import (
-    Example,
-    Splits,
-    cap_evaluation,
-    read_dataset,
-    split_examples,
-    split_hash,
-    summarise,
-    write_splits,
-)
+from toxicity_training.dataset import Example, summarise
 from toxicity_training.eda import auto_length
-from toxicity_training.measure import Evaluation, measure
+from toxicity_training.engines.batches import Row, build_rows
+from toxicity_training.engines.checkpoints import checkpoints_folder, open_checkpoints, remove_checkpoints
+from toxicity_training.evaluation.measure import Evaluation, measure
+from toxicity_training.prompts import pad_id_of, prompt_lengths
 from toxicity_training.report import write_eda, write_evaluation
-from toxicity_training.scoring import pad_id_of, prompt_lengths
-from toxicity_training.sources import source_facts
+from toxicity_training.sources.commits import source_facts
+from toxicity_training.sources.files import read_dataset
+from toxicity_training.splits import Splits, cap_evaluation, split_examples, split_hash, write_splits
 
 
 @dataclass(frozen=True)
@@ -171,9 +164,9 @@ def _train(config: TrainingConfig, prepared: Prepared, work: Path | None) -> tup
 
 def engine(spec: TrainingSpec) -> Engine:
     """The `train` function of the spec's engine."""
-    from toxicity_training import with_loop, with_trainer
+    from toxicity_training.engines import loop, trainer
 
-    return {"trainer": with_trainer.train, "loop": with_loop.train}[spec.engine]
+    return {"trainer": trainer.train, "loop": loop.train}[spec.engine]
 
 
 def resolve_length(spec: TrainingSpec, tokenizer: Any, examples: list[Example]) -> TrainingSpec:

@@ -1,7 +1,7 @@
-"""Which commit of a repository a downloaded folder is of: `<folder>.source/source.json` beside it.
+"""The commit that a folder was downloaded from, stored beside it in `<folder>.source/source.json`.
 
-A branch or a tag is resolved once for each folder. The first attempt that succeeds in it says so here, before it
-downloads; all others, retries and pods that run at the same time, download that commit. The training reports it.
+A branch or tag is resolved once per folder: the first attempt stores the commit before it downloads. Retries and
+concurrent pods download the stored commit. The training stage reports it in its result.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ SOURCE_FILE = "source.json"
 
 
 class Source(Document):
-    repo: str = Field(description="repo that was asked, owner/name.")
+    repo: str = Field(description="repo that it was downloaded from, owner/name.")
     revision: str = Field(description="revision that the spec names; empty on Kaggle.")
-    commit: str = Field(description="commit that it was; on Kaggle the version.")
+    commit: str = Field(description="commit that the revision resolved to; on Kaggle the version.")
 
 
 def source_folder(target: Path) -> Path:
-    """Where it is said of the downloaded folder `target`."""
+    """The folder that holds the source of the downloaded folder `target`."""
     return target.with_name(f"{target.name}.source")
 
 
 def read_source(target: Path) -> Source | None:
-    """What `target` is of; None where nothing says so."""
+    """The source of `target`; None if it is not stored."""
     try:
         return read_document(Source, (source_folder(target) / SOURCE_FILE).read_bytes(), SOURCE_FILE)
     except (FileNotFoundError, NotADirectoryError, ValidationError):
@@ -38,9 +38,9 @@ def read_source(target: Path) -> Source | None:
 
 
 def pinned_commit(target: Path, work: Path, repo: str, revision: str, resolve: Callable[[], str]) -> str:
-    """The commit that `target` is downloaded of: what an attempt before has resolved, else what `resolve` says.
+    """The commit to download to `target`: the stored one, else the result of `resolve`, which is then stored.
 
-    `work` is this attempt's own folder. Empty when `resolve` says nothing.
+    `work` is this attempt's temporary folder. Empty if `resolve` returns an empty string.
     """
     known = read_source(target)
     if known is not None:
@@ -65,7 +65,7 @@ def _is_source(content: bytes) -> bool:
 
 
 def source_facts(dataset_path: Path, base_model_path: Path) -> SourceFacts | None:
-    """What the file of the data set and the folder of the base model were downloaded of; None when neither was."""
+    """The commits of the downloaded data set and base model; None if neither was downloaded."""
     dataset, base_model = read_source(dataset_path.parent), read_source(base_model_path)
     if dataset is None and base_model is None:
         return None

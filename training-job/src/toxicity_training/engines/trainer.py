@@ -10,9 +10,9 @@ from typing import Any
 
 from toxicity_api.spec import TrainingSpec
 from toxicity_stage.ranks import processes
-from toxicity_training.batches import GroupedBatches, Row, collate, label_loss
-from toxicity_training.checkpoints import KEPT, checkpoint_folder, last_checkpoint, mark_complete
-from toxicity_training.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_name, warmup_steps
+from toxicity_training.engines.batches import GroupedBatches, Row, collate, label_loss
+from toxicity_training.engines.checkpoints import KEPT, checkpoint_folder, last_checkpoint, mark_complete
+from toxicity_training.engines.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_name, warmup_steps
 
 
 def train(

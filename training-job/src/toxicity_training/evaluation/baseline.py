@@ -14,8 +14,8 @@ from pydantic import Field
 
 from toxicity_api.base import Document
 from toxicity_api.results import Metrics
-from toxicity_training.data import Example
-from toxicity_training.evaluate import choose_threshold, evaluate_scores
+from toxicity_training.dataset import Example
+from toxicity_training.evaluation.metrics import choose_threshold, evaluate_scores
 
 STRENGTHS = (1.0, 4.0, 16.0, 64.0)
 """Values of the regression's C (inverse regularisation) to choose from on validation."""

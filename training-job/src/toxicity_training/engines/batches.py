@@ -13,8 +13,8 @@ from typing import Any
 
 from toxicity_api.spec import Labels, TrainingSpec
 from toxicity_stage.errors import ModelError
-from toxicity_training.data import Example
-from toxicity_training.scoring import build_prompts, find_label_tokens, pad_left
+from toxicity_training.dataset import Example
+from toxicity_training.prompts import build_prompts, find_label_tokens, pad_left
 
 IGNORED = -100
 GROUP_BATCHES = 50

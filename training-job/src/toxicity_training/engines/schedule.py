@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from toxicity_api.progress import Progress, progress_line
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.batches import count_steps
+from toxicity_training.engines.batches import count_steps
 
 MAX_GRADIENT_NORM = 1.0
 LINE_SECONDS = 10.0

@@ -11,7 +11,7 @@ from toxicity_api.base import Document
 from toxicity_api.buckets import length_buckets
 from toxicity_api.results import Metrics
 from toxicity_stage.errors import DatasetError
-from toxicity_training.intervals import f1_intervals
+from toxicity_training.evaluation.intervals import f1_intervals
 
 BINS = 10
 """equal-width bins of the score in reliability and calibration error"""

@@ -26,14 +26,14 @@ TIMEOUT = httpx2.Timeout(60, connect=15)
 
 
 def resolve(dataset: str) -> str:
-    """The newest version of the data set, such as `version 3`; empty where Kaggle does not tell it.
+    """The newest version of the data set, such as `version 3`; empty if Kaggle does not return one.
 
     Raises DownloadError.
     """
     with _explained(dataset):
         answer = httpx2.get(f"{_endpoint()}/api/v1/datasets/view/{dataset}", auth=_credentials(), timeout=TIMEOUT)
         if answer.is_client_error or answer.is_redirect:
-            return ""  # the download says what is wrong
+            return ""  # the download reports the error
         answer.raise_for_status()
         try:
             return f"{VERSION}{int(answer.json()['currentVersionNumber'])}"
@@ -42,10 +42,10 @@ def resolve(dataset: str) -> str:
 
 
 def download_file(dataset: str, file: str, folder: Path, commit: str) -> Path:
-    """The file `file` of data set `dataset` (owner/name), somewhere in `folder`, which is made.
+    """Downloads `file` of data set `dataset` (owner/name) to a path below `folder`, which it creates.
 
-    `commit` is a version as `resolve` tells it; empty means the newest. Raises InputError when data set or file cannot
-    be used as they are named, DownloadError when a retry may help.
+    `commit` is a version as `resolve` returns it; empty means the newest. Raises InputError if the data set or the
+    file cannot be used, DownloadError if a retry may help.
     """
     folder.mkdir()
     asked = f"?datasetVersionNumber={commit.removeprefix(VERSION)}" if commit else ""
@@ -65,12 +65,12 @@ def _explained(what: str) -> Iterator[None]:
     except (httpx2.HTTPError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise DownloadError(
             f"{FIELD}: cannot download {what} from {_endpoint()}: {detail_of(error)};"
-            " check the cluster's way to it, or put the file into a volume or an image"
+            " check the cluster's network access, or provide the file in a volume or an image"
         ) from error
 
 
 def _fetch(url: str, dataset: str, file: str, path: Path) -> Path:
-    """The answer as it is. The client sends no credentials along when Kaggle redirects to its file store."""
+    """Saves the response to `path`. The client drops the credentials when Kaggle redirects to its file store."""
     with httpx2.stream("GET", url, auth=_credentials(), follow_redirects=True, timeout=TIMEOUT) as response:
         _refuse(response, dataset, file)
         with path.open("wb") as sink:
@@ -90,7 +90,7 @@ def _refuse(response: httpx2.Response, dataset: str, file: str) -> None:
             "FileNotFound",
             f"{FIELD}: there is no data set {dataset}, or it has no file {file!r}; correct dataset or file",
         )
-    # a page instead of a file is the one that asks a person to sign in
+    # an HTML page instead of a file is Kaggle's sign-in page
     is_page = response.headers.get("Content-Type", "").startswith("text/html")
     if response.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN) or is_page:
         raise InputError("AccessDenied", f"{FIELD}.dataset: Kaggle refused access to {dataset}; {_access()}")
@@ -110,7 +110,7 @@ def _access() -> str:
 
 
 def _unpacked(answer: Path, file: str) -> Path:
-    """The file itself: Kaggle sends a large one as a zip archive that holds nothing else."""
+    """The file itself: Kaggle sends a large file as a zip archive that contains it alone."""
     if not zipfile.is_zipfile(answer):
         return answer
     with zipfile.ZipFile(answer) as archive:

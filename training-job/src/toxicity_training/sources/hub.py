@@ -1,4 +1,4 @@
-"""Downloads from the Hugging Face hub by its own client, which honours HF_ENDPOINT and HF_TOKEN."""
+"""Downloads from the Hugging Face hub with huggingface_hub, which reads HF_ENDPOINT and HF_TOKEN."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ DATASETS: Literal["dataset"] = "dataset"
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 CSV_SUFFIXES = (".csv", ".csv.gz")
 TRANSIENT = (408, 425, 429)
-"""Statuses below 500 that are no refusal: the same request may be answered later."""
+"""HTTP statuses below 500 after which a retry may succeed."""
 
-# the first that fits counts: a gated repository is a kind of one that is not found
+# the first match counts: GatedRepoError is a subclass of RepositoryNotFoundError
 REFUSALS: list[tuple[type[Exception], str, str]] = [
     (
         GatedRepoError,
@@ -53,7 +53,7 @@ REFUSALS: list[tuple[type[Exception], str, str]] = [
     (
         RemoteEntryNotFoundError,
         "FileNotFound",
-        "{field}: {repo} at {revision} lists a file that it does not hold; set another revision",
+        "{field}: {repo} at {revision} lists a file that it does not contain; set another revision",
     ),
     (
         HFValidationError,
@@ -62,16 +62,16 @@ REFUSALS: list[tuple[type[Exception], str, str]] = [
     ),
 ]
 LOST_COMMIT = (
-    "{field}.revision: {repo} no longer has the commit {commit}, which {revision!r} was when it was first resolved;"
+    "{field}.revision: {repo} no longer has the commit {commit}, to which {revision!r} was resolved at first;"
     " set revision to a commit that it has"
 )
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository at a revision; `field` is the place in the spec that names it.
+    """A repository at a revision; `field` is the field of the spec that names it.
 
-    `commit` is what the revision was when an attempt first asked; empty before.
+    `commit` is the commit that the revision resolved to; empty before it is resolved.
     """
 
     name: str
@@ -82,16 +82,16 @@ class Repository:
 
 
 def resolve(repository: Repository) -> str:
-    """The commit that the revision is now. Raises as the downloads do."""
+    """Resolves the revision to its current commit. Raises the same errors as the downloads."""
     with _explained(repository):
         found = HfApi().repo_info(repository.name, revision=repository.revision, repo_type=repository.kind)
         return str(found.sha)
 
 
 def download_model(repository: Repository, folder: Path) -> Path:
-    """The model's weights, configuration and tokenizer in `folder`, which is made.
+    """Downloads the model's weights, configuration and tokenizer to `folder`, which it creates.
 
-    Raises InputError when the repository cannot be used as it is named, DownloadError when a retry may help.
+    Raises InputError if the repository cannot be used, DownloadError if a retry may help.
     """
     with _explained(repository):
         snapshot_download(
@@ -100,17 +100,17 @@ def download_model(repository: Repository, folder: Path) -> Path:
     if not any(folder.glob("*.safetensors")):
         raise InputError(
             "WeightsMissing",
-            f"{repository.field}.repo: {repository.name} at {repository.revision} holds no .safetensors file;"
+            f"{repository.field}.repo: {repository.name} at {repository.revision} has no .safetensors file;"
             " name a repository or revision that does",
         )
-    shutil.rmtree(folder / ".cache")  # the client's notes about what it downloaded
+    shutil.rmtree(folder / ".cache")  # the client's metadata
     return folder
 
 
 def download_file(repository: Repository, file: str | None, folder: Path) -> Path:
-    """One CSV file of a data set, somewhere below `folder`; `file` None means the only one.
+    """Downloads one CSV file of a data set to a path below `folder`; `file` None means the only CSV file.
 
-    Raises InputError when repository or file cannot be used as they are named, DownloadError when a retry may help.
+    Raises InputError if the repository or the file cannot be used, DownloadError if a retry may help.
     """
     with _explained(repository):
         info = HfApi().dataset_info(repository.name, revision=repository.commit)
@@ -130,13 +130,13 @@ def choose_file(names: Sequence[str], wanted: str | None, repository: Repository
     place = f"{repository.field}.file: {repository.name} at {repository.revision}"
     if not files:
         raise InputError(
-            "FileNotFound", f"{place} holds no .csv or .csv.gz file; name a repository or revision that does"
+            "FileNotFound", f"{place} has no .csv or .csv.gz file; name a repository or revision that does"
         )
     if wanted is not None:
         raise InputError("FileNotFound", f"{place} has no {wanted!r}; set file to one of {listed(files)}")
     if len(files) > 1:
         raise InputError(
-            "AmbiguousFile", f"{place} holds {len(files)} CSV files; set file to one of {listed(files)}"
+            "AmbiguousFile", f"{place} has {len(files)} CSV files; set file to one of {listed(files)}"
         )
     return files[0]
 
@@ -146,7 +146,7 @@ def _explained(repository: Repository) -> Iterator[None]:
     try:
         yield
     except (httpx2.HTTPError, OSError, HFValidationError) as error:
-        # the client hides what the hub answered behind the file that is not in its cache either
+        # the client replaces the hub's error with one about its empty cache
         hidden = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
         raise _explanation(repository, hidden or error) from error
 
@@ -170,7 +170,7 @@ def _explanation(repository: Repository, error: BaseException) -> InputError | D
         return InputError("AccessDenied", sentence.format(status=status, **words))
     return DownloadError(
         f"{repository.field}: cannot download {repository.name} from {constants.ENDPOINT}: {detail_of(error)};"
-        " check the cluster's way to it, or put the files into a volume or an image"
+        " check the cluster's network access, or provide the files in a volume or an image"
     )
 
 

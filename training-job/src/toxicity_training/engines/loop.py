@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.batches import IGNORED, GroupedBatches, Row, collate, count_steps, label_loss
-from toxicity_training.checkpoints import checkpoint_folder, last_checkpoint, mark_complete, remove_older
-from toxicity_training.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_name, warmup_steps
+from toxicity_training.engines.batches import IGNORED, GroupedBatches, Row, collate, count_steps, label_loss
+from toxicity_training.engines.checkpoints import checkpoint_folder, last_checkpoint, mark_complete, remove_older
+from toxicity_training.engines.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_name, warmup_steps
 
 STATE = "state.pt"
 LOSSES = "losses.json"

@@ -15,19 +15,9 @@ from toxicity_api.spec import Split, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_loadtest.corpus import read_texts
 from toxicity_stage.errors import DatasetError
-from toxicity_training.data import (
-    Example,
-    Splits,
-    cap_evaluation,
-    group_equal,
-    normalise,
-    read_dataset,
-    read_split,
-    sample,
-    split_examples,
-    summarise,
-    write_splits,
-)
+from toxicity_training.dataset import Example, group_equal, normalise, summarise
+from toxicity_training.sources.files import read_dataset
+from toxicity_training.splits import Splits, cap_evaluation, read_split, sample, split_examples, write_splits
 from toxicity_training.stage import prepare
 
 SEEDS = range(25)

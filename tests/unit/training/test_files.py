@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toxicity_stage.errors import DatasetError
-from toxicity_training.data import SHOWN, Example, read_dataset, shown
+from toxicity_training.dataset import Example
+from toxicity_training.sources.files import SHOWN, read_dataset, shown
 
 
 def written(folder: Path, content: bytes | str, name: str = "comments.csv") -> Path:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toxicity_api.base import Document
+from toxicity_api.results import Metrics
+from toxicity_training.evaluation.metrics import BucketFigures
 
 ABSENT = "–"
 
@@ -33,3 +35,29 @@ def write_report(report: Document, table: str, output: Path) -> None:
     output.write_text(table, encoding="utf-8")
     json = report.model_dump_json(by_alias=True, exclude_none=True, indent=1)
     output.with_suffix(".json").write_text(json + "\n", encoding="utf-8")
+
+
+def describe_metrics(metrics: Metrics) -> list[str]:
+    """The figures in lines that fit a terminal of 80 columns behind the stage's name."""
+    return [
+        f"F1 {_cell(metrics.f1)} (95 %: {_cell(metrics.f1_low)} to {_cell(metrics.f1_high)}),"
+        f" on distorted spelling {_cell(metrics.distorted_f1)}",
+        f"macro F1 {_cell(metrics.macro_f1)}, ROC-AUC {_cell(metrics.roc_auc)},"
+        f" PR-AUC {_cell(metrics.pr_auc)}, ECE {_cell(metrics.calibration_error)}",
+    ]
+
+
+def length_table(buckets: Sequence[BucketFigures]) -> list[str]:
+    """A header and a line for each bucket that has rows, as narrow as the lines above."""
+    lines = [f"{'characters':<12}{'rows':>7}{'toxic':>7}{'F1':>8}{'precision':>11}{'recall':>8}"]
+    for bucket in buckets:
+        if bucket.rows:
+            lines.append(
+                f"{bucket.name:<12}{bucket.rows:>7}{bucket.toxic:>7}{_cell(bucket.f1):>8}"
+                f"{_cell(bucket.precision):>11}{_cell(bucket.recall):>8}"
+            )
+    return lines
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from toxicity_api.prompting import toxic_score
 from toxicity_api.results import Metrics
-from toxicity_api.spec import TrainingSpec
-from toxicity_training.data import Example
-from toxicity_training.distort import distort
-from toxicity_training.evaluate import (
+from toxicity_api.spec import Labels, TrainingSpec
+from toxicity_training.dataset import Example
+from toxicity_training.evaluation.distort import distort
+from toxicity_training.evaluation.metrics import (
     Bin,
     BucketFigures,
     by_length,
@@ -20,7 +21,8 @@ from toxicity_training.evaluate import (
     evaluate_scores,
     reliability,
 )
-from toxicity_training.scoring import score_texts
+from toxicity_training.evaluation.tables import describe_metrics, length_table
+from toxicity_training.prompts import build_prompts, find_label_tokens, pad_id_of, pad_left
 
 EVALUATION_BATCH = 16
 
@@ -84,27 +86,34 @@ def measure(
     return evaluation
 
 
-def describe_metrics(metrics: Metrics) -> list[str]:
-    """The figures in lines that fit a terminal of 80 columns behind the stage's name."""
-    return [
-        f"F1 {_figure(metrics.f1)} (95 %: {_figure(metrics.f1_low)} to {_figure(metrics.f1_high)}),"
-        f" on distorted spelling {_figure(metrics.distorted_f1)}",
-        f"macro F1 {_figure(metrics.macro_f1)}, ROC-AUC {_figure(metrics.roc_auc)},"
-        f" PR-AUC {_figure(metrics.pr_auc)}, ECE {_figure(metrics.calibration_error)}",
-    ]
+def score_texts(
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    template: str,
+    labels: Labels,
+    max_tokens: int,
+    batch_size: int,
+) -> list[float]:
+    """p(toxic) of each text in [0, 1], in the order of `texts`. Leaves the model in evaluation mode."""
+    import torch
 
-
-def length_table(buckets: Sequence[BucketFigures]) -> list[str]:
-    """A header and a line for each bucket that has rows, as narrow as the lines above."""
-    lines = [f"{'characters':<12}{'rows':>7}{'toxic':>7}{'F1':>8}{'precision':>11}{'recall':>8}"]
-    for bucket in buckets:
-        if bucket.rows:
-            lines.append(
-                f"{bucket.name:<12}{bucket.rows:>7}{bucket.toxic:>7}{_figure(bucket.f1):>8}"
-                f"{_figure(bucket.precision):>11}{_figure(bucket.recall):>8}"
-            )
-    return lines
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    tokens = find_label_tokens(tokenizer, labels)
+    prompts = build_prompts(tokenizer, template, texts, max_tokens, "training.maxInputLength")
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
+    pad_id = pad_id_of(tokenizer)
+    scores = [0.0] * len(prompts)
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = {
+                key: value.to(model.device)
+                for key, value in pad_left([prompts[i] for i in chosen], pad_id).items()
+            }
+            logits = model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1, :].float()
+            pairs = logits[:, [tokens.toxic, tokens.non_toxic]].tolist()
+            for index, (toxic, non_toxic) in zip(chosen, pairs, strict=True):
+                scores[index] = toxic_score(toxic, non_toxic)
+    return scores

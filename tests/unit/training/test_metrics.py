@@ -7,7 +7,8 @@ from random import Random
 import pytest
 
 from toxicity_stage.errors import DatasetError
-from toxicity_training.evaluate import (
+from toxicity_training.evaluation.intervals import f1_intervals
+from toxicity_training.evaluation.metrics import (
     Bin,
     Confusion,
     by_length,
@@ -18,7 +19,6 @@ from toxicity_training.evaluate import (
     evaluate_scores,
     reliability,
 )
-from toxicity_training.intervals import f1_intervals
 
 # at 0.5: predicted toxic are 0.9, 0.8, 0.6; of them 0.9 and 0.6 are (TP 2, FP 1); 0.4 is missed (FN 1), TN 2
 SCORES = [0.9, 0.8, 0.6, 0.4, 0.3, 0.1]

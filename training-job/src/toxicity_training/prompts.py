@@ -1,8 +1,4 @@
-"""Toxicity scores of texts with a Transformers model; shared by both model stages.
-
-Batches run over texts of like length, padded on the left, so that the last position is the one the label follows;
-only its logits are computed.
-"""
+"""Prompts as token ids, and batches of them as tensors; training, scoring and calibration build theirs here."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from toxicity_api.prompting import LabelTokenError, LabelTokens, Tokenizer, build_prompt, label_tokens, toxic_score
+from toxicity_api.prompting import LabelTokenError, LabelTokens, Tokenizer, build_prompt, label_tokens
 from toxicity_api.spec import Labels
 from toxicity_stage.errors import ModelError
 
@@ -57,36 +53,3 @@ def pad_id_of(tokenizer: Any) -> int:
         if candidate is not None:
             return int(candidate)
     raise AssertionError("unreachable: the last candidate is a number")
-
-
-def score_texts(
-    model: Any,
-    tokenizer: Any,
-    texts: Sequence[str],
-    *,
-    template: str,
-    labels: Labels,
-    max_tokens: int,
-    batch_size: int,
-) -> list[float]:
-    """p(toxic) of each text in [0, 1], in the order of `texts`. Leaves the model in evaluation mode."""
-    import torch
-
-    tokens = find_label_tokens(tokenizer, labels)
-    prompts = build_prompts(tokenizer, template, texts, max_tokens, "training.maxInputLength")
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
-    pad_id = pad_id_of(tokenizer)
-    scores = [0.0] * len(prompts)
-    model.eval()
-    with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = {
-                key: value.to(model.device)
-                for key, value in pad_left([prompts[i] for i in chosen], pad_id).items()
-            }
-            logits = model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1, :].float()
-            pairs = logits[:, [tokens.toxic, tokens.non_toxic]].tolist()
-            for index, (toxic, non_toxic) in zip(chosen, pairs, strict=True):
-                scores[index] = toxic_score(toxic, non_toxic)
-    return scores

@@ -19,7 +19,8 @@ from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
 from toxicity_stage.artifacts import RESULT_FILE, read_result, succeeded_result
 from toxicity_stage.errors import InputError
-from toxicity_training.experiments_grid import (
+from toxicity_training.evaluation.tables import write_report
+from toxicity_training.experiments.grid import (
     DEFAULT_BASE_MODEL,
     BaseModel,
     Grid,
@@ -30,8 +31,7 @@ from toxicity_training.experiments_grid import (
     read_grid,
     require_base_models,
 )
-from toxicity_training.experiments_table import ExperimentsReport, RunOutcome, render_table
-from toxicity_training.tables import write_report
+from toxicity_training.experiments.table import ExperimentsReport, RunOutcome, render_table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -99,7 +99,7 @@ def run_all(configs: Sequence[TrainingConfig]) -> list[StageResult]:
     for number, config in enumerate(configs, start=1):
         place = f"experiments: run {number} of {len(configs)}, {config.model}"
         done = succeeded_result(config.output_dir)
-        print(f"{place}: {f'{config.output_dir} is there already' if done else 'starts'}", flush=True)
+        print(f"{place}: {f'{config.output_dir} is already published' if done else 'starts'}", flush=True)
         results.append(done or run_one(config))
         print(f"{place}: {results[-1].outcome}", flush=True)
     return results
@@ -152,7 +152,3 @@ def _report(grid: Grid, configs: Sequence[TrainingConfig], results: Sequence[Sta
         for run, config, result in zip(grid.runs, configs, results, strict=True)
     ]
     return ExperimentsReport(title=grid.title, runs=outcomes)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,8 +10,8 @@ from pydantic import Field
 from toxicity_api.base import Document
 from toxicity_api.results import StageResult, TrainingResult
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.experiments_grid import Published
-from toxicity_training.tables import ABSENT, figure, markdown_table
+from toxicity_training.evaluation.tables import ABSENT, figure, markdown_table
+from toxicity_training.experiments.grid import Published
 
 WIDTH = 100
 HEADER = ("run", "F1", "P", "R", "mF1", "AUC", "min", "params", "rows")

@@ -1,0 +1,1 @@
+"""A grid of training configurations: planned, run one after another, compared in a table."""
