@@ -60,4 +60,4 @@ def test_a_killed_training_pod_goes_on_from_its_checkpoint(cluster: Installation
     (successor,) = pods_of(kubectl, job)
     assert successor["metadata"]["uid"] != pod["metadata"]["uid"]
     log = kubectl.run("logs", successor["metadata"]["name"], "-n", namespace, "-c", "train")
-    assert "goes on from checkpoint-" in log
+    assert "resuming from checkpoint-" in log

@@ -133,7 +133,7 @@ def test_a_folder_that_is_not_whole_is_refused_by_its_field_with_the_remedy(
     message = str(caught.value)
     assert message.startswith(f"baseModel: {folder}")
     assert words in message
-    assert "provide a whole Hugging Face folder" in message
+    assert "provide a complete Hugging Face folder" in message
 
 
 @pytest.mark.parametrize("four_bit", [False, True], ids=["whole", "4bit"])

@@ -167,6 +167,6 @@ def test_a_kill_changes_nothing_but_the_last_digits(
     run_until(config, tmp_path / "log", past_step(30))
     assert not config.output_dir.exists()
     log = run_whole(config, tmp_path / "log")
-    assert any("training: goes on from checkpoint-" in line for line in log), log
+    assert any("training: resuming from checkpoint-" in line for line in log), log
     assert loss_values(config) == pytest.approx(loss_values(undisturbed), abs=FROM_BF16)
     assert [path.name for path in config.artifacts.iterdir()] == [config.output_dir.name]

@@ -41,7 +41,7 @@ def test_kills_change_nothing(
         seen = run_until(config, tmp_path / "log", past_step(moment * steps // 11))
         assert read_result(config.output_dir) is None, seen[-1]
         assert not config.output_dir.exists()
-        assert (number == 0) == ("training: goes on from" not in "\n".join(seen))
+        assert (number == 0) == ("training: resuming from" not in "\n".join(seen))
     seen = run_whole(config, tmp_path / "log")
 
     result = read_result(config.output_dir)

@@ -262,7 +262,7 @@ def test_one_run_is_done_already_the_other_fails_and_both_are_in_the_report(
     output = capfd.readouterr().out
     assert "run 1 of 2, small: " in output
     assert "is already published" in output
-    assert "run 2 of 2, large: starts" in output
+    assert "run 2 of 2, large: starting" in output
     assert "result: " in output  # the child's own line
     table = (tmp_path / "work/g.md").read_text(encoding="utf-8")
     assert output.endswith(f"\n{table}")
@@ -288,8 +288,8 @@ def test_all_done_is_success_and_the_output_goes_where_it_is_asked_for(tmp_path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--base-model", "t-lite={0}/base"], "run 'small': its base model was not given"),
-        (["--base-model", "{0}/nowhere"], "nowhere is no folder"),
+        (["--base-model", "t-lite={0}/base"], "run 'small': its base model is missing"),
+        (["--base-model", "{0}/nowhere"], "nowhere is not a folder"),
         (["--base-model", "{0}/base", "--dataset", "{0}/none.csv"], "cannot read"),
     ],
 )

@@ -112,7 +112,7 @@ def test_length_histogram_marks_percentiles_and_says_what_is_clipped() -> None:
     clipped = sum(length > end for length in CHARACTERS)
     assert 0 < clipped <= len(CHARACTERS) * 0.01
     assert axes.get_xlabel() == (
-        f"length in characters (clipped: {clipped} longer ones, up to 7,403, are not shown)"
+        f"length in characters ({clipped} longer comments, up to 7,403 characters, not shown)"
     )
     # bars and the clipped rows together are all rows
     assert sum(bar.get_height() for bar in axes.patches) + clipped == len(CHARACTERS)
@@ -190,7 +190,7 @@ def test_f1_by_length_shows_the_rows_under_each_bar() -> None:
     bars = {bucket.name: text.get_text() for bucket, text in zip(EVALUATION.buckets, axes.texts, strict=False)}
     # 1-100: one found, one false alarm; 101-200: one found, one missed; both F1 2/3
     assert (bars["1-100"], bars["101-200"], bars["201-300"], bars[">1000"]) == ("0.67", "0.67", "n/a", "n/a")
-    assert "length\ncomments\ntoxic" in texts(figure)
+    assert "characters\ncomments\ntoxic" in texts(figure)
     assert f"all lengths: 0.667, 95 % interval {METRICS.f1_low:.3f} to {METRICS.f1_high:.3f}" in texts(figure)
 
 

@@ -135,4 +135,4 @@ def test_a_quantization_stage_is_refused(tmp_path: Path, capsys: pytest.CaptureF
     result = StageResult(stage="quantize", fingerprint="abc", outcome="succeeded")
     publish(open_work_folder(final), final, result)
     assert main(["--stage", str(final)]) == EXIT_INVALID_INPUT
-    assert "is no training stage" in capsys.readouterr().err
+    assert "is not a training stage" in capsys.readouterr().err

@@ -1,7 +1,7 @@
-"""Turns a GGUF file into a plain Hugging Face folder (bf16 safetensors and tokenizer).
+"""Converts a GGUF file to a Hugging Face folder (bf16 safetensors and tokenizer).
 
-Used once, while the base-model image is built: where no model hub can be reached, Gemma 3 270M comes as a GGUF file
-from a Python package. `python -m toxicity_training.convert_gguf FILE.gguf OUTPUT_FOLDER`.
+The base-model image is built with it: without access to a model hub, Gemma 3 270M comes as a GGUF file from a Python
+package. `python -m toxicity_training.convert_gguf FILE.gguf OUTPUT_FOLDER`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 def with_bos(tokenizer: dict[str, object], bos: str, bos_id: int) -> dict[str, object]:
     """`tokenizer.json` content with a post-processor that puts BOS first.
 
-    The converter loses it, and without BOS Gemma's perplexity on Russian is a hundredfold.
+    Transformers' GGUF conversion drops it; without BOS, Gemma's perplexity on Russian text is a hundred times higher.
     """
     sequence = [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
     pair = [*sequence, {"SpecialToken": {"id": bos, "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}]
@@ -29,7 +29,7 @@ def with_bos(tokenizer: dict[str, object], bos: str, bos_id: int) -> dict[str, o
 
 
 def convert(gguf: Path, output: Path) -> None:
-    """Writes the folder `output`. Raises ValueError when the result's tokenizer does not place BOS first."""
+    """Writes the folder `output`. Raises ValueError if its tokenizer does not put BOS first."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -49,7 +49,7 @@ def convert(gguf: Path, output: Path) -> None:
 
 
 def rewrite_json(path: Path, change: Callable[[dict[str, object]], dict[str, object]]) -> None:
-    """Replaces a JSON object in a file by what `change` makes of it."""
+    """Replaces the JSON object in a file by the result of `change`."""
     path.write_text(json.dumps(change(json.loads(path.read_text("utf-8"))), ensure_ascii=False, indent=2), "utf-8")
 
 

@@ -1,4 +1,4 @@
-"""What a data set looks like, in numbers: labels and lengths; pure, drawn by `plots.py`, written by `report.py`."""
+"""Label counts and text lengths of a data set; pure. `plots.py` draws them, `report.py` writes them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from toxicity_api.spec import LONGEST_INPUT, SHORTEST_INPUT
 from toxicity_training.dataset import Example
 
 AUTO_PERCENTILE = 98
-"""share of the rows, in percent, that `maxInputLength: auto` leaves uncut"""
+"""percentage of the prompts that `maxInputLength: auto` does not truncate"""
 
 
 class LengthFigures(Document):
-    """Lengths of some rows in one unit. Percentiles interpolate linearly between neighbours (numpy's default,
-    definition 7 of Hyndman and Fan, Sample Quantiles in Statistical Packages, 1996)."""
+    """Lengths of some rows, in characters or in tokens.
+
+    Percentiles interpolate linearly (numpy's default; definition 7 of Hyndman and Fan, Sample Quantiles in Statistical
+    Packages, 1996).
+    """
 
     rows: int = Field(description="rows that were measured.")
     min: int = Field(description="min: the shortest.")
@@ -33,7 +36,7 @@ class LengthFigures(Document):
 
 
 class Lengths(Document):
-    """Lengths in one unit, of all rows and by label; a label without rows is unset."""
+    """Lengths in characters or in tokens, of all rows and by label; a label without rows is unset."""
 
     all: LengthFigures = Field(description="all rows.")
     toxic: LengthFigures | None = Field(None, description="toxic rows.")
@@ -41,7 +44,7 @@ class Lengths(Document):
 
 
 class Eda(Document):
-    """The numbers of a data set."""
+    """Label counts and text lengths of a data set."""
 
     rows: int = Field(description="rows of the data set.")
     toxic: int = Field(description="toxic rows among them.")
@@ -51,8 +54,10 @@ class Eda(Document):
 
 
 def explore(examples: Sequence[Example], token_lengths: Sequence[int]) -> Eda:
-    """The numbers of `examples`, whose texts have `token_lengths` tokens. Raises ValueError when there are none, or
-    not as many lengths as examples."""
+    """Label counts and lengths of `examples`; `token_lengths` are their lengths in tokens.
+
+    Raises ValueError if there are no examples, or not one length per example.
+    """
     if not examples or len(examples) != len(token_lengths):
         raise ValueError(f"{len(examples)} examples and {len(token_lengths)} token lengths")
     labels = [example.toxic for example in examples]
@@ -76,7 +81,7 @@ def _by_label(lengths: Sequence[int], labels: Sequence[bool]) -> Lengths:
 
 
 def measure_lengths(lengths: Sequence[int]) -> LengthFigures:
-    """The figures of `lengths`, which must not be empty."""
+    """Percentiles, mean and range of `lengths`, which must not be empty."""
     import numpy as np
 
     p25, p50, p75, p85, p95, p98, p99 = np.percentile(lengths, [25, 50, 75, 85, 95, 98, 99]).tolist()
@@ -102,6 +107,6 @@ def auto_length(token_lengths: Sequence[int]) -> int:
     """
     import numpy as np
 
-    # interpolation may miss a whole number by a rounding error, which must not cost a token
+    # interpolation may exceed a whole number by a rounding error, which must not add a token
     percentile = math.ceil(round(float(np.percentile(token_lengths, AUTO_PERCENTILE)), 6))
     return max(SHORTEST_INPUT, min(LONGEST_INPUT, percentile))

@@ -24,7 +24,7 @@ ALL_LINEAR = "all-linear"
 def load_model(folder: Path, spec: TrainingSpec) -> tuple[Any, Any]:
     """(model, tokenizer) from a Hugging Face folder: fp32 on CPU, bf16 or 4 bit on this process's accelerator.
 
-    Only safetensors are read. Raises ModelError when the folder is no such model, or not the whole of one.
+    Only safetensors are read. Raises ModelError if the folder is not a complete model.
     """
     import torch
     from safetensors import SafetensorError
@@ -33,7 +33,7 @@ def load_model(folder: Path, spec: TrainingSpec) -> tuple[Any, Any]:
     if not (folder / "config.json").is_file():
         raise unreadable(folder, "has no config.json")
     if spec.gpus:
-        torch.cuda.init()  # a GPU that is not there fails here, and is not taken for a fault of the folder's
+        torch.cuda.init()  # a missing GPU fails here, so it is not reported as an unreadable folder
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model, loading = AutoModelForCausalLM.from_pretrained(
@@ -42,13 +42,13 @@ def load_model(folder: Path, spec: TrainingSpec) -> tuple[Any, Any]:
             use_safetensors=True,
             local_files_only=True,
             device_map={"": device(spec)},
-            # the base's own may be one that Transformers reads and then does not write; one token needs none of it
+            # the folder's may be one that Transformers reads but refuses to save; scoring needs none
             generation_config=GenerationConfig(),
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refuse_parts names them, which the error would not
+            ignore_mismatched_sizes=True,  # refuse_parts names them; the error would not
             **_four_bit(spec),
         )
-    # files that are no JSON of the right form, or no safetensors, come out as any of these
+    # invalid JSON or safetensors files raise any of these
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, SafetensorError) as error:
         if may_be_the_machine(error):
             raise
@@ -59,7 +59,7 @@ def load_model(folder: Path, spec: TrainingSpec) -> tuple[Any, Any]:
 
 
 def device(spec: TrainingSpec) -> str:
-    """Where this process computes: the CPU, or the GPU of its rank on the node."""
+    """The device of this process: the CPU, or the GPU of its local rank."""
     return f"cuda:{local_rank(os.environ)}" if spec.gpus else "cpu"
 
 
@@ -80,9 +80,9 @@ def _four_bit(spec: TrainingSpec) -> dict[str, Any]:
 
 
 def add_lora(model: Any, spec: TrainingSpec) -> Any:
-    """`model` with a trainable adapter as the spec describes it.
+    """`model` with a trainable LoRA adapter as in the spec.
 
-    Raises ModelError for target modules that are not there or cannot be merged.
+    Raises ModelError for target modules that do not exist or cannot be merged.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -109,10 +109,10 @@ def add_lora(model: Any, spec: TrainingSpec) -> Any:
 
 
 def _prepare_4bit(model: Any, spec: TrainingSpec) -> Any:
-    """`model` frozen, its norms in fp32, as PEFT does it, and its embedding in the numbers it was loaded in.
+    """`model` frozen, with norms in fp32 as PEFT prepares it, and the embedding in the type it was loaded in.
 
-    PEFT makes the embedding fp32 as well: for Gemma 2 2B that is as much again as all the 4-bit weights, and every
-    layer hands fp32 on to the next. QLoRA's own training puts it back too.
+    PEFT casts the embedding to fp32 too. For Gemma 2 2B that takes as much memory as all the 4-bit weights, and makes
+    every layer compute in fp32. The reference implementation of QLoRA casts it back as well.
     """
     from peft import prepare_model_for_kbit_training
 
@@ -124,14 +124,14 @@ def _prepare_4bit(model: Any, spec: TrainingSpec) -> Any:
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """The adapter alone, for people who want to load it on the base model."""
+    """Saves the adapter alone, to be loaded on the base model."""
     model.save_pretrained(folder, safe_serialization=True)
 
 
 def merge(model: Any, spec: TrainingSpec, base: Path, adapter: Path) -> Any:
-    """The base model with the adapter added into its weights; `adapter` is where `save_adapter` put it.
+    """The base model with the adapter merged into its weights; `adapter` is the folder that `save_adapter` wrote.
 
-    A base in 4 bit is read again in bf16 first: adding to rounded weights would round the adapter away.
+    A base in 4 bit is loaded again in bf16 first: merging into 4-bit weights would round the adapter away.
     """
     from peft import PeftModel
 
@@ -142,7 +142,7 @@ def merge(model: Any, spec: TrainingSpec, base: Path, adapter: Path) -> Any:
 
 
 def save_merged(model: Any, tokenizer: Any, folder: Path) -> None:
-    """`model` as bf16 safetensors, with the tokenizer. Changes `model` to bf16."""
+    """Saves `model` as bf16 safetensors, with the tokenizer. Casts `model` to bf16."""
     import torch
 
     model.to(torch.bfloat16).save_pretrained(folder)

@@ -1,8 +1,8 @@
-"""Plots of a data set and of a model's quality; the only module that knows matplotlib.
+"""Plots of a data set and of a model's quality; the only module that uses matplotlib.
 
-Each function builds a Figure through the object API, which has no global state and needs no display; `save` writes
-it. Colours are Okabe and Ito's blue and orange (Color Universal Design, 2008): apart for colour-blind readers, and
-dark against light in grey print, where hatching tells them apart as well.
+Each function builds a Figure with the object API, which has no global state and needs no display; `save` writes it.
+Blue and orange are Okabe and Ito's (Color Universal Design, 2008): colour-blind readers can distinguish them. In grey
+print they differ in brightness and hatching.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 DPI = 150
 WIDTH, HEIGHT = 7.2, 4.4
-"""inches of a figure"""
+"""size of a figure in inches"""
 HARMLESS, TOXIC, LINE, GUIDE, GRID = "#0072B2", "#E69F00", "#222222", "#767676", "#DDDDDD"
 HATCH = "///"
-"""of toxic areas"""
+"""hatching of areas of the toxic class"""
 HISTOGRAM_BINS, LOG_BINS = 50, 32
 BEYOND_P99 = 1.15
-"""end of a clipped axis, in 99th percentiles"""
+"""end of a clipped axis, as a multiple of the 99th percentile"""
 PERCENTILE_STYLES = ((50, "-"), (95, "--"), (98, "-."), (99, ":"))
 ON_LINES: dict[str, Any] = {
     "padding": 4,
@@ -38,7 +38,7 @@ ON_LINES: dict[str, Any] = {
     "zorder": 4,
     "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1},
 }
-"""keeps a bar's number readable where a line crosses it"""
+"""style of a bar's number; keeps it readable where a line crosses it"""
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -47,7 +47,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def label_balance(eda: Eda) -> Figure:
-    """Bars: rows of each label, with their share."""
+    """Bar chart of the number and share of rows per label."""
     figure, axes = _figure(f"Class balance of {eda.rows:,} comments", height=2.6)
     counts = (eda.rows - eda.toxic, eda.toxic)
     bars = axes.barh(["harmless", "toxic"], counts, color=[HARMLESS, TOXIC], height=0.62, edgecolor=LINE)
@@ -65,9 +65,9 @@ def label_balance(eda: Eda) -> Figure:
 
 
 def length_histogram(lengths: Sequence[int], figures: LengthFigures, unit: str) -> Figure:
-    """Histogram of text lengths in `unit` with lines at percentiles 50, 95, 98 and 99.
+    """Histogram of text lengths in `unit` (characters or tokens) with lines at percentiles 50, 95, 98 and 99.
 
-    The axis ends a little beyond the 99th percentile; its label says how many longer ones are not shown.
+    The axis ends beyond the 99th percentile; its label says how many longer texts are not shown.
     """
     figure, axes = _figure(f"Length of {figures.rows:,} comments in {unit}")
     edges = _linear_edges(figures)
@@ -78,7 +78,7 @@ def length_histogram(lengths: Sequence[int], figures: LengthFigures, unit: str) 
         axes.axvline(value, color=LINE, linestyle=style, linewidth=1.5, label=label)
     axes.set_xlim(0, edges[-1])
     clipped = sum(length > edges[-1] for length in lengths)
-    rest = f"clipped: {clipped:,} longer ones, up to {figures.max:,}, are not shown" if clipped else "all shown"
+    rest = f"{clipped:,} longer comments, up to {figures.max:,} {unit}, not shown" if clipped else "all shown"
     axes.set_xlabel(f"length in {unit} ({rest})")
     axes.set_ylabel("comments per bin")
     _plain_numbers(axes.xaxis)
@@ -89,7 +89,7 @@ def length_histogram(lengths: Sequence[int], figures: LengthFigures, unit: str) 
 
 def length_by_label(lengths: Sequence[int], labels: Sequence[bool], figures: Lengths) -> Figure:
     """Overlaid histograms of the labels' lengths in characters on a logarithmic axis, each normalised to its rows."""
-    figure, axes = _figure(f"Length of {figures.all.rows:,} comments by label")
+    figure, axes = _figure(f"Length of {figures.all.rows:,} comments in characters by label")
     edges = _log_edges(figures.all)
     if figures.harmless is not None:
         chosen = [length for length, toxic in zip(lengths, labels, strict=True) if not toxic]
@@ -105,7 +105,7 @@ def length_by_label(lengths: Sequence[int], labels: Sequence[bool], figures: Len
 
 
 def pr_curve(scores: Sequence[float], labels: Sequence[bool], metrics: Metrics) -> Figure:
-    """Precision over recall of the test split, with the point of the threshold and the base rate."""
+    """Precision-recall curve of the test split, with the operating point of the threshold and the base rate."""
     from sklearn.metrics import precision_recall_curve
 
     figure, axes = _figure(
@@ -127,7 +127,7 @@ def pr_curve(scores: Sequence[float], labels: Sequence[bool], metrics: Metrics) 
 
 
 def reliability_diagram(bins: Sequence[Bin], metrics: Metrics) -> Figure:
-    """Share of toxic rows over the mean score of each bin, above the number of rows in the bins."""
+    """Share of toxic rows against the mean score of each bin, above the number of rows per bin."""
     title = f"Reliability of the score on {metrics.test_samples:,} test comments"
     figure, axes = _figure(title, width=6.0, height=5.6, panels=(3, 1))
     means = [b.mean_score for b in bins if b.mean_score is not None]
@@ -150,8 +150,13 @@ def reliability_diagram(bins: Sequence[Bin], metrics: Metrics) -> Figure:
 
 
 def f1_by_length(buckets: Sequence[BucketFigures], metrics: Metrics) -> Figure:
-    """Bars: F1 of the toxic class by length, above the numbers of rows; empty where there is nothing to say."""
-    figure, axes = _figure(f"F1 of the toxic class by length, {metrics.test_samples:,} test comments", width=8.4)
+    """Bar chart of the F1 of the toxic class by length in characters, with the rows of each bucket.
+
+    A bucket without toxic rows and decisions has no bar.
+    """
+    figure, axes = _figure(
+        f"F1 of the toxic class by length in characters, {metrics.test_samples:,} test comments", width=8.4
+    )
     places = range(len(buckets))
     bars = axes.bar(places, [b.f1 or 0.0 for b in buckets], color=HARMLESS, width=0.72)
     axes.bar_label(bars, ["n/a" if b.f1 is None else f"{b.f1:.2f}" for b in buckets], **ON_LINES)
@@ -162,14 +167,14 @@ def f1_by_length(buckets: Sequence[BucketFigures], metrics: Metrics) -> Figure:
         axes.axhspan(low, high, color=GUIDE, alpha=0.25, linewidth=0, zorder=1.5)
     axes.axhline(metrics.f1, color=LINE, linestyle="--", linewidth=1.5, label=overall)
     axes.set_xticks(places, [f"{b.name}\n{b.rows:,}\n{b.toxic:,}" for b in buckets], fontsize=8.5)
-    # names the three lines of the tick labels, which begin 7 points below the axis
+    # labels of the three lines of the tick labels, which begin 7 points below the axis
     place: dict[str, Any] = {
         "xycoords": "axes fraction",
         "textcoords": "offset points",
         "ha": "right",
         "va": "top",
     }
-    axes.annotate("length\ncomments\ntoxic", (0, 0), (-4, -7), fontsize=8.5, color=GUIDE, **place)
+    axes.annotate("characters\ncomments\ntoxic", (0, 0), (-4, -7), fontsize=8.5, color=GUIDE, **place)
     axes.set_xlabel("length of the comment in characters")
     axes.set_ylabel("F1")
     axes.set_ylim(0, 1.1)
@@ -181,7 +186,7 @@ def f1_by_length(buckets: Sequence[BucketFigures], metrics: Metrics) -> Figure:
 def _figure(
     title: str, *, width: float = WIDTH, height: float = HEIGHT, panels: Sequence[int] = (1,)
 ) -> tuple[Figure, Axes]:
-    """(figure, its first axes); panels lie one below the other with these relative heights and share x."""
+    """(figure, its first axes); the panels are stacked with these relative heights and share the x axis."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
@@ -195,12 +200,12 @@ def _figure(
 
 
 def _legend(figure: Figure, *, columns: int) -> None:
-    """Below the axes: wherever it lay inside, some data set would have bars or a curve there."""
+    """Adds the legend below the axes, where it covers no bars or curves."""
     figure.legend(loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
 
 
 def _plain_numbers(axis: Axis) -> None:
-    """Ticks as whole numbers with thousands separators."""
+    """Formats ticks as whole numbers with thousands separators."""
     axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
@@ -209,14 +214,14 @@ def _text(value: float | None) -> str:
 
 
 def _linear_edges(figures: LengthFigures) -> list[float]:
-    """Bin edges of equal whole width between whole numbers, from 0.5 to beyond the 99th percentile."""
+    """Bin edges of equal integer width at half-integers, from 0.5 to beyond the 99th percentile."""
     width = max(1, math.ceil(figures.p99 * BEYOND_P99 / HISTOGRAM_BINS))
     bins = math.ceil(min(figures.max, figures.p99 * BEYOND_P99) / width)
     return [0.5 + width * index for index in range(max(1, bins) + 1)]
 
 
 def _log_edges(figures: LengthFigures) -> list[float]:
-    """Log-spaced bin edges between whole numbers, so that no bin is empty for want of a whole number in it."""
+    """Log-spaced bin edges at half-integers, so that every bin contains at least one integer."""
     low, high = max(1, figures.min), max(1, figures.max) + 1
     ratio = high / low
     return [edge - 0.5 for edge in sorted({round(low * ratio ** (i / LOG_BINS)) for i in range(LOG_BINS + 1)})]
@@ -236,7 +241,7 @@ def _log_axis(axes: Axes, unit: str, figures: LengthFigures) -> None:
 def _share_histogram(
     axes: Axes, lengths: Sequence[int], edges: Sequence[float], figures: LengthFigures, *, is_toxic: bool
 ) -> None:
-    """Filled steps with an outline, and a line at the median."""
+    """Adds a filled step histogram with an outline, and a line at the median."""
     name, colour, hatch = ("toxic", TOXIC, HATCH) if is_toxic else ("harmless", HARMLESS, None)
     style, line = ("--", "dashed line") if is_toxic else ("-", "solid line")
     weights = [1 / len(lengths)] * len(lengths)

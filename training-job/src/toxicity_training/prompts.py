@@ -12,7 +12,7 @@ from toxicity_stage.errors import ModelError
 
 
 def find_label_tokens(tokenizer: Tokenizer, labels: Labels) -> LabelTokens:
-    """First token ids of the labels. Raises ModelError when they cannot be told apart."""
+    """First token ids of the labels. Raises ModelError if they are equal."""
     try:
         return label_tokens(tokenizer, labels)
     except LabelTokenError as error:
@@ -22,7 +22,10 @@ def find_label_tokens(tokenizer: Tokenizer, labels: Labels) -> LabelTokens:
 def build_prompts(
     tokenizer: Tokenizer, template: str, texts: Sequence[str], max_tokens: int, field: str
 ) -> list[list[int]]:
-    """Token ids of each text's prompt, at most `max_tokens`. Raises ModelError naming `field` when too few fit."""
+    """Token ids of each text's prompt, at most `max_tokens` each.
+
+    Raises ModelError naming `field` if the template leaves no room for text.
+    """
     try:
         return [build_prompt(tokenizer, template, text, max_tokens).ids for text in texts]
     except ValueError as error:
@@ -30,12 +33,15 @@ def build_prompts(
 
 
 def prompt_lengths(tokenizer: Tokenizer, template: str, texts: Sequence[str]) -> list[int]:
-    """Tokens of each text's whole prompt, uncut."""
+    """The length of each text's prompt in tokens, untruncated."""
     return [len(build_prompt(tokenizer, template, text, sys.maxsize).ids) for text in texts]
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int, pad_to: int = 0) -> dict[str, Any]:
-    """input_ids, attention_mask and position_ids (tensors rows x longest, or `pad_to` if more), padded on the left."""
+    """input_ids, attention_mask and position_ids, padded on the left.
+
+    Each is a tensor of shape (rows, columns); columns is the longest row in tokens, but at least `pad_to`.
+    """
     import torch
 
     longest = max(pad_to, *map(len, rows))
@@ -48,7 +54,7 @@ def pad_left(rows: Sequence[Sequence[int]], pad_id: int, pad_to: int = 0) -> dic
 
 
 def pad_id_of(tokenizer: Any) -> int:
-    """The id to pad with; padding is masked, so any id will do where the tokenizer has none."""
+    """The token id to pad with; padding is masked, so any id serves if the tokenizer has none."""
     for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0):
         if candidate is not None:
             return int(candidate)

@@ -1,7 +1,7 @@
-"""`python -m toxicity_training.quality --stage DIR`: a trained model beside the yardstick, on the same test rows.
+"""Compares a trained model with baselines on its test rows: `python -m toxicity_training.quality --stage DIR`.
 
-Two yardsticks: the baseline fitted on the stage's own training rows, and, where the stage drew only a part of its
-data set, the baseline fitted on all training rows, which is what a person could have had instead.
+One baseline is fitted on the training rows of the stage. If the stage sampled its data set (maxSamples), a second one
+is fitted on all training rows.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ WIDTH = 100
 HEADER = ("model", "rows", "toxic F1", "macro F1", "ROC-AUC", "PR-AUC", "seconds")
 PR_AUC = HEADER.index("PR-AUC")
 LEGEND = (
-    "rows: training rows; the figures are on the same {tests} test rows, each model at the threshold that is best"
-    " for it on the same validation rows; seconds: of the whole stage, and of fitting and scoring the baseline."
+    "rows: training rows; the metrics are on the same {tests} test rows, each model at the threshold with the best"
+    " F1 on the same validation rows; seconds: the whole stage, or fitting and scoring the baseline."
 )
 
 
@@ -49,7 +49,7 @@ class QualityReport(Document):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0, or EXIT_INVALID_INPUT with a sentence when the stage or the data set cannot be used."""
+    """Returns 0, or EXIT_INVALID_INPUT with a message if the stage or the data set cannot be used."""
     options = _parser().parse_args(arguments)
     try:
         stage = options.stage or best_stage(options.experiments)
@@ -69,14 +69,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Compares a trained model with TF-IDF and logistic regression.",
     )
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--stage", type=Path, help="folder of a succeeded training stage")
+    which.add_argument("--stage", type=Path, help="folder of a training stage that succeeded")
     which.add_argument(
         "--experiments",
         type=Path,
-        help="JSON that toxicity_training.experiments wrote in its work folder: its best run",
+        help="JSON report in the work folder of toxicity_training.experiments; its best run is compared",
     )
     parser.add_argument(
-        "--dataset", type=Path, help="the stage's whole data set, when maxSamples drew a part of it"
+        "--dataset", type=Path, help="the whole data set, if the stage used a part of it (maxSamples)"
     )
     parser.add_argument("--text-column", default="comment")
     parser.add_argument("--label-column", default="toxic")
@@ -84,17 +84,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--test", default=0.1, help="dataset.split.test of the whole data set")
     parser.add_argument("--seed", default=42, help="dataset.split.seed of the whole data set")
     parser.add_argument(
-        "--output", type=Path, help="the table as FILE.md, with FILE.json beside it; unset: beside the stage"
+        "--output",
+        type=Path,
+        help="file for the table (FILE.md); FILE.json is written beside it; default: beside the stage",
     )
     return parser
 
 
 def best_stage(experiments: Path) -> Path:
-    """The stage folder of the run with the best toxic F1. Raises ModelError when there is none, or no such file."""
+    """The stage folder of the run with the best toxic F1. Raises ModelError if there is no run or no such file."""
     try:
         report = read_document(ExperimentsReport, experiments.read_bytes(), experiments.name)
     except (OSError, ValidationError) as error:
-        raise ModelError("NoExperiments", f"{experiments} is no report of experiments: {error}") from error
+        raise ModelError("NoExperiments", f"{experiments} is not a report of experiments: {error}") from error
     done = [(run.figures.metrics.f1, run.fingerprint) for run in report.runs if run.figures]
     if not done:
         raise ModelError("NoExperiments", f"{experiments}: no run has succeeded; run the experiments again")
@@ -102,7 +104,7 @@ def best_stage(experiments: Path) -> Path:
 
 
 def _full(options: argparse.Namespace) -> list[Example] | None:
-    """The training rows of the whole data set; None when it was not given."""
+    """The training rows of the whole data set; None without --dataset."""
     if options.dataset is None:
         return None
     try:
@@ -113,9 +115,9 @@ def _full(options: argparse.Namespace) -> list[Example] | None:
 
 
 def compare(stage: Path, full: Sequence[Example] | None) -> QualityReport:
-    """The model of a stage folder and its yardsticks; `full` are the training rows of the whole data set.
+    """The model of a stage folder and its baselines; `full` are the training rows of the whole data set.
 
-    Raises ModelError when the stage has not succeeded, DatasetError when its splits are damaged.
+    Raises ModelError if the stage has not succeeded, DatasetError if its splits are damaged.
     """
     rows = [_model_row(stage)]
     train, validation, test = (read_split(stage / "splits", name) for name in SPLIT_NAMES)
@@ -129,7 +131,7 @@ def compare(stage: Path, full: Sequence[Example] | None) -> QualityReport:
 
 
 def without_evaluation(rows: Sequence[Example], splits: Splits) -> list[Example]:
-    """`rows` but those whose text equals, after normalisation, one of the validation or test split."""
+    """`rows` without those whose normalised text occurs in the validation or test split."""
     seen = {normalise(example.text) for example in [*splits.validation, *splits.test]}
     return [example for example in rows if normalise(example.text) not in seen]
 
@@ -141,7 +143,9 @@ def _content(rows: Sequence[Example]) -> list[tuple[str, bool]]:
 def _model_row(stage: Path) -> QualityRow:
     training = input_result(stage).training
     if training is None:
-        raise ModelError("NotATraining", f"{stage} is no training stage; give a folder called train-<fingerprint>")
+        raise ModelError(
+            "NotATraining", f"{stage} is not a training stage; pass a folder called train-<fingerprint>"
+        )
     return QualityRow(
         name="this model",
         train_samples=training.train_samples,
@@ -161,7 +165,7 @@ def _baseline_row(name: str, result: BaselineResult) -> QualityRow:
 
 
 def render_quality(report: QualityReport) -> str:
-    """Markdown of at most WIDTH columns in the report's order; PR-AUC only where a row has it. Pure."""
+    """Markdown of at most WIDTH columns in the report's order; PR-AUC only if a row has it. Pure."""
     rows = [_cells(row) for row in report.rows]
     shown = [i for i in range(len(HEADER)) if i != PR_AUC or any(row.metrics.pr_auc for row in report.rows)]
     table = markdown_table([HEADER[i] for i in shown], [[row[i] for i in shown] for row in rows])

@@ -1,4 +1,4 @@
-"""Artifacts that a person reads: the data set and a model's quality as JSON and as plots; called by both stages."""
+"""Writes the exploration of the data set and the evaluation of a model as JSON and plots."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ EVALUATION_FILE, EDA_FILE = "evaluation.json", "eda.json"
 
 
 class EvaluationReport(Document):
-    """evaluation.json: a model on the test split."""
+    """evaluation.json: the metrics of a model on the test split."""
 
     metrics: Metrics = Field(description="metrics at the model's threshold.")
-    buckets: list[BucketFigures] = Field(description="buckets: figures by the text's length in characters.")
+    buckets: list[BucketFigures] = Field(description="buckets: metrics by the text's length in characters.")
     reliability: list[Bin] = Field(description="reliability: ten bins of the score.")
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """evaluation.json, pr_curve.png, reliability.png and f1_by_length.png into `folder`, which is made.
+    """evaluation.json, pr_curve.png, reliability.png and f1_by_length.png into `folder`, which it creates.
 
-    Raises OSError when it cannot be written.
+    Raises OSError if it cannot be written.
     """
     metrics = evaluation.metrics
     document = EvaluationReport(metrics=metrics, buckets=evaluation.buckets, reliability=evaluation.reliability)
@@ -41,10 +41,10 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
 
 
 def write_eda(examples: Sequence[Example], token_lengths: Sequence[int], folder: Path) -> Eda:
-    """eda.json, labels.png, len_text_chars.png, len_text_tokens.png and labels_len.png into `folder`, which is made.
+    """eda.json, labels.png, len_text_chars.png, len_text_tokens.png and labels_len.png into `folder`, which it creates.
 
-    `token_lengths` are the examples' in tokens. Returns the numbers. Raises ValueError as `explore` does and OSError
-    when the folder cannot be written.
+    `token_lengths` are the lengths of the examples in tokens. Raises ValueError as `explore` does, and OSError if the
+    folder cannot be written.
     """
     eda = explore(examples, token_lengths)
     characters = [len(example.text) for example in examples]

@@ -1,4 +1,4 @@
-"""The training stage from configuration to published folder: read, split, train, merge, evaluate, publish."""
+"""The training stage: reads and splits the data set, trains, merges, evaluates and publishes the folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from toxicity_training.splits import Splits, cap_evaluation, split_examples, spl
 
 @dataclass(frozen=True)
 class Prepared:
-    """All rows as they were read, what is drawn from them, and what is said about both."""
+    """All rows of the data set, the splits drawn from them, and the facts for the result."""
 
     rows: list[Example]
     splits: Splits
@@ -38,7 +38,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Trained:
-    """The merged model and what its training showed."""
+    """The merged model, with the loss of each optimizer step."""
 
     model: Any
     tokenizer: Any
@@ -47,16 +47,16 @@ class Trained:
 
 
 Engine = Callable[[Any, Sequence[Row], int, TrainingSpec, Path, Callable[[str], None]], list[float]]
-"""model, rows, padding id, spec, checkpoints' folder, log: the loss of each optimizer step."""
+"""(model, rows, padding id, spec, checkpoint folder, log) to the loss of each optimizer step."""
 
 
 def say(message: str) -> None:
-    """One line of the stage's log, at once."""
+    """Prints one line of the stage's log, unbuffered."""
     print(f"training: {message}", flush=True)
 
 
 def prepare(config: TrainingConfig) -> Prepared:
-    """The rows of each split. Raises DatasetError."""
+    """Reads and splits the data set. Raises DatasetError."""
     rows = read_dataset(config.dataset_path, config.text_column, config.label_column)
     summary = summarise(rows)
     say(f"data set: {summary}")
@@ -75,12 +75,12 @@ def prepare(config: TrainingConfig) -> Prepared:
 
 
 def run(config: TrainingConfig) -> StageResult | None:
-    """Trains, evaluates and publishes the stage's folder; None in a process that leaves this to the first one.
+    """Trains, evaluates and publishes the stage's folder; returns None in processes other than rank 0.
 
-    Raises InputError for input that no retry cures.
+    Raises InputError for input that a retry does not cure.
     """
     started = time.monotonic()
-    # before the heavy imports, and before other processes are started: data that cannot be used is refused at once
+    # first of all, so that an invalid data set fails before the heavy imports and before other processes start
     prepared = prepare(config)
     if needs_launch(config.training.gpus, os.environ):
         return _launch(config)
@@ -112,15 +112,15 @@ def run(config: TrainingConfig) -> StageResult | None:
 
 
 def _open_folders(final: Path) -> Path:
-    """This attempt's folder, and that of its checkpoints, from which all of its processes go on."""
+    """Creates this attempt's temporary folder, and the checkpoint folder from which all its processes resume."""
     open_checkpoints(final)
     return open_work_folder(final)
 
 
 def _launch(config: TrainingConfig) -> StageResult:
-    """Trains in one process per GPU; the first of them publishes the folder that the result is read from.
+    """Trains in one process per GPU; rank 0 publishes the folder that contains the result.
 
-    Raises what a process failed with, as it told it.
+    Raises RankFailure with the failure that a process reported.
     """
     say(f"starting {config.training.gpus} processes, one per GPU")
     with TemporaryDirectory(prefix="ranks-") as failures:
@@ -135,7 +135,7 @@ def _launch(config: TrainingConfig) -> StageResult:
 
 
 def _train(config: TrainingConfig, prepared: Prepared, work: Path | None) -> tuple[TrainingSpec, Trained]:
-    """The spec with its lengths resolved, and the merged model; `work` is where the adapter is kept."""
+    """(spec with resolved lengths, merged model); the adapter is saved to `work`. Without `work`, merges nothing."""
     from transformers import set_seed
 
     from toxicity_training import model as models
@@ -170,7 +170,7 @@ def engine(spec: TrainingSpec) -> Engine:
 
 
 def resolve_length(spec: TrainingSpec, tokenizer: Any, examples: list[Example]) -> TrainingSpec:
-    """`spec` with maxInputLength as a number: `auto` becomes the 98th percentile of the examples' prompts."""
+    """`spec` with maxInputLength in tokens: `auto` becomes the 98th percentile of the examples' prompts."""
     if spec.max_input_length != "auto":
         return spec
     length = auto_length(prompt_lengths(tokenizer, spec.prompt_template, [e.text for e in examples]))
@@ -179,7 +179,7 @@ def resolve_length(spec: TrainingSpec, tokenizer: Any, examples: list[Example]) 
 
 
 def _write(work: Path, prepared: Prepared, trained: Trained, evaluation: Evaluation, spec: TrainingSpec) -> None:
-    """Everything a person or a later stage reads, below `work`."""
+    """Writes the model, splits, evaluation, EDA and losses to `work`."""
     from toxicity_training import model as models
 
     models.save_merged(trained.model, trained.tokenizer, work / MODEL_FOLDER)

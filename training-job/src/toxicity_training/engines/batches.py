@@ -1,7 +1,7 @@
-"""What both engines train on: rows of token ids, and the order and shape in which they come.
+"""Training rows as token ids, their loss, and the order of the batches; both engines use them.
 
-The order is pure Python and depends on lengths, sizes and seed alone, so that the Trainer and the loop see the same
-batches, and a resumed training the ones it has not seen yet.
+The order depends only on lengths, sizes and seed. The Trainer and the loop therefore see the same batches, and a
+resumed training continues with the batches that it has not seen.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from toxicity_training.prompts import build_prompts, find_label_tokens, pad_left
 
 IGNORED = -100
 GROUP_BATCHES = 50
-"""Optimizer steps whose rows are sorted by length together: long enough to pad little, short enough to stay random."""
+"""Optimizer steps whose rows are sorted by length together: more reduce padding, fewer keep the order random."""
 
 Row = dict[str, list[int]]
 
@@ -27,7 +27,7 @@ def build_rows(tokenizer: Any, examples: Sequence[Example], spec: TrainingSpec) 
     """input_ids (prompt, then the label without its last token) and targets (the label) of each example.
 
     The logit at the position before a label token predicts it, so the last `len(targets)` positions are trained.
-    Raises ModelError for labels that cannot be told apart or are too long, or a template without room for text.
+    Raises ModelError if the labels share a first token or are too long, or the template leaves no room for text.
     """
     find_label_tokens(tokenizer, spec.labels)
     answers = _answers(tokenizer, spec.labels, spec.max_target_length)
@@ -59,8 +59,8 @@ def _answers(tokenizer: Any, labels: Labels, limit: int) -> dict[bool, list[int]
 def collate(rows: Sequence[Row], pad_id: int, pad_to: int = 0) -> dict[str, Any]:
     """A batch padded on the left to its longest row, at least to `pad_to` columns.
 
-    `labels` (rows x longest label) are padded likewise, with -100; each stands for one of the last logits.
-    `shift_labels` is the same tensor: with it the Trainer counts these labels as they are.
+    `labels` (rows x longest label, in tokens) is padded on the left with -100; each label belongs to one of the last
+    logits. `shift_labels` is the same tensor: it makes the Trainer count the labels without shifting them.
     """
     import torch
 
@@ -74,8 +74,8 @@ def collate(rows: Sequence[Row], pad_id: int, pad_to: int = 0) -> dict[str, Any]
 def label_loss(model: Any, batch: dict[str, Any], items: Any) -> Any:
     """Cross entropy of the labels' tokens, summed over the batch and divided by `items`, a scalar tensor.
 
-    With `items` counted over a whole optimizer step, its micro-batches add up to the mean over the step's tokens,
-    however it is cut. Logits are computed for the labels' positions only.
+    If `items` counts the tokens of a whole optimizer step, the losses of its micro-batches add up to the mean over the
+    step, whatever their sizes. Logits are computed for the positions of the labels only.
     """
     import torch
 
@@ -89,10 +89,10 @@ def label_loss(model: Any, batch: dict[str, Any], items: Any) -> Any:
 def plan_batches(
     lengths: Sequence[int], batch_size: int, accumulation: int, seed: int, epoch: int
 ) -> list[list[int]]:
-    """Indices of each micro-batch of an epoch, in order; every row occurs once.
+    """The row indices of each micro-batch of an epoch, in order; every row occurs once.
 
-    Rows of like length share an optimizer step (`accumulation` micro-batches in a row), steps come in random order,
-    the longest one first, so that memory runs out at once or never. Rows that fill no whole step are the last one.
+    Rows of similar length share an optimizer step of `accumulation` micro-batches. Steps come in random order, but the
+    longest is first, so that memory runs out at once or never. Rows that fill no whole step form the last one.
     """
     random = Random(f"{seed}/{epoch}")
     order = list(range(len(lengths)))
@@ -113,21 +113,21 @@ def plan_batches(
 
 
 def count_steps(rows: int, spec: TrainingSpec, processes: int = 1) -> tuple[int, int]:
-    """(optimizer steps of one epoch, of the whole training) for `rows` rows, as the Trainer counts them."""
+    """(optimizer steps of one epoch, of the whole training) for `rows` rows, counted as the Trainer does."""
     micro_batches = math.ceil(math.ceil(rows / spec.batch_size) / processes)
     per_epoch = max(1, math.ceil(micro_batches / spec.gradient_accumulation_steps))
     return per_epoch, math.ceil(spec.epochs * per_epoch)
 
 
 class GroupedBatches:
-    """A batch sampler over `plan_batches`; `set_epoch` is what both engines call before each epoch."""
+    """A batch sampler over `plan_batches`; both engines call `set_epoch` before each epoch."""
 
     def __init__(self, rows: Sequence[Row], spec: TrainingSpec, processes: int = 1) -> None:
         self._lengths = [len(row["input_ids"]) for row in rows]
         self._spec = spec
         self._processes = processes
         self._epoch = 0
-        # what accelerate reads to share batches out among processes
+        # accelerate reads these to distribute batches among processes
         self.batch_size = spec.batch_size
         self.drop_last = False
 

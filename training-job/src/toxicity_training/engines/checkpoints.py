@@ -1,10 +1,10 @@
-"""Where a training goes on after its pod was killed: folders `checkpoint-<step>` beside the stage's own.
+"""Checkpoints from which a training resumes after its pod was killed: `checkpoint-<step>` beside the stage's folder.
 
-A checkpoint counts once it is marked, which happens after all of its files are on disk; one without the mark was
-being written when the pod died, and is removed.
+A checkpoint is complete once it is marked, after all its files are on disk. One without the mark was being written when
+the pod died, and is removed.
 
-Each attempt writes a folder of its own. It begins with a copy of the newest checkpoint of the others, which may still
-be training: nobody writes or removes what another attempt goes on from.
+Each attempt writes to a separate folder. It starts with a copy of the newest checkpoint of all attempts, some of which
+may still be training, so that no attempt writes or removes a checkpoint that another one resumes from.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from toxicity_stage.ranks import leader
 PREFIX = "checkpoint-"
 MARK = "complete"
 PART = "part"
-"""Of a copy that is not whole."""
+"""Suffix and name of an incomplete copy."""
 COPY_TRIES = 3
 KEPT = 2
-"""One more than needed: the older one is still whole while the newer one is written."""
+"""One more than needed: the older checkpoint stays complete while the newer one is written."""
 
 
 def checkpoints_folder(output_dir: Path) -> Path:
-    """This attempt's folder of the checkpoints of the stage that publishes `output_dir`."""
+    """The folder of this attempt's checkpoints, beside the stage's `output_dir`."""
     return output_dir.with_name(f"{output_dir.name}.checkpoints-{attempt_tag(leader(os.environ))}")
 
 
 def open_checkpoints(output_dir: Path) -> Path:
-    """Makes this attempt's folder, with the newest whole checkpoint of all attempts; abandoned ones are removed."""
+    """Creates this attempt's folder with the newest complete checkpoint of all attempts; removes abandoned folders."""
     own = checkpoints_folder(output_dir)
     own.mkdir(parents=True, exist_ok=True)
     keep_alive(own)
@@ -46,14 +46,14 @@ def open_checkpoints(output_dir: Path) -> Path:
 
 
 def remove_checkpoints(output_dir: Path) -> None:
-    """Removes this attempt's checkpoints and abandoned ones, once the stage is published."""
+    """Removes this attempt's checkpoints and abandoned ones after the stage is published."""
     own = checkpoints_folder(output_dir)
     _remove_abandoned(output_dir, own)
     shutil.rmtree(own, ignore_errors=True)
 
 
 def _folders(output_dir: Path) -> Iterator[Path]:
-    """The folders of all attempts at the stage; an earlier release had one without a name for all of them."""
+    """The checkpoint folders of all attempts; an earlier release used one folder without a suffix."""
     for suffix in (".checkpoints", ".checkpoints-*"):
         yield from output_dir.parent.glob(f"{output_dir.name}{suffix}")
 
@@ -68,7 +68,7 @@ def _remove_abandoned(output_dir: Path, own: Path) -> None:
 
 
 def _copied(checkpoint: Path, own: Path) -> bool:
-    """Copies another attempt's checkpoint into `own`; False when that attempt has removed it meanwhile."""
+    """Copies another attempt's checkpoint to `own`; False if that attempt removed it meanwhile."""
     part = own / PART
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -90,7 +90,7 @@ def checkpoint_folder(root: Path, step: int) -> Path:
 
 
 def mark_complete(folder: Path) -> None:
-    """Makes the checkpoint count, once what it consists of is on disk; the mark names its files."""
+    """Flushes the checkpoint's files to disk, then marks it as complete; the mark lists its files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         _flush(path)
@@ -110,15 +110,15 @@ def _flush(path: Path) -> None:
 
 
 def last_checkpoint(root: Path) -> Path | None:
-    """The newest whole checkpoint in an attempt's own folder, None without one; what is not whole is removed."""
+    """The newest complete checkpoint in an attempt's folder, or None; incomplete ones are removed."""
     for folder in root.glob(f"{PREFIX}*"):
         if not (folder / MARK).exists():
-            shutil.rmtree(folder, ignore_errors=True)  # of several processes each removes it
+            shutil.rmtree(folder, ignore_errors=True)  # several processes may remove it
     return max(_whole(root))[1] if _whole(root) else None
 
 
 def _whole(root: Path) -> list[tuple[int, Path]]:
-    """Step and folder of each whole checkpoint."""
+    """(step, folder) of each complete checkpoint."""
     folders = [folder for folder in root.glob(f"{PREFIX}*") if (folder / MARK).exists()]
     return [(int(folder.name.removeprefix(PREFIX)), folder) for folder in folders]
 

@@ -1,7 +1,7 @@
-"""Engine `loop`: the same fine-tuning as one readable PyTorch loop; read `train` from top to bottom.
+"""Engine `loop`: fine-tuning as a plain PyTorch loop; read `train` from top to bottom.
 
-It takes the same batches, loss, optimizer and learning rates as the Trainer, so that both walk the same losses; a
-test binds them. accelerate does for it what it does for the Trainer: devices, processes, mixed precision.
+It uses the same batches, loss, optimizer and learning rates as the Trainer, so both give the same losses; a test
+ensures it. As for the Trainer, accelerate handles devices, processes and mixed precision.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ LOSSES = "losses.json"
 def train(
     model: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec, checkpoints: Path, say: Callable[[str], None]
 ) -> list[float]:
-    """Trains the adapter of `model` in place; the mean loss of each optimizer step, those before a restart included.
+    """Trains the adapter of `model` in place; returns the mean loss of each optimizer step, also of resumed ones.
 
-    Goes on from the last whole checkpoint in `checkpoints`, and leaves its own there.
+    Resumes from the newest complete checkpoint in `checkpoints` and writes its own there.
     """
     import torch
     from accelerate import Accelerator
@@ -46,7 +46,7 @@ def train(
         list(rows),
         batch_sampler=batches,
         collate_fn=lambda batch: collate(batch, pad_id),
-        # one of its own, or each start of an epoch would move the generator that dropout draws from
+        # a separate generator: otherwise the start of an epoch would advance the one that dropout uses
         generator=torch.Generator(),
     )
     optimizer = _optimizer(model, spec)
@@ -61,8 +61,8 @@ def train(
     model.train()
     while len(losses) < steps:
         epoch, done = divmod(len(losses), per_epoch)
-        loader.set_epoch(epoch)  # accelerate counts epochs from this process's first one otherwise,
-        batches.set_epoch(epoch)  # and among several processes does not pass the number on
+        loader.set_epoch(epoch)  # otherwise accelerate counts epochs from the start of this process,
+        batches.set_epoch(epoch)  # and with several processes does not pass the number on
         for micro_batches in _optimizer_steps(loader, spec.gradient_accumulation_steps, done):
             losses.append(_step(accelerator, model, optimizer, schedule, micro_batches))
             if accelerator.is_main_process:
@@ -90,14 +90,14 @@ def _optimizer_steps(loader: Any, accumulation: int, done: int) -> Any:
 
 
 def _step(accelerator: Any, model: Any, optimizer: Any, schedule: Any, micro_batches: list[Any]) -> float:
-    """One optimizer step over its micro-batches; the mean loss of its label tokens, over all processes."""
+    """Runs one optimizer step; returns the mean loss of its label tokens over all processes."""
     counts = sum((batch["labels"] != IGNORED).sum() for batch in micro_batches)
     items = accelerator.gather(counts).sum()
     total = 0.0
     for number, batch in enumerate(micro_batches, start=1):
         with nullcontext() if number == len(micro_batches) else accelerator.no_sync(model):
             with accelerator.autocast():
-                # gradients are averaged over processes, while the count is the sum over all of them
+                # DDP averages gradients over processes, but `items` counts the tokens of all of them
                 loss = label_loss(model, batch, items) * accelerator.num_processes
             accelerator.backward(loss)
         total += loss.detach()
@@ -109,7 +109,7 @@ def _step(accelerator: Any, model: Any, optimizer: Any, schedule: Any, micro_bat
 
 
 def _save(checkpoints: Path, model: Any, optimizer: Any, schedule: Any, losses: Sequence[float]) -> None:
-    """One whole checkpoint: adapter, optimizer, schedule, random generators and the losses so far."""
+    """Writes a complete checkpoint: adapter, optimizer, schedule, random generators and the losses so far."""
     import torch
     from peft import get_peft_model_state_dict
 
@@ -132,7 +132,7 @@ def _save(checkpoints: Path, model: Any, optimizer: Any, schedule: Any, losses: 
 def _resume(
     model: Any, optimizer: Any, schedule: Any, checkpoint: Path | None, say: Callable[[str], None]
 ) -> list[float]:
-    """Restores what `_save` wrote; the losses so far, none without a checkpoint."""
+    """Restores a checkpoint that `_save` wrote; returns its losses, or none without a checkpoint."""
     import torch
     from peft import set_peft_model_state_dict
 
@@ -145,6 +145,6 @@ def _resume(
     torch.random.set_rng_state(state["random"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
-    say(f"goes on from {checkpoint.name}")
+    say(f"resuming from {checkpoint.name}")
     losses: list[float] = json.loads((checkpoint / LOSSES).read_text())
     return losses

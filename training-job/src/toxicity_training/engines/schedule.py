@@ -1,4 +1,4 @@
-"""What both engines share of the optimisation: the learning rate's course, and the lines that say how far it is."""
+"""The learning-rate schedule and the progress lines of both engines."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ LINE_SHARE = 0.1
 
 
 def scheduler_name(spec: TrainingSpec) -> str:
-    """The name that Transformers has for the spec's scheduler."""
+    """The name of the spec's scheduler in Transformers."""
     return "constant_with_warmup" if spec.scheduler == "constant" else spec.scheduler
 
 
 def warmup_steps(rows: int, spec: TrainingSpec, processes: int = 1) -> int:
-    """Optimizer steps over which the learning rate rises to its peak."""
+    """The number of optimizer steps over which the learning rate rises to its peak."""
     return math.ceil(spec.warmup_ratio * count_steps(rows, spec, processes)[1])
 
 
 @dataclass
 class Reporter:
-    """Says a progress line every tenth of the steps, every LINE_SECONDS when that is sooner, and at the end."""
+    """Logs a progress line every tenth of the steps, or every LINE_SECONDS if that is sooner, and at the end."""
 
     first: int
     steps: int
@@ -41,7 +41,7 @@ class Reporter:
         self.started = self.said = self.clock()
 
     def step_done(self, step: int, epoch: float, loss: float) -> None:
-        """Takes note of a finished step (counted from 1) and its mean loss."""
+        """Records a finished step (counted from 1) and its mean loss."""
         self.losses.append(loss)
         now = self.clock()
         tenth = max(1, round(self.steps * LINE_SHARE))

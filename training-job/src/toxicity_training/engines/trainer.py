@@ -1,4 +1,4 @@
-"""Engine `trainer`: fine-tuning with the Hugging Face Trainer, on our batches and with our loss."""
+"""Engine `trainer`: fine-tuning with the Hugging Face Trainer, on grouped batches and with the label loss."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from toxicity_training.engines.schedule import MAX_GRADIENT_NORM, Reporter, sche
 def train(
     model: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec, checkpoints: Path, say: Callable[[str], None]
 ) -> list[float]:
-    """Trains the adapter of `model` in place; the mean loss of each optimizer step, those before a restart included.
+    """Trains the adapter of `model` in place; returns the mean loss of each optimizer step, also of resumed ones.
 
-    Goes on from the last whole checkpoint in `checkpoints`, and leaves its own there.
+    Resumes from the newest complete checkpoint in `checkpoints` and writes its own there.
     """
     trainer = _trainer_class()(
         model=model,
@@ -32,7 +32,7 @@ def train(
     _replace_callbacks(trainer, say)
     resumed = last_checkpoint(checkpoints)
     if resumed is not None:
-        say(f"goes on from {resumed.name}")
+        say(f"resuming from {resumed.name}")
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     return [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
 
@@ -59,7 +59,7 @@ def _arguments(spec: TrainingSpec, rows: int, checkpoints: Path) -> Any:
         bf16=spec.gpus > 0,
         dataloader_pin_memory=spec.gpus > 0,
         remove_unused_columns=False,
-        # every step's loss is kept: it is the trajectory that the result is made of
+        # log every step: the result reports the mean of all losses
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -72,7 +72,7 @@ def _arguments(spec: TrainingSpec, rows: int, checkpoints: Path) -> Any:
 
 
 def _trainer_class() -> Any:
-    """A Trainer with our batches and our loss; built here since Transformers loads slowly."""
+    """A Trainer with grouped batches and the label loss; defined here because Transformers imports slowly."""
     from torch.utils.data import DataLoader
     from transformers import Trainer
 
@@ -92,14 +92,14 @@ def _trainer_class() -> Any:
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            # gradients are averaged over processes, while the count is the sum over all of them
+            # DDP averages gradients over processes, but the count covers the tokens of all of them
             return label_loss(model, inputs, num_items_in_batch) * self.accelerator.num_processes
 
     return LabelTrainer
 
 
 def _replace_callbacks(trainer: Any, say: Callable[[str], None]) -> None:
-    """Our progress lines in place of the Trainer's prints, and the mark that makes a checkpoint count."""
+    """Replaces the Trainer's printing by progress lines, and marks each saved checkpoint as complete."""
     from transformers import PrinterCallback, TrainerCallback
 
     class Lines(TrainerCallback):  # type: ignore[misc]

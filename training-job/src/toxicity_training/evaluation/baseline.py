@@ -1,4 +1,4 @@
-"""The yardstick beside the language model: n-grams and a logistic regression, on the very rows of a stage's split.
+"""A baseline for the language model: n-grams and logistic regression on the same rows.
 
 TF-IDF as in scikit-learn's user guide (smoothed idf, unit length), with 1 + log(count) for the counts.
 """
@@ -18,7 +18,7 @@ from toxicity_training.dataset import Example
 from toxicity_training.evaluation.metrics import choose_threshold, evaluate_scores
 
 STRENGTHS = (1.0, 4.0, 16.0, 64.0)
-"""Values of the regression's C (inverse regularisation) to choose from on validation."""
+"""Candidates for the regression's C (inverse regularisation strength), chosen on validation."""
 
 
 class BaselineResult(Document):
@@ -41,9 +41,9 @@ class _Fit:
 def measure_baseline(
     train: Sequence[Example], validation: Sequence[Example], test: Sequence[Example]
 ) -> BaselineResult:
-    """Figures on `test`; C has the best average precision on `validation`, the threshold the best F1 there.
+    """Metrics on `test`. C maximises average precision on `validation`, the threshold F1.
 
-    Raises DatasetError unless validation and test carry both labels.
+    Raises DatasetError unless validation and test have both labels.
     """
     started = time.monotonic()
     features = build_features()
@@ -60,7 +60,7 @@ def measure_baseline(
 
 
 def build_features() -> Any:
-    """TF-IDF of words (1-2 in a row) and of characters (2-5 in a row, within word boundaries), side by side."""
+    """TF-IDF of word n-grams (1-2) and of character n-grams (2-5, within word boundaries), concatenated."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
 

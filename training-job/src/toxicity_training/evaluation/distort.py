@@ -1,7 +1,7 @@
-"""Spelling as people distort it to get round filters; pure, gives the robustness test of `measure.py` its texts.
+"""Distorts spelling the way people do to evade filters; pure. `measure.py` tests robustness with these texts.
 
-A reader still recognises every word, so that the label stays. Folding Latin look-alikes and digits back and
-taking out spaces and dots restores the letters of the original.
+A reader still recognises every word, so the label stays valid. Replacing look-alikes and digits, and removing spaces
+and dots, restores the original letters.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from random import Random
 SHARE = 0.5
 """share of a text's distortable words that are distorted, rounded up"""
 SHORTEST_WORD = 4
-"""letters of the shortest word that is distorted; shorter ones become unreadable"""
+"""letters of the shortest word that is distorted; shorter words would become unreadable"""
 MOST_CUTS = 3
-"""cuts inside one word at most; less than SHORTEST_WORD, so that every word has room for them"""
+"""maximum number of cuts in a word; less than SHORTEST_WORD, so every word has room for them"""
 
 LOOK_ALIKES = {
     **{"а": "a", "е": "e", "ё": "ë", "к": "k", "о": "o", "р": "p", "с": "c", "у": "y", "х": "x"},
     **{"А": "A", "В": "B", "Е": "E", "Ё": "Ë", "К": "K", "М": "M", "Н": "H", "О": "O", "Р": "P", "С": "C"},
     **{"Т": "T", "У": "Y", "Х": "X"},
 }
-"""Cyrillic letters and the Latin ones that look the same; a case counts where it looks the same"""
+"""Cyrillic letters and the Latin ones that look the same; each case only if it looks the same"""
 
 DIGITS = {"о": "0", "з": "3", "ч": "4", "б": "6", "О": "0", "З": "3", "Ч": "4", "Б": "6"}
 """Cyrillic letters and the digits that stand for them"""
 
-# a whole word of Cyrillic letters: one with digits or Latin letters in it is distorted already, or a name
+# a whole word of Cyrillic letters; a word with digits or Latin letters is already distorted, or a name
 _WORD = re.compile(rf"(?<!\w)[А-Яа-яЁё]{{{SHORTEST_WORD},}}(?!\w)")
 
 _LOOK_ALIKES = str.maketrans(LOOK_ALIKES)
@@ -37,10 +37,10 @@ _DIGITS = str.maketrans(DIGITS)
 def distort(text: str, seed: int) -> str:
     """`text` with half of its Cyrillic words of 4 and more letters distorted, each in one way.
 
-    The ways are look-alikes, digits, spaces and dots. Equal (seed, text) give equal results; what lies between the
-    words stays as it is. A text without such words comes back unchanged, so only the empty one gives an empty one.
+    The ways are look-alikes, digits, spaces and dots. The result depends only on
+    (seed, text). Everything between the words is kept; a text without such words is returned unchanged.
     """
-    # a string as seed is hashed the same in every process, unlike a tuple
+    # Random hashes a string seed the same way in every process, unlike a tuple
     random = Random(f"{seed}:{text}")
     words = list(_WORD.finditer(text))
     chosen = set(random.sample(range(len(words)), math.ceil(len(words) * SHARE)))
@@ -54,7 +54,7 @@ def distort(text: str, seed: int) -> str:
 
 
 def _distort_word(word: str, random: Random) -> str:
-    """`word` changed in one way, drawn from those that change it."""
+    """`word` distorted in one way, drawn from those that change it."""
     ways = [
         word.translate(_LOOK_ALIKES),
         word.translate(_DIGITS),

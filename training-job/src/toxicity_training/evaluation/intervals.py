@@ -1,8 +1,8 @@
-"""95 % bootstrap intervals of F1 and of what quantization costs; pure, on the decisions alone.
+"""95 % bootstrap intervals of F1 and of its drop by quantization; pure, from decisions and labels.
 
 Percentile intervals: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13; stratified by label and
-seeded. F1 depends on counts alone, and drawing rows of a label with replacement makes the counts of its decisions
-multinomial; so the counts are drawn at once instead of the rows.
+seeded. F1 depends only on counts, and resampling the rows of a label with replacement gives multinomial counts of its
+decisions. The counts are therefore drawn directly, instead of the rows.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Intervals:
-    """(low, high) of toxic and of macro F1, or of their drops."""
+    """(low, high) of the toxic class's F1 and of macro F1, or of their drops."""
 
     f1: Interval
     macro_f1: Interval
 
 
 def f1_intervals(decisions: Sequence[bool], labels: Sequence[bool], seed: int) -> Intervals:
-    """The intervals of toxic F1 and macro F1 of `decisions` (True: called toxic)."""
+    """The intervals of toxic F1 and macro F1 of `decisions` (True: classified as toxic)."""
     f1, macro_f1 = _resample([decisions], labels, seed)[0]
     return Intervals(_interval(f1), _interval(macro_f1))
 
 
 def drop_intervals(before: Sequence[bool], after: Sequence[bool], labels: Sequence[bool], seed: int) -> Intervals:
-    """The intervals of the drops of toxic F1 and macro F1 from `before` to `after`, paired: both on the same rows."""
+    """The intervals of the drops of toxic F1 and macro F1 from `before` to `after`, paired by row."""
     (f1_before, macro_before), (f1_after, macro_after) = _resample([before, after], labels, seed)
     return Intervals(_interval(f1_before - f1_after), _interval(macro_before - macro_after))
 
@@ -44,7 +44,7 @@ def drop_intervals(before: Sequence[bool], after: Sequence[bool], labels: Sequen
 def _resample(
     answers: Sequence[Sequence[bool]], labels: Sequence[bool], seed: int
 ) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """Per answerer (toxic F1, macro F1), each of RESAMPLES figures; all answerers see the same resamples."""
+    """(toxic F1, macro F1) of each classifier, RESAMPLES values each; all classifiers see the same resamples."""
     import numpy as np
 
     random = np.random.default_rng(seed)
@@ -55,7 +55,7 @@ def _resample(
 
 
 def _called_toxic(said: NDArray[Any], random: Any) -> tuple[NDArray[Any], int]:
-    """(RESAMPLES x answerers) counts of one label's rows that were called toxic, and how many rows there are."""
+    """Counts (RESAMPLES x classifiers) of one label's rows classified as toxic, and the number of its rows."""
     import numpy as np
 
     if not len(said):
@@ -67,10 +67,10 @@ def _called_toxic(said: NDArray[Any], random: Any) -> tuple[NDArray[Any], int]:
 def _figures(
     hits: NDArray[Any], alarms: NDArray[Any], toxic: int, harmless: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Toxic and macro F1, 2 TP / (2 TP + FP + FN) of each class; 0 where a class neither occurs nor is said."""
+    """Toxic and macro F1, 2 TP / (2 TP + FP + FN) of each class; 0 if a class neither occurs nor is predicted."""
     import numpy as np
 
-    # of the harmless class TN are the hits and FN the alarms; a denominator is zero only where nothing is of the class
+    # for the harmless class, TN are the hits; a denominator is zero only if the class neither occurs nor is predicted
     f1 = 2 * hits / np.maximum(hits + alarms + toxic, 1)
     spared = harmless - alarms
     other = 2 * spared / np.maximum(spared + harmless + toxic - hits, 1)

@@ -1,4 +1,7 @@
-"""The figures of a model, measured in one way before and after quantization; the last step of both model stages."""
+"""Scores the validation and test splits with a Transformers model and computes its metrics.
+
+The training and quantization stages both measure with `measure`, so their metrics are comparable.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ EVALUATION_BATCH = 16
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model on the test split. `scores` are p(toxic) in [0, 1] and `labels` say toxic, in the split's order."""
+    """A model's results on the test split.
+
+    `scores` are p(toxic) in [0, 1]; `labels` are True for toxic; both are in the order of the split.
+    """
 
     metrics: Metrics
     scores: list[float]
@@ -46,15 +52,15 @@ def measure(
     spec: TrainingSpec,
     say: Callable[[str], None],
 ) -> Evaluation:
-    """Figures on `test` at the threshold that is best for this model on `validation`; told through `say`.
+    """Metrics on `test` at the threshold with the best F1 on `validation`; progress and results go to `say`.
 
-    Each model has a threshold of its own: quantization keeps the order of the scores far better than their scale.
-    The same threshold is then held against a copy of `test` with distorted spelling. Raises DatasetError unless
-    both splits have both labels.
+    Each model gets its own threshold: quantization preserves the order of the scores better than their scale.
+    The same threshold is applied to a copy of `test` with distorted spelling. Raises DatasetError unless both splits
+    have both labels.
     """
 
     def score(name: str, texts: Sequence[str]) -> list[float]:
-        say(f"scores {len(texts)} rows of {name}")
+        say(f"scoring {len(texts)} rows of {name}")
         return score_texts(
             model,
             tokenizer,
@@ -71,7 +77,7 @@ def measure(
     scores = score("test", texts)
     metrics = evaluate_scores(scores, labels, threshold, seed=spec.seed)
     distorted = count_confusion(
-        score("test, misspelt", [distort(text, spec.seed) for text in texts]), labels, threshold
+        score("test, distorted", [distort(text, spec.seed) for text in texts]), labels, threshold
     )
     evaluation = Evaluation(
         metrics=metrics.model_copy(update={"distorted_f1": distorted.f1}),
@@ -96,7 +102,11 @@ def score_texts(
     max_tokens: int,
     batch_size: int,
 ) -> list[float]:
-    """p(toxic) of each text in [0, 1], in the order of `texts`. Leaves the model in evaluation mode."""
+    """p(toxic) of each text in [0, 1], in the order of `texts`. Leaves the model in evaluation mode.
+
+    Texts of similar length share a batch. Batches are padded on the left, so the label follows the last position, and
+    only the logits of that position are computed. `max_tokens` limits each prompt.
+    """
     import torch
 
     tokens = find_label_tokens(tokenizer, labels)

@@ -1,4 +1,4 @@
-"""Figures of a classifier from scores and labels; pure, used after training and after quantization."""
+"""Metrics of a classifier from its scores and labels; pure. All three model stages use them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from toxicity_stage.errors import DatasetError
 from toxicity_training.evaluation.intervals import f1_intervals
 
 BINS = 10
-"""equal-width bins of the score in reliability and calibration error"""
+"""equal-width bins of the score, for the reliability diagram and the calibration error"""
 BUCKET_STEP, LONGEST_BUCKET = 100, 1000
-"""width of a length bucket and end of the last closed one, in characters"""
+"""width of a length bucket, and upper bound of the last closed bucket, in characters"""
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Rows by label and answer. A figure whose denominator is zero is 0.0, as scikit-learn's `zero_division=0`.
+    """Rows by label and decision. A ratio whose denominator is zero is 0.0, as with scikit-learn's `zero_division=0`.
 
     Formulas: van Rijsbergen, Information Retrieval, 2nd ed. 1979, chapter 7.
     """
@@ -48,25 +48,27 @@ class Confusion:
 
     @property
     def macro_f1(self) -> float:
-        """Mean of the toxic and the harmless class's F1."""
+        """Mean of the F1 of the toxic and of the harmless class."""
         return (self.f1 + _f1(self.true_negatives, self.false_positives + self.false_negatives)) / 2
 
 
 class BucketFigures(Document):
-    """Quality on the rows whose text has `low` to `high` characters."""
+    """Metrics on the rows whose text has `low` to `high` characters."""
 
     name: str = Field(description="name of the bucket, its characters: low-high, or >low for the last.")
     low: int = Field(description="low: shortest text in characters.")
     high: int | None = Field(None, description="high: longest text in characters. Unset means no bound.")
     rows: int = Field(description="rows in the bucket.")
     toxic: int = Field(description="toxic rows among them.")
-    f1: float | None = Field(None, description="f1 of the toxic class. Unset: none is toxic and none called so.")
+    f1: float | None = Field(
+        None, description="f1 of the toxic class. Unset if no row is toxic and none is classified as toxic."
+    )
     precision: float | None = Field(None, description="precision of the toxic class, unset as f1 is.")
     recall: float | None = Field(None, description="recall of the toxic class, unset as f1 is.")
 
 
 class Bin(Document):
-    """Rows whose score lies in [low, high); the last bin includes 1."""
+    """Rows with a score in [low, high); the last bin includes 1."""
 
     low: float = Field(description="low end of the score.")
     high: float = Field(description="high end of the score.")
@@ -87,14 +89,14 @@ def _require_both_labels(labels: Sequence[bool], field: str) -> None:
     if len(set(labels)) < 2:
         raise DatasetError(
             "OneClassSplit",
-            f"{field}: the {len(labels)} rows to evaluate carry one label only; both are needed, raise {field}",
+            f"{field}: the {len(labels)} rows to evaluate have one label only; both are needed, raise {field}",
         )
 
 
 def choose_threshold(scores: Sequence[float], labels: Sequence[bool]) -> float:
     """The threshold in [0, 1] with the highest F1 of the toxic class (score >= threshold means toxic).
 
-    It lies halfway between two neighbouring scores; of equal ones the one nearest to 0.5 wins.
+    It lies halfway between two neighbouring scores; among equally good thresholds, the one nearest to 0.5 is chosen.
     Raises DatasetError unless both labels occur.
     """
     _require_both_labels(labels, "dataset.split.validation")
@@ -113,7 +115,7 @@ def choose_threshold(scores: Sequence[float], labels: Sequence[bool]) -> float:
 
 
 def count_confusion(scores: Iterable[float], labels: Iterable[bool], threshold: float) -> Confusion:
-    """Rows by label and answer, where score >= threshold means toxic."""
+    """Rows by label and decision, where score >= threshold means toxic."""
     pairs = [(said, bool(toxic)) for said, toxic in zip(decide(scores, threshold), labels, strict=True)]
     return Confusion(
         true_positives=pairs.count((True, True)),
@@ -124,7 +126,7 @@ def count_confusion(scores: Iterable[float], labels: Iterable[bool], threshold: 
 
 
 def decide(scores: Iterable[float], threshold: float) -> list[bool]:
-    """Which scores mean toxic: those at or above the threshold."""
+    """The decision for each score: True (toxic) at or above the threshold."""
     return [score >= threshold for score in scores]
 
 
@@ -154,7 +156,7 @@ def calibration_error(bins: Iterable[Bin]) -> float:
     """Expected calibration error, 0 to 1: the bins' |toxic share - mean score|, weighted by their rows.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2; here of p(toxic), not of
-    the winning class's confidence. 0.0 where there are no rows.
+    the confidence in the predicted class. 0.0 if there are no rows.
     """
     filled = [
         (b.rows, abs(b.toxic_share - b.mean_score))
@@ -168,7 +170,7 @@ def calibration_error(bins: Iterable[Bin]) -> float:
 def by_length(
     scores: Sequence[float], labels: Sequence[bool], lengths_in_characters: Sequence[int], threshold: float
 ) -> list[BucketFigures]:
-    """Figures per length of the text: 1-100, 101-200, ... 901-1000 and all longer ones, empty buckets included."""
+    """Metrics by text length in characters: 1-100, 101-200, ... 901-1000 and longer; empty buckets are included."""
     rows = list(zip(scores, labels, lengths_in_characters, strict=True))
     bounds: list[tuple[str, int, int | None]] = [
         (bucket.name, bucket.low, bucket.high) for bucket in length_buckets(BUCKET_STEP, LONGEST_BUCKET)

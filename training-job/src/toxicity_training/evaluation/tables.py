@@ -1,4 +1,4 @@
-"""Markdown tables that are aligned for a terminal too; what `experiments` and `quality` print and keep."""
+"""Metrics as text: log lines of the stages, and aligned Markdown tables of `experiments` and `quality`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ABSENT = "–"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The table with its first column on the left and the others, which are numbers, on the right."""
+    """A table with the first column aligned left and the others, which are numbers, aligned right."""
     widths = [max(3, *(len(row[index]) for row in (header, *rows))) for index in range(len(header))]
     rule = ["-" * widths[0], *(f"{'-' * (width - 1)}:" for width in widths[1:])]
     return "\n".join(_line(row, widths) for row in (header, rule, *rows))
@@ -25,12 +25,12 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def figure(value: float | None) -> str:
-    """A share between 0 and 1 with three digits."""
+    """A value from 0 to 1 with three decimals."""
     return ABSENT if value is None else f"{value:.3f}"
 
 
 def write_report(report: Document, table: str, output: Path) -> None:
-    """The table as `output`, the document it was made from as JSON beside it."""
+    """Writes the table to `output` and the document behind it as JSON beside it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(table, encoding="utf-8")
     json = report.model_dump_json(by_alias=True, exclude_none=True, indent=1)
@@ -38,7 +38,7 @@ def write_report(report: Document, table: str, output: Path) -> None:
 
 
 def describe_metrics(metrics: Metrics) -> list[str]:
-    """The figures in lines that fit a terminal of 80 columns behind the stage's name."""
+    """The metrics as log lines; with the stage's name in front they fit 80 columns."""
     return [
         f"F1 {_cell(metrics.f1)} (95 %: {_cell(metrics.f1_low)} to {_cell(metrics.f1_high)}),"
         f" on distorted spelling {_cell(metrics.distorted_f1)}",
@@ -48,7 +48,7 @@ def describe_metrics(metrics: Metrics) -> list[str]:
 
 
 def length_table(buckets: Sequence[BucketFigures]) -> list[str]:
-    """A header and a line for each bucket that has rows, as narrow as the lines above."""
+    """A header and a line per non-empty bucket of lengths in characters; they fit 80 columns too."""
     lines = [f"{'characters':<12}{'rows':>7}{'toxic':>7}{'F1':>8}{'precision':>11}{'recall':>8}"]
     for bucket in buckets:
         if bucket.rows:

@@ -1,8 +1,8 @@
-"""A grid of training configurations: the file a person writes and the configurations it stands for. Pure but for
-`read_grid` and the two digests.
+"""A grid of training configurations: its YAML file and the stage configurations that follow from it.
 
-A run's fingerprint hashes what its result depends on: the bytes of the data set and of the base model, and the
-settings that differ from their defaults. Its name, paths, and how a pod would be placed do not enter.
+Pure except for `read_grid` and the two digests. The fingerprint of a run hashes what its result depends on: the content
+of the data set and of the base model, and the settings that differ from their defaults. It does not include the run's
+name, paths or pod placement.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from toxicity_api.stage_config import TrainingConfig
 from toxicity_stage.errors import InputError
 
 DEFAULT_BASE_MODEL = ""
-"""The name under which the base model of all runs without one is given."""
+"""The key of the base model of runs that set none."""
 
 
 class GridError(InputError):
-    """The grid, or what the command line gives for it, cannot be run as it is."""
+    """The grid or the command line is invalid."""
 
 
 class Published(Document):
-    """Figures that others state for a run, printed under ours."""
+    """Metrics published elsewhere for a run; the table shows them below the measured ones."""
 
     f1: Score | None = Field(None, description="f1 of the toxic class.")
     precision: Score | None = Field(None, description="precision of the toxic class.")
@@ -46,7 +46,7 @@ class GridRun(Document):
         description="name of the run in the table."
     )
     training: TrainingSpec = Field(
-        default_factory=TrainingSpec, description="training: what differs from the grid's training."
+        default_factory=TrainingSpec, description="training: settings that differ from the grid's training."
     )
     base_model: NonEmpty | None = Field(
         None, description="baseModel: name given by --base-model NAME=DIR. Unset means the plain --base-model DIR."
@@ -75,7 +75,7 @@ class BaseModel:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the command line gives; `base_models` by name, DEFAULT_BASE_MODEL for runs without one."""
+    """The inputs of the command line; `base_models` by name, DEFAULT_BASE_MODEL for runs that set none."""
 
     dataset: Path
     dataset_digest: str
@@ -86,7 +86,7 @@ class Inputs:
 
 
 def read_grid(path: Path) -> Grid:
-    """The grid of a YAML file. Raises GridError that names the file, and the field where one is wrong."""
+    """Reads the grid of a YAML file. Raises GridError naming the file and the invalid field."""
     import yaml
 
     try:
@@ -98,16 +98,16 @@ def read_grid(path: Path) -> Grid:
 
 
 def require_base_models(grid: Grid, given: Mapping[str, Path]) -> None:
-    """Raises GridError naming the first run whose base model is not among `given`, or is no folder."""
+    """Raises GridError naming the first run whose base model is missing in `given` or is not a folder."""
     for run in grid.runs:
         name = run.base_model or DEFAULT_BASE_MODEL
         if name not in given:
             raise GridError(
                 "BaseModelMissing",
-                f"run {run.name!r}: its base model was not given; add --base-model {f'{name}=' if name else ''}DIR",
+                f"run {run.name!r}: its base model is missing; add --base-model {f'{name}=' if name else ''}DIR",
             )
         if not given[name].is_dir():
-            raise GridError("BaseModelMissing", f"run {run.name!r}: the base model {given[name]} is no folder")
+            raise GridError("BaseModelMissing", f"run {run.name!r}: the base model {given[name]} is not a folder")
 
 
 def plan_runs(grid: Grid, inputs: Inputs) -> list[TrainingConfig]:
@@ -138,7 +138,7 @@ def _plan_run(grid: Grid, run: GridRun, inputs: Inputs) -> TrainingConfig:
 
 
 def merge_training(defaults: TrainingSpec, run: GridRun) -> TrainingSpec:
-    """`defaults` with what the run sets in their place. Raises GridError naming the run and the field."""
+    """`defaults` overridden by the settings of the run. Raises GridError naming the run and the field."""
     try:
         return TrainingSpec.model_validate(_overlay(_set_fields(defaults), _set_fields(run.training)))
     except ValidationError as error:
@@ -159,7 +159,7 @@ def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
 
 
 def run_fingerprint(config: TrainingConfig, dataset_digest: str, base_model_digest: str) -> str:
-    """Hash of what the run's result depends on, equal for equal content wherever the files lie."""
+    """Hash of what the run's result depends on; independent of file paths."""
     parts = {
         "dataset": [dataset_digest, config.text_column, config.label_column],
         "split": config.split.to_wire(),
@@ -183,7 +183,7 @@ def _refuse_repetitions(configs: list[TrainingConfig]) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file. Raises GridError when it cannot be read."""
+    """sha256 of a file. Raises GridError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -192,7 +192,7 @@ def file_digest(path: Path) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """sha256 over names and contents of a folder's files but hidden ones. Raises GridError as `file_digest` does."""
+    """sha256 over names and contents of a folder's files except hidden ones. Raises GridError as `file_digest` does."""
     relative = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     shown = [path for path in relative if not any(part.startswith(".") for part in path.parts)]
     lines = [f"{path.as_posix()} {file_digest(folder / path)}" for path in shown]

@@ -1,7 +1,7 @@
-"""`python -m toxicity_training.experiments grid.yaml`: runs several training configurations and compares them.
+"""Runs the training configurations of a grid and compares them: `python -m toxicity_training.experiments grid.yaml`.
 
-Each run is a training stage in a process of its own, so that its memory is given back and its crash ends no other.
-A run that has succeeded before, with the same content, is not run again.
+Each run is a training stage in a child process, which frees its memory and isolates a crash. A run that has already
+succeeded with the same inputs and settings is not repeated.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from toxicity_training.experiments.table import ExperimentsReport, RunOutcome, r
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 when every run has succeeded, EXIT_FAILED when one has not, EXIT_INVALID_INPUT when nothing was run."""
+    """Returns 0 if every run succeeded, EXIT_FAILED if one failed, EXIT_INVALID_INPUT if nothing was run."""
     options = _parser().parse_args(arguments)
     try:
         grid = read_grid(options.grid)
@@ -63,13 +63,15 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="[NAME=]DIR",
-        help="folder of the base model that runs call NAME; without a name, of all runs that name none",
+        help="folder of the base model NAME; without NAME, of the runs that set no baseModel",
     )
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs; keep it to go on later")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the runs; keep it to resume later")
     parser.add_argument("--text-column", default="comment")
     parser.add_argument("--label-column", default="toxic")
     parser.add_argument(
-        "--output", type=Path, help="the table as FILE.md, with FILE.json beside it; unset: in the work folder"
+        "--output",
+        type=Path,
+        help="file for the table (FILE.md); FILE.json is written beside it; default: in the work folder",
     )
     return parser
 
@@ -94,19 +96,19 @@ def _inputs(grid: Grid, options: argparse.Namespace) -> Inputs:
 
 
 def run_all(configs: Sequence[TrainingConfig]) -> list[StageResult]:
-    """The result of each run, executed one after another; says which one is at work."""
+    """Executes the runs one after another and returns their results; logs each run."""
     results = []
     for number, config in enumerate(configs, start=1):
         place = f"experiments: run {number} of {len(configs)}, {config.model}"
         done = succeeded_result(config.output_dir)
-        print(f"{place}: {f'{config.output_dir} is already published' if done else 'starts'}", flush=True)
+        print(f"{place}: {f'{config.output_dir} is already published' if done else 'starting'}", flush=True)
         results.append(done or run_one(config))
         print(f"{place}: {results[-1].outcome}", flush=True)
     return results
 
 
 def run_one(config: TrainingConfig) -> StageResult:
-    """Runs a training stage in a child process, whose output passes through; a crash too becomes a result."""
+    """Runs a training stage in a child process, whose output passes through; a crash gives a failed result."""
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / RESULT_FILE
         code = subprocess.run(
@@ -119,7 +121,7 @@ def run_one(config: TrainingConfig) -> StageResult:
 
 
 def conclude(config: TrainingConfig, code: int, said: StageResult | None) -> StageResult:
-    """What exit code and result document together mean: success needs both, and the published folder."""
+    """The result of a run; success needs exit code 0 and the published folder."""
     if code == 0 and (done := succeeded_result(config.output_dir)) is not None:
         return done
     if said is not None and said.outcome == "failed":
@@ -132,11 +134,11 @@ def conclude(config: TrainingConfig, code: int, said: StageResult | None) -> Sta
 
 def _ending(code: int) -> tuple[str, str]:
     if code == -signal.SIGKILL:
-        message = "killed by SIGKILL, which mostly means that memory ran out; lower batchSize or the lengths"
+        message = "killed by SIGKILL, probably because memory ran out; lower batchSize or the lengths"
         return "Killed", message
     if code < 0:
         return "Killed", f"killed by {signal.Signals(-code).name}"
-    return "NoResult", f"the stage ended with exit code {code} and left no result that fits"
+    return "NoResult", f"the stage ended with exit code {code} without a matching result"
 
 
 def _report(grid: Grid, configs: Sequence[TrainingConfig], results: Sequence[StageResult]) -> ExperimentsReport:

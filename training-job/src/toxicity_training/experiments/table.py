@@ -1,4 +1,4 @@
-"""What a grid of experiments came to: the document and the table that is printed. Pure."""
+"""The report of a grid of experiments, as a document and as a table; pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEGEND = (
 
 
 class RunOutcome(Document):
-    """One run: what was asked and what came out."""
+    """One run: its configuration and its result."""
 
     name: str
     fingerprint: str
@@ -33,7 +33,7 @@ class RunOutcome(Document):
 
     @property
     def figures(self) -> TrainingResult | None:
-        """The figures of a run that succeeded."""
+        """The training result of a run that succeeded; None otherwise."""
         return self.result.training if self.result.outcome == "succeeded" else None
 
 
@@ -47,7 +47,7 @@ class ExperimentsReport(Document):
 
 
 def render_table(report: ExperimentsReport) -> str:
-    """Markdown of at most WIDTH columns: the runs, best F1 first, then those that failed with their reason."""
+    """Markdown of at most WIDTH columns: the runs, best F1 first, then failed runs with their reasons."""
     done = [(run, run.figures) for run in report.runs if run.figures is not None]
     done.sort(key=lambda pair: -pair[1].metrics.f1)
     rows = [row for run, figures in done for row in _rows(run, figures)]
