@@ -123,5 +123,5 @@ def test_tied_targets_are_refused_by_their_field_with_the_remedy(
     with pytest.raises(ModelError, match=r"^training\.lora\.targetModules: .* shares its weight with") as caught:
         run(config)
     assert caught.value.reason == "UnknownTargetModules"
-    assert "leave it out, or use all-linear" in str(caught.value)
+    assert "remove it, or use all-linear" in str(caught.value)
     assert not config.output_dir.exists()

@@ -1,1 +1,1 @@
-"""Evaluation stage: the weights that are to be served, asked by the serving engine itself, before they may serve."""
+"""The evaluation stage: measures the weights in the serving engine before they are served."""

@@ -1,6 +1,6 @@
-"""One model folder in the serving engine: what it says to each row, how fast, and in how much memory.
+"""Runs one model folder in the serving engine: its scores, speed and memory.
 
-`ask_apart` does it in a process of its own: an engine would leave something behind for the next one.
+`ask_apart` does so in a child process, since an engine does not release all its memory and state.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Answers:
-    """p(toxic) in [0, 1] of the validation and test rows, in their order, and what it took."""
+    """p(toxic) in [0, 1] of the validation and test rows, in their order, with label tokens and engine figures."""
 
     validation: list[float]
     test: list[float]
@@ -42,9 +42,9 @@ class Answers:
 async def ask(
     config: EngineConfig, engine: Engine, validation: Sequence[str], test: Sequence[str], say: Say
 ) -> Answers:
-    """Starts `engine`, asks it all rows as serving would, stops it. The test rows, asked at once, give the speed.
+    """Starts `engine`, scores all rows as serving would, and stops it. The test rows, sent at once, give the speed.
 
-    Raises ModelError when the model's answers are no scores, EngineError when the engine does not work.
+    Raises ModelError if the model returns no valid scores, EngineError if the engine fails.
     """
     began = time.monotonic()
     try:
@@ -60,7 +60,7 @@ async def ask(
         memory = engine_memory()
     except (LabelTokenMissing, LabelTokenError, UnknownTokenError) as error:
         raise ModelError(
-            "ScoresUnusable", f"{config.model_dir} gives no scores in the serving engine: {error}"
+            "ScoresUnusable", f"{config.model_dir} returns no valid scores in the serving engine: {error}"
         ) from error
     finally:
         await engine.stop()
@@ -78,9 +78,9 @@ async def ask(
 def ask_apart(
     config: EngineConfig, validation: Sequence[str], test: Sequence[str], say: Say, compiled: Path | None
 ) -> Answers:
-    """What vLLM answers in a process of its own; what it compiled goes into the file `compiled`, unless that is None.
+    """Runs `ask` with vLLM in a child process; saves compiled code to the file `compiled`, unless that is None.
 
-    Raises ModelError, EngineError, and BrokenProcessPool when the process dies.
+    Raises ModelError, EngineError, and BrokenProcessPool if the process dies.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_ask_here, config, validation, test, say, compiled).result()
@@ -93,7 +93,7 @@ def _ask_here(
 
     with tempfile.TemporaryDirectory() as cache:
         os.environ[CACHE_VARIABLE] = cache
-        import vllm  # noqa: F401  here, so that its import is not counted as load time
+        import vllm  # noqa: F401  imported first, so that its import does not count as load time
 
         answers = asyncio.run(ask(config, VllmEngine(config, default_scratch()), validation, test, say))
         if compiled is None or config.enforce_eager:
@@ -102,7 +102,7 @@ def _ask_here(
 
 
 def engine_memory() -> int:
-    """Proportional set size of this process and its children in bytes: shared pages are counted once in all."""
+    """Proportional set size of this process and its children in bytes; shared pages count once."""
     import psutil
 
     this = psutil.Process()

@@ -1,4 +1,4 @@
-"""The evaluation stage: ask the weights before and after quantization the same rows, compare, publish."""
+"""The evaluation stage: scores the same rows with the original and the served weights, compares, publishes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from toxicity_training.splits import read_split
 SCORES_FILE = "scores.csv"
 
 AskRows = Callable[[EngineConfig, Sequence[str], Sequence[str], Say, Path | None], Answers]
-"""What `answers.ask_apart` does: configuration, validation, test, a log, and where compiled code goes."""
+"""`answers.ask_apart`: (configuration, validation texts, test texts, log, file for compiled code) to answers."""
 
 
 def say(message: str) -> None:
-    """One line of the stage's log, at once."""
+    """Prints one line of the stage's log, unbuffered."""
     print(f"evaluation: {message}", flush=True)
 
 
 def run(config: EvaluationConfig, ask: AskRows) -> StageResult:
-    """Evaluates and publishes the stage's folder. Raises InputError for input that no retry cures."""
+    """Evaluates and publishes the stage's folder. Raises InputError for input that a retry does not cure."""
     started = time.monotonic()
     validation, test = (read_split(config.splits_dir, name) for name in ("validation", "test"))
     work = open_work_folder(config.output_dir)
@@ -57,7 +57,7 @@ def _ask(
     test: Sequence[Example],
     compiled: Path | None,
 ) -> Answers:
-    say(f"{config.model_dir} is loaded into the serving engine, then asked {len(validation) + len(test)} rows")
+    say(f"loading {config.model_dir} into the serving engine to score {len(validation) + len(test)} rows")
     texts, held_out = ([example.text for example in rows] for rows in (validation, test))
     return ask(config, texts, held_out, say, compiled)
 
@@ -65,7 +65,7 @@ def _ask(
 def evaluate(
     original: Answers | None, served: Answers, validation: Sequence[Example], test: Sequence[Example], seed: int
 ) -> EvaluationResult:
-    """The figures of both, each at the threshold that is best for it on validation; its duration is not known here.
+    """The metrics of both models, each at its best threshold on validation; the caller sets the duration.
 
     Raises DatasetError unless both splits have both labels.
     """
@@ -101,7 +101,7 @@ def compare(
     labels: Sequence[bool],
     seed: int,
 ) -> DropFigures:
-    """What quantization cost: decisions `said_before` and `said` on rows with these labels, True for toxic."""
+    """The drop of F1 by quantization, from decisions before (`said_before`) and after (`said`); True means toxic."""
     intervals = drop_intervals(said_before, said, labels, seed)
     equal = sum(one == other for one, other in zip(said_before, said, strict=True))
     return DropFigures(
@@ -116,7 +116,7 @@ def compare(
 
 
 def require_same_labels(original: Answers, served: Answers) -> None:
-    """Raises ModelError when the quantized folder's tokenizer has other ids for the labels than the trained one."""
+    """Raises ModelError if the quantized folder's tokenizer encodes the labels differently from the trained one."""
     if original.labels != served.labels:
         raise ModelError(
             "LabelTokensChanged",
@@ -127,7 +127,7 @@ def require_same_labels(original: Answers, served: Answers) -> None:
 
 
 def describe(result: EvaluationResult) -> list[str]:
-    """The result in lines that fit a terminal."""
+    """The result as log lines that fit a terminal."""
     lines = describe_metrics(result.metrics)
     if result.original_metrics and result.drop and result.original_figures:
         drop, speed = result.drop, result.figures.texts_per_second / result.original_figures.texts_per_second
@@ -140,7 +140,7 @@ def describe(result: EvaluationResult) -> list[str]:
 
 
 def write_scores(original: Answers | None, served: Answers, labels: Sequence[bool], path: Path) -> None:
-    """A CSV with a row per row of the test split, in its order: toxic, served and original score."""
+    """Writes a CSV file with a line per test row, in order: toxic, served score, original score."""
     before: Sequence[float | str] = original.test if original else [""] * len(labels)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

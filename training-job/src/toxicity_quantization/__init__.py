@@ -1,1 +1,1 @@
-"""Quantization stage: the merged model in, its 4-bit checkpoint and what that cost in quality out."""
+"""The quantization stage: the merged model in; its 4-bit checkpoint and the loss of quality out."""

@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(config: QuantizationConfig) -> StageResult:
     if config.quantization.gpus == 0:
-        # AutoAWQ takes a GPU wherever it sees one, for part of a model that is on the CPU; read when CUDA starts
+        # AutoAWQ uses any visible GPU for parts of a model on the CPU; CUDA reads this variable when it starts
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from toxicity_quantization.stage import run
 

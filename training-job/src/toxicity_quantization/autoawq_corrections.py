@@ -1,7 +1,7 @@
-"""AutoAWQ 0.2.9 put right where it meets a CPU, Gemma 3 and prompts of different lengths; used by `with_autoawq`.
+"""Corrections of AutoAWQ 0.2.9 for CPUs, Gemma 3 and prompts of different lengths; `with_autoawq` uses them.
 
-All of it goes through what AutoAWQ leaves open to its users: a model class and a quantizer class of one's own. The
-library is no longer maintained, so nothing here waits for a newer version of it.
+They use AutoAWQ's extension points, a custom model class and a custom quantizer class. The library is no longer
+maintained, so no newer version will make them unnecessary.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ from functools import partial
 from typing import Any
 
 FLOOR = 0.01
-"""Least mean activation of a channel, as a share of the mean over all channels. Scales are centred between the largest
-and the smallest: a channel that a norm shuts off would else raise those of all others a hundredfold, and what that
-leaves of Gemma's 1 + weight is less than bf16 can tell from nothing."""
+"""Lower bound of a channel's mean activation, as a share of the mean over all channels.
+
+AWQ centres scales between the largest and the smallest. A channel that a norm switches off would raise all other scales
+a hundredfold; Gemma's 1 + weight would then be too small for bf16.
+"""
 
 
 def gemma3_class() -> Any:
-    """AutoAWQ's Gemma 2 for Gemma 3, which it has no class for; built here since AutoAWQ loads slowly."""
+    """AutoAWQ's class for Gemma 2, adapted to Gemma 3; defined here because AutoAWQ imports slowly."""
     from awq.models.gemma2 import Gemma2AWQForCausalLM
 
     class Gemma3AWQForCausalLM(Gemma2AWQForCausalLM):  # type: ignore[misc]
         @staticmethod
         def get_layers_for_scaling(module: Any, input_feat: Any, module_kwargs: Any) -> list[dict[str, Any]]:
-            """Without the scaling of q, k and v, whose outputs Gemma 3 normalises: it does worse than rounding
+            """Skips the scaling of q, k and v: Gemma 3 normalises their outputs, and scaling is worse than rounding
             (https://github.com/vllm-project/llm-compressor/issues/2522)."""
             layers = Gemma2AWQForCausalLM.get_layers_for_scaling(module, input_feat, module_kwargs)
             return [layer for layer in layers if layer["prev_op"] is not module.input_layernorm]
@@ -32,8 +34,10 @@ def gemma3_class() -> Any:
 
 
 def use_known_norms(model: Any) -> None:
-    """Puts Gemma 2's norms in place of a Gemma 3's, of the same weights: they are one and the same by two names, and
-    only of the first does AutoAWQ know that they multiply by 1 + weight."""
+    """Replaces Gemma 3's norms by Gemma 2's with the same weights.
+
+    Both compute the same, but AutoAWQ knows only of Gemma 2's that they multiply by 1 + weight.
+    """
     from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
     for layer in model.model.layers:
@@ -43,11 +47,11 @@ def use_known_norms(model: Any) -> None:
 
 
 def quantizer_class() -> Any:
-    """AutoAWQ's quantizer on one prompt after another; built here since AutoAWQ loads slowly.
+    """AutoAWQ's quantizer, changed to process prompts separately; defined here because AutoAWQ imports slowly.
 
-    As it comes, it strings all prompts together and cuts the string into equal blocks: texts see those before them, and
-    most blocks lack the BOS without which Gemma's activations are of another kind. Here the prompts are one row of
-    tokens (1, all tokens, width) for whatever looks at tokens one by one, and are taken apart for attention.
+    The original concatenates all prompts and cuts them into equal blocks: texts attend to preceding texts, and most
+    blocks lack the BOS token, without which Gemma's activations differ. Here, modules that process tokens one by one
+    get all prompts as one row (1, all tokens, width); modules with attention get one prompt at a time.
     """
     import torch
     from awq.quantize.quantizer import AwqQuantizer
@@ -56,15 +60,15 @@ def quantizer_class() -> Any:
         inps: Any
 
         def init_quant(self, n_samples: int = 0, max_seq_len: int = 0) -> tuple[Any, dict[str, Any], Any]:
-            """The decoder layers, the arguments that the first one gets beside the hidden states, and those."""
+            """(decoder layers, further arguments of the first layer, its hidden states)."""
             layers = self.awq_model.get_model_layers(self.model)
             hidden, self.arguments = _first_inputs(self.model, layers[0], self.calib_data)
             self.lengths = [states.shape[1] for states in hidden]
             return layers, dict(self.arguments[0]), torch.cat(hidden, dim=1)
 
         def _module_forward(self, x: Any, module: Any, module_kwargs: Mapping[str, Any]) -> Any:
-            """`module` on all tokens (1, all tokens, width); one prompt at a time if it has attention, as those that
-            take arguments do."""
+            """Applies `module` to all tokens (1, all tokens, width), or prompt by prompt if it takes further
+            arguments, as modules with attention do."""
             if not module_kwargs:
                 return super()._module_forward(x, module, module_kwargs)
             outputs = []
@@ -74,7 +78,7 @@ def quantizer_class() -> Any:
             return torch.cat(outputs, dim=1)
 
         def _get_input_feat(self, layer: Any, named_linears: Mapping[str, Any]) -> dict[str, Any]:
-            """What goes into each linear layer: name to (1, all tokens, width). Moves on to the next layer's input."""
+            """The input of each linear layer by name (1, all tokens, width). Advances to the next layer's input."""
             inputs, handles = _collect_inputs(named_linears)
             self.inps = self._module_forward(self.inps, layer, self._sanitize_kwargs(self.module_kwargs, layer))
             for handle in handles:
@@ -82,9 +86,9 @@ def quantizer_class() -> Any:
             return {name: torch.cat(parts, dim=1) for name, parts in inputs.items()}
 
         def _compute_best_scale(self, x: Any, w_mean: Any, x_mean: Any, module2inspect: Any, *rest: Any) -> Any:
-            """The best scales by a search that puts the weights back after each try.
+            """The best scales, by a search that restores the weights after each trial.
 
-            As it comes it keeps them by `v.cpu()`, on a CPU the weights themselves, and each try starts from the last.
+            The original saves them with `v.cpu()`, which on a CPU is no copy, so each trial starts from the last one.
             """
             handle = module2inspect.register_state_dict_post_hook(_clone_values)
             try:
@@ -99,7 +103,7 @@ def quantizer_class() -> Any:
 def _first_inputs(
     model: Any, layer: Any, prompts: Sequence[Sequence[int]]
 ) -> tuple[list[Any], list[dict[str, Any]]]:
-    """Of each prompt the hidden states (1, its tokens, width) that come into `layer`, and the arguments beside them."""
+    """For each prompt, the hidden states (1, its tokens, width) that enter `layer`, and its further arguments."""
     import torch
 
     seen: list[tuple[Any, dict[str, Any]]] = []
@@ -116,7 +120,7 @@ def _first_inputs(
 
 
 def _collect_inputs(named: Mapping[str, Any]) -> tuple[dict[str, list[Any]], list[Any]]:
-    """Lists that fill with what goes into each module, by its name, until the handles are removed."""
+    """(inputs by module name, handles); hooks append to the inputs until the handles are removed."""
     inputs: dict[str, list[Any]] = {name: [] for name in named}
 
     def keep(_: Any, positional: tuple[Any, ...], name: str) -> None:

@@ -1,4 +1,4 @@
-"""Calibration prompts: the texts whose activations AWQ looks at, from the training split only."""
+"""Calibration prompts: AWQ measures activations on them. They come from the training split only."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LENGTH_CLASSES = 3
 def calibration_prompts(
     tokenizer: Any, train: Sequence[Example], spec: TrainingSpec, samples: int, length: int
 ) -> list[list[int]]:
-    """Token ids of `samples` prompts (of all different texts if fewer) of at most `length` tokens, seeded.
+    """Token ids of `samples` prompts (or of all distinct texts if fewer) of at most `length` tokens, seeded.
 
-    Both labels and the three classes of prompt lengths have the shares that they have among the texts. The prompts
-    are those that training and serving use. Raises ModelError when `length` has no room for text.
+    The sample preserves the shares of both labels and of three classes of prompt lengths. The prompts are built as in
+    training and serving. Raises ModelError if `length` leaves no room for text.
     """
     different = [group[0] for group in group_equal(train)]
     lengths = prompt_lengths(tokenizer, spec.prompt_template, [example.text for example in different])
@@ -33,7 +33,7 @@ def calibration_prompts(
 
 
 def choose(labels: Sequence[bool], lengths: Sequence[int], count: int, seed: int) -> list[int]:
-    """`count` positions, or all where there are fewer, drawn label by label and length class by length class."""
+    """`count` indices, or all if there are fewer, stratified by label and length class; seeded."""
     random = Random(seed)
     classes = length_classes(lengths)
     chosen: list[int] = []
@@ -47,13 +47,13 @@ def choose(labels: Sequence[bool], lengths: Sequence[int], count: int, seed: int
 
 
 def length_classes(lengths: Sequence[int]) -> list[int]:
-    """The tercile of each length, 0 to 2; equal lengths are in the same one."""
+    """The tercile of each length, 0 to 2; equal lengths are in the same tercile."""
     cuts = quantiles(lengths, n=LENGTH_CLASSES, method="inclusive") if len(lengths) > 1 else []
     return [bisect_right(cuts, length) for length in lengths]
 
 
 def allot(sizes: Sequence[int], count: int) -> list[int]:
-    """`count` (at most their sum) divided in proportion to `sizes`; the largest remainders get what is left over."""
+    """`count`, at most the sum of `sizes`, divided in proportion to `sizes` by the largest remainder method."""
     total = sum(sizes)
     count = min(count, total)
     if not count:
@@ -72,7 +72,7 @@ def prompts_hash(prompts: Sequence[Sequence[int]]) -> str:
 
 
 def calibration_loader(prompts: Sequence[Sequence[int]]) -> Any:
-    """A DataLoader with one unpadded prompt a batch, as llm-compressor takes it."""
+    """A DataLoader with one unpadded prompt per batch, for llm-compressor."""
     import torch
 
     rows: list[dict[str, Any]] = [

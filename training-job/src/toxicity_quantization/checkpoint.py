@@ -1,4 +1,4 @@
-"""What a checkpoint folder says about itself (quantized or not, its size), and what is the same whoever wrote it."""
+"""The configuration and size of a checkpoint folder, and the steps that every backend needs to complete one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONFIG_FILE = "config.json"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of the folder. Raises ModelError when there is none."""
+    """config.json of the folder. Raises ModelError if it is missing."""
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise ModelError("ConfigMissing", f"{folder} has no {CONFIG_FILE}; run the training again")
@@ -23,23 +23,23 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def weights_bytes(folder: Path) -> int:
-    """Bytes of all safetensors files of the folder. Raises ModelError when there are none."""
+    """Bytes of all safetensors files of the folder. Raises ModelError if there are none."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise ModelError("WeightsMissing", f"{folder} holds no safetensors file; run the training again")
+        raise ModelError("WeightsMissing", f"{folder} has no safetensors file; run the training again")
     return sum(file.stat().st_size for file in files)
 
 
 def complete(folder: Path, source: Path) -> None:
-    """Makes quantized weights and their config.json in `folder` a checkpoint as that of the merged model in `source`.
+    """Completes the quantized weights in `folder` with the other files of the merged model in `source`.
 
-    The tokenizer and all that describes the model are taken from there, so that only the weights differ; of the
-    config.json in `folder` its quantization_config is left. Floats become bf16, in which the model is served.
+    Tokenizer and configuration are copied from `source`, so that only the weights differ; the quantization_config of
+    `folder` is kept. Floating-point tensors are cast to bf16, the type that the model is served in.
     """
     described = read_config(source) | {"dtype": "bfloat16"}
     quantization = read_config(folder).get("quantization_config")
     for entry in source.iterdir():
-        if entry.is_dir():  # chat templates beside the default one, for example
+        if entry.is_dir():  # for example additional chat templates
             shutil.copytree(entry, folder / entry.name, dirs_exist_ok=True)
         elif ".safetensors" not in entry.name and entry.name != CHECKSUMS_FILE:
             shutil.copyfile(entry, folder / entry.name)
@@ -48,7 +48,7 @@ def complete(folder: Path, source: Path) -> None:
 
 
 def cast_to_bf16(folder: Path) -> None:
-    """Rewrites floating-point tensors as bf16; packed integers stay."""
+    """Rewrites floating-point tensors as bf16; packed integers are unchanged."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file

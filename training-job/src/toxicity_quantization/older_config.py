@@ -1,7 +1,7 @@
-"""A config.json as Transformers 5 writes it, in the words that Transformers 4.51 understands; pure.
+"""Translates a config.json of Transformers 5 for Transformers 4.51; pure.
 
-What the older one does not find where it looks it silently takes from defaults, among them the frequencies of the
-position embeddings. https://github.com/huggingface/transformers/blob/main/MIGRATION_GUIDE_V5.md
+The older version silently uses defaults for fields that it does not find, such as the frequencies of the position
+embeddings. https://github.com/huggingface/transformers/blob/main/MIGRATION_GUIDE_V5.md
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def older_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` for Transformers 4.51, as that of a model that is not quantized.
+    """`config` for Transformers 4.51, without quantization.
 
-    Raises ModelError for an order of full and sliding attention that it cannot express.
+    Raises ModelError for an order of full and sliding attention that Transformers 4.51 cannot express.
     """
     older = {key: value for key, value in config.items() if key not in ("quantization_config", "dtype")}
     layer_types, rope = older.pop("layer_types", None), older.pop("rope_parameters", None) or {}
@@ -30,13 +30,13 @@ def older_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sliding_pattern(layer_types: Sequence[str]) -> int:
-    """n where each n-th layer has full attention and all others sliding attention. Raises ModelError otherwise."""
+    """n, if each n-th layer has full attention and all others sliding attention. Raises ModelError otherwise."""
     pattern = layer_types.index(FULL) + 1 if FULL in layer_types else len(layer_types) + 1
     expected = [SLIDING if number % pattern else FULL for number in range(1, len(layer_types) + 1)]
     if list(layer_types) != expected:
         raise ModelError(
             "ArchitectureUnknown",
-            "quantization.backend: autoawq cannot quantize a model whose layers with full attention come at uneven"
+            "quantization.backend: autoawq cannot quantize a model whose layers with full attention are at irregular"
             f" intervals; use quantization.backend: llm-compressor, {INSTEAD}",
         )
     return pattern

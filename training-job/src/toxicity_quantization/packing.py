@@ -1,7 +1,7 @@
-"""How 4-bit layers lie in a checkpoint: compressed-tensors' `pack-quantized` and AutoAWQ's `gemm`, read alike.
+"""The two packed formats of 4-bit layers: compressed-tensors' `pack-quantized` and AutoAWQ's `gemm`.
 
-Both hold eight 4-bit numbers in each int32, one scale and one zero point for each group of a row's numbers, and mean
-weight = (number - zero point) * scale. They differ in names, in what a word runs along, and in the order within it:
+Both store eight 4-bit numbers in each int32, and a scale and a zero point for each group of numbers of a row; weight =
+(number - zero point) * scale. They differ in tensor names, in the direction of packing and in the order within a word:
 
 - `pack-quantized`: `weight_packed` (rows x columns/8) and `weight_scale` (rows x groups), `weight_zero_point`
   (rows/8 x groups); numbers run along the row, zero points along the column, the first in the lowest bits
@@ -28,23 +28,23 @@ PER_WORD = 32 // BITS
 
 @dataclass(frozen=True)
 class Packing:
-    """A format: the endings of its tensors' names, and the place of each number in its word."""
+    """A packed format: the suffixes of its tensor names, and the position of each number in a word."""
 
     method: str
     numbers: str
     scale: str
     zero_point: str
     places: tuple[int, ...]
-    """`places[i]`: how many numbers lie below the i-th one of a word."""
+    """`places[i]`: how many numbers of the word are in lower bits than the i-th one."""
     turned: bool
-    """Whether tensors lie columns x rows."""
+    """Whether tensors are stored columns x rows."""
 
     def layers(self, tensors: Mapping[str, StoredTensor]) -> list[str]:
         """The names of the quantized layers."""
         return [name.removesuffix(self.numbers) for name in tensors if name.endswith(self.numbers)]
 
     def names(self, layer: str) -> tuple[str, str, str]:
-        """The tensors that hold the weights of `layer`: numbers, scales, zero points."""
+        """The names of the tensors of `layer`: numbers, scales, zero points."""
         return layer + self.numbers, layer + self.scale, layer + self.zero_point
 
 
@@ -57,7 +57,7 @@ PACKINGS = {packing.method: packing for packing in (COMPRESSED_TENSORS, GEMM)}
 
 
 def packing_of(config: Mapping[str, Any]) -> Packing | None:
-    """The format that a config.json names; None when it says nothing of quantization or names another one."""
+    """The format that a config.json names; None if it names none or another one."""
     return PACKINGS.get((config.get("quantization_config") or {}).get("quant_method", ""))
 
 
@@ -83,7 +83,7 @@ def restore(packing: Packing, layer: str, tensors: Mapping[str, StoredTensor]) -
 
 
 def dequantize(packing: Packing, numbers: Array, scale: Array, zero_point: Array) -> Array:
-    """The weights, rows x columns, in fp32, of a layer's three tensors as they are stored."""
+    """The weights of a layer, rows x columns, in fp32, from its three stored tensors."""
     if packing.turned:
         numbers, zeros, scale = unpack(numbers, packing.places).T, unpack(zero_point, packing.places).T, scale.T
     else:
@@ -95,7 +95,7 @@ def dequantize(packing: Packing, numbers: Array, scale: Array, zero_point: Array
 
 
 def unpack(words: Array, places: tuple[int, ...]) -> Array:
-    """Numbers from 0 to 15, eight for each int32 along a row (rows x 8 words), in their places."""
+    """Numbers from 0 to 15, eight for each int32 along a row: (rows, 8 x words)."""
     shifts = np.array(places, dtype=np.uint32) * np.uint32(BITS)
     numbers = (np.ascontiguousarray(words).view(np.uint32)[:, :, None] >> shifts) & np.uint32(2**BITS - 1)
     unpacked: Array = numbers.astype(np.int8).reshape(len(words), -1)

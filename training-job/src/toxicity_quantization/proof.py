@@ -1,4 +1,4 @@
-"""What quantization did, read from the saved checkpoint alone and held against the weights it was made from."""
+"""Verifies a quantized checkpoint: reads the saved files and compares them with the original weights."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ WEIGHT = ".weight"
 BF16_BYTES = 2
 
 LARGEST_RATIO = 0.4
-"""Bytes of the quantized layers over their bytes in bf16: 4 bit with scales and zero points take 0.26 (groups of 128)
-to 0.29 (groups of 32). Of those layers only, since embeddings stay as they are and dominate small models."""
+"""Upper bound of the quantized layers' bytes divided by their bytes in bf16.
+
+4 bit with scales and zero points take 0.26 (groups of 128) to 0.29 (groups of 32). Embeddings are not counted: they are
+not quantized, and dominate small models.
+"""
 LARGEST_ERROR = 0.5
-"""Relative error of a layer: rounding to 4 bit costs about 0.1, weights that were lost cost 1."""
+"""Upper bound of a layer's relative error: rounding to 4 bit gives about 0.1, lost weights give 1."""
 FIT_ROUNDS = 10
-"""Each brings the factors of `fit_factors` about ten times nearer in a matrix of 64 columns, more in wider ones."""
+"""Each round reduces the error of `fit_factors` about tenfold for a matrix of 64 columns, more for wider ones."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A quantized layer: its bytes with scales and zero points, and the relative error of its weights."""
+    """A quantized layer: its size in bytes with scales and zero points, and the relative error of its weights."""
 
     name: str
     rows: int
@@ -47,14 +50,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Proof:
-    """The quantized layers and the names of the linear layers that were kept as they are."""
+    """The quantized layers, and the names of the linear layers that were not quantized."""
 
     layers: list[Layer]
     kept: list[str]
 
     @property
     def mean_error(self) -> float:
-        """Mean over the layers."""
+        """The mean relative error of the layers."""
         return sum(layer.error for layer in self.layers) / len(self.layers)
 
     @property
@@ -75,7 +78,7 @@ class Proof:
 
 
 def require_sound(tensors: Mapping[str, StoredTensor]) -> None:
-    """Raises ModelError unless the merged weights are finite and no matrix of them is zero throughout."""
+    """Raises ModelError unless the merged weights are finite and no matrix is all zeros."""
     broken = first_not_finite(tensors)
     if broken:
         raise ModelError(
@@ -96,9 +99,9 @@ def prove(
     config: Mapping[str, Any],
     spec: QuantizationSpec,
 ) -> Proof:
-    """What became of the `original` tensors; `config` is the saved config.json.
+    """Compares the `saved` tensors with the `original` ones; `config` is the saved config.json.
 
-    Raises ModelError when the saved checkpoint is not a quantized one of these weights.
+    Raises ModelError if the saved checkpoint is not a quantization of these weights.
     """
     packing = require_config(config, spec)
     require_finite(saved, packing)
@@ -111,7 +114,7 @@ def prove(
 
 
 def require_config(config: Mapping[str, Any], spec: QuantizationSpec) -> Packing:
-    """How config.json says that weights are packed. Raises ModelError unless that is what the spec asks for."""
+    """The packing that config.json states. Raises ModelError unless it matches the spec."""
     if not config.get("quantization_config"):
         raise ModelError(
             "QuantizationConfigMissing",
@@ -129,7 +132,7 @@ def require_config(config: Mapping[str, Any], spec: QuantizationSpec) -> Packing
 
 
 def require_finite(saved: Mapping[str, StoredTensor], packing: Packing) -> None:
-    """Raises ModelError unless all numbers are finite and all scales positive."""
+    """Raises ModelError unless all values are finite and all scales positive."""
     broken = first_not_finite(saved)
     if broken:
         raise ModelError(
@@ -148,8 +151,11 @@ def require_finite(saved: Mapping[str, StoredTensor], packing: Packing) -> None:
 
 
 def kept_layers(saved: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> list[str]:
-    """The names of the linear layers that are not quantized: those that config.json lists, be their weights tied to
-    the embedding's or not, and other matrices that do not have a row for each token."""
+    """The names of the linear layers that are not quantized.
+
+    These are the layers that config.json lists, tied to the embedding or not, and other matrices that do not have one
+    row per token of the vocabulary.
+    """
     vocabulary = (config.get("text_config") or config).get("vocab_size")
     matrices = {
         name.removesuffix(WEIGHT)
@@ -160,7 +166,7 @@ def kept_layers(saved: Mapping[str, StoredTensor], config: Mapping[str, Any]) ->
 
 
 def require_all_quantized(packed: Sequence[str], kept: Sequence[str]) -> None:
-    """Raises ModelError unless layers are quantized, and with each of them all its namesakes in other blocks."""
+    """Raises ModelError unless some layers are quantized, each in all blocks of the model."""
     kinds = {_kind(name) for name in packed}
     left = [name for name in kept if _kind(name) in kinds]
     if not packed or left:
@@ -178,7 +184,7 @@ def _kind(name: str) -> str:
 def compare(
     name: str, original: Mapping[str, StoredTensor], saved: Mapping[str, StoredTensor], packing: Packing
 ) -> Layer:
-    """The quantized layer `name` beside its original weights. Raises ModelError when they do not belong together."""
+    """Compares the quantized layer `name` with its original weights. Raises ModelError if their shapes differ."""
     before = original.get(name + WEIGHT)
     restored = restore(packing, name, saved)
     if before is None or before.shape != restored.shape:
@@ -193,11 +199,10 @@ def compare(
 
 
 def relative_error(original: Array, restored: Array) -> float:
-    """|restored - scaled| / |scaled|, Frobenius norms, where `scaled` are the original weights with AWQ's own factors.
+    """|restored - scaled| / |scaled| in Frobenius norms, where `scaled` are the original weights with AWQ's factors.
 
-    AWQ multiplies the columns of a layer and divides the rows of the layer before by the same numbers, which it keeps
-    nowhere; the factors are therefore fitted. Infinite when nothing of the original is left. A row that was lost
-    counts as a whole one.
+    AWQ multiplies the columns of a layer, and divides the rows of the previous layer, by factors that it does not
+    store; they are therefore fitted. Infinite if nothing of the original is left. A lost row counts in full.
     """
     rows, columns = fit_factors(original, restored)
     alive = rows > 0
@@ -209,9 +214,9 @@ def relative_error(original: Array, restored: Array) -> float:
 
 
 def fit_factors(original: Array, restored: Array) -> tuple[Array, Array]:
-    """(rows, columns), none negative, with which rows x original x columns is nearest to `restored`.
+    """Non-negative (rows, columns) for which rows x original x columns is closest to `restored`.
 
-    Alternating least squares: with one of them given, each factor of the other has a closed form.
+    Alternating least squares: given one of them, each factor of the other has a closed form.
     """
     product, power = original * restored, original**2
     rows = np.ones(len(original), dtype=np.float32)
@@ -232,8 +237,7 @@ def size_of(tensors: Mapping[str, StoredTensor]) -> int:
 
 
 def require_shrunk(proof: Proof, bytes_before: int, bytes_after: int) -> None:
-    """Raises ModelError unless the quantized layers take at most LARGEST_RATIO of their bytes in bf16, and the whole
-    takes fewer bytes than before."""
+    """Raises ModelError unless the layers shrink to LARGEST_RATIO of their bytes in bf16, and the model shrinks too."""
     if proof.ratio > LARGEST_RATIO or bytes_after >= bytes_before:
         raise ModelError(
             "WeightsNotShrunk",
@@ -256,7 +260,7 @@ def require_near(proof: Proof) -> None:
 
 
 def write_layers(layers: Sequence[Layer], path: Path) -> None:
-    """A CSV file with a line for each quantized layer."""
+    """Writes a CSV file with a line per quantized layer."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["layer", "rows", "columns", "original_bytes", "bytes", "error"])

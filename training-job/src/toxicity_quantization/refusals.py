@@ -1,4 +1,4 @@
-"""What no backend can quantize, refused in the same words before the work begins."""
+"""Checks before quantization that both backends share; each error names the field and the remedy."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from toxicity_stage.errors import ModelError
 
 INSTEAD = "or serve the merged weights with quantization.method: none"
-"""The last remedy in every message: what works with any model."""
+"""The last remedy in every message: it works with any model."""
 KEPT = "lm_head"
-"""The output layer stays as it is: it is the embedding itself in models that tie the two."""
+"""The output layer is not quantized: in models with tied weights it is the embedding."""
 
 
 def refuse_architecture(config: Mapping[str, Any], backend: str, known: Collection[str]) -> None:
-    """Raises ModelError naming the architectures `known` to `backend` unless the model of this config.json is one."""
+    """Raises ModelError unless `backend` can quantize the architecture in config.json, one of `known`."""
     architectures = config.get("architectures") or []
     if not set(architectures) & set(known):
         raise ModelError(
@@ -25,7 +25,7 @@ def refuse_architecture(config: Mapping[str, Any], backend: str, known: Collecti
 
 
 def refuse_group_size(shapes: Iterable[tuple[str, int, int]], group_size: int) -> None:
-    """Raises ModelError naming quantization.groupSize when it divides not every layer's input width.
+    """Raises ModelError unless quantization.groupSize divides the input width of every layer.
 
     `shapes` are (layer name, output features, input features).
     """
@@ -35,7 +35,7 @@ def refuse_group_size(shapes: Iterable[tuple[str, int, int]], group_size: int) -
         raise ModelError(
             "GroupSizeDoesNotFit",
             f"quantization.groupSize: {group_size} does not divide the input width {width} of {name}"
-            f" ({len(bad)} layers like it); choose 32, 64 or 128 so that it divides every layer's",
+            f" ({len(bad)} layers like it); choose one of 32, 64 and 128 that divides the width of every layer",
         )
 
 

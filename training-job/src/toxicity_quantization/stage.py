@@ -1,4 +1,4 @@
-"""The quantization stage: check, calibrate, quantize, save, prove and evaluate what was saved, publish."""
+"""The quantization stage: checks, quantizes, saves, verifies, evaluates and publishes a model."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ LAYERS_FILE = "layers.csv"
 
 
 def say(message: str) -> None:
-    """One line of the stage's log, at once."""
+    """Prints one line of the stage's log, unbuffered."""
     print(f"quantization: {message}", flush=True)
 
 
 def training_result(folder: Path) -> TrainingResult:
-    """What the training stage left in `folder`. Raises ModelError when it has not succeeded."""
+    """The result of the training stage in `folder`. Raises ModelError unless that stage has succeeded."""
     training = input_result(folder).training
     if training is None:
         raise ModelError("InputMissing", f"{folder} is not the folder of a training stage")
@@ -40,12 +40,12 @@ def training_result(folder: Path) -> TrainingResult:
 
 
 def resolved(spec: TrainingSpec, trained: TrainingResult) -> TrainingSpec:
-    """`spec` with the maxInputLength that the training applied, where it was `auto`."""
+    """`spec` with the maxInputLength in tokens that the training resolved `auto` to."""
     return spec.model_copy(update={"max_input_length": trained.max_input_length or spec.max_input_length})
 
 
 def run(config: QuantizationConfig) -> StageResult:
-    """Quantizes, evaluates and publishes the stage's folder. Raises InputError for input that no retry cures."""
+    """Quantizes, evaluates and publishes the stage's folder. Raises InputError for input that a retry does not cure."""
     started = time.monotonic()
     trained = training_result(config.input_dir)
     spec, training = config.quantization, resolved(config.training, trained)
@@ -92,7 +92,7 @@ def run(config: QuantizationConfig) -> StageResult:
 def make_checkpoint(
     config: QuantizationConfig, training: TrainingSpec, target: Path
 ) -> tuple[list[list[int]], LabelTokens]:
-    """Writes the quantized model into `target`; the calibration prompts and the label tokens of the training."""
+    """Writes the quantized model to `target`; returns the calibration prompts and the label tokens of the training."""
     spec, source = config.quantization, config.input_dir / MODEL_FOLDER
     backend = BACKENDS[spec.backend]
     model, tokenizer = backend.load(source, gpus=spec.gpus)
@@ -109,7 +109,7 @@ def make_checkpoint(
 
 
 def evaluate(config: QuantizationConfig, training: TrainingSpec, target: Path, labels: LabelTokens) -> Evaluation:
-    """The saved model's figures. Raises ModelError unless it knows the same `labels` and answers with numbers."""
+    """The metrics of the saved model. Raises ModelError if its label tokens changed or a score is not finite."""
     spec = config.quantization
     model, tokenizer = BACKENDS[spec.backend].load(target, gpus=spec.gpus)
     require_same_labels(labels, find_label_tokens(tokenizer, training.labels))
@@ -125,7 +125,7 @@ def evaluate(config: QuantizationConfig, training: TrainingSpec, target: Path, l
 
 
 def require_same_labels(trained: LabelTokens, saved: LabelTokens) -> None:
-    """Raises ModelError when the saved tokenizer has other ids for the labels than those that were trained."""
+    """Raises ModelError if the saved tokenizer encodes the labels differently from the trained one."""
     if saved != trained:
         raise ModelError(
             "LabelTokensChanged",

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint folder, read from its safetensors files without torch and without what wrote them.
+"""Reads the tensors of a checkpoint's safetensors files without torch and without the library that wrote them.
 
 The format: eight bytes with the length of a JSON header, the header, the data
 (https://github.com/huggingface/safetensors#format).
@@ -23,12 +23,12 @@ NUMPY_TYPES = {
     "U8": "u1", "BOOL": "?",
 }  # fmt: skip
 CHUNK = 1 << 24
-"""Elements that are held at once when a whole tensor is not needed: 64 MiB in fp32."""
+"""Elements read at once if a whole tensor is not needed: 64 MiB in fp32."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: its data begins at byte `offset` of `file`. `dtype` is in the words of the format."""
+    """The location of a tensor: its data begins at byte `offset` of `file`. `dtype` is a safetensors name."""
 
     file: Path
     dtype: str
@@ -38,12 +38,12 @@ class StoredTensor:
 
     @property
     def is_float(self) -> bool:
-        """Whether its numbers could be infinite or none at all."""
+        """Whether its values can be infinite or NaN."""
         return "F" in self.dtype
 
 
 def read_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of the folder's safetensors files by its name; no data is read yet."""
+    """Every tensor of the folder's safetensors files by name; reads headers only."""
     return {
         name: tensor
         for file in sorted(folder.glob("*.safetensors"))
@@ -64,7 +64,7 @@ def _read_header(file: Path) -> dict[str, StoredTensor]:
 
 
 def read_values(tensor: StoredTensor) -> Array:
-    """The tensor: integers as they are stored, floats as fp32 or wider."""
+    """The tensor's values: integers as stored, floats as fp32 or wider."""
     return _read(tensor, 0, prod(tensor.shape)).reshape(tensor.shape)
 
 
@@ -84,7 +84,7 @@ def _read(tensor: StoredTensor, start: int, count: int) -> Array:
 
 
 def first_not_finite(tensors: Mapping[str, StoredTensor]) -> str | None:
-    """The name of a tensor that holds an infinite number or none; None when all numbers are finite."""
+    """The name of a tensor with an infinite value or NaN; None if all values are finite."""
     for name, tensor in tensors.items():
         if tensor.is_float and not all(bool(np.isfinite(part).all()) for part in chunks(tensor)):
             return name
@@ -92,7 +92,7 @@ def first_not_finite(tensors: Mapping[str, StoredTensor]) -> str | None:
 
 
 def first_dead(tensors: Mapping[str, StoredTensor]) -> str | None:
-    """The name of a matrix that is zero throughout; None when there is none."""
+    """The name of a matrix that is all zeros; None if there is none."""
     for name, tensor in tensors.items():
         if len(tensor.shape) == 2 and not any(bool(part.any()) for part in chunks(tensor)):
             return name

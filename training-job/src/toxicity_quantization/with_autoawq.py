@@ -1,7 +1,7 @@
-"""Backend `autoawq`: AWQ by AutoAWQ 0.2.9, written in its own format (`awq`, version `gemm`).
+"""Backend `autoawq`: AWQ by AutoAWQ 0.2.9, saved in AutoAWQ's format (`awq`, version `gemm`).
 
-AutoAWQ needs an old Transformers, which misreads the config.json of a newer one and cannot run AutoAWQ's format without
-a GPU: models are described to it in its own words (`older_config`), and quantized weights are restored beforehand.
+AutoAWQ needs an old Transformers, which misreads the config.json of newer versions and cannot run AutoAWQ's format
+without a GPU. `older_config` therefore translates the configuration, and quantized weights are restored before loading.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ AUTOAWQ_TYPES = {
     "Qwen2ForCausalLM": "qwen2",
     "Qwen3ForCausalLM": "qwen3",
 }
-"""The model_type of each architecture: of the many that AutoAWQ lists, those that are tested, and Gemma 3. Phi 3 is not
-among them, since AutoAWQ scales the wrong rows of its joint q, k and v where heads share keys."""
+"""The model_type of each tested architecture; AutoAWQ lists more, but not Gemma 3.
+
+Phi 3 is left out: AutoAWQ scales the wrong rows of its joint q, k and v if heads share keys.
+"""
 ROWS = 32
-"""Numbers that AutoAWQ's packing takes at a time, of as many rows."""
+"""The number of rows that AutoAWQ packs at a time."""
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -42,9 +44,9 @@ def known_architectures() -> list[str]:
 
 
 def load(folder: Path, *, gpus: int) -> tuple[Any, Any]:
-    """(model, tokenizer); quantized weights are restored, so that the model is one of plain linear layers.
+    """(model, tokenizer); quantized weights are restored, so the model has plain linear layers.
 
-    Raises ModelError when the weights are not those that config.json describes.
+    Raises ModelError if the weights do not match config.json.
     """
     import torch
     from transformers import AutoConfig
@@ -64,7 +66,7 @@ def load(folder: Path, *, gpus: int) -> tuple[Any, Any]:
     if wrong:
         raise ModelError(
             "WeightsUnknown",
-            f"{folder} has other weights than its config.json describes, {wrong[0]} is the first of {len(wrong)};"
+            f"{folder}: {len(wrong)} weights do not match config.json, the first is {wrong[0]};"
             " run the training again",
         )
     return model.eval().to("cuda" if gpus else "cpu"), _load_tokenizer(folder)
@@ -82,7 +84,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 
 def _load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of tokenizer.json as it stands there: the class that tokenizer_config.json names may be newer."""
+    """The tokenizer of tokenizer.json; the class that tokenizer_config.json names may be too new."""
     from transformers import PreTrainedTokenizerFast
 
     named = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -120,7 +122,7 @@ def quantize(model: Any, prompts: Sequence[Sequence[int]], spec: QuantizationSpe
     wrapped.quantize(
         quant_config=settings(spec),
         calib_data=[list(prompt) for prompt in prompts],
-        # takes as long again as all the rest for each layer on a CPU, and no figure was better for it
+        # clipping doubles the time per layer on a CPU and improved no metric
         apply_clip=False,
         quantizer_cls=quantizer_class(),
     )
@@ -128,7 +130,7 @@ def quantize(model: Any, prompts: Sequence[Sequence[int]], spec: QuantizationSpe
 
 
 def save(model: Any, folder: Path) -> None:
-    """The quantized weights and config.json."""
+    """Saves the quantized weights and config.json."""
     from huggingface_hub import save_torch_state_dict
 
     model.config.save_pretrained(folder)
@@ -136,7 +138,7 @@ def save(model: Any, folder: Path) -> None:
 
 
 def settings(spec: QuantizationSpec) -> dict[str, Any]:
-    """`spec` in AutoAWQ's words."""
+    """`spec` as AutoAWQ's quant_config."""
     return {
         "zero_point": True,
         "q_group_size": spec.group_size,
@@ -147,7 +149,7 @@ def settings(spec: QuantizationSpec) -> dict[str, Any]:
 
 
 def wrap(model: Any) -> Any:
-    """AutoAWQ's view of a loaded model. Puts norms that AutoAWQ knows in place of Gemma 3's."""
+    """Wraps a loaded model for AutoAWQ. Replaces Gemma 3's norms by ones that AutoAWQ knows."""
     from awq.models.auto import AWQ_CAUSAL_LM_MODEL_MAP
 
     from toxicity_quantization.autoawq_corrections import gemma3_class, use_known_norms

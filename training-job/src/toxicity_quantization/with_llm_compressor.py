@@ -1,4 +1,4 @@
-"""Backend `llm-compressor`: AWQ by llm-compressor, written as a compressed-tensors checkpoint."""
+"""Backend `llm-compressor`: AWQ by llm-compressor, saved as a compressed-tensors checkpoint."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SCHEME = "W4A16_ASYM"
 
 
 def known_architectures() -> list[str]:
-    """The architectures whose layers llm-compressor's AWQ knows how to balance."""
+    """The architectures for which llm-compressor's AWQ has mappings."""
     from llmcompressor.modifiers.transform.awq.mappings import AWQ_MAPPING_REGISTRY
 
     return sorted(AWQ_MAPPING_REGISTRY)
 
 
 def load(folder: Path, *, gpus: int) -> tuple[Any, Any]:
-    """(model, tokenizer) as Transformers reads them, quantized or not."""
+    """(model, tokenizer) loaded by Transformers, quantized or not."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -61,7 +61,7 @@ def _recipe(spec: QuantizationSpec) -> list[Any]:
 
 
 def _disable_pinning_without_accelerator() -> None:
-    """llm-compressor 0.14 pins its cache also on machines where torch cannot; drop this once it asks first."""
+    """Stops llm-compressor 0.14 from pinning its cache without an accelerator; remove this once it checks itself."""
     import torch
     from llmcompressor.pipelines.cache import IntermediatesCache
 
@@ -70,5 +70,5 @@ def _disable_pinning_without_accelerator() -> None:
 
 
 def save(model: Any, folder: Path) -> None:
-    """The quantized weights and config.json."""
+    """Saves the quantized weights and config.json."""
     model.save_pretrained(folder, save_compressed=True)
