@@ -1,4 +1,4 @@
-"""What one model folder says to a split in the serving engine, and how fast it is by length of the text.
+"""Scores the splits with one model folder in the serving engine, and measures speed by text length in characters.
 
 Runs with the packages of the serving image; prints one JSON document. `bench_quantization.py` calls it.
 """
@@ -52,7 +52,7 @@ def texts_by_length(splits: Path) -> list[tuple[Bucket, list[str]]]:
 
 
 class Timed(VllmEngine):
-    """The engine, with the speed by length measured before it is stopped."""
+    """The engine; measures the speed by length before it stops."""
 
     def __init__(self, config: EngineConfig, scratch: Path, buckets: Sequence[tuple[Bucket, list[str]]]) -> None:
         super().__init__(config, scratch)
@@ -72,7 +72,7 @@ class Timed(VllmEngine):
 
 
 async def measure(folder: Path, splits: Path) -> dict[str, Any]:
-    """The folder's answers to validation and test, its figures, and each bucket's texts per second and p95."""
+    """The folder's scores of validation and test, its figures, and texts per second and p95 latency per bucket."""
     spec = TrainingSpec(gpus=0)
     config = EngineConfig(
         model="bench",
@@ -93,7 +93,7 @@ async def measure(folder: Path, splits: Path) -> dict[str, Any]:
 
 
 async def offer(classifier: Classifier, texts: Sequence[str]) -> dict[str, float]:
-    """IN_FLIGHT texts at any time until all have their score."""
+    """Scores all texts, IN_FLIGHT at a time."""
     waiting, latencies = iter(texts), []
 
     async def user() -> None:

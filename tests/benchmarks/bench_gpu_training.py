@@ -44,9 +44,9 @@ GEMMA2_2B = {
     "sliding_window": 4096,
     "max_position_embeddings": 8192,
 }
-"""The numbers of google/gemma-2-2b's config.json."""
+"""The dimensions in google/gemma-2-2b's config.json."""
 ADAPTER_BYTES = 4 * 4
-"""Of a trained parameter: itself, its gradient and AdamW's two moments, all in fp32."""
+"""Bytes per trained parameter: the parameter, its gradient and AdamW's two moments, all in fp32."""
 WARM_UP_STEPS = 4
 GB = 1e9
 
@@ -123,7 +123,7 @@ def device_name() -> str:
 
 
 def variants() -> Iterator[Variant]:
-    """What is measured, in its order."""
+    """The measured settings, in order."""
     import yaml
 
     of_sample = TrainingSpec.model_validate(yaml.safe_load(SAMPLE.read_text(encoding="utf-8"))["spec"]["training"])
@@ -157,7 +157,7 @@ def measure(base: Path, examples: Sequence[Example], spec: TrainingSpec, steps: 
 
 
 def train(base: Path, examples: Sequence[Example], spec: TrainingSpec, steps: int) -> Figures:
-    """Loads, trains and measures, as the stage does it."""
+    """Loads, trains and measures like the stage."""
     import torch
 
     model, tokenizer = load_model(base, spec)
@@ -185,7 +185,7 @@ def train(base: Path, examples: Sequence[Example], spec: TrainingSpec, steps: in
 
 
 def require_known(rows: Sequence[Row]) -> None:
-    """Ends the benchmark when the tokenizer has tokens that the model has not."""
+    """Stops the benchmark if the tokenizer has tokens that the model lacks."""
     largest = max(max(row["input_ids"]) for row in rows)
     if largest >= GEMMA2_2B["vocab_size"]:
         raise SystemExit(f"the tokenizer's token {largest} is none of the model's {GEMMA2_2B['vocab_size']}")

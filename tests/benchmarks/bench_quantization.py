@@ -1,4 +1,4 @@
-"""What 4 bit costs and brings, by backend and group size, in the serving engine: `make bench-quantization`.
+"""Quality, size and speed of 4-bit models by backend and group size, in the serving engine: `make bench-quantization`.
 
 Takes the folder that a training stage left (`make quality` leaves one), runs the quantization stage as its container
 would, with its image's packages, asks every variant in the serving engine, and prints three Markdown tables: quality
@@ -38,7 +38,7 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Asked:
-    """One folder in the serving engine: its answers, and figures by length of the text."""
+    """One folder in the serving engine: its scores, and speed by text length in characters."""
 
     answers: Answers
     buckets: list[dict[str, Any]]
@@ -99,7 +99,7 @@ def quantize(work: Path, backend: str, group_size: int) -> QuantizationResult:
 
 
 def ask(work: Path, folder: Path) -> Asked:
-    """The folder in the serving engine, now."""
+    """Runs the folder in the serving engine."""
     output = python_with("serving", [str(ASK), "--splits", str(work / "splits"), str(folder)], dict(os.environ))
     (document,) = (json.loads(line) for line in output.splitlines() if line.startswith('{"answers"'))
     found = document["answers"]
@@ -163,7 +163,7 @@ def quality_row(
 
 
 def cost_table(asked: dict[str, Asked]) -> list[str]:
-    """What each takes to load and to hold."""
+    """Load time and memory of each variant."""
     lines = ["| weights | runs as | load s | memory GiB | test rows/s, all at once |", "|---|---|---|---|---|"]
     for name, one in asked.items():
         figures = one.answers.figures
@@ -175,7 +175,7 @@ def cost_table(asked: dict[str, Asked]) -> list[str]:
 
 
 def speed_table(asked: dict[str, Asked]) -> list[str]:
-    """Texts per second and p95 by length, sixteen at once."""
+    """Texts per second and p95 latency by length in characters, sixteen concurrent texts."""
     lines = ["| characters | " + " | ".join(f"{name}: texts/s, p95" for name in asked) + " |"]
     lines.append("|---" * (len(asked) + 1) + "|")
     for row in zip(*(one.buckets for one in asked.values()), strict=True):

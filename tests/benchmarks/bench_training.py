@@ -47,7 +47,7 @@ def main() -> int:
 def measure_batches(
     model: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec, steps: int
 ) -> dict[str, list[float]]:
-    """Samples per second of forward and backward over as many rows in each way of making batches."""
+    """Samples per second of forward and backward passes over the same rows, by batching method."""
     lengths = [len(row["input_ids"]) for row in rows]
     grouped = plan_batches(lengths, spec.batch_size, 1, spec.seed, 0)
     grouped = [batch for batch in grouped if len(batch) == spec.batch_size]
@@ -72,7 +72,7 @@ def measure_batches(
 
 
 def measure_engines(model: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec) -> dict[str, list[float]]:
-    """Samples per second of whole trainings over the same rows."""
+    """Samples per second of whole trainings over the same rows, by engine."""
 
     def run(name: str) -> None:
         with tempfile.TemporaryDirectory() as checkpoints:
@@ -84,7 +84,7 @@ def measure_engines(model: Any, rows: Sequence[Row], pad_id: int, spec: Training
 
 
 def rates(ways: dict[str, Callable[[], None]], samples: int) -> dict[str, list[float]]:
-    """Samples per second of each way in each round; the ways take turns, so that a slow moment hits them all."""
+    """Samples per second of each method in each round; they alternate, so a slow phase affects all of them."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, run in ways.items():
@@ -95,7 +95,7 @@ def rates(ways: dict[str, Callable[[], None]], samples: int) -> dict[str, list[f
 
 
 def report(title: str, found: dict[str, list[float]]) -> None:
-    """The median of each way, its range, and its ratio to the first one."""
+    """The median of each method, its range, and its ratio to the first one."""
     first = statistics.median(next(iter(found.values())))
     print(f"\n{title:<26}{'samples/s':>10}{'range':>16}{'ratio':>8}")
     for name, values in found.items():

@@ -1,4 +1,4 @@
-"""The evaluation stage with vLLM itself on a tiny model, as its container runs it.
+"""The evaluation stage with vLLM on a tiny model, run like its container.
 
 They run with the packages of the serving image: `make test-evaluation`.
 """
@@ -29,7 +29,7 @@ ROWS = 120
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the stages before leave it: splits, merged weights, and a copy of them in place of quantized ones."""
+    """The folder of the previous stages: splits, merged weights, and a copy of them instead of quantized ones."""
     folder = tmp_path_factory.mktemp("artifacts")
     write_base_model(folder / "train-t1" / "model", hidden_size=64, intermediate_size=128, head_dim=64)
     shutil.copytree(folder / "train-t1" / "model", folder / "quantize-q1" / "model")
@@ -111,7 +111,7 @@ def test_missing_weights_are_told_and_may_be_tried_again(artifacts: Path) -> Non
 
 
 def test_what_was_compiled_is_taken_over_and_scores_the_same(artifacts: Path, tmp_path: Path) -> None:
-    """Served with the evaluation's file, nothing is compiled: vLLM would leave more behind."""
+    """Serving with the evaluation's compiled code compiles nothing: otherwise vLLM would write more files."""
     code, result = run_stage(artifacts, "compiled", compare=False, eager=False)
     assert code == 0 and result.evaluation is not None and result.evaluation.compiled_sha256 is not None
     rows = [example.text for example in read_split(artifacts / "splits", "test")]

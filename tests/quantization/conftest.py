@@ -1,4 +1,4 @@
-"""What the tests of quantization share: a tiny Gemma 3, published as a training stage would have left it.
+"""Fixtures of the quantization tests: a tiny Gemma 3 in the published folder of a training stage.
 
 They run once with the packages of each backend's image, on the backend that is there: `make test-quantization`, and
 `make test-gpu` for those on a GPU.
@@ -41,7 +41,7 @@ def backend() -> str:
 
 @pytest.fixture(scope="session")
 def packing(backend: str) -> Packing:
-    """How that backend packs."""
+    """The packed format of that backend."""
     return PACKINGS[backend]
 
 
@@ -79,7 +79,7 @@ def as_trained(folder: Path) -> None:
 
 @pytest.fixture
 def gpus(request: pytest.FixtureRequest) -> int:
-    """How many GPUs the quantization gets."""
+    """The number of GPUs of the quantization."""
     return granted(request)
 
 
@@ -125,7 +125,7 @@ def _publish_training(folder: Path, model: Path) -> None:
 
 @pytest.fixture
 def edit_json() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
-    """edit(path, change): the file's document after `change` has been at it."""
+    """edit(path, change): applies `change` to the file's JSON document."""
 
     def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
         document = json.loads(path.read_text(encoding="utf-8"))

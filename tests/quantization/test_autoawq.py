@@ -1,4 +1,4 @@
-"""AutoAWQ's models one by one, and what was put right in it: only in the environment that has AutoAWQ."""
+"""AutoAWQ's architectures and the corrections to it; needs the environment with AutoAWQ."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SIZES = {
     "eos_token_id": 2,
 }
 READ_IN_BF16 = 0.03
-"""How far logits may be from those in fp32, relative, where they are computed in bf16: on a GPU."""
+"""Relative tolerance of logits in bf16 (on a GPU) to those in fp32."""
 PROMPTS = [[1, *(Random(seed).randrange(3, 80) for _ in range(5 + seed))] for seed in range(12)]
 
 
@@ -67,7 +67,7 @@ def write_model(folder: Path, architecture: str) -> Any:
 
 
 def logits(model: Any) -> Array:
-    """Of every prompt's every token, tokens x vocabulary."""
+    """The logits of all tokens of all prompts, tokens x vocabulary."""
     import torch
 
     with torch.inference_mode():

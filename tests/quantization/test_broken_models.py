@@ -1,4 +1,4 @@
-"""A model that is broken in one way, before the stage or by it, fails for good with the reason and leaves no model."""
+"""A model broken before or by the stage fails permanently with the reason and publishes no model."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def other_architecture(folder: Path, edit_json: EditJson, packing: Packing) -> N
 
 
 def failure(config: QuantizationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What the stage says when it fails for good: the document in the termination message and alone in its folder."""
+    """The result of a permanent failure, in the termination message and as the only file of the folder."""
     monkeypatch.setenv(STAGE_CONFIG_VARIABLE, config.model_dump_json(by_alias=True))
     assert main(["--termination-log", str(tmp_path / "log")]) == EXIT_INVALID_INPUT
     assert [path.name for path in config.output_dir.iterdir()] == ["result.json"]

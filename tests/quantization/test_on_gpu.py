@@ -1,4 +1,4 @@
-"""The quantization stage on a GPU as its container runs it, beside the same stage on the CPU: `make test-gpu`."""
+"""The quantization stage on a GPU, run like its container, compared with the CPU: `make test-gpu`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MakeConfig = Callable[..., QuantizationConfig]
 
 
 def figures_of_container(config: QuantizationConfig, log: Path) -> QuantizationResult:
-    """What the stage published, run in a process of its own."""
+    """The result that the stage published, run in a child process."""
     command = [sys.executable, "-m", "toxicity_quantization", "--termination-log", str(log)]
     variables = {STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True)}
     done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)

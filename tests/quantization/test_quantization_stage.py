@@ -1,4 +1,4 @@
-"""The whole stage on a tiny model: what is in its folder and its result, and that it is still the same model."""
+"""The whole quantization stage on a tiny model: its folder, its result, and the equivalence of the model."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_the_quantized_model_answers_as_the_merged_one(make_config: MakeConfig) 
 
 
 def theirs(backend: str, folder: Path, name: str) -> Array:
-    """The weights of the layer `name` as the backend's own library restores them."""
+    """The weights of the layer `name`, restored by the backend's library."""
     import torch
     from safetensors.torch import load_file
 

@@ -1,4 +1,4 @@
-"""What the tests with torch share: a tiny Gemma 3 with a tokenizer of letters, and data that it can learn.
+"""Fixtures of the tests with torch: a tiny Gemma 3 with a letter tokenizer, and data that it can learn.
 
 They run with the packages of the training image: `make test-training`, and `make test-gpu` for those on a GPU.
 """
@@ -28,7 +28,7 @@ def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def gpus(request: pytest.FixtureRequest) -> int:
-    """How many GPUs the training gets."""
+    """The number of GPUs of the training."""
     return granted(request)
 
 
@@ -54,7 +54,7 @@ def make_spec(gpus: int) -> Callable[..., TrainingSpec]:
 
 @pytest.fixture
 def make_config(tmp_path: Path, base_model: Path) -> Callable[..., TrainingConfig]:
-    """A stage configuration in a folder of its own, over `rows` written rows."""
+    """A stage configuration in a new folder, with a data set of `rows` rows."""
 
     def make(spec: TrainingSpec, rows: int = 120, fingerprint: str = "abc") -> TrainingConfig:
         dataset = tmp_path / "comments.csv"

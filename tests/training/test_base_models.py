@@ -1,4 +1,4 @@
-"""A base model folder that is not whole is refused at once, by its field; one that is whole can be saved in the end."""
+"""An incomplete base model folder is refused at once, naming the field; a complete one can be saved after training."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def an_index_without_a_map(folder: Path) -> None:
 
 
 def a_tokenizer_of_added_tokens_alone(folder: Path) -> None:
-    """As of a Qwen folder whose vocabulary was not downloaded: its class makes up a vocabulary of nothing."""
+    """Like a Qwen folder without its vocabulary: the tokenizer class creates an empty one."""
     without_files("tokenizer*")(folder)
     added = {"0": {"content": "<tool_call>", "special": False}}
     edit_json(folder / "tokenizer_config.json", tokenizer_class="Qwen2Tokenizer", added_tokens_decoder=added)
@@ -181,7 +181,7 @@ def test_a_whole_folder_of_any_architecture_and_of_several_files_is_read(
 
 
 class OutOfMemoryError(RuntimeError):
-    """Named as torch names its own."""
+    """Has the name of torch's error."""
 
 
 @pytest.mark.parametrize(

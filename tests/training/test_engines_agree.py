@@ -1,4 +1,4 @@
-"""The Trainer and our loop walk the same losses, and how a step is cut into micro-batches changes nothing.
+"""The Trainer and the loop give the same losses, whatever the size of the micro-batches.
 
 Tolerance: on the CPU both compute in fp32, in different orders of summation; over the steps here that stays below 1e-4
 of a loss near 1. On a GPU they compute in bf16, which has two to three digits. A wrong order, schedule, scale or

@@ -1,4 +1,4 @@
-"""What is served is what was trained: merging keeps every answer, or the targets are refused before the training."""
+"""Merging an adapter preserves every output, or its targets are refused before the training."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EMBEDDINGS = {"lm_head", "embed_tokens", "model.embed_tokens"}
 
 @pytest.fixture
 def untied_model(base_model: Path, tmp_path: Path) -> Path:
-    """The tiny base model with output embeddings of its own."""
+    """The tiny base model with untied output embeddings."""
     from safetensors.torch import load_file, save_file
 
     folder = Path(shutil.copytree(base_model, tmp_path / "untied"))
@@ -62,7 +62,7 @@ def logits(model: Any) -> Any:
 
 
 def set_adapter(model: Any) -> None:
-    """An adapter that changes every answer: an untrained one is zero."""
+    """An adapter that changes every output; an untrained adapter is zero."""
     import torch
 
     torch.manual_seed(3)
@@ -72,7 +72,7 @@ def set_adapter(model: Any) -> None:
 
 
 def trained_and_merged(folder: Path, spec: TrainingSpec, tmp_path: Path) -> tuple[Any, Any, Any]:
-    """The logits of the base, of its adapter, and of what is read back after the merge."""
+    """The logits of the base, of the adapted model, and of the merged model read from disk."""
     base, tokenizer = load_model(folder, spec)
     untouched = logits(base)
     adapted = add_lora(base, spec)

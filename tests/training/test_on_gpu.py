@@ -1,4 +1,4 @@
-"""What only a GPU can show of the training stage: bf16, NCCL, torchrun, and what is said when the GPU is the trouble.
+"""The training stage on a GPU: bf16, NCCL, torchrun, and the errors that a GPU causes.
 
 `make test-gpu`. Weights are random and the texts easy, so that figures of quality say nothing but that it learns.
 """
@@ -33,9 +33,9 @@ MakeSpec = Callable[..., TrainingSpec]
 MakeConfig = Callable[..., TrainingConfig]
 ENGINES = pytest.mark.parametrize("name", ["trainer", "loop"])
 FROM_FP32 = 0.1
-"""How far a loss near 1 may be from the one in fp32, over some ten steps at a high learning rate."""
+"""Tolerance of a loss near 1 to the one in fp32, over about ten steps at a high learning rate."""
 FROM_BF16 = 3e-2
-"""How far from another in bf16 on the same rows: kernels sum in an order of their own."""
+"""Tolerance to another bf16 loss on the same rows: kernels sum in different orders."""
 
 
 @ENGINES

@@ -1,4 +1,4 @@
-"""A training that is killed goes on from its last checkpoint, to the same losses, and never shows half a folder."""
+"""A killed training resumes from its last checkpoint with the same losses, and never publishes an incomplete folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from toxicity_training.engines.checkpoints import (
 pytestmark = pytest.mark.engine
 
 MOMENTS = {"trainer": (1, 3, 5, 7, 9), "loop": (2, 4, 6, 8, 10)}
-"""Elevenths of the steps after which an engine is killed: ten moments, five for each."""
+"""Elevenths of the steps after which an engine is killed: five for each engine."""
 ROWS = 400
 
 

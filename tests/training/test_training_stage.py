@@ -1,4 +1,4 @@
-"""The whole stage on a tiny model: what is in the folder, and which input it refuses with which words."""
+"""The whole training stage on a tiny model: the published folder, and the errors for invalid input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints without torch: safetensors files of numpy arrays, and 4-bit layers packed as either backend does."""
+"""Checkpoints without torch: safetensors files of numpy arrays, and 4-bit layers in both packed formats."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from toxicity_quantization.packing import GEMM, Packing
 Array = NDArray[Any]
 
 NAMES = {"float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "uint16": "BF16"}
-"""numpy has no bf16: its upper halves of fp32 numbers are held as uint16."""
+"""numpy has no bf16; the upper halves of fp32 numbers are stored as uint16."""
 
 
 def bf16(values: Array) -> Array:
-    """fp32 numbers cut to bf16."""
+    """fp32 numbers truncated to bf16."""
     return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
-    """A file of the tensors; uint16 stands for bf16."""
+    """Writes a safetensors file; uint16 stands for bf16."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     data = b""
     for name, array in tensors.items():
@@ -62,7 +62,7 @@ def round_to_4_bit(weights: Array, group: int) -> tuple[Array, Array, Array]:
 
 
 def quantized(packing: Packing, name: str, weights: Array, group: int) -> dict[str, Array]:
-    """The tensors of a layer rounded to 4 bit."""
+    """The tensors of a layer quantized to 4 bit."""
     numbers, scale, zeros = round_to_4_bit(weights, group)
     if packing is GEMM:
         return {

@@ -1,4 +1,4 @@
-"""The evaluation stage as its container runs it, with vLLM itself, for tests with the packages of the serving image."""
+"""Runs the evaluation stage with vLLM like its container; needs the packages of the serving image."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ STAGE_SECONDS = 400
 
 
 def engine_config(model_dir: Path, **fields: object) -> EngineConfig:
-    """The engine of the tiny model in that folder, with these fields besides."""
+    """The engine configuration of the tiny model in that folder, with further fields."""
     return EngineConfig.model_validate(engine_fields(model_dir, **fields))
 
 
 def evaluate(
     artifacts: Path, fingerprint: str, served: EngineConfig, original: EngineConfig | None
 ) -> tuple[int, StageResult]:
-    """The exit code of the stage's own process and the result document that it left for the kubelet."""
+    """The exit code of the stage's process and the result document in its termination message."""
     config = EvaluationConfig(
         model="tiny",
         fingerprint=fingerprint,

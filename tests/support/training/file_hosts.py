@@ -1,4 +1,4 @@
-"""Stand-ins for the Hugging Face hub and for Kaggle: real HTTP on this machine, the answers of the real services."""
+"""Fake servers of the Hugging Face hub and of Kaggle: HTTP on this machine, with the responses of the services."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ COMMIT = "c" * 40
 
 @dataclass
 class Files:
-    """What a host holds, how it behaves, and the requests it got as (method, path, Authorization)."""
+    """The files and behaviour of a host, and the requests it received as (method, path, Authorization)."""
 
     datasets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     models: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: bool = False
     token: str | None = None
-    """without it nothing is shown"""
+    """the token that requests need, if set"""
     cut: bool = False
-    """the connection ends in the middle of a file"""
+    """whether the connection ends in the middle of a file"""
     status: int | None = None
-    """what every request is answered with"""
+    """the status of every response, if set"""
     zipped: bool = False
     commits: dict[str, str] = field(default_factory=lambda: {"main": COMMIT, COMMIT: COMMIT})
-    """what each branch, tag and commit of a repository is now"""
+    """the commit of each branch, tag and commit of a repository"""
     version: int | None = None
-    """newest version of each data set on Kaggle, which tells none by default"""
+    """the newest version of each data set on Kaggle; by default Kaggle returns none"""
     queries: list[str] = field(default_factory=list)
     sign_in_page: bool = False
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
 
 
 class Host(BaseHTTPRequestHandler):
-    """What both hosts have in common."""
+    """The common part of both hosts."""
 
     files: Files
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silence: what was asked is in `files.requests`."""
+        """Logs nothing: the requests are in `files.requests`."""
 
     def do_GET(self) -> None:
         path, caller = unquote(urlsplit(self.path).path), self.headers.get("Authorization")
@@ -99,7 +99,7 @@ class Hub(Host):
             self._file((held or {}).get(file[4]), file[3])
 
     def _is_open(self, held: dict[str, bytes] | None, revision: str) -> bool:
-        """Whether to go on; says what is wrong otherwise, as the hub does."""
+        """Whether the request is allowed; otherwise responds with the hub's error."""
         hidden = self.files.token and self.headers.get("Authorization") != f"Bearer {self.files.token}"
         if held is None or hidden:
             self.send_empty(404 if self.headers.get("Authorization") else 401, X_Error_Code="RepoNotFound")
@@ -172,7 +172,7 @@ def basic(user_and_key: str) -> str:
 
 
 def zip_of(name: str, *bodies: bytes) -> bytes:
-    """A zip archive with the bodies as members that are called alike."""
+    """A zip archive with the bodies as members of these names."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, body in enumerate(bodies):
@@ -182,7 +182,7 @@ def zip_of(name: str, *bodies: bytes) -> bytes:
 
 @contextmanager
 def serving(kind: type[Host], files: Files) -> Iterator[str]:
-    """The address under which `files` are served while the block runs."""
+    """Serves `files` while the block runs; yields the address."""
     handler = type(kind.__name__, (kind,), {"files": files})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -1,4 +1,4 @@
-"""How a test runs on the CPU and, marked `gpu`, once more on an NVIDIA GPU (`make test-gpu`).
+"""Runs a test on the CPU and, marked `gpu`, again on an NVIDIA GPU (`make test-gpu`).
 
 A test that `on_cpu_and_gpu` decorates takes the fixture `gpus`, which the folder's conftest makes by `granted`.
 """
@@ -15,11 +15,11 @@ needs_gpu = pytest.mark.parametrize("gpus", [_ONE_GPU], indirect=True)
 """For tests that only a GPU can run; they may have the fixture through another one, such as a configuration's."""
 
 narrower_than_a_block = pytest.mark.filterwarnings("ignore:inner dimension .* is not aligned:UserWarning")
-"""bitsandbytes' CUDA kernel says so of layers as narrow as the tiny model's, and takes another way."""
+"""A warning of bitsandbytes' CUDA kernel for layers as narrow as the tiny model's, which use a fallback."""
 
 
 def granted(request: pytest.FixtureRequest) -> int:
-    """How many GPUs the test is to use: none unless it says so. Fails where there are fewer."""
+    """The number of GPUs that the test uses, 0 by default. Fails if there are fewer."""
     gpus: int = getattr(request, "param", 0)
     if gpus:
         require_gpu()
@@ -27,7 +27,7 @@ def granted(request: pytest.FixtureRequest) -> int:
 
 
 def require_gpu() -> None:
-    """Fails the test on a machine where torch sees no GPU: it was asked for by name, so nothing is skipped."""
+    """Fails the test on a machine without a GPU: it was selected explicitly, so it is not skipped."""
     import torch
 
     if not torch.cuda.is_available():

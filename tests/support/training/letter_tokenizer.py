@@ -1,4 +1,4 @@
-"""A tokenizer with the real one's shape that needs no library: one token a letter."""
+"""A tokenizer with the interface of the real one and no dependencies: one token per letter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class AddedToken:
 
 
 class LetterTokenizer:
-    """One token a letter, BOS 1; `control` names are one token each, from 2 on. `shift` makes another tokenizer."""
+    """One token per letter, BOS 1; each name in `control` is one token, from 2 on. `shift` offsets the ids."""
 
     bos_token_id: int | None = BOS
 

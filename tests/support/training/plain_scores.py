@@ -1,4 +1,4 @@
-"""What Transformers scores with the weights that a test serves, and how scores of random models are compared."""
+"""Reference scores by Transformers with the served weights, and the comparison of scores of random models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training stage in a process of its own, as a container runs it, and the moments at which tests kill it."""
+"""Runs the training stage in a child process, like its container, and kills it at chosen moments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
 
 
 def start(config: TrainingConfig, log: Path) -> subprocess.Popen[str]:
-    """The stage in a process group of its own; `log` is its termination message."""
+    """Starts the stage in a new process group; `log` is its termination message."""
     return subprocess.Popen(
         [sys.executable, "-m", "toxicity_training", "--termination-log", str(log)],
         env={**os.environ, STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True)},
@@ -29,7 +29,7 @@ def start(config: TrainingConfig, log: Path) -> subprocess.Popen[str]:
 
 
 def configure_training(monkeypatch: pytest.MonkeyPatch, folder: Path, csv: str, gpus: int = 0) -> None:
-    """Gives this process and its children the configuration of a training on the rows of `csv`, all in `folder`."""
+    """Sets STAGE_CONFIG to a training on the rows of `csv`, with all files in `folder`."""
     (folder / "c.csv").write_text(csv, encoding="utf-8")
     document = {
         "model": "m",
@@ -46,13 +46,13 @@ def configure_training(monkeypatch: pytest.MonkeyPatch, folder: Path, csv: str, 
 
 
 def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
-    """Its output, line by line as it comes."""
+    """Yields its output line by line."""
     assert process.stdout is not None
     yield from process.stdout
 
 
 def run_until(config: TrainingConfig, log: Path, is_moment: Callable[[str], bool]) -> list[str]:
-    """The log up to the line that is the moment, at which the process is killed; the whole log without one."""
+    """The log up to the line that matches `moment`, at which the process is killed; without a moment, the whole log."""
     seen: list[str] = []
     with start(config, log) as process:
         for line in lines_of(process):
@@ -64,12 +64,12 @@ def run_until(config: TrainingConfig, log: Path, is_moment: Callable[[str], bool
 
 
 def run_whole(config: TrainingConfig, log: Path) -> list[str]:
-    """The log of a stage that nobody disturbs."""
+    """The log of an undisturbed stage."""
     return run_until(config, log, lambda line: False)
 
 
 def past_step(step: int) -> Callable[[str], bool]:
-    """The moment at which the progress says that `step` is done."""
+    """The moment at which the log reports that `step` is done."""
 
     def is_moment(line: str) -> bool:
         progress = read_progress([line])
@@ -79,7 +79,7 @@ def past_step(step: int) -> Callable[[str], bool]:
 
 
 def final_losses(config: TrainingConfig) -> str:
-    """The losses that the stage published, as they stand in their file."""
+    """The published losses file as text."""
     return (config.output_dir / "losses.csv").read_text()
 
 

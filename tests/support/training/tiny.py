@@ -1,4 +1,4 @@
-"""A tiny Gemma 3 with a tokenizer of words, and comments that it can learn: what tests with torch train."""
+"""A tiny Gemma 3 with a word tokenizer, and comments that it can learn, for tests with torch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ WORDS = (*INSULTS, *PLAIN, "да", "нет", "токсичный", "текст",
 
 
 SPELLED, ALIKE = "чай <eos> чай<bos>", "чай ?x? чай?x?"
-"""A text with the names of control tokens, and one of as many unknown characters in their place."""
+"""A text with the names of control tokens, and one with as many unknown characters instead."""
 
 
 def make_examples(rows: int, seed: int = 1) -> list[Example]:
-    """Rows of three to twelve words; the toxic third holds an insult."""
+    """Rows of three to twelve words; a third is toxic and contains an insult."""
     random = Random(seed)
     examples = []
     for number in range(rows):
@@ -63,7 +63,7 @@ def write_base_model(
 
 
 def forget_accelerator() -> None:
-    """accelerate sets itself up once per process; a stage is a process, a test runs several trainings in one."""
+    """Resets accelerate, whose state is per process: a test runs several trainings in one process."""
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -1,4 +1,4 @@
-"""The evaluation stage around engines without a model: what is asked, compared, written, and refused."""
+"""The evaluation stage with fake engines: the texts it scores, what it compares, writes and refuses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TEST = [
 
 
 class TableEngine:
-    """The score of the first word that occurs in the prompt, else 0.1. Counts what it was asked."""
+    """The score of the first known word in the prompt, else 0.1. Counts the requests."""
 
     def __init__(self, scores: Mapping[str, float], *, shift: int = 0, misses: str = "", broken: str = "") -> None:
         self._scores, self._shift, self._misses, self._broken = scores, shift, misses, broken
@@ -85,7 +85,7 @@ def stage_config(artifacts: Path, *, quantized: bool = True) -> EvaluationConfig
 
 
 def asking(**by_stage: TableEngine) -> AskRows:
-    """The stage's rows put to the engine of the folder's stage, here and now."""
+    """Scores the rows with the fake engine of the folder's stage, in this process."""
 
     def ask_engine(
         config: EngineConfig, validation: Sequence[str], test: Sequence[str], say: Say, compiled: Path | None

@@ -1,4 +1,4 @@
-"""Calibration sees the training split through the very prompt that is served."""
+"""Calibration uses the training split, with the prompts of serving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be quantized is refused before any work: no weights, no architecture of the backend, no shape."""
+"""A model that cannot be quantized is refused at once: missing weights, unsupported architecture or shape."""
 
 from __future__ import annotations
 

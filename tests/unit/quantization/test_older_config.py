@@ -1,4 +1,4 @@
-"""What Transformers 5 writes of a model is told in the words of 4.51, or refused; nothing is left to its defaults."""
+"""A config.json of Transformers 5 is translated for 4.51 or refused; no field falls back to a default."""
 
 from __future__ import annotations
 

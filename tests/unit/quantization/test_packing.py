@@ -1,4 +1,4 @@
-"""4-bit layers are read as they were packed, in both formats; what config.json says of them likewise."""
+"""4-bit layers and their config.json are read in both packed formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What quantization did is read from the saved files; a checkpoint that is broken in any one way is refused."""
+"""The saved checkpoint is compared with the original weights; each kind of broken checkpoint is refused."""
 
 from __future__ import annotations
 

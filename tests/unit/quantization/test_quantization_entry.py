@@ -1,4 +1,4 @@
-"""The entry point leaves a result document in every case that needs no model."""
+"""The entry point of the quantization stage leaves a result document in every case that needs no model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""safetensors files are read as they are written, in every shard, without torch."""
+"""safetensors files, also sharded ones, are read without torch."""
 
 from __future__ import annotations
 

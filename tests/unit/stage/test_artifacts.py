@@ -1,4 +1,4 @@
-"""A stage's folder appears whole or not at all, and its result document tells what happened."""
+"""A stage's folder appears complete or not at all, with a result document."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_report_leaves_a_document_the_kubelet_can_carry(tmp_path: Path) -> None:
 
 
 class OutOfMemoryError(RuntimeError):
-    """Named as torch names its own."""
+    """Has the name of torch's error."""
 
 
 @pytest.mark.parametrize(

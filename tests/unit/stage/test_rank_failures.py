@@ -1,6 +1,6 @@
-"""What one of several training processes failed with is told as if it had trained alone.
+"""A failure of one of several training processes is reported like that of a single process.
 
-The processes are genuine ones that fail in place of the training; what torchrun adds to them is the variables.
+The processes are real and fail instead of training; the test sets the variables that torchrun sets.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def run(config):
 stage.run = run
 sys.exit(main(sys.argv[3:]))
 """
-"""Fails together with all the others, once as many as its second argument says have come so far."""
+"""Fails at the same time as the others, once as many processes as its second argument have started."""
 
 
 def configure(monkeypatch: pytest.MonkeyPatch, folder: Path, gpus: int) -> None:
@@ -60,7 +60,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, folder: Path, error: str) -> tuple[in
 
 
 def together(monkeypatch: pytest.MonkeyPatch, folder: Path, errors: Sequence[str]) -> tuple[int, dict[str, Any]]:
-    """The same of a stage that starts a process for each error, as torchrun does."""
+    """The same for a stage that starts a process per error, like torchrun."""
     configure(monkeypatch, folder, gpus=len(errors))
 
     def launch(module: str, count: int, arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Which of several processes this is, by the variables that torchrun sets."""
+"""The rank of a process, from the variables that torchrun sets."""
 
 from __future__ import annotations
 

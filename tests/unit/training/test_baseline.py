@@ -1,4 +1,4 @@
-"""The yardstick learns what words and parts of words tell, and is measured on rows it has not seen."""
+"""The baseline learns from words and parts of words, and is measured on unseen rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILLER = ("сегодня", "вчера", "опять", "этот", "город"
 
 
 def comments(count: int, seed: int) -> list[Example]:
-    """Half of them toxic, told by one word among others."""
+    """Texts, half of them toxic; one word decides the label."""
     random = Random(seed)
     rows = []
     for number in range(count):

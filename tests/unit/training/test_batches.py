@@ -1,4 +1,4 @@
-"""The order of the rows: every row once, like lengths together, the same for the same seed, however it is cut."""
+"""The order of the batches: every row once, similar lengths together, reproducible for a seed and any batch size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toxicity_training.engines.batches import GROUP_BATCHES, GroupedBatches, cou
 
 
 def lengths(rows: int, seed: int = 3) -> list[int]:
-    """Many short ones and a long tail, as comments have."""
+    """Lengths with many short ones and a long tail, like those of comments."""
     random = Random(seed)
     return [min(256, round(random.lognormvariate(3.5, 0.8)) + 9) for _ in range(rows)]
 

@@ -1,4 +1,4 @@
-"""Attempts at one training share no checkpoint folder; each goes on from the newest whole checkpoint of all."""
+"""Each attempt has its own checkpoint folder and resumes from the newest complete checkpoint of all attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distorted spelling keeps what a reader sees: letters come back under the inverse map, and most words stay."""
+"""Distorted spelling stays readable: the inverse map restores the letters, and half of the words are unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORD = re.compile(r"[а-яё]+", re.IGNORECASE)
 
 
 def fold(text: str) -> str:
-    """What remains of a text whose distortion is undone: look-alikes and digits as letters, no spaces and dots."""
+    """The text with its distortion undone: look-alikes and digits as letters, without spaces and dots."""
     return text.translate(INVERSE).replace(" ", "").replace(".", "").lower()
 
 

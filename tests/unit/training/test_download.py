@@ -1,4 +1,4 @@
-"""The download container's program, run as a process against stand-ins of the hub and of Kaggle."""
+"""The download command, run as a process against fake servers of the hub and of Kaggle."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ MODEL = {
 
 
 SOURCE = ".source"
-"""End of the folder beside a target that says which commit it is of; a later attempt goes by it."""
+"""Suffix of the folder beside a target that stores its commit; later attempts read it."""
 
 
 def entries(volume: Path) -> list[str]:
-    """What is in the volume besides."""
+    """The other entries of the volume."""
     return sorted(path.name for path in volume.iterdir() if not path.name.endswith(SOURCE))
 
 
 @dataclass
 class Program:
-    """`python -m toxicity_training.download` with a volume, and nothing of this machine's environment."""
+    """`python -m toxicity_training.download` with a volume, without this machine's environment variables."""
 
     folder: Path
     environment: dict[str, str]
@@ -55,7 +55,7 @@ class Program:
         return (self.folder / "log").read_text(encoding="utf-8")
 
     def run(self, *arguments: str, **environment: str) -> int:
-        """The exit code; a traceback fails the test, whatever the code."""
+        """The exit code; a traceback always fails the test."""
         log = f"--termination-log={self.folder / 'log'}"
         done = subprocess.run(
             [sys.executable, "-m", "toxicity_training.download", *arguments, f"--target={self.target}", log],
@@ -232,7 +232,7 @@ def test_what_is_there_is_not_downloaded_again(hub: Program, files: Files) -> No
 
 
 def leave_part(target: Path, pod: str, age: float) -> str:
-    """What an attempt of a pod left when it was killed so many seconds ago; its folder's name."""
+    """Leaves the folder of a pod's attempt that was killed so many seconds ago; returns the folder's name."""
     folder = target.with_name(f"{target.name}.tmp-{pod}-1-abcd1234")
     folder.mkdir(parents=True)
     (folder / "half").touch()
@@ -275,7 +275,7 @@ def fetch(repository, folder):
     return folder
 hub.download_model = fetch
 """
-"""As the hub's client does it: the main thread waits for others that each fetch a file."""
+"""Like the hub's client: the main thread waits for others that each fetch a file."""
 
 
 def scripted(volume: Path, pod: str, stand_in: str, arguments: list[str]) -> subprocess.Popen[str]:

@@ -1,4 +1,4 @@
-"""Numbers of a data set against lists whose percentiles are known."""
+"""Label counts and lengths of data sets, compared with known percentiles."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_percentiles_interpolate_linearly() -> None:
 
 
 def percentile(lengths: list[int], percent: float) -> float:
-    """Definition 7 of Hyndman and Fan, written out."""
+    """The percentile by definition 7 of Hyndman and Fan."""
     ordered = sorted(lengths)
     place = (len(ordered) - 1) * percent / 100
     low = math.floor(place)

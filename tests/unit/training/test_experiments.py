@@ -1,4 +1,4 @@
-"""A grid of experiments: what it plans, what it runs, skips and refuses, and the table it prints."""
+"""A grid of experiments: the runs it plans, executes, skips and refuses, and the table it prints."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_success_needs_exit_code_and_published_folder(tmp_path: Path) -> None:
 
 
 def prepare(folder: Path) -> list[str]:
-    """The command line of the grid on a base model that is none and a data set without its label column."""
+    """The command line of a grid with an invalid base model and a data set without the label column."""
     (folder / "g.yaml").write_text(yaml.safe_dump(GRID), encoding="utf-8")
     (folder / "c.csv").write_text("comment,label\nпривет,0\n", encoding="utf-8")
     (folder / "base").mkdir()

@@ -1,4 +1,4 @@
-"""Every way a data set can be wrong is refused with the field of the spec, the first bad row and the remedy."""
+"""Every invalid data set is refused with the field of the spec, the first invalid row and the remedy."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ CONTENTS = {
     "SameColumn": ("{0},toxic\nтекст,0\n", "{0}", "{0}", "name two columns"),
     "EmptyText": ("{0},toxic\n ,0\n", "{0}", "toxic", "remove these rows"),
 }
-"""Reason: the file, the two columns that are asked for, and how its message ends; {0} is a comment."""
+"""By reason: the file, the configured columns, and the end of the message; {0} is a comment."""
 
 
 def quoted(text: str) -> str:

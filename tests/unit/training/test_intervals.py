@@ -1,4 +1,4 @@
-"""Bootstrap intervals of F1 and of its drop against what drawing rows gives, and what they may not depend on."""
+"""Bootstrap intervals of F1 and of its drop, compared with resampled rows; invariances of the intervals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def f1_interval(counts: Confusion, seed: int) -> Interval:
 
 
 def by_rows(decisions: list[list[bool]], labels: list[bool], seed: int, draws: int = 3000) -> list[list[float]]:
-    """Toxic F1 of each answerer in resamples that draw rows, label by label."""
+    """Toxic F1 of each classifier in resamples that draw rows, stratified by label."""
     random = Random(seed)
     strata = [[i for i, toxic in enumerate(labels) if toxic is wanted] for wanted in (True, False)]
     found = []

@@ -1,4 +1,4 @@
-"""One measurement of a model whose scores are known: what is scored, at which threshold, and what is told."""
+"""The measurement of a model with known scores: the texts it scores, the threshold, and the log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STAGE_PREFIX, TERMINAL_WIDTH = "quantization: ", 80
 
 
 class WordModel:
-    """Scores 0.9 where it reads its word, 0.1 elsewhere; remembers what it was given."""
+    """Scores 0.9 for a text with its word and 0.1 otherwise; records its inputs."""
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []

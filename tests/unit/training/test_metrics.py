@@ -1,4 +1,4 @@
-"""Metrics against numbers worked out by hand, and the choice of the threshold."""
+"""Metrics compared with numbers computed by hand, and the choice of the threshold."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_choose_threshold_lies_in_range_when_all_scores_are_equal() -> None:
 
 
 def drawn(rows: int, seed: int) -> tuple[list[float], list[bool]]:
-    """Scores rounded so that ties occur, higher for toxic rows; both labels are present."""
+    """Rounded scores with ties, higher for toxic rows; both labels occur."""
     random = Random(seed)
     labels = [True, False] + [random.random() < 0.3 for _ in range(rows - 2)]
     return [round(min(1.0, max(0.0, random.gauss(0.65 if t else 0.35, 0.2))), 2) for t in labels], labels

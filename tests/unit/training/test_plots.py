@@ -1,4 +1,4 @@
-"""What the plots say: titles, units, counts and positions, read back from the figures; and the files they become."""
+"""Titles, units, counts and positions of the plots, read from the figures, and the files written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TOKENS = [length // 4 + 8 for length in CHARACTERS]
 
 
 def texts(figure: Any) -> list[str]:
-    """All texts a reader sees in `figure`."""
+    """All visible texts of `figure`."""
     import matplotlib.text
 
     figure.draw_without_rendering()  # tick labels come into being only now

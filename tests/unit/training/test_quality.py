@@ -1,4 +1,4 @@
-"""The comparison of a trained model with the yardstick on its own rows, and on all rows but those it is tested on."""
+"""The comparison of a trained model with baselines fitted on its training rows and on all training rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from toxicity_training.splits import Splits, write_splits
 
 
 def comments(count: int, start: int = 0) -> list[Example]:
-    """Texts that all differ in letters and digits; every other one is toxic."""
+    """Distinct texts, also after normalisation; every other one is toxic."""
     return [
         Example(f"номер {number} {'дурак' if number % 2 else 'спасибо'}", toxic=bool(number % 2))
         for number in range(start, start + count)

@@ -1,4 +1,4 @@
-"""Progress lines: often enough to look at, rare enough to read, and with figures that follow from the clock."""
+"""Progress lines: their frequency, and figures that follow from the clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from toxicity_training.engines.schedule import LINE_SECONDS, Reporter, scheduler
 
 
 class Clock:
-    """Seconds that pass only when told."""
+    """A clock that advances only on request."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""Properties of splits and samples, over many seeds, and the counts on the genuine data set."""
+"""Properties of splits and samples for many seeds, and the counts of the published data set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEEDS = range(25)
 
 
 def examples_of(seed: int, rows: int = 600, share: float = 0.3) -> list[Example]:
-    """Distinct texts, a tenth of which come back in other spelling, half of those with the other label."""
+    """Distinct texts; a tenth is repeated in another spelling, half of these with the other label."""
     random = Random(seed)
     plain = [Example(f"Ёлка номер {index}!", random.random() < share) for index in range(rows)]
     copies = [
@@ -89,12 +89,12 @@ def test_split_holds_a_text_repeated_many_times_together() -> None:
 
 
 def every(step: int, rows: int) -> list[Example]:
-    """Distinct texts of which every `step`th is toxic."""
+    """Distinct texts; every `step`th is toxic."""
     return [Example(f"текст номер {index}", index % step == 0) for index in range(rows)]
 
 
 def refused(config: TrainingConfig) -> str | None:
-    """What the stage says of splits without both labels; None when they have them."""
+    """The stage's error for splits that lack a label; None if they have both."""
     try:
         prepare(config)
     except DatasetError as error:
@@ -109,7 +109,7 @@ RAISED = {
     "dataset.split.validation": ("split", "validation", 0.4),
     "dataset.split.test": ("split", "test", 0.4),
 }
-"""Field: where it is in the configuration, and a value that is large enough."""
+"""By field: its place in the configuration, and a value that is large enough."""
 
 
 def configured(folder: Path, rows: list[Example], split: Split, **training: int | None) -> TrainingConfig:
@@ -183,7 +183,7 @@ def test_raising_what_is_named_again_and_again_ends(
 
 
 def raised_enough(config: TrainingConfig, name: str, field: str) -> float:
-    """The smallest share above the present one after which the field is not named."""
+    """The smallest larger share for which the error no longer names the field."""
     now = getattr(config.split, name)
     for share in (hundredths / 100 for hundredths in range(int(now * 100) + 1, 50)):
         split = config.split.model_copy(update={name: share})
@@ -242,7 +242,7 @@ def test_cap_evaluation_refuses_a_test_split_of_one_label() -> None:
 
 CONTROLS = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
 AWKWARD = f"{CONTROLS}\r\n\"',;\\ \u2028\u2029\ufeff\u0301ё😀"
-"""Every control character, and whatever else a reader of CSV or of lines may take for its own."""
+"""Every control character, and other characters that a CSV or line reader may interpret."""
 
 characters = st.sampled_from(AWKWARD) | st.characters(exclude_categories=["Cs"])
 texts = st.text(characters, min_size=1).filter(str.strip)
@@ -250,7 +250,7 @@ awkward_examples = st.builds(Example, texts, st.booleans())
 
 
 def source(folder: Path, examples: list[Example]) -> Path:
-    """A data set with these rows, each field in quotes."""
+    """Writes a data set with these rows, each field in quotes."""
     rows = (f'"{example.text.replace(chr(34), 2 * chr(34))}",{int(example.toxic)}\n' for example in examples)
     path = folder / "comments.csv"
     path.write_bytes(("comment,toxic\n" + "".join(rows)).encode())
@@ -258,7 +258,7 @@ def source(folder: Path, examples: list[Example]) -> Path:
 
 
 def check_round_trip(examples: list[Example]) -> None:
-    """What a data set holds is the same after its way through the files of the splits, also for the load test."""
+    """The rows are unchanged after they are written to and read from split files, also by the load test."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         read = read_dataset(source(folder, examples), "comment", "toxic")

@@ -1,4 +1,4 @@
-"""What the model is trained on: prompt, then the label, with targets on the label only."""
+"""Training rows: the prompt, then the label, with targets on the label only."""
 
 from __future__ import annotations
 
