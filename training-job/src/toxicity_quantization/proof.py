@@ -83,7 +83,7 @@ def require_sound(tensors: Mapping[str, StoredTensor]) -> None:
     if broken:
         raise ModelError(
             "WeightsNotFinite",
-            f"{broken} of the merged model holds numbers that are not finite; train again, with a lower"
+            f"{broken} of the merged model contains numbers that are not finite; train again, with a lower"
             " training.learningRate",
         )
     dead = first_dead(tensors)
@@ -137,7 +137,7 @@ def require_finite(saved: Mapping[str, StoredTensor], packing: Packing) -> None:
     if broken:
         raise ModelError(
             "WeightsNotFinite",
-            f"{broken} of the quantized model holds numbers that are not finite;"
+            f"{broken} of the quantized model contains numbers that are not finite;"
             f" raise quantization.calibrationSamples {INSTEAD}",
         )
     scales = {name: tensor for name, tensor in saved.items() if name.endswith(packing.scale)}

@@ -45,7 +45,9 @@ def input_result(folder: Path) -> StageResult:
     """The result of the previous stage. Raises ModelError unless that stage has succeeded."""
     result = succeeded_result(folder)
     if result is None:
-        raise ModelError("InputMissing", f"{folder} holds no succeeded stage; run the previous stage again")
+        raise ModelError(
+            "InputMissing", f"{folder} has no result of a succeeded stage; run the previous stage again"
+        )
     return result
 
 

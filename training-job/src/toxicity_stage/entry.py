@@ -95,8 +95,8 @@ def _report_failure(error: Exception, failure: StageResult, folder: Path, option
     if not isinstance(error, InputError | RankFailure):  # their message is enough
         traceback.print_exception(error)
     if options.rank_failures is not None:
-        told = RankFailure(failure.reason, failure.message, exit_code(error))
-        return leave_failure(told, options.rank_failures, os.environ)
+        rank_failure = RankFailure(failure.reason, failure.message, exit_code(error))
+        return leave_failure(rank_failure, options.rank_failures, os.environ)
     report(failure, options.termination_log)
     if not is_started(os.environ):
         keep_failure(failure, folder)

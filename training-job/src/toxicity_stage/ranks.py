@@ -72,7 +72,7 @@ def leave_failure(failure: RankFailure, folder: Path, environment: Mapping[str, 
     os.rename(part, part.with_suffix(".json"))
 
 
-def told_failure(folder: Path) -> RankFailure | None:
+def reported_failure(folder: Path) -> RankFailure | None:
     """The failure that explains why the processes ended; None if none of them wrote one.
 
     That is the first failure with a known reason, else the first crash: a crash may only be a lost connection to a

@@ -14,7 +14,7 @@ from toxicity_api.results import DataFacts, StageResult, TrainingResult
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_stage.artifacts import MODEL_FOLDER, open_work_folder, publish, succeeded_result
-from toxicity_stage.ranks import is_main, launch, leave_group, needs_launch, told_failure
+from toxicity_stage.ranks import is_main, launch, leave_group, needs_launch, reported_failure
 from toxicity_training.dataset import Example, summarise
 from toxicity_training.eda import auto_length
 from toxicity_training.engines.batches import Row, build_rows
@@ -129,7 +129,7 @@ def _launch(config: TrainingConfig) -> StageResult:
         result = succeeded_result(config.output_dir)
         if result is not None:
             return result
-        raise told_failure(Path(failures)) or RuntimeError(
+        raise reported_failure(Path(failures)) or RuntimeError(
             f"the training processes ended with {code} and left no result"
         )
 
