@@ -117,7 +117,7 @@ def test_pr_auc_has_a_column_only_where_someone_has_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--stage", "{0}/nowhere"], "no succeeded stage"),
+        (["--stage", "{0}/nowhere"], "has no result of a succeeded stage; run the previous stage again"),
         (["--stage", "{0}/train-abc", "--dataset", "{0}/none.csv"], "cannot read"),
         (["--stage", "{0}/train-abc", "--dataset", "{0}/none.csv", "--test", "0.9"], "test"),
     ],
