@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -68,12 +70,25 @@ def test_scaled_object_goes_with_the_autoscaling_and_comes_back_when_it_is_delet
     assert cluster.names_of(SCALED_OBJECT) == []
 
 
-def test_what_a_hand_changed_in_the_scaled_object_is_set_right() -> None:
-    cluster = drive(BY_REQUESTS)
-    spec = scaled_object(cluster)["spec"]
+def set_maximum(spec: dict[str, Any]) -> None:
     spec["maxReplicaCount"] = 9
+
+
+def add_trigger(spec: dict[str, Any]) -> None:
     spec["triggers"].append({"type": "cron", "metadata": {}})
+
+
+def drop_trigger(spec: dict[str, Any]) -> None:
+    spec["triggers"].clear()
+
+
+@pytest.mark.parametrize("change", [set_maximum, add_trigger, drop_trigger])
+def test_each_change_by_hand_in_the_scaled_object_is_undone(change: Callable[[dict[str, Any]], None]) -> None:
+    cluster = drive(BY_REQUESTS)
+    before = copy.deepcopy(scaled_object(cluster)["spec"])
+    change(scaled_object(cluster)["spec"])
     settle(cluster)
+    assert scaled_object(cluster)["spec"] == before
     assert bounds(cluster) == (1, 4)
     assert [trigger["type"] for trigger in scaled_object(cluster)["spec"]["triggers"]] == ["prometheus"]
 

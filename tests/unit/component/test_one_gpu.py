@@ -261,3 +261,11 @@ def test_operator_that_dies_in_the_hand_over_goes_on_with_it(allowed: int) -> No
     cluster.writes_until_failure = None
     settle(cluster)
     assert (replicas(cluster), holder(cluster)) == (0, cluster.job("train")["metadata"]["name"])
+
+
+def test_good_version_serves_again_when_the_trained_model_is_refused_before_its_evaluation() -> None:
+    cluster = handed_over(one_gpu())
+    cluster.finish_training(f1=0.1)
+    settle(cluster)
+    assert conditions(cluster)["QualityAccepted"] == ("False", "BelowMinimumF1")
+    assert (replicas(cluster), holder(cluster)) == (1, None)

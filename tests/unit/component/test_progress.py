@@ -113,11 +113,19 @@ def test_progress_is_gone_with_its_pod_and_comes_back_with_the_next() -> None:
 
 
 def test_new_spec_does_not_inherit_the_progress_of_the_old_run() -> None:
+    """The next Job's pod runs before a pass has written the status in which the old progress is gone."""
     cluster = training_at(40)
+    old_job = status(cluster)["training"]["jobName"]
     cluster.change_spec(a_model().with_spec("training.epochs", 2.0).spec)
-    settle(cluster)
+    for _ in range(2):  # the old Job is deleted, then the new one made; neither pass writes the status
+        cluster.writes_until_failure = 1
+        with pytest.raises(ClusterError):
+            run(cluster)
+    cluster.writes_until_failure = None
     cluster.run_pod("train", "reads the data")
+    assert status(cluster)["training"]["progress"]["step"] == 40
     settle(cluster)
+    assert status(cluster)["training"]["jobName"] != old_job
     assert "progress" not in status(cluster)["training"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from support.operator.pipeline import conditions, drive, fingerprint_of, message
 from toxicity_operator import names
 
 DEPLOYMENT = ("Deployment", "ru-toxicity-serve")
+AUTOSCALER = ("HorizontalPodAutoscaler", "ru-toxicity-serve")
 
 
 def broken(model: ModelBuilder) -> dict[str, Any]:
@@ -87,15 +89,24 @@ def test_spec_of_the_good_version_ends_the_roll_back() -> None:
     assert names.FAILED_FINGERPRINT not in cluster.objects[DEPLOYMENT]["metadata"]["annotations"]
 
 
-def test_failure_is_remembered_where_the_status_was_lost_or_the_deployment_deleted() -> None:
-    for lost in ("status", "deployment"):
-        cluster, good, bad = rolled_back(a_model())
-        assert cluster.model is not None
-        if lost == "status":
-            del cluster.model["status"]["serving"]
-        settle(cluster)
-        assert fingerprint_of(cluster) == good, lost
-        assert status(cluster)["serving"]["failedFingerprint"] == bad
+def test_failure_is_remembered_where_the_status_was_lost() -> None:
+    cluster, good, bad = rolled_back(a_model())
+    assert cluster.model is not None
+    del cluster.model["status"]["serving"]
+    settle(cluster)
+    assert fingerprint_of(cluster) == good
+    assert status(cluster)["serving"]["failedFingerprint"] == bad
+
+
+def test_failure_is_remembered_where_the_deployment_was_deleted_with_its_revisions() -> None:
+    cluster, good, bad = rolled_back(a_model())
+    cluster.remove("Deployment")
+    cluster.remove("ReplicaSet")
+    settle(cluster)
+    assert fingerprint_of(cluster) == bad, "nothing is left to restore the good version from"
+    assert status(cluster)["serving"]["failedFingerprint"] == bad
+    assert conditions(cluster)["Ready"] == ("False", "RollOutFailed")
+    assert f"nothing is left of the good version {good}" in message(cluster, "Ready")
 
 
 def test_first_version_that_fails_has_nothing_to_go_back_to_and_may_still_recover() -> None:
@@ -125,8 +136,18 @@ def test_no_load_test_runs_against_a_restored_version() -> None:
 
 def test_autoscaled_replicas_are_left_alone_by_a_roll_back() -> None:
     scaled = a_model().with_spec("serving.autoscaling", {"minReplicas": 1, "maxReplicas": 3})
-    cluster, _, _ = rolled_back(scaled)
+    cluster = drive(scaled)
+    good, autoscalers = fingerprint_of(cluster), copy.deepcopy(cluster.objects[AUTOSCALER]["spec"])
+    cluster.objects[DEPLOYMENT]["spec"]["replicas"] = 3  # the autoscaler has set them
+    cluster.change_spec(broken(scaled))
+    settle(cluster)
+    crash_pod(cluster)
+    cluster.stall()
+    settle(cluster)
+    assert fingerprint_of(cluster) == good
+    assert cluster.held == [3], "the API server would set a field without a manager to 1"
     assert "replicas" not in cluster.objects[DEPLOYMENT]["spec"]
+    assert cluster.objects[AUTOSCALER]["spec"] == autoscalers
 
 
 def test_nothing_is_said_to_be_restored_when_the_revision_of_the_good_version_is_gone() -> None:
@@ -168,4 +189,19 @@ def test_next_version_is_rolled_out_after_one_was_given_up(field: str) -> None:
     cluster.finish_load_test()
     settle(cluster)
     assert conditions(cluster)["Ready"] == ("True", "AllStagesDone")
+    assert "failedFingerprint" not in status(cluster)["serving"]
+
+
+def test_good_version_that_loses_its_pods_during_the_next_training_is_not_given_up() -> None:
+    cluster = drive(a_model())
+    good = fingerprint_of(cluster)
+    cluster.change_spec(a_model().with_spec("training.epochs", 2.0).spec)
+    settle(cluster)
+    cluster.roll_out(ready=0)
+    crash_pod(cluster)
+    cluster.stall()
+    settle(cluster)
+    assert fingerprint_of(cluster) == good
+    assert names.FAILED_FINGERPRINT not in cluster.objects[DEPLOYMENT]["metadata"]["annotations"]
+    assert status(cluster)["serving"]["goodFingerprint"] == good
     assert "failedFingerprint" not in status(cluster)["serving"]

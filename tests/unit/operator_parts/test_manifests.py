@@ -309,3 +309,48 @@ def test_init_containers_may_use_what_the_training_may_and_no_gpu(gpus: int) -> 
     pod = train(model)["spec"]["template"]["spec"]
     assert [item["name"] for item in pod["initContainers"]] == ["tools", "dataset", "base-model"]
     assert [item["resources"] for item in pod["initContainers"]] == [amounts] * 3
+
+
+@pytest.mark.parametrize(
+    ("of_the_spec", "of_the_evaluation", "used"),
+    [
+        (0, 0.375, 0.0),
+        (0.0, None, 0.0),
+        (None, 0.0, 0.0),
+        (None, 0.375, 0.375),
+        (None, None, 0.5),
+        (1, 0.375, 1.0),
+    ],
+)
+def test_threshold_of_zero_is_a_threshold(
+    of_the_spec: float | None, of_the_evaluation: float | None, used: float
+) -> None:
+    model = a_model().with_spec("serving.threshold", of_the_spec).build()
+    evaluation = EvaluationStatus(fingerprint="e", outcome="Succeeded", threshold=of_the_evaluation)
+    built = build_deployment(model, build_chain(model, SETTINGS), evaluation, "serve-image:1")
+    (container,) = built["spec"]["template"]["spec"]["containers"]
+    serving = parse_stage_config(ServingConfig, {item["name"]: item["value"] for item in container["env"]})
+    assert serving.threshold == used
+
+
+@pytest.mark.parametrize(
+    ("serving", "first", "wanted"),
+    [
+        ({}, None, 1),
+        ({"replicas": 0}, None, 0),
+        ({"replicas": 3}, None, 3),
+        ({"replicas": 3}, 0, 0),
+        ({"autoscaling": {"minReplicas": 2, "maxReplicas": 4}}, None, None),
+        ({"autoscaling": {"minReplicas": 2, "maxReplicas": 4}}, 2, 2),
+    ],
+)
+def test_number_of_replicas_is_the_one_that_was_asked_for(
+    serving: dict[str, Any], first: int | None, wanted: int | None
+) -> None:
+    builder = a_model()
+    for name, value in serving.items():
+        builder = builder.with_spec(f"serving.{name}", value)
+    model = builder.build()
+    evaluation = EvaluationStatus(fingerprint="e", outcome="Succeeded")
+    built = build_deployment(model, build_chain(model, SETTINGS), evaluation, "serve-image:1", first)
+    assert built["spec"].get("replicas") == wanted

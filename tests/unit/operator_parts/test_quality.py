@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support.builders import drop_figures
+from toxicity_api.results import DropFigures
 from toxicity_api.spec import QualityGate
 from toxicity_api.status import EvaluationStatus, QuantizationStatus, TrainingStatus
 from toxicity_operator.decide.quality import Verdict, judge
@@ -121,3 +122,72 @@ def test_inconclusive_message_names_figures_bound_rows_and_the_override() -> Non
 
 def test_override_does_not_help_a_rejected_model() -> None:
     assert decide(gate(minF1=0.95, acceptInconclusive="always"), evaluated(0.8)).accepted is False
+
+
+TOXIC_HARDLY_DROPS = DropFigures(
+    f1_drop=0.01, f1_drop_low=0.005, f1_drop_high=0.015, macro_f1_drop=0.05, macro_f1_drop_low=0.04,
+    macro_f1_drop_high=0.06, agreement=0.97,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("metric", "maximum", "accepted", "words"),
+    [
+        ("toxicF1", 0.02, True, "0.0100 (95 %: 0.0050 to 0.0150) toxicF1"),
+        ("macroF1", 0.02, False, "0.0500 (95 %: 0.0400 to 0.0600) macroF1"),
+        ("macroF1", 0.05, None, "0.0500 (95 %: 0.0400 to 0.0600) macroF1"),
+        ("macroF1", 0.06, True, "0.0500 (95 %: 0.0400 to 0.0600) macroF1"),
+    ],
+)
+def test_maximum_drop_is_one_of_the_chosen_metric(
+    metric: str, maximum: float, accepted: bool | None, words: str
+) -> None:
+    evaluation = evaluated(0.9).model_copy(update={"drop": TOXIC_HARDLY_DROPS})
+    verdict = decide(gate(metric=metric, maxF1Drop=maximum), evaluation)
+    assert verdict.accepted is accepted
+    assert words in verdict.message
+
+
+def test_bounds_of_an_interval_may_be_zero() -> None:
+    """An interval that begins or ends at 0 is not one that was not recorded."""
+    wide = EvaluationStatus(fingerprint="e", f1=0.6, f1_low=0.0, f1_high=0.9, test_samples=70)
+    assert decide(gate(minF1=0.5), wide).accepted is None
+    nothing = EvaluationStatus(fingerprint="e", f1=0.6, f1_low=0.0, f1_high=0.0, test_samples=70)
+    assert decide(gate(minF1=0.5), nothing).accepted is False
+
+
+def test_figure_without_an_interval_is_judged_by_itself() -> None:
+    bare = EvaluationStatus(fingerprint="e", f1=0.6, macro_f1=0.4, test_samples=70)
+    assert decide(gate(minF1=0.6), bare).accepted is True
+    assert decide(gate(metric="macroF1", minF1=0.6), bare).accepted is False
+    unknown = EvaluationStatus(fingerprint="e", test_samples=70)
+    assert decide(gate(minF1=0.01), unknown).accepted is False
+
+
+def test_minimum_of_zero_is_a_bound_and_reached() -> None:
+    verdict = decide(gate(minF1=0.0), evaluated(0.6))
+    assert verdict.accepted is True
+    assert "reaches minF1 0.0000" in verdict.message
+
+
+def test_maximum_drop_decides_nothing_without_quantization() -> None:
+    verdict = decide(gate(maxF1Drop=0.0), evaluated(0.6))
+    assert (verdict.accepted, verdict.message) == (True, "toxicF1 0.6000 (95 %: 0.6000 to 0.6000)")
+
+
+def test_accepted_model_is_described_by_the_bounds_that_it_keeps() -> None:
+    message = decide(gate(minF1=0.5, maxF1Drop=0.2), evaluated(0.9, drop=0.01)).message
+    assert "reaches minF1 0.5000" in message
+    assert "keeps to maxF1Drop 0.2000" in message
+
+
+def test_model_that_waits_for_its_evaluation_is_described_by_the_training() -> None:
+    message = judge(gate(), trained(0.7), quantized(0.6), None).message
+    assert "toxicF1 0.7000" in message
+
+
+@pytest.mark.parametrize("metric", ["toxicF1", "macroF1"])
+def test_refused_quantized_model_is_judged_by_the_chosen_metric(metric: str) -> None:
+    record = QuantizationStatus(fingerprint="q", f1=0.9, macro_f1=0.4)
+    verdict = judge(gate(metric=metric, minF1=0.5), trained(0.9), record, None)
+    assert verdict.accepted is (False if metric == "macroF1" else None)

@@ -1,0 +1,91 @@
+"""Each figure of a stage's result stands in the field of its name: all values differ, so that swapped fields show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.builders import a_model
+from support.operator.pipeline import drive, message, settle, status
+from toxicity_api.results import (
+    DropFigures,
+    EngineFigures,
+    EvaluationResult,
+    Metrics,
+    QuantizationResult,
+    StageResult,
+)
+from toxicity_operator import names
+
+
+def distinct_metrics(first: float) -> Metrics:
+    """Every figure is another one; the first is F1."""
+    fields = (
+        "f1", "f1_low", "f1_high", "macro_f1", "macro_f1_low", "macro_f1_high", "precision", "recall", "roc_auc",
+        "pr_auc", "calibration_error", "distorted_f1", "threshold",
+    )  # fmt: skip
+    values: dict[str, Any] = {name: round(first + index / 1000, 4) for index, name in enumerate(fields)}
+    return Metrics(**values, test_samples=100)
+
+
+def wire(document: Metrics | DropFigures | EngineFigures) -> dict[str, Any]:
+    return document.to_wire()
+
+
+SERVED, ORIGINAL = distinct_metrics(0.81), distinct_metrics(0.91)
+SPEED = EngineFigures(weights="native-4bit", load_seconds=61.0, texts_per_second=12.5, memory_bytes=3_000)
+ORIGINAL_SPEED = EngineFigures(weights="unquantized", load_seconds=52.0, texts_per_second=20.0, memory_bytes=4_000)
+DROP = DropFigures(
+    f1_drop=0.011, f1_drop_low=0.001, f1_drop_high=0.021, macro_f1_drop=0.012, macro_f1_drop_low=0.002,
+    macro_f1_drop_high=0.022, agreement=0.97,
+)  # fmt: skip
+
+
+def test_evaluation_s_figures_are_those_of_the_same_name() -> None:
+    cluster = drive(a_model(), 2)
+    fingerprint = cluster.job("evaluate")["metadata"]["labels"][names.FINGERPRINT_LABEL]
+    evaluation = EvaluationResult(
+        engine="vllm 1", metrics=SERVED, figures=SPEED, original_metrics=ORIGINAL, original_figures=ORIGINAL_SPEED,
+        drop=DROP, duration_seconds=150.0,
+    )  # fmt: skip
+    result = StageResult(stage="evaluate", fingerprint=fingerprint, outcome="succeeded", evaluation=evaluation)
+    cluster.finish_job("evaluate", result)
+    settle(cluster)
+    found = status(cluster)["evaluation"]
+    assert {key: found[key] for key in wire(SERVED)} == wire(SERVED)
+    assert (found["originalF1"], found["originalMacroF1"]) == (ORIGINAL.f1, ORIGINAL.macro_f1)
+    assert (found["figures"], found["originalFigures"]) == (wire(SPEED), wire(ORIGINAL_SPEED))
+    assert found["drop"] == wire(DROP)
+    assert "F1 0.810 in vllm 1, 12.5 texts per second" in message(cluster, "Evaluated")
+    assert "before quantization F1 0.910, same decision on 97.0% of the rows" in message(cluster, "Evaluated")
+    assert "0.62 times as fast here in 0.75 times the memory" in message(cluster, "Evaluated")
+
+
+def test_quantization_s_figures_are_those_of_the_same_name() -> None:
+    cluster = drive(a_model(), 1)
+    fingerprint = cluster.job("quantize")["metadata"]["labels"][names.FINGERPRINT_LABEL]
+    values: dict[str, Any] = {
+        "f1_drop": 0.011, "macro_f1_drop": 0.012, "size_bytes": 300, "original_size_bytes": 1000, "method": "awq",
+        "backend": "llm-compressor", "duration_seconds": 30.0, "quantized_layers": 126, "kept_layers": 1,
+        "mean_error": 0.1034, "max_error": 0.1726, "calibration_samples": 32, "calibration_hash": "5a" * 32,
+    }  # fmt: skip
+    quantization = QuantizationResult(metrics=SERVED, **values)
+    result = StageResult(stage="quantize", fingerprint=fingerprint, outcome="succeeded", quantization=quantization)
+    cluster.finish_job("quantize", result)
+    settle(cluster)
+    found, expected = status(cluster)["quantization"], quantization.to_wire()
+    assert {key: found[key] for key in wire(SERVED)} == wire(SERVED)
+    assert {key: found[key] for key in expected if key != "metrics"} == {
+        key: value for key, value in expected.items() if key != "metrics"
+    }
+
+
+def test_threshold_is_recorded_with_all_of_its_digits() -> None:
+    cluster = drive(a_model(), 2)
+    fingerprint = cluster.job("evaluate")["metadata"]["labels"][names.FINGERPRINT_LABEL]
+    exact = SERVED.model_copy(update={"threshold": 0.123456789, "f1": 0.123456789})
+    evaluation = EvaluationResult(engine="vllm 1", metrics=exact, figures=SPEED, duration_seconds=1.0)
+    result = StageResult(stage="evaluate", fingerprint=fingerprint, outcome="succeeded", evaluation=evaluation)
+    cluster.finish_job("evaluate", result)
+    settle(cluster)
+    found = status(cluster)["evaluation"]
+    assert (found["threshold"], found["f1"]) == (0.123456789, 0.1235)
