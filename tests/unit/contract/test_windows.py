@@ -119,3 +119,36 @@ def test_a_template_that_fills_the_window_is_refused() -> None:
 )
 def test_window_starts(length: int, size: int, overlap: int, starts: list[int]) -> None:
     assert window_starts(length, size, overlap) == starts
+
+
+@pytest.mark.parametrize(("length", "truncated"), [(50, False), (51, True)])
+def test_text_that_fills_exactly_the_most_windows_is_not_cut(length: int, truncated: bool) -> None:
+    """Windows of 20 letters that share 5 begin at 0, 15 and 30: three of them end at letter 50."""
+    windows = build_windows(LetterTokenizer(), TEMPLATE, letters(length), 20 + AROUND, 5, most=3)
+    assert len(windows) == 3
+    assert [window.truncated for window in windows] == [False, False, truncated]
+    assert text_of(windows[-1]).endswith(letters(length)[-1]) is not truncated
+
+
+@pytest.mark.parametrize(("length", "count"), [(20, 1), (21, 2), (35, 2), (36, 3)])
+def test_no_window_is_made_for_a_text_that_the_ones_before_have_shown(length: int, count: int) -> None:
+    assert len(build_windows(LetterTokenizer(), TEMPLATE, letters(length), 20 + AROUND, 5)) == count
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "overlap", "starts"),
+    [
+        (50, 20, 5, [0, 15, 30]),
+        (51, 20, 5, [0, 15, 30, 31]),
+        (20, 20, 5, [0]),
+        (21, 20, 5, [0, 1]),
+        (3, 1, 64, [0, 1, 2]),
+        (5, 2, 64, [0, 1, 2, 3]),
+        (10, 4, 2, [0, 2, 4, 6]),
+        (10, 4, 3, [0, 2, 4, 6]),
+    ],
+)
+def test_windows_begin_where_the_ones_before_leave_off(
+    length: int, size: int, overlap: int, starts: list[int]
+) -> None:
+    assert window_starts(length, size, overlap) == starts
