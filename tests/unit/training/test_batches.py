@@ -73,6 +73,9 @@ def test_steps_are_not_sorted_by_length() -> None:
         (84, {"batch_size": 3, "gradient_accumulation_steps": 4}, 1, (7, 7)),
         (112, {"batch_size": 4}, 2, (14, 14)),
         (3, {"batch_size": 8}, 1, (1, 1)),
+        (84, {"batch_size": 8}, 2, (6, 6)),
+        (85, {"batch_size": 4, "gradient_accumulation_steps": 2}, 2, (6, 6)),
+        (9, {"batch_size": 4, "epochs": 0.5}, 3, (1, 1)),
     ],
 )
 def test_steps_are_counted_as_the_trainer_counts_them(
@@ -89,3 +92,20 @@ def test_the_sampler_follows_its_epoch() -> None:
     assert len(batches) == len(first)
     batches.set_epoch(1)
     assert list(batches) != first
+
+
+def test_steps_of_several_processes_share_rows_of_like_length() -> None:
+    """Each step of all processes together is one of `plan_batches`, also a short one."""
+    rows = [{"input_ids": [1] * length, "targets": [1]} for length in lengths(101)]
+    spec = TrainingSpec(batch_size=4, gradient_accumulation_steps=3, seed=4)
+    plan = plan_batches([len(row["input_ids"]) for row in rows], 4, 6, 4, 0)
+    batches = GroupedBatches(rows, spec, processes=2)
+    assert list(batches) == plan
+    assert len(batches) == len(plan) == 26
+    assert list(batches) != list(GroupedBatches(rows, spec))
+
+
+def test_rows_that_fill_no_step_come_last() -> None:
+    rows = lengths(50)
+    batches = plan_batches(rows, 8, 2, 1, 0)
+    assert [len(batch) for batch in batches] == [8] * 6 + [2]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
+import numpy as np
 import pytest
 
-from toxicity_training.evaluation.intervals import Interval, drop_intervals, f1_intervals
+from toxicity_training.evaluation.intervals import Interval, _interval, drop_intervals, f1_intervals
 from toxicity_training.evaluation.metrics import Confusion
 
 Rows = tuple[list[bool], list[bool]]
@@ -108,3 +109,40 @@ def test_pairing_makes_the_interval_of_a_drop_narrower_than_the_figures_own() ->
     low, high = drop_intervals(before, after, labels, seed=1).f1
     own_low, own_high = f1_intervals(before, labels, seed=1).f1
     assert high - low < (own_high - own_low) / 3
+
+
+def macro_f1(decisions: list[bool], labels: list[bool]) -> float:
+    others = toxic_f1([not said for said in decisions], [not toxic for toxic in labels])
+    return (toxic_f1(decisions, labels) + others) / 2
+
+
+def test_drops_are_positive_where_the_later_decisions_are_worse_and_negative_where_they_are_better() -> None:
+    good, labels = rows_of(Confusion(38, 3, 2, 157))
+    poor = [not said if index % 7 == 0 else said for index, said in enumerate(good)]
+    drop, gain = drop_intervals(good, poor, labels, seed=1), drop_intervals(poor, good, labels, seed=1)
+    for figure, (low, high), gained in (
+        (toxic_f1, drop.f1, gain.f1),
+        (macro_f1, drop.macro_f1, gain.macro_f1),
+    ):
+        assert 0 < low < figure(good, labels) - figure(poor, labels) < high
+        assert gained == pytest.approx((-high, -low), abs=0.02)  # drawn in another order
+    assert drop.f1 != pytest.approx(drop.macro_f1, abs=0.02)
+
+
+def test_macro_interval_holds_the_macro_f1_and_toxic_interval_the_toxic_one() -> None:
+    """With few toxic rows the two figures are far apart."""
+    decisions, labels = rows_of(Confusion(20, 30, 20, 930))
+    intervals = f1_intervals(decisions, labels, seed=1)
+    assert intervals.f1[0] < toxic_f1(decisions, labels) < intervals.f1[1]
+    assert intervals.macro_f1[0] < macro_f1(decisions, labels) < intervals.macro_f1[1]
+    assert intervals.f1[1] < intervals.macro_f1[0]
+
+
+def test_class_that_does_not_occur_and_is_never_called_has_an_f1_of_zero() -> None:
+    assert f1_intervals(*rows_of(Confusion(0, 0, 0, 5)), 4).macro_f1 == (0.5, 0.5)
+    assert f1_intervals(*rows_of(Confusion(5, 0, 0, 0)), 4).macro_f1 == (0.5, 0.5)
+
+
+def test_interval_leaves_out_as_many_resamples_on_either_side() -> None:
+    assert _interval(np.arange(1001)) == (25.0, 975.0)
+    assert _interval(np.arange(1001)[::-1]) == (25.0, 975.0)

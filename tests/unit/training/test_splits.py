@@ -17,7 +17,15 @@ from toxicity_loadtest.corpus import read_texts
 from toxicity_stage.errors import DatasetError
 from toxicity_training.dataset import Example, group_equal, normalise, summarise
 from toxicity_training.sources.files import read_dataset
-from toxicity_training.splits import Splits, cap_evaluation, read_split, sample, split_examples, write_splits
+from toxicity_training.splits import (
+    Splits,
+    cap_evaluation,
+    read_split,
+    sample,
+    split_examples,
+    split_hash,
+    write_splits,
+)
 from toxicity_training.stage import prepare
 
 SEEDS = range(25)
@@ -313,3 +321,39 @@ def test_genuine_data_set_has_its_published_counts_and_splits_without_leaks(genu
     assert not keys(splits.train) & (keys(splits.validation) | keys(splits.test))
     for _, part in splits.items():
         assert abs(share_of(part) - 0.335) < 0.005
+
+
+ONE, OTHER, THIRD = Example("спасибо", False), Example("дебил", True), Example("ёж", False)
+
+
+def test_split_hash_tells_splits_apart_that_differ_in_anything() -> None:
+    """Lineage compares data sets by it: a relabelled one is another one."""
+    splits = Splits([ONE, OTHER], [THIRD], [OTHER])
+    others = {
+        "a label": Splits([Example("спасибо", True), OTHER], [THIRD], [OTHER]),
+        "a text": Splits([Example("спасибо!", False), OTHER], [THIRD], [OTHER]),
+        "the order": Splits([OTHER, ONE], [THIRD], [OTHER]),
+        "the split of a row": Splits([ONE], [OTHER, THIRD], [OTHER]),
+        "a row more": Splits([ONE, OTHER], [THIRD], [OTHER, ONE]),
+        "the names": Splits([ONE, OTHER], [OTHER], [THIRD]),
+    }
+    hashes = {name: split_hash(other) for name, other in others.items()}
+    assert len({split_hash(splits), *hashes.values()}) == 1 + len(others), hashes
+
+
+def test_split_hash_is_pinned() -> None:
+    """It stands in the status of trained models, and a later version must find the same split equal."""
+    assert (
+        split_hash(Splits([ONE, OTHER], [THIRD], [OTHER]))
+        == "5bdb772cc31c804866fb9a0c90e646fb01c99e4a520e60c134567bb834f50322"
+    )
+
+
+def test_half_toxic_group_is_drawn_with_the_toxic_ones() -> None:
+    """Of ten such groups and ten harmless ones, both strata give their share to each part."""
+    disputed = [Example(text, toxic) for text in (f"спор {i}" for i in range(10)) for toxic in (True, False)]
+    harmless = [Example(f"мир {i}", False) for i in range(20)]
+    splits = split_examples(disputed + harmless, Split(validation=0.2, test=0.3))
+    for part, groups in ((splits.validation, 2), (splits.test, 3)):
+        assert sum("спор" in example.text for example in part) == 2 * groups
+        assert sum("мир" in example.text for example in part) == 2 * groups
