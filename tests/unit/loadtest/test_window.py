@@ -147,3 +147,75 @@ def test_usable_cpu_is_one_core_or_the_limit(
 )
 def test_constant_server_waits_for_a_whole_request(data: bytes, size: int | None) -> None:
     assert request_size(data) == size
+
+
+def test_slots_that_are_left_when_a_window_is_ended_are_not_omitted() -> None:
+    """The run was ended; the service was not too slow for them."""
+    clock = Clock()
+    window = an_open_window(clock)
+    window.take()
+    record = window.add(0, 0.0, 0.01, 0.2, Outcome.OK, 200)
+    window.close()
+    result = window.result(0.25)
+    assert (result.records, result.omitted) == ([record], [])
+    ended = an_open_window(Clock())
+    ended.take()
+    assert ended.result(0.25).omitted == [0.25, 0.5, 0.75], "one that is not closed has left them out"
+
+
+def test_slots_that_another_part_has_are_not_omitted_here() -> None:
+    window = an_open_window(Clock(), part=1, parts=3, seconds=2.0)
+    assert window.take() == (1, "a")
+    assert window.result(0.25).omitted == [1.0, 1.75]
+
+
+def test_no_slot_is_handed_out_at_the_end_of_the_window() -> None:
+    clock = Clock()
+    window = an_open_window(clock)
+    clock.now = window.begin + 0.999
+    assert window.take() == (0, "a")
+    clock.now = window.begin + 1.0
+    assert window.take() is None
+
+
+def test_window_is_over_at_its_end_and_not_before() -> None:
+    clock = Clock()
+    window = an_open_window(clock, users=1)
+    window.leave()
+    clock.now = window.begin + 0.999
+    assert not window.is_over
+    clock.now = window.begin + 1.0
+    assert window.is_over
+
+
+def test_closed_window_waits_for_its_users() -> None:
+    window = an_open_window(Clock(), users=2)
+    window.close()
+    window.leave()
+    assert not window.is_over
+    window.leave()
+    assert window.is_over
+
+
+@pytest.mark.parametrize(("users", "parts", "seconds"), [(2, 1, 0.5), (8, 1, 2.0), (3, 2, 1.5)])
+def test_users_of_a_quick_service_pause_so_that_all_parts_keep_the_rate(
+    users: int, parts: int, seconds: float
+) -> None:
+    assert an_open_window(Clock(), users, parts=parts).pause == seconds
+
+
+def test_request_is_missing_from_its_beginning_to_its_end() -> None:
+    window = an_open_window(Clock())
+    assert window.missing == 0
+    window.take()
+    window.take()
+    assert window.missing == 2
+    window.add(1, 0.0, 0.26, 0.3, Outcome.OK, 200)
+    assert window.missing == 1
+    window.add(0, 0.0, 0.01, 0.4, Outcome.OK, 200)
+    assert window.missing == 0
+
+
+def test_first_slot_begins_a_moment_after_the_window_was_opened() -> None:
+    clock = Clock()
+    assert clock.now < an_open_window(clock).begin < clock.now + 1
