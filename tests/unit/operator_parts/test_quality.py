@@ -191,3 +191,17 @@ def test_refused_quantized_model_is_judged_by_the_chosen_metric(metric: str) -> 
     record = QuantizationStatus(fingerprint="q", f1=0.9, macro_f1=0.4)
     verdict = judge(gate(metric=metric, minF1=0.5), trained(0.9), record, None)
     assert verdict.accepted is (False if metric == "macroF1" else None)
+
+
+def test_bound_at_the_far_end_of_the_interval_is_neither_met_nor_missed() -> None:
+    """The true figure may still be the bound itself, which is allowed."""
+    touching = EvaluationStatus(fingerprint="e", f1=0.7, f1_low=0.6, f1_high=0.8, test_samples=70)
+    assert decide(gate(minF1=0.8), touching).accepted is None
+    costly = evaluated(0.9).model_copy(update={"drop": TOXIC_HARDLY_DROPS})
+    assert decide(gate(maxF1Drop=0.005), costly).accepted is None
+    assert decide(gate(maxF1Drop=0.0049), costly).accepted is False
+
+
+def test_unknown_figure_counts_as_zero() -> None:
+    message = judge(gate(), TrainingStatus(fingerprint="t"), None, None).message
+    assert "toxicF1 0.0000 (95 %: 0.0000 to 0.0000)" in message
