@@ -131,3 +131,82 @@ def test_second_signal_stops_at_once() -> None:
         return server.should_exit
 
     assert asyncio.run(after_two_signals())
+
+
+def test_unfounded_doubt_is_checked_once_and_the_service_goes_on() -> None:
+    class Healthy(WordEngine):
+        checks = 0
+
+        async def check(self) -> None:
+            self.checks += 1
+            assert self.checks < 5, "the engine is asked again and again"
+            await asyncio.sleep(0)
+
+    async def after_doubts() -> tuple[list[int], bool, State]:
+        service, engine, failures = Service(CONFIG), Healthy(), list[str]()
+        life = asyncio.create_task(run_lifecycle(service, engine, failures.append, check_seconds=60))
+        async with asyncio.timeout(10):
+            while service.state is not State.READY:
+                await asyncio.sleep(0.001)
+            seen = [engine.checks]
+            for _ in range(2):
+                service.doubt.set()
+                await asyncio.sleep(0.05)
+                seen.append(engine.checks)
+        assert not life.done()
+        life.cancel()
+        assert failures == []
+        return seen, service.doubt.is_set(), service.state
+
+    assert asyncio.run(after_doubts()) == ([0, 1, 2], False, State.READY)
+
+
+def test_no_text_is_scored_before_the_self_test_has_passed() -> None:
+    class Watched(WordEngine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple[bool, State]] = []
+
+        async def _answer(self, text: str) -> tuple[float, float]:
+            self.seen.append((service.started is not None, service.state))
+            return await super()._answer(text)
+
+    async def start() -> None:
+        life = asyncio.create_task(run_lifecycle(service, engine, failures.append, check_seconds=60))
+        async with asyncio.timeout(10):
+            while service.state is not State.READY:
+                await asyncio.sleep(0.001)
+        life.cancel()
+
+    service, engine, failures = Service(CONFIG), Watched(), list[str]()
+    asyncio.run(start())
+    assert engine.seen, "the self-test asks the engine"
+    assert set(engine.seen) == {(False, State.STARTING)}
+    assert service.started is not None and failures == []
+
+
+@pytest.mark.parametrize("state", [State.DRAINING, State.STOPPING])
+def test_service_that_is_asked_to_stop_during_its_self_test_does_not_become_ready(state: State) -> None:
+    class Interrupted(WordEngine):
+        async def _answer(self, text: str) -> tuple[float, float]:
+            service.move(state, "asked")
+            return await super()._answer(text)
+
+    async def start() -> None:
+        life = asyncio.create_task(run_lifecycle(service, Interrupted(), failures.append, check_seconds=60))
+        async with asyncio.timeout(10):
+            while service.started is None:
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        life.cancel()
+
+    service, failures = Service(CONFIG), list[str]()
+    asyncio.run(start())
+    assert (service.state, service.reason, failures) == (state, "asked", [])
+
+
+def test_failure_is_final() -> None:
+    service = Service(CONFIG)
+    service.move(State.FAILED, "the first reason")
+    service.move(State.READY, "another one")
+    assert (service.state, service.reason) == (State.FAILED, "the first reason")

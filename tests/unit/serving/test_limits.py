@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from support.serving.word_engine import CONFIG, HELD_WORD, WordEngine, post, ready, samples, wait
 from toxicity_serving.admission import Admission, OverloadedError
 from toxicity_serving.http.app import BODY_LIMITS, ENVELOPES
+from toxicity_serving.http.middleware import deadline
 from toxicity_serving.http.middleware.deadline import DEADLINE_HEADER
 
 BODIES: dict[str, dict[str, Any]] = {
@@ -211,9 +212,16 @@ def test_invalid_deadline_is_refused_by_name(shared: httpx.Client, path: str, va
     assert DEADLINE_HEADER in answer.text and TELLS[path](answer.json())
 
 
-def test_deadline_beyond_the_maximum_is_accepted(shared: httpx.Client) -> None:
-    answer = shared.post("/v1/classify", json={"text": "а"}, headers={DEADLINE_HEADER: "3600000"})
-    assert answer.status_code == 200
+def test_deadline_beyond_the_maximum_does_not_extend_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadline, "REQUEST_SECONDS", 0.5)
+    engine = WordEngine()
+    with ready(engine) as client:
+        far = {DEADLINE_HEADER: "3600000"}
+        assert client.post("/v1/classify", json={"text": "а"}, headers=far).status_code == 200
+        answer = client.post("/v1/classify", json={"text": HELD_WORD}, headers=far)
+        assert answer.status_code == 504
+        assert "no answer within 0.5 s" in answer.text
+        wait(lambda: engine.active == 0)
 
 
 def test_disconnect_releases_the_places() -> None:
