@@ -101,6 +101,10 @@ test-keda: packages .venv/ready ## test autoscaling by requests in flight on the
 	$(PYTHON) -m toxicity_cluster build --keda
 	.venv/bin/pytest tests -m keda -v
 
+mutation: .venv/ready ## test the unit tests of the pure modules by mutations (hours; MODULES="quality records" for some)
+	.venv/bin/uv pip install -q -p $(PYTHON) -e '.[mutation]'
+	nice -n 19 $(PYTHON) tests/mutation/run.py --work $(TOXICITY_CACHE)/mutation $(MODULES)
+
 quality: packages .venv/ready ## compare the CPU configuration with TF-IDF on all rows of DATASET (1 h)
 	$(call experiments,quality)
 	$(TRAINING) python -m toxicity_training.quality --experiments $(RUNS)/quality/quality.json
