@@ -87,3 +87,12 @@ def test_places_are_free_after_an_error_within_the_block() -> None:
     with admission.admitted(1) as add, admission.admitted(4):
         add(0)
         assert registry.get_sample_value("depth") == 3
+
+
+def test_request_that_never_reached_the_engine_is_not_counted_out_of_it() -> None:
+    admission, _ = queue()
+    with admission.admitted(1):
+        pass  # its tokenizing failed
+    with admission.admitted(1) as long:
+        long(31)
+        assert admission.depth == 30
