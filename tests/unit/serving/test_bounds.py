@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from starlette.types import Message
-
-from support.serving.word_engine import CONFIG, TOXIC_WORD, post, ready
 from toxicity_serving.errors import Refusal
 from toxicity_serving.middleware import REQUEST_SECONDS, Bounded, Budget, Share, seconds_of
 from toxicity_serving.schemas import MAX_CHARACTERS
+
+from support.serving.word_engine import CONFIG, TOXIC_WORD, post, ready
 
 MODERATIONS, PERSPECTIVE = "/v1/moderations", "/v1alpha1/comments:analyze"
 TOXICITY: dict[str, Any] = {"TOXICITY": {}}
