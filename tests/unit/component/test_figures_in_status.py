@@ -56,8 +56,8 @@ def test_evaluation_s_figures_are_those_of_the_same_name() -> None:
     assert (found["figures"], found["originalFigures"]) == (wire(SPEED), wire(ORIGINAL_SPEED))
     assert found["drop"] == wire(DROP)
     assert "F1 0.810 in vllm 1, 12.5 texts per second" in message(cluster, "Evaluated")
-    assert "before quantization F1 0.910, same decision on 97.0% of the rows" in message(cluster, "Evaluated")
-    assert "0.62 times as fast here in 0.75 times the memory" in message(cluster, "Evaluated")
+    assert "before quantization F1 0.910, same decision for 97.0% of the rows" in message(cluster, "Evaluated")
+    assert "4-bit has 0.62 times the throughput and 0.75 times the memory" in message(cluster, "Evaluated")
 
 
 def test_quantization_s_figures_are_those_of_the_same_name() -> None:

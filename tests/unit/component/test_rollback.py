@@ -106,7 +106,7 @@ def test_failure_is_remembered_where_the_deployment_was_deleted_with_its_revisio
     assert fingerprint_of(cluster) == bad, "nothing is left to restore the good version from"
     assert status(cluster)["serving"]["failedFingerprint"] == bad
     assert conditions(cluster)["Ready"] == ("False", "RollOutFailed")
-    assert f"nothing is left of the good version {good}" in message(cluster, "Ready")
+    assert f"the ReplicaSet of the last good version {good} no longer exists" in message(cluster, "Ready")
 
 
 def test_first_version_that_fails_has_nothing_to_go_back_to_and_may_still_recover() -> None:

@@ -7,7 +7,7 @@ import pytest
 from support.loadtest.windows import a_record, a_window
 from toxicity_api.loadtest_status import BucketResult
 from toxicity_api.spec import Slo
-from toxicity_loadtest.figures import bucket_result, generator_saturated, holds
+from toxicity_loadtest.figures import bucket_result, generator_saturated, meets_slo
 from toxicity_loadtest.records import Outcome
 
 
@@ -57,7 +57,7 @@ def measured(**changes: float | None) -> BucketResult:
 def test_objective_is_held_against_the_corrected_latency_the_rate_and_the_failures(
     changes: dict[str, float | None], rps: float, within: bool
 ) -> None:
-    assert holds(measured(**changes), Slo(p95_seconds=1.0), rps) is within
+    assert meets_slo(measured(**changes), Slo(p95_seconds=1.0), rps) is within
 
 
 def test_failures_have_no_latency_and_do_not_lengthen_the_window() -> None:

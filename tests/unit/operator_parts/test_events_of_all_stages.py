@@ -29,7 +29,7 @@ def test_each_stage_is_told_by_its_own_word(field: str, kind: type[TrainingStatu
     done = running.model_copy(update={"outcome": "Succeeded"})
     failed = running.model_copy(update={"outcome": "Failed", "reason": "Why", "message": "no rows"})
     before, after = (ToxicityModelStatus.model_validate({field: record}) for record in (running, done))
-    assert derive_events(NOTHING, before) == [Event("Normal", f"{word}Started", f"Job job-{field} was started")]
+    assert derive_events(NOTHING, before) == [Event("Normal", f"{word}Started", f"created Job job-{field}")]
     assert derive_events(before, after) == [Event("Normal", f"{word}Succeeded", f"Job job-{field} succeeded")]
     ended = ToxicityModelStatus.model_validate({field: failed})
     assert derive_events(before, ended) == [Event("Warning", f"{word}Failed", "Why: no rows")]
@@ -53,12 +53,12 @@ def serving(**fields: str) -> ToxicityModelStatus:
 def test_version_that_was_given_up_is_told_once_with_what_serves_in_its_place() -> None:
     back = serving(failedFingerprint="bad", failedMessage="OOMKilled", goodFingerprint="good")
     text = "version bad did not become ready: OOMKilled"
-    restored = [Event("Warning", "RolledBack", f"{text}; version good is restored")]
+    restored = [Event("Warning", "RolledBack", f"{text}; version good was restored")]
     assert derive_events(NOTHING, back) == derive_events(serving(goodFingerprint="good"), back) == restored
     assert derive_events(back, back) == derive_events(back, serving(goodFingerprint="good")) == []
     alone = serving(failedFingerprint="bad", failedMessage="OOMKilled")
     assert derive_events(NOTHING, alone) == [
-        Event("Warning", "RollOutFailed", f"{text}; there is no earlier version")
+        Event("Warning", "RollOutFailed", f"{text}; there is no earlier version to restore")
     ]
     worse = serving(failedFingerprint="worse", failedMessage="late", goodFingerprint="good")
     assert [event.reason for event in derive_events(back, worse)] == ["RolledBack"]

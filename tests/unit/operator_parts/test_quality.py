@@ -133,10 +133,10 @@ TOXIC_HARDLY_DROPS = DropFigures(
 @pytest.mark.parametrize(
     ("metric", "maximum", "accepted", "words"),
     [
-        ("toxicF1", 0.02, True, "0.0100 (95 %: 0.0050 to 0.0150) toxicF1"),
-        ("macroF1", 0.02, False, "0.0500 (95 %: 0.0400 to 0.0600) macroF1"),
-        ("macroF1", 0.05, None, "0.0500 (95 %: 0.0400 to 0.0600) macroF1"),
-        ("macroF1", 0.06, True, "0.0500 (95 %: 0.0400 to 0.0600) macroF1"),
+        ("toxicF1", 0.02, True, "toxicF1 drop by quantization 0.0100 (95 %: 0.0050 to 0.0150)"),
+        ("macroF1", 0.02, False, "macroF1 drop by quantization 0.0500 (95 %: 0.0400 to 0.0600)"),
+        ("macroF1", 0.05, None, "macroF1 drop by quantization 0.0500 (95 %: 0.0400 to 0.0600)"),
+        ("macroF1", 0.06, True, "macroF1 drop by quantization 0.0500 (95 %: 0.0400 to 0.0600)"),
     ],
 )
 def test_maximum_drop_is_one_of_the_chosen_metric(
@@ -167,7 +167,7 @@ def test_figure_without_an_interval_is_judged_by_itself() -> None:
 def test_minimum_of_zero_is_a_bound_and_reached() -> None:
     verdict = decide(gate(minF1=0.0), evaluated(0.6))
     assert verdict.accepted is True
-    assert "reaches minF1 0.0000" in verdict.message
+    assert "is at least minF1 0.0000" in verdict.message
 
 
 def test_maximum_drop_decides_nothing_without_quantization() -> None:
@@ -177,8 +177,8 @@ def test_maximum_drop_decides_nothing_without_quantization() -> None:
 
 def test_accepted_model_is_described_by_the_bounds_that_it_keeps() -> None:
     message = decide(gate(minF1=0.5, maxF1Drop=0.2), evaluated(0.9, drop=0.01)).message
-    assert "reaches minF1 0.5000" in message
-    assert "keeps to maxF1Drop 0.2000" in message
+    assert "is at least minF1 0.5000" in message
+    assert "is at most maxF1Drop 0.2000" in message
 
 
 def test_model_that_waits_for_its_evaluation_is_described_by_the_training() -> None:

@@ -26,7 +26,7 @@ def test_texts_are_let_in_up_to_all_places(held: int, more: int, admitted: bool)
             stack.enter_context(admission.admitted(more))
             assert admission.depth == held + more - RUNNING
         else:
-            with pytest.raises(OverloadedError, match=f"{more} more texts would be above 3"):
+            with pytest.raises(OverloadedError, match=f"{more} more texts exceed the limit of 3"):
                 stack.enter_context(admission.admitted(more))
     assert admission.depth == 0
 
@@ -41,7 +41,7 @@ def test_windows_are_let_in_up_to_all_places_beside_a_request_in_the_engine(wind
                 second(windows)
                 assert admission.depth == max(0, 2 + windows - RUNNING)
             else:
-                with pytest.raises(OverloadedError, match="the queue is full: 0 texts wait and 4 more windows"):
+                with pytest.raises(OverloadedError, match="the queue is full: 0 texts wait, and 4 more windows"):
                     second(windows)
         assert admission.depth == 0
         with admission.admitted(4):
@@ -53,7 +53,7 @@ def test_idle_service_takes_any_request_and_no_other_beside_it() -> None:
     with admission.admitted(50) as alone:
         alone(50)
         assert admission.depth == 98
-        with pytest.raises(OverloadedError, match="98 texts wait and 1 more texts"), admission.admitted(1):
+        with pytest.raises(OverloadedError, match="98 texts wait, and 1 more texts"), admission.admitted(1):
             pass
     with admission.admitted(50):
         assert admission.depth == 48

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from starlette.types import Message
-from toxicity_serving.errors import Refusal
-from toxicity_serving.middleware import REQUEST_SECONDS, Bounded, Budget, Share, seconds_of
-from toxicity_serving.schemas import MAX_CHARACTERS
 
 from support.serving.word_engine import CONFIG, TOXIC_WORD, post, ready
+from toxicity_serving.http.errors import Refusal
+from toxicity_serving.http.middleware.body_limit import BodyLimitMiddleware, MemoryBudget, Reservation
+from toxicity_serving.http.middleware.deadline import REQUEST_SECONDS, time_limit
+from toxicity_serving.http.schemas import MAX_CHARACTERS
 
 MODERATIONS, PERSPECTIVE = "/v1/moderations", "/v1alpha1/comments:analyze"
 TOXICITY: dict[str, Any] = {"TOXICITY": {}}
@@ -81,12 +82,12 @@ def test_caller_waits_as_long_as_it_says_but_never_longer_than_the_service(
     header: str | None, seconds: float
 ) -> None:
     assert REQUEST_SECONDS == 60
-    assert seconds_of(header) == seconds
+    assert time_limit(header) == seconds
 
 
 @pytest.mark.parametrize("header", ["0", "-1", "+1", "1.5", "", "²", "9" * 16])
 def test_deadline_that_is_no_number_of_milliseconds_is_refused(header: str) -> None:
-    refusal = seconds_of(header)
+    refusal = time_limit(header)
     assert isinstance(refusal, Refusal)
     assert refusal.status == 400
 
@@ -125,12 +126,11 @@ def test_body_that_is_refused_while_it_arrives_stays_not_in_memory(budget: int, 
         def no_answer(*_: object) -> Any:
             raise AssertionError
 
-        share_of = Budget(budget)
-        bounded = Bounded(no_app, {"/": limit}, share_of, no_answer)
-        deadline = asyncio.get_running_loop().time() + 10
-        with Share(share_of) as share:
-            found = await bounded._body({"type": "http", "path": "/", "headers": []}, receive, deadline, share)
-            assert share_of.left == budget, "what is thrown away takes no room from others"
+        memory = MemoryBudget(budget)
+        middleware = BodyLimitMiddleware(no_app, {"/": limit}, memory, no_answer)
+        with Reservation(memory) as reservation:
+            found = await middleware._read({"type": "http", "path": "/", "headers": []}, receive, reservation)
+            assert memory.left == budget, "what is thrown away takes no room from others"
         return found
 
     refusal = asyncio.run(refused())
