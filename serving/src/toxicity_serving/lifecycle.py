@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 
 class State(StrEnum):
+    """The states in the order in which a process enters them."""
+
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
@@ -58,8 +60,9 @@ class Service:
         self.started: Started | None = None
 
     def transition(self, state: State, reason: str) -> None:
-        """Enter `state`. FAILED is final: a failed service ignores the call."""
-        if self.state is State.FAILED:
+        """Enter `state`, unless the service has left it or has failed: a service that stops does not become ready."""
+        order = list(State)
+        if self.state is State.FAILED or order.index(state) < order.index(self.state):
             return
         self.state, self.reason = state, reason
         self.metrics.ready.set(1 if state is State.READY else 0)
@@ -94,8 +97,7 @@ async def _start(service: Service, engine: Engine) -> None:
     _freeze_objects()
     seconds = time.monotonic() - began
     service.metrics.start_seconds.set(seconds)
-    if service.state is State.STARTING:
-        service.transition(State.READY, f"self-test passed {seconds:.1f} s after the start")
+    service.transition(State.READY, f"self-test passed {seconds:.1f} s after the start")
 
 
 def _freeze_objects() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from support.serving.word_engine import CONFIG, DEADLY_WORD, WordEngine, ready, running, samples, wait
 from toxicity_api.spec import Labels
+from toxicity_serving.engine.protocol import LoadedModel
 from toxicity_serving.http.app import create_app
 from toxicity_serving.http.server import DrainingServer
 from toxicity_serving.lifecycle import Service, State, run_lifecycle
@@ -150,13 +151,13 @@ def test_unfounded_doubt_is_checked_once_and_the_service_goes_on() -> None:
                 await asyncio.sleep(0.001)
             seen = [engine.checks]
             for _ in range(2):
-                service.doubt.set()
+                service.check_requested.set()
                 await asyncio.sleep(0.05)
                 seen.append(engine.checks)
         assert not life.done()
         life.cancel()
         assert failures == []
-        return seen, service.doubt.is_set(), service.state
+        return seen, service.check_requested.is_set(), service.state
 
     assert asyncio.run(after_doubts()) == ([0, 1, 2], False, State.READY)
 
@@ -185,20 +186,42 @@ def test_no_text_is_scored_before_the_self_test_has_passed() -> None:
     assert service.started is not None and failures == []
 
 
-@pytest.mark.parametrize("state", [State.DRAINING, State.STOPPING])
-def test_service_that_is_asked_to_stop_during_its_self_test_does_not_become_ready(state: State) -> None:
-    class Interrupted(WordEngine):
-        async def _answer(self, text: str) -> tuple[float, float]:
-            service.move(state, "asked")
-            return await super()._answer(text)
+class StoppedWhileLoading(WordEngine):
+    """Asks its service to stop when the engine starts."""
 
+    def __init__(self, service: Service, state: State) -> None:
+        super().__init__()
+        self.stop_service = lambda: service.transition(state, "asked")
+
+    async def start(self) -> LoadedModel:
+        self.stop_service()
+        return await super().start()
+
+
+class StoppedInSelfTest(StoppedWhileLoading):
+    """Asks its service to stop when a text is scored."""
+
+    async def start(self) -> LoadedModel:
+        return await WordEngine.start(self)
+
+    async def _answer(self, text: str) -> tuple[float, float]:
+        self.stop_service()
+        return await super()._answer(text)
+
+
+@pytest.mark.parametrize("state", [State.DRAINING, State.STOPPING])
+@pytest.mark.parametrize("engine", [StoppedWhileLoading, StoppedInSelfTest])
+def test_service_that_is_asked_to_stop_before_it_is_ready_does_not_become_ready(
+    engine: type[StoppedWhileLoading], state: State
+) -> None:
     async def start() -> None:
-        life = asyncio.create_task(run_lifecycle(service, Interrupted(), failures.append, check_seconds=60))
+        lifecycle = run_lifecycle(service, engine(service, state), failures.append, check_seconds=60)
+        task = asyncio.create_task(lifecycle)
         async with asyncio.timeout(10):
             while service.started is None:
                 await asyncio.sleep(0.001)
         await asyncio.sleep(0.01)
-        life.cancel()
+        task.cancel()
 
     service, failures = Service(CONFIG), list[str]()
     asyncio.run(start())
@@ -207,6 +230,6 @@ def test_service_that_is_asked_to_stop_during_its_self_test_does_not_become_read
 
 def test_failure_is_final() -> None:
     service = Service(CONFIG)
-    service.move(State.FAILED, "the first reason")
-    service.move(State.READY, "another one")
+    service.transition(State.FAILED, "the first reason")
+    service.transition(State.READY, "another one")
     assert (service.state, service.reason) == (State.FAILED, "the first reason")
