@@ -92,10 +92,10 @@ test-api: packages .venv/ready ## run the tests against a kube-apiserver
 	.venv/bin/pytest tests -m api
 
 test-interruption: packages binaries ## interrupt the operator at every write, in memory and on a separate kube-apiserver
-	.venv/bin/pytest tests/interruption $(IN_PARALLEL)
+	.venv/bin/pytest tests/interruption $(IN_PARALLEL) --durations 10
 
 test-e2e: packages .venv/ready ## run the tests of the whole loop on a cluster
-	.venv/bin/pytest tests -m e2e -v
+	.venv/bin/pytest tests -m e2e -v --durations 10
 
 test-keda: packages .venv/ready ## test autoscaling by requests in flight on the embedded cluster (15 min; builds Prometheus and KEDA)
 	$(PYTHON) -m toxicity_cluster build --keda

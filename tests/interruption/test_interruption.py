@@ -33,7 +33,7 @@ from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
 
 pytestmark = pytest.mark.interruption
 
-SCHEDULES = 1920
+SCHEDULES = 1200
 PARTS = 8
 STEPS = 24
 LOST = ("Job", "Deployment", "Service", HPA, SCALED_OBJECT, "Role", "RoleBinding", "ServiceAccount", "Pod")

@@ -25,7 +25,7 @@ from toxicity_operator.kube.client import CHILD_KINDS
 
 pytestmark = pytest.mark.interruption
 
-SCHEDULES = int(os.environ.get("INTERRUPTION_SCHEDULES", "100"))
+SCHEDULES = int(os.environ.get("INTERRUPTION_SCHEDULES", "60"))
 STEPS = 16
 
 Step = Callable[[Schedule], Any]
