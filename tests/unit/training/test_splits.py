@@ -209,6 +209,14 @@ def test_too_few_of_a_label_for_three_splits_is_cured_by_comments_alone(toxic: i
         assert sentence.startswith("dataset: ") and sentence.endswith("both are needed; add labelled comments")
 
 
+def test_small_sample_with_large_shares_is_cured_by_more_samples_and_then_lower_shares(tmp_path: Path) -> None:
+    rows = [Example(f"текст номер {index}", index < 6) for index in range(134)]
+    shares = Split(validation=0.4375, test=0.4375)
+    assert (refused(configured(tmp_path, rows, shares, max_samples=32)) or "").startswith("training.maxSamples: ")
+    assert (refused(configured(tmp_path, rows, shares)) or "").startswith("dataset.split: ")
+    assert refused(configured(tmp_path, rows, Split(validation=0.2, test=0.2))) is None
+
+
 def test_split_that_leaves_nothing_to_train_on_is_cured_by_lower_shares(tmp_path: Path) -> None:
     config = configured(tmp_path, every(10, 40), Split(validation=0.45, test=0.45))
     sentence = refused(config) or ""

@@ -135,14 +135,22 @@ def _cure(index: int, examples: Sequence[Example], split: Split, limit: int | No
         return raise_samples
     if cure := _cure_by_shares(index, drawn, split):
         return cure
-    return raise_samples if cut and _cure_by_shares(index, examples, split) else ("dataset", "")
+    # all rows may need other shares too; the next error names them
+    if cut and (_cure_by_shares(index, examples, split) or _is_whole(examples, _equal_shares(split))):
+        return raise_samples
+    return "dataset", ""
+
+
+def _equal_shares(split: Split) -> list[Split]:
+    """`split` with the same share of validation and test rows, for each share in hundredths below a half."""
+    return [split.model_copy(update={"validation": share / 100, "test": share / 100}) for share in range(1, 50)]
 
 
 def _cure_by_shares(index: int, examples: Sequence[Example], split: Split) -> tuple[str, str] | None:
     shares = [hundredths / 100 for hundredths in range(1, 50)]
     old = {"validation": split.validation, "test": split.test}
     if index == 0:
-        lower = [split.model_copy(update=dict.fromkeys(old, s)) for s in shares if s < min(old.values())]
+        lower = [each for each in _equal_shares(split) if each.test < min(old.values())]
         remedy = "lower dataset.split.validation and dataset.split.test, or "
         return ("dataset.split", remedy) if _is_whole(examples, lower) else None
     name = SPLIT_NAMES[index]
