@@ -105,6 +105,9 @@ mutation: .venv/ready ## test the unit tests of the pure modules by mutations (h
 	.venv/bin/uv pip install -q -p $(PYTHON) -e '.[mutation]'
 	nice -n 19 $(PYTHON) tests/mutation/run.py --work $(TOXICITY_CACHE)/mutation $(MODULES)
 
+explore: packages .venv/ready ## count labels and lengths of DATASET and plot them, without training
+	$(TRAINING) python -m toxicity_training.explore --dataset $(COMMENTS) --base-model $(BASE_MODEL) --output $(RUNS)/explore
+
 quality: packages .venv/ready ## compare the CPU configuration with TF-IDF on all rows of DATASET (1 h)
 	$(call experiments,quality)
 	$(TRAINING) python -m toxicity_training.quality --experiments $(RUNS)/quality/quality.json

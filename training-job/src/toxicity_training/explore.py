@@ -1,0 +1,105 @@
+"""Explores a data set without training: `python -m toxicity_training.explore --dataset FILE --base-model DIR`.
+
+It writes what a training stage writes to `eda/`, and prints the percentiles of the lengths as a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from toxicity_api.results import EXIT_INVALID_INPUT
+from toxicity_api.spec import TrainingSpec
+from toxicity_stage.errors import InputError, detail_of
+from toxicity_training.eda import Eda, LengthFigures
+from toxicity_training.evaluation.tables import markdown_table
+from toxicity_training.prompts import prompt_lengths
+from toxicity_training.refusals import refuse_empty, unreadable
+from toxicity_training.sources.files import read_dataset
+
+HEADER = ("length in", "rows", "min", "mean", "p25", "p50", "p75", "p85", "p95", "p98", "p99", "max")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns 0, or EXIT_INVALID_INPUT with a message if the data set or the base model cannot be used."""
+    options = _parser().parse_args(arguments)
+    try:
+        eda = explore_file(
+            options.dataset, options.text_column, options.label_column, options.base_model, options.output
+        )
+    except InputError as error:
+        print(f"explore: {error}", file=sys.stderr)
+        return EXIT_INVALID_INPUT
+    print(f"{eda.rows} rows, {eda.toxic} toxic ({eda.toxic_share:.1%})\n\n{render_lengths(eda)}\n", flush=True)
+    return 0
+
+
+def explore_file(dataset: Path, text_column: str, label_column: str, base_model: Path, output: Path) -> Eda:
+    """Writes eda.json and the plots to `output`. Token lengths are those of prompts from the default template.
+
+    Raises DatasetError or ModelError.
+    """
+    from toxicity_training.report import write_eda
+
+    rows = read_dataset(dataset, text_column, label_column)
+    template = TrainingSpec().prompt_template
+    return write_eda(
+        rows, prompt_lengths(load_tokenizer(base_model), template, [row.text for row in rows]), output
+    )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a Hugging Face folder. Raises ModelError if it has none."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise unreadable(folder, f"cannot be loaded: {type(error).__name__}: {detail_of(error)}") from error
+    refuse_empty(folder, tokenizer)
+    return tokenizer
+
+
+def render_lengths(eda: Eda) -> str:
+    """The percentiles of the lengths in characters and in tokens, of all rows and by label."""
+    rows = [
+        _cells(f"{unit}, {label}", figures)
+        for unit, lengths in (("characters", eda.characters), ("tokens", eda.tokens))
+        for label, figures in (("all", lengths.all), ("toxic", lengths.toxic), ("not toxic", lengths.harmless))
+        if figures is not None
+    ]
+    return markdown_table(HEADER, rows)
+
+
+def _cells(name: str, figures: LengthFigures) -> list[str]:
+    values = (
+        figures.mean,
+        figures.p25,
+        figures.p50,
+        figures.p75,
+        figures.p85,
+        figures.p95,
+        figures.p98,
+        figures.p99,
+    )
+    return [name, str(figures.rows), str(figures.min), *(f"{value:.0f}" for value in values), str(figures.max)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="toxicity_training.explore", description="Counts labels and lengths of a data set, and plots them."
+    )
+    parser.add_argument("--dataset", type=Path, required=True, help="CSV file, plain or gzip")
+    parser.add_argument("--text-column", default="comment", help="column with the texts (default: %(default)s)")
+    parser.add_argument("--label-column", default="toxic", help="column with 0 or 1 (default: %(default)s)")
+    parser.add_argument(
+        "--base-model", type=Path, required=True, help="folder of the model whose tokenizer counts"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for eda.json and the plots")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
