@@ -205,6 +205,17 @@ def test_whatever_comes_between_it_ends_as_if_nothing_had(part: int) -> None:
     )
 
 
+def test_only_one_of_two_operators_scales_up_after_a_stage_that_had_the_gpu() -> None:
+    """The autoscaler owns the number as soon as the Deployment has replicas again."""
+    schedule = Schedule(in_memory(), cached=True, spec="gpu, autoscaled")
+    for _ in range(3):
+        schedule.round()
+    schedule.second_operator_passes(hears=False)
+    schedule.expire()
+    schedule.orphan()
+    schedule.converge()
+
+
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("index", range(16))
 def test_load_test_that_ends_in_the_middle_of_a_pass_has_its_figures(index: int, cached: bool) -> None:

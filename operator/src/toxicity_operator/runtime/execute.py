@@ -46,10 +46,9 @@ def execute(
             logger.info("deleted", extra={"kind": target.kind, "child": target.name})
             changed = True
         for body in todo.apply:
-            is_there = observed.has(body["kind"], body["metadata"]["name"])
-            if not is_there:
+            if not observed.has(body["kind"], body["metadata"]["name"]):
                 _check_used(cluster, body, identity, observed)
-            _write(cluster, body, identity, is_there=is_there)
+            _write(cluster, body, identity, observed)
             logger.info("applied", extra={"kind": body["kind"], "child": body["metadata"]["name"]})
             changed = True
     except ClusterError as error:
@@ -86,9 +85,9 @@ def _become_controller(cluster: Children, live: Raw, identity: Identity) -> Raw:
     return cluster.take_over(live, identity.owner_reference())
 
 
-def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: bool) -> None:
+def _write(cluster: Children, body: Manifest, identity: Identity, observed: Observed) -> None:
     """Create the child, or change the existing object to match the manifest."""
-    if not is_there:
+    if not observed.has(body["kind"], body["metadata"]["name"]):
         try:
             cluster.create(body)
             return
@@ -102,6 +101,7 @@ def _write(cluster: Children, body: Manifest, identity: Identity, *, is_there: b
         if live is None:
             cluster.create(body)  # it was deleted after it was observed
             return
+        _require_observed_replicas(body, live, observed)
         try:
             _change(cluster, body, _owned(cluster, body, live, identity))
             return
@@ -120,6 +120,21 @@ def _require_unseen_deployment(cluster: Children, body: Manifest, identity: Iden
         _owned(cluster, body, live, identity)
         raise ClusterError(
             f"Deployment {body['metadata']['name']} was not in the cache; the operator retries", CONFLICT
+        )
+
+
+def _require_observed_replicas(body: Manifest, live: Raw, observed: Observed) -> None:
+    """Raise ClusterError if the manifest sets `replicas` and the number has changed since it was observed.
+
+    Another operator may already have scaled the Deployment up after a stage, and its autoscaler may have set the number
+    since then.
+    """
+    seen = observed.objects.get((body["kind"], body["metadata"]["name"]))
+    if body["kind"] != "Deployment" or "replicas" not in body["spec"] or seen is None:
+        return
+    if live["spec"].get("replicas") != seen["spec"].get("replicas"):
+        raise ClusterError(
+            f"the replicas of Deployment {body['metadata']['name']} have changed; the operator retries", CONFLICT
         )
 
 
