@@ -26,7 +26,7 @@ CONFIGS := training-job/src/toxicity_training/configs
 experiments = $(TRAINING) python -m toxicity_training.experiments $(CONFIGS)/$(1).yaml --dataset $(COMMENTS) \
 	--base-model $(BASE_MODEL) --work $(RUNS)/$(1)
 TEST_PARTS := check binaries unit test-stages test-evaluation test-api test-interruption test-e2e
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 IN_PARALLEL = -n $(TEST_WORKERS) --dist worksteal
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
 REFERENCE := PYTHONPATH=docs/tools $(PYTHON) -m toxicity_reference
