@@ -5,7 +5,6 @@ They run with the packages of the training image: `make test-training`, and `mak
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.training.gpu_device import granted
-from support.training.tiny import forget_accelerator, make_examples, write_base_model
+from support.training.tiny import forget_accelerator, make_examples, write_base_model, write_dataset
 from toxicity_api.spec import Labels, Lora, Split, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 
@@ -57,16 +56,11 @@ def make_config(tmp_path: Path, base_model: Path) -> Callable[..., TrainingConfi
     """A stage configuration in a new folder, with a data set of `rows` rows."""
 
     def make(spec: TrainingSpec, rows: int = 120, fingerprint: str = "abc") -> TrainingConfig:
-        dataset = tmp_path / "comments.csv"
-        with dataset.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["comment", "toxic"])
-            writer.writerows([example.text, int(example.toxic)] for example in make_examples(rows))
         return TrainingConfig(
             model="tiny",
             fingerprint=fingerprint,
             artifacts=tmp_path / "artifacts",
-            dataset_path=dataset,
+            dataset_path=write_dataset(tmp_path / "comments.csv", make_examples(rows)),
             text_column="comment",
             label_column="toxic",
             split=Split(validation=0.15, test=0.15),

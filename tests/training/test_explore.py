@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
 import pytest
 
-from support.training.tiny import make_examples
+from support.training.tiny import make_examples, write_dataset
 from toxicity_api.results import EXIT_INVALID_INPUT
 from toxicity_api.spec import TrainingSpec
 from toxicity_training.explore import load_tokenizer, main
@@ -18,12 +17,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    path = tmp_path / "comments.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["comment", "toxic"])
-        rows.writerows((example.text, int(example.toxic)) for example in make_examples(40))
-    return path
+    return write_dataset(tmp_path / "comments.csv", make_examples(40))
 
 
 def test_files_of_a_training_stage_are_written(tmp_path: Path, dataset: Path, base_model: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
@@ -26,6 +28,15 @@ def make_examples(rows: int, seed: int = 1) -> list[Example]:
         words.insert(random.randint(0, len(words)), random.choice(INSULTS if toxic else PLAIN))
         examples.append(Example(" ".join([*words, str(number)]), toxic))
     return examples
+
+
+def write_dataset(path: Path, examples: Iterable[Example]) -> Path:
+    """Write `examples` as a CSV file with the columns of the default spec, and return its path."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["comment", "toxic"])
+        writer.writerows([example.text, int(example.toxic)] for example in examples)
+    return path
 
 
 def write_base_model(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
 
 from support.builders import metrics
+from support.training.tiny import write_dataset
 from toxicity_api.results import EXIT_INVALID_INPUT, StageResult, TrainingResult
 from toxicity_stage.artifacts import open_work_folder, publish
 from toxicity_training.dataset import Example
@@ -46,15 +46,6 @@ def stage(folder: Path, splits: Splits = SPLITS, pr_auc: float | None = 0.95) ->
     return final
 
 
-def dataset(folder: Path, rows: list[Example]) -> Path:
-    path = folder / "all.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["comment", "toxic"])
-        writer.writerows([row.text, int(row.toxic)] for row in rows)
-    return path
-
-
 def test_the_model_stands_beside_the_baseline_on_the_same_rows(tmp_path: Path) -> None:
     report = compare(stage(tmp_path), None)
     model, baseline = report.rows
@@ -77,7 +68,7 @@ def test_no_text_of_validation_or_test_is_among_the_rows_of_the_second_baseline(
 
 def test_the_second_baseline_gets_all_rows_but_the_evaluated_ones(tmp_path: Path) -> None:
     folder = stage(tmp_path)
-    command = ["--stage", str(folder), "--dataset", str(dataset(tmp_path, ROWS)), "--seed", "7"]
+    command = ["--stage", str(folder), "--dataset", str(write_dataset(tmp_path / "all.csv", ROWS)), "--seed", "7"]
     assert main(command) == 0
     report = QualityReport.model_validate_json((tmp_path / "train-abc.quality.json").read_bytes())
     assert [row.name for row in report.rows][2:] == ["TF-IDF + LR, all rows"]
