@@ -147,6 +147,10 @@ binaries: packages .venv/ready ## build the cluster's programs (the chart tests 
 images: packages .venv/ready ## build the container images
 	$(PYTHON) -m toxicity_cluster images
 
+push: packages .venv/ready ## push the images to REGISTRY (host/path), and write values and a sample that name them
+	$(PYTHON) -m toxicity_cluster push $(or $(REGISTRY),$(error set REGISTRY, for example REGISTRY=registry.example/team)) \
+	  $(if $(DATASET),--dataset $(DATASET))
+
 up: packages .venv/ready ## start the embedded cluster
 	$(PYTHON) -m toxicity_cluster up
 

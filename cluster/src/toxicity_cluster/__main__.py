@@ -6,10 +6,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from toxicity_cluster import build, containerd, demo, environments, images, lifecycle, prune
+from toxicity_cluster import build, containerd, demo, environments, images, lifecycle, prune, push
 from toxicity_cluster.errors import ClusterError
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
+
+MODULES = (
+    ("images", images, "build the container images"),
+    ("push", push, "push the images to a registry, and name them in files"),
+    ("environment", environments, "run a command with an image's packages"),
+    ("demo", demo, "from an empty machine to a Ready ToxicityModel"),
+)
+"""Commands with a module of their own: `add_arguments` declares their arguments, and `main` runs them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,18 +42,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands.add_parser("up", help=start, parents=[with_keda])
     commands.add_parser("down", help="remove the cluster and keep the cache")
     commands.add_parser("status", help="list the problems of the cluster; exit with 1 if there are any")
-    images.add_arguments(commands.add_parser("images", help="build the container images"))
     load = commands.add_parser("load", help="import images into the node")
     load.add_argument("image", nargs="+", help="the name of a built image, or an OCI archive")
     commands.add_parser("prune", help="remove from the cache what this checkout does not use")
     commands.add_parser("base-model", help="copy the base model out of its image and print its folder")
-    environments.add_arguments(commands.add_parser("environment", help="run a command with an image's packages"))
-    demo.add_arguments(commands.add_parser("demo", help="from an empty machine to a Ready ToxicityModel"))
+    for name, module, help_text in MODULES:
+        command = commands.add_parser(name, help=help_text)
+        module.add_arguments(command)
+        command.set_defaults(main=module.main)
     return parser.parse_args(arguments)
 
 
 def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> int:
     match options.command:
+        case _ if "main" in options:
+            return int(options.main(options, settings, progress))
         case "build":
             prune.ensure_machine(settings, progress)
             optional = build.OPTIONAL_PROGRAMS if options.keda else ()
@@ -60,16 +71,10 @@ def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> 
             return report_status(settings)
         case "load":
             load_images(options.image, settings, progress)
-        case "images":
-            return images.main(options, settings, progress)
         case "prune":
             prune.prune(settings, progress)
         case "base-model":
             print(environments.ensure_base_model(settings, progress))
-        case "environment":
-            return environments.main(options, settings, progress)
-        case "demo":
-            return demo.main(options, settings, progress)
     return 0
 
 

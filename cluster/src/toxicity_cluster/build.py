@@ -94,8 +94,11 @@ OPTIONAL_PROGRAMS = (
 )
 """For autoscaling by requests in flight; built and started on request only."""
 
-TOOLS = (Program("actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),)
-"""Programs of the checks; no part of the cluster."""
+TOOLS = (
+    Program("actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
+    Program("registry", "github.com/distribution/distribution/v3/cmd/registry", minutes="2 min"),
+)
+"""Programs of the checks and tests; no part of the cluster."""
 
 EVERY_PROGRAM = (*PROGRAMS, *OPTIONAL_PROGRAMS, *TOOLS)
 

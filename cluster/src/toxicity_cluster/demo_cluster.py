@@ -8,7 +8,6 @@ from pathlib import Path
 
 from toxicity_cluster import containerd
 from toxicity_cluster.build import build_programs
-from toxicity_cluster.commands import run
 from toxicity_cluster.demo_install import CHART_IMAGES, Installation
 from toxicity_cluster.demo_kubectl import Kubectl
 from toxicity_cluster.errors import Refusal
@@ -17,6 +16,7 @@ from toxicity_cluster.kubectl import program
 from toxicity_cluster.lifecycle import up
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.prune import ensure_machine, make_room
+from toxicity_cluster.push import push_images
 from toxicity_cluster.settings import Settings
 
 Step = Callable[[str], AbstractContextManager[None]]
@@ -53,7 +53,7 @@ def prepare_cluster(
     images = {part: built[part] for part in parts}
     if registry:
         with step(f"pushing the images to {registry}"):
-            images = push_images(settings, images, registry)
+            images = push_images(settings, progress, images, registry)
     else:
         with step("starting the cluster"):
             up(settings, progress)
@@ -69,12 +69,3 @@ def load_images(settings: Settings, progress: Progress, images: Mapping[str, str
     for reference in images.values():
         if containerd.load(settings, reference):
             progress.say(f"  loaded {reference}")
-
-
-def push_images(settings: Settings, images: Mapping[str, str], registry: str) -> dict[str, str]:
-    """Push each image below the registry's prefix; return the references there by part."""
-    pushed = {}
-    for part, reference in images.items():
-        pushed[part] = f"{registry.rstrip('/')}/{reference.rpartition('/')[2]}"
-        run([*containerd.buildah(settings), "push", reference, f"docker://{pushed[part]}"])
-    return pushed

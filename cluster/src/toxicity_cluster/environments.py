@@ -18,7 +18,7 @@ from pathlib import Path
 from toxicity_cluster.commands import run
 from toxicity_cluster.containerd import buildah
 from toxicity_cluster.images import build_images
-from toxicity_cluster.images_base import TorchSource, choose_torch, wants_cuda
+from toxicity_cluster.images_base import TorchSource, choose_torch, require_answer
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
 
@@ -55,13 +55,15 @@ def environment_folder(settings: Settings, part: str, *, cuda: bool = False) -> 
 
 def ensure_environment(settings: Settings, progress: Progress, part: str, environment: Mapping[str, str]) -> Path:
     """Return the virtual environment with the packages of the image `part`; create it if it is missing."""
-    cuda = wants_cuda(environment)
+    torch = choose_torch(environment)
+    cuda = torch.build == "cuda"
     folder = environment_folder(settings, part, cuda=cuda)
     if (folder / READY).exists():
         return folder
     with progress.step(f"installing the packages of the {part} image on this host (about 1 min)"):
+        require_answer(torch)
         shutil.rmtree(folder, ignore_errors=True)
-        _install(settings, folder, _locks(settings, part, cuda), choose_torch(environment))
+        _install(settings, folder, _locks(settings, part, cuda), torch)
         (folder / READY).touch()
     return folder
 

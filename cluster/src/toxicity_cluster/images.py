@@ -19,11 +19,12 @@ from pathlib import Path
 
 from toxicity_cluster.commands import run
 from toxicity_cluster.containerd import buildah
+from toxicity_cluster.errors import Refusal
 from toxicity_cluster.images_base import (
-    CPU_INDEX,
     TorchSource,
     build_volumes,
     choose_torch,
+    require_answer,
     rootfs_recipe,
     write_rootfs,
 )
@@ -69,12 +70,11 @@ def build_images(
         source = _snapshot(root, select_parts(names), Path(scratch) / "source")
         data = dataset or root / SAMPLE_DATASET
         present = list_references(settings, engine)
-        torch = CPU_INDEX
+        torch = choose_torch(env)
         recipes = plan_recipes(source, names, data, torch, engine)
         if any(recipe.part.name == "torch" and recipe.reference not in present for recipe in recipes):
-            torch = choose_torch(env)
+            _require_torch(torch, engine)
             progress.say(f"torch comes from {torch.explanation}")
-            recipes = plan_recipes(source, names, data, torch, engine)
         for recipe in recipes:
             if recipe.reference in present:
                 progress.say(f"image {recipe.part.name}: {recipe.reference} exists")
@@ -90,6 +90,15 @@ def build_images(
     references = {recipe.part.name: recipe.reference for recipe in recipes}
     _record(settings.cache / "images.json", references)
     return references
+
+
+def _require_torch(torch: TorchSource, engine: str) -> None:
+    """Raise Refusal if a build with this engine cannot get torch from this source."""
+    if engine == "docker" and torch.wheels:
+        raise Refusal(
+            "docker cannot mount a folder with wheels into a build: set TORCH_SOURCE to `cuda` or the URL of an index."
+        )
+    require_answer(torch)
 
 
 def _snapshot(root: Path, parts: Sequence[Part], target: Path) -> Path:

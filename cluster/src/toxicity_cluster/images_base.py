@@ -5,16 +5,19 @@ None of it is committed, and no image contains the name of a mirror.
 
 from __future__ import annotations
 
+import base64
 import configparser
 import re
 import shutil
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from toxicity_cluster.commands import run
+from toxicity_cluster.errors import Refusal
 from toxicity_cluster.settings import Settings
 
 SUITE = "bookworm"
@@ -32,6 +35,7 @@ PUBLIC_SOURCE = f"deb http://deb.debian.org/debian {SUITE} main"
 
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH_WHEEL = "torch-2.13.0+cpu-*.whl"
+ANSWER_SECONDS = 10.0
 
 APT_FOLDER = Path("/etc/apt")
 CERTIFICATES = Path("/etc/ssl/certs")
@@ -80,7 +84,10 @@ def _serves_suite(text: str) -> bool:
 
 @dataclass(frozen=True)
 class TorchSource:
-    """`argument` is the build argument TORCH_SOURCE; `wheels` is the folder to mount if it is `wheels`."""
+    """Where torch comes from. `argument` is the Dockerfile's TORCH_SOURCE: `cuda`, `wheels` or the URL of an index.
+
+    `wheels` is the folder to mount if it is `wheels`.
+    """
 
     argument: str
     explanation: str
@@ -89,40 +96,80 @@ class TorchSource:
     @property
     def build(self) -> str:
         """`cpu` or `cuda`: the kind of torch in the image."""
-        return "cuda" if self.argument == "pypi" else "cpu"
+        return "cuda" if self.argument == "cuda" else "cpu"
 
 
 CPU_INDEX = TorchSource(TORCH_CPU_INDEX, TORCH_CPU_INDEX)
-
-
-def wants_cuda(environment: Mapping[str, str]) -> bool:
-    """Whether TORCH_SOURCE requests PyPI's CUDA build."""
-    return environment.get("TORCH_SOURCE") == "pypi"
+CUDA = TorchSource("cuda", "PyPI's CUDA build (6.5 GB), which TORCH_SOURCE requests")
+TORCH_SOURCES = f"`cpu`, `cuda`, the URL of an index with CPU builds, or a folder with {TORCH_WHEEL}"
 
 
 def choose_torch(environment: Mapping[str, str]) -> TorchSource:
-    """Choose PyPI's CUDA build if TORCH_SOURCE requests it, else the first source that is available.
+    """The source of torch that TORCH_SOURCE names, `cpu` by default. Raises Refusal for anything else.
 
-    In this order: the wheel in TORCH_WHEELS, the public CPU index, PyPI's CUDA build.
+    Nothing is asked over the network, so the same environment always chooses the same images. `cpu` is the wheel in
+    TORCH_WHEELS, or else PyTorch's CPU index.
     """
-    if wants_cuda(environment):
-        return TorchSource("pypi", "PyPI's CUDA build, which TORCH_SOURCE requests")
-    given = environment.get("TORCH_WHEELS")
-    if given and any(Path(given).glob(TORCH_WHEEL)):
-        return TorchSource("wheels", f"the wheel in {given}", Path(given).absolute())
-    if _answers(f"{TORCH_CPU_INDEX}/torch/"):
-        return CPU_INDEX
-    return TorchSource(
-        "pypi", "PyPI's CUDA build (6.5 GB): TORCH_WHEELS has no wheel, and the CPU index does not answer"
-    )
+    given = environment.get("TORCH_SOURCE") or "cpu"
+    if given == "cuda":
+        return CUDA
+    if given == "cpu":
+        folder = environment.get("TORCH_WHEELS")
+        return _folder(folder) if folder and has_torch_wheel(Path(folder)) else CPU_INDEX
+    if given.startswith(("https://", "http://")):
+        return TorchSource(given, f"the index {without_login(given)}")
+    if not Path(given).is_dir():
+        raise Refusal(
+            f"TORCH_SOURCE is {given}, which is neither a folder nor a known source: set {TORCH_SOURCES}."
+        )
+    if not has_torch_wheel(Path(given)):
+        raise Refusal(f"TORCH_SOURCE names the folder {given}, which has no {TORCH_WHEEL}: set {TORCH_SOURCES}.")
+    return _folder(given)
 
 
-def _answers(url: str) -> bool:
+def has_torch_wheel(folder: Path) -> bool:
+    return any(folder.glob(TORCH_WHEEL))
+
+
+def _folder(name: str) -> TorchSource:
+    return TorchSource("wheels", f"the wheel in {name}", Path(name).absolute())
+
+
+def without_login(url: str) -> str:
+    """The URL without a user and password, for messages."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def require_answer(torch: TorchSource) -> None:
+    """Raise Refusal if the index of this source does not answer, before a build or an installation begins."""
+    if not torch.argument.startswith(("https://", "http://")):
+        return
+    page = f"{torch.argument.rstrip('/')}/torch/"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, TimeoutError):
-        return False
+        request = urllib.request.Request(without_login(page), method="HEAD", headers=_login(page))
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):
+            return
+    except OSError as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is the response too
+        raise Refusal(
+            f"{without_login(page)} does not answer ({_reason(error)}), so the CPU build of torch cannot be installed:"
+            f" set TORCH_SOURCE to {TORCH_SOURCES}."
+        ) from error
+
+
+def _login(url: str) -> dict[str, str]:
+    """The header for the user and password of the URL, which urllib itself does not read."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.username is None:
+        return {}
+    pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+
+
+def _reason(error: OSError) -> str:
+    return str(getattr(error, "reason", None) or error)
 
 
 def package_index(environment: Mapping[str, str], pip_configuration: Path) -> str | None:

@@ -31,9 +31,10 @@ def main() -> int:
 
     try:
         config = parse_stage_config(ServingConfig, os.environ)
+        require_build(config.gpus)
         prepare_process(config.gpus)
         token = take_token(os.environ)
-    except (StageConfigError, EmptyTokenError) as error:
+    except (StageConfigError, ImageWithoutCudaError, EmptyTokenError) as error:
         report_failure(str(error), TERMINATION_LOG)
         return EXIT_INVALID_INPUT
     from toxicity_serving.engine.vllm import VllmEngine
@@ -41,6 +42,19 @@ def main() -> int:
 
     engine = VllmEngine(config, default_scratch(), config.compiled)
     return serve(config, engine, token, TERMINATION_LOG)
+
+
+class ImageWithoutCudaError(ValueError):
+    """GPUs are requested, and the image has the CPU build of torch."""
+
+
+def require_build(gpus: int) -> None:
+    """Raise ImageWithoutCudaError if the engine could not use the GPUs: vLLM's CPU build would ignore them."""
+    from toxicity_api.torch_build import refuse_cpu_build
+
+    problem = refuse_cpu_build(gpus, "serving.gpus")
+    if problem:
+        raise ImageWithoutCudaError(problem)
 
 
 def prepare_process(gpus: int) -> None:

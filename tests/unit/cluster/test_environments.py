@@ -15,7 +15,7 @@ from toxicity_cluster.environments import (
     run_in_environment,
     torch_arguments,
 )
-from toxicity_cluster.images_base import CPU_INDEX, TorchSource
+from toxicity_cluster.images_base import CPU_INDEX, CUDA, TorchSource
 from toxicity_cluster.settings import Settings
 
 
@@ -24,7 +24,7 @@ from toxicity_cluster.settings import Settings
     [
         (TorchSource("wheels", "", Path("/wheels")), ["--find-links", "/wheels", "torch==2.13.0+cpu"]),
         (CPU_INDEX, ["--index", "https://download.pytorch.org/whl/cpu", "torch==2.13.0+cpu"]),
-        (TorchSource("pypi", ""), ["torch==2.13.0"]),
+        (CUDA, ["torch==2.13.0"]),
     ],
 )
 def test_torch_comes_from_where_the_images_take_it(source: TorchSource, expected: list[str]) -> None:
@@ -48,7 +48,7 @@ def test_cuda_has_an_environment_of_its_own(part: str, tmp_path: Path) -> None:
 
 def test_the_version_of_torch_is_the_images() -> None:
     dockerfile = Path("images/torch/Dockerfile").read_text()
-    (argument,) = torch_arguments(TorchSource("pypi", ""))
+    (argument,) = torch_arguments(CUDA)
     assert f"ARG TORCH_VERSION={argument.removeprefix('torch==')}\n" in dockerfile
 
 

@@ -9,13 +9,12 @@ import pytest
 
 from toxicity_cluster.errors import Refusal
 from toxicity_cluster.images import Recipe, build_command, plan_recipes
-from toxicity_cluster.images_base import CPU_INDEX, TorchSource
+from toxicity_cluster.images_base import CPU_INDEX, CUDA, TorchSource
 from toxicity_cluster.images_parts import PARTS, content_tag, list_files, select_parts
 from toxicity_cluster.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 TORCH_STAGES = {"training", "quantization", "quantization-autoawq", "serving", "base-model"}
-CUDA = TorchSource("pypi", "PyPI")
 
 
 @pytest.fixture

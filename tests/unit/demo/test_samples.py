@@ -20,6 +20,17 @@ def test_sample_is_a_valid_spec(name: str) -> None:
     assert (spec.training.gpus, spec.serving.gpus) == ((1, 1) if name == "gpu" else (0, 0))
 
 
+def test_the_gpu_sample_needs_one_gpu_and_nothing_that_a_device_plugin_does_not_bring() -> None:
+    spec = ToxicityModelSpec.model_validate(load_sample("gpu")["spec"])
+    stages = (spec.training, spec.quantization, spec.serving)
+    assert [stage.gpus for stage in stages] == [1, 1, 1]
+    assert not any(stage.node_selector for stage in stages)  # labels come from feature discovery
+    assert (spec.serving.strategy, spec.serving.replicas, spec.serving.autoscaling) == ("Recreate", 1, None)
+    assert spec.serving.kv_cache_dtype == "auto"  # fp8 needs Ada or later
+    assert spec.training.gradient_checkpointing  # 5 of 24 GB instead of 23
+    assert spec.storage.access_modes == ["ReadWriteOnce"]
+
+
 @pytest.mark.parametrize("name", ["minimal", "cpu"])
 def test_images_take_the_place_of_the_sample_references(name: str) -> None:
     sample = load_sample(name)

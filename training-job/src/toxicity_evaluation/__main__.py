@@ -19,6 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
         failed=StageResult(stage="evaluate", fingerprint="", outcome="failed"),
         crash_reason="EvaluationCrashed",
         run=_run,
+        gpus_field="serving.gpus",
+        gpus=lambda config: config.served.gpus,
     )
     return run_stage(entry, arguments)
 

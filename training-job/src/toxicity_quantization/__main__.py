@@ -19,6 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
         failed=StageResult(stage="quantize", fingerprint="", outcome="failed"),
         crash_reason="QuantizationCrashed",
         run=_run,
+        gpus_field="quantization.gpus",
+        gpus=lambda config: config.quantization.gpus,
     )
     return run_stage(entry, arguments)
 

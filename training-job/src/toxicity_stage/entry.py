@@ -22,6 +22,7 @@ from toxicity_api.stage_config import (
     TrainingConfig,
     parse_stage_config,
 )
+from toxicity_api.torch_build import refuse_cpu_build
 from toxicity_stage.artifacts import (
     TERMINATION_LOG,
     exit_code,
@@ -38,7 +39,10 @@ ConfigT = TypeVar("ConfigT", TrainingConfig, QuantizationConfig, EvaluationConfi
 
 @dataclass(frozen=True)
 class Entry(Generic[ConfigT]):
-    """One stage: `failed` is its result before the work starts; `run` returns None if another process reports."""
+    """One stage: `failed` is its result before the work starts; `run` returns None if another process reports.
+
+    `gpus_field` is the field of the ToxicityModel that sets the number of GPUs, which `gpus` reads.
+    """
 
     program: str
     title: str
@@ -46,6 +50,8 @@ class Entry(Generic[ConfigT]):
     failed: StageResult
     crash_reason: str
     run: Callable[[ConfigT], StageResult | None]
+    gpus_field: str
+    gpus: Callable[[ConfigT], int]
 
 
 def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
@@ -75,6 +81,7 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
         report(done, termination_log)
         return 0
     try:
+        _require_build(entry, config)
         result = entry.run(config)
     except Exception as error:  # noqa: BLE001  a crash leaves a result too
         done = None if is_started(os.environ) else succeeded_result(config.output_dir)
@@ -88,6 +95,13 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
     if result is not None:  # None in a process of several that leaves the report to another
         report(result, termination_log)
     return 0
+
+
+def _require_build(entry: Entry[ConfigT], config: ConfigT) -> None:
+    """Raises InputError if the stage's GPUs cannot be used with this image."""
+    problem = refuse_cpu_build(entry.gpus(config), entry.gpus_field)
+    if problem:
+        raise InputError("ImageWithoutCuda", problem)
 
 
 def _report_failure(error: Exception, failure: StageResult, folder: Path, options: argparse.Namespace) -> None:

@@ -19,6 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
         failed=StageResult(stage="train", fingerprint="", outcome="failed"),
         crash_reason=CRASHED,
         run=_run,
+        gpus_field="training.gpus",
+        gpus=lambda config: config.training.gpus,
     )
     return run_stage(entry, arguments)
 
