@@ -151,8 +151,8 @@ push: packages .venv/ready ## push the images to REGISTRY (host/path), and write
 	$(PYTHON) -m toxicity_cluster push $(or $(REGISTRY),$(error set REGISTRY, for example REGISTRY=registry.example/team)) \
 	  $(if $(DATASET),--dataset $(DATASET))
 
-up: packages .venv/ready ## start the embedded cluster
-	$(PYTHON) -m toxicity_cluster up
+up: packages .venv/ready ## start the embedded cluster (NODES=2 for a second node)
+	$(PYTHON) -m toxicity_cluster up $(if $(NODES),--nodes $(NODES))
 
 down: .venv/ready ## stop the embedded cluster and remove its state
 	$(PYTHON) -m toxicity_cluster down

@@ -39,10 +39,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     program = commands.add_parser("program", help="print the path of one program, building it if it is missing")
     program.add_argument("name", choices=sorted(program.name for program in build.EVERY_PROGRAM))
     start = "start or repair the cluster, and wait until it is usable"
-    commands.add_parser("up", help=start, parents=[with_keda])
+    up = commands.add_parser("up", help=start, parents=[with_keda])
+    up.add_argument(
+        "--nodes", type=int, choices=(1, 2), default=1, help="an existing second node stays (default: 1)"
+    )
     commands.add_parser("down", help="remove the cluster and keep the cache")
     commands.add_parser("status", help="list the problems of the cluster; exit with 1 if there are any")
-    load = commands.add_parser("load", help="import images into the node")
+    load = commands.add_parser("load", help="import images into every node")
     load.add_argument("image", nargs="+", help="the name of a built image, or an OCI archive")
     commands.add_parser("prune", help="remove from the cache what this checkout does not use")
     commands.add_parser("base-model", help="copy the base model out of its image and print its folder")
@@ -64,7 +67,7 @@ def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> 
         case "program":
             print(build.build_program(settings, progress, options.name))
         case "up":
-            lifecycle.up(settings, progress, with_keda=options.keda)
+            lifecycle.up(settings, progress, with_keda=options.keda, nodes=options.nodes)
         case "down":
             lifecycle.down(settings, progress)
         case "status":
@@ -80,8 +83,9 @@ def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> 
 
 def load_images(images: Sequence[str], settings: Settings, progress: Progress) -> None:
     for image in images:
-        with progress.step(f"loading {image}"):
-            containerd.load(settings, image)
+        for node in settings.nodes:
+            with progress.step(f"loading {image} into {node.node.name}"):
+                containerd.load(node, image)
 
 
 def report_status(settings: Settings) -> int:

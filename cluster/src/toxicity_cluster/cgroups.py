@@ -1,24 +1,28 @@
-"""The cgroup of the pods: created before the kubelet starts, killed and removed after it stops."""
+"""The cgroup of each node's pods: created before the kubelet starts, killed and removed after it stops."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from toxicity_cluster.configuration import CGROUP_ROOT
 from toxicity_cluster.errors import ClusterError
 from toxicity_cluster.processes import kill_all
+from toxicity_cluster.settings import FIRST_NODE, SECOND_NODE, Node
 
 REMOVAL_SECONDS = 20.0
 POLL_SECONDS = 0.1
+EVERY_NODE = (FIRST_NODE, SECOND_NODE)
 
 
-def ensure_cgroups() -> None:
-    """Create the cgroup in every hierarchy. In v1, a cpuset accepts no process until it has CPUs and memory nodes."""
+def ensure_cgroups(node: Node) -> None:
+    """Create the node's cgroup in every hierarchy.
+
+    In v1, a cpuset accepts no process until it has CPUs and memory nodes.
+    """
     for mount, is_unified in _hierarchies():
-        folder = mount / CGROUP_ROOT
+        folder = mount / node.cgroup
         folder.mkdir(exist_ok=True)
         if is_unified:
             _enable_controllers(mount)
@@ -28,15 +32,18 @@ def ensure_cgroups() -> None:
                 (folder / name).write_text((mount / name).read_text())
 
 
-def kill_cgroups() -> None:
-    """Send SIGKILL to every process in the cgroups; return when they are empty."""
-    kill_all(_processes, "the cluster's pods")
+def kill_cgroups(*nodes: Node) -> None:
+    """Send SIGKILL to every process in the cgroups of the nodes; return when they are empty."""
+    kill_all(lambda: _processes(nodes), "the cluster's pods")
 
 
-def remove_cgroups() -> None:
-    """Remove the empty cgroups. Retries, because the kernel can keep one briefly after its last process ended."""
+def remove_cgroups(*nodes: Node) -> None:
+    """Remove the empty cgroups of the nodes.
+
+    Retries, because the kernel can keep one briefly after its last process ended.
+    """
     deadline = time.monotonic() + REMOVAL_SECONDS
-    for folder in _folders():
+    for folder in _folders(nodes):
         while folder.exists():
             try:
                 folder.rmdir()
@@ -47,7 +54,7 @@ def remove_cgroups() -> None:
 
 
 def cgroup_leftovers() -> list[str]:
-    return [f"cgroup {folder}" for folder in _folders()]
+    return [f"cgroup {folder}" for folder in _folders(EVERY_NODE)]
 
 
 def parse_hierarchies(mountinfo: str) -> list[tuple[Path, bool]]:
@@ -65,16 +72,17 @@ def _hierarchies() -> list[tuple[Path, bool]]:
     return parse_hierarchies(Path("/proc/self/mountinfo").read_text())
 
 
-def _folders() -> Iterator[Path]:
-    """The cgroups below CGROUP_ROOT, children before parents."""
+def _folders(nodes: Sequence[Node]) -> Iterator[Path]:
+    """The cgroups of the nodes, children before parents."""
     for mount, _ in _hierarchies():
-        for folder, _, _ in os.walk(mount / CGROUP_ROOT, topdown=False):
-            yield Path(folder)
+        for node in nodes:
+            for folder, _, _ in os.walk(mount / node.cgroup, topdown=False):
+                yield Path(folder)
 
 
-def _processes() -> set[int]:
+def _processes(nodes: Sequence[Node]) -> set[int]:
     found: set[int] = set()
-    for folder in _folders():
+    for folder in _folders(nodes):
         try:
             found.update(int(pid) for pid in (folder / "cgroup.procs").read_text().split())
         except (FileNotFoundError, OSError):

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from toxicity_cluster.configuration import HELPER_POD_NAME
 from toxicity_cluster.processes import ProcessSpec
-from toxicity_cluster.settings import NODE_ADDRESS, NODE_NAME, SERVICE_CIDR, Settings
+from toxicity_cluster.settings import NODE_ADDRESS, SERVICE_CIDR, Settings
 
 METRICS_SERVER_PORT = 4443
 CONTROL_PLANE = ("etcd", "kube-apiserver")
 NODE = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+WORKER = ("kubelet", "kube-proxy")
+"""What runs on the second node beside containerd."""
 ADDONS = ("coredns", "local-path", "metrics-server")
 ALL = ("containerd", *CONTROL_PLANE, *NODE, *ADDONS)
 
@@ -124,10 +126,10 @@ def kubelet(settings: Settings, program: Path) -> ProcessSpec:
     argv = (
         str(program),
         f"--config={config}",
-        f"--kubeconfig={settings.pki}/kubelet.kubeconfig",
+        f"--kubeconfig={settings.pki}/kubelet{settings.node.suffix}.kubeconfig",
         f"--root-dir={settings.state}/kubelet",
-        f"--hostname-override={NODE_NAME}",
-        f"--node-ip={NODE_ADDRESS}",
+        f"--hostname-override={settings.node.name}",
+        f"--node-ip={settings.node.address}",
     )
     return ProcessSpec("kubelet", argv, (config,))
 

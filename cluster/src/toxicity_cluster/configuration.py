@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from toxicity_cluster.settings import CLUSTER_DOMAIN, DNS_ADDRESS, NODE_NAME, POD_CIDR, Settings
+from toxicity_cluster.settings import CLUSTER_DOMAIN, DNS_ADDRESS, Settings
 
-CGROUP_ROOT = "toxicity"
 CNI_PLUGINS = "/usr/lib/cni"
 HELPER_POD_NAME = "volume-helper"
 
@@ -72,7 +71,7 @@ disabled_plugins = {unused}
 
 
 def cni_configuration(settings: Settings) -> dict[str, object]:
-    """Pods are on one bridge with addresses of POD_CIDR. No masquerading: no traffic leaves the machine."""
+    """Pods are on one bridge with addresses of the node. No masquerading: no traffic leaves the machine."""
     bridge = {
         "type": "bridge",
         "bridge": "cni0",
@@ -82,7 +81,7 @@ def cni_configuration(settings: Settings) -> dict[str, object]:
         "ipam": {
             "type": "host-local",
             "dataDir": f"{settings.state}/cni",
-            "ranges": [[{"subnet": POD_CIDR}]],
+            "ranges": [[{"subnet": settings.node.pod_cidr}]],
             "routes": [{"dst": "0.0.0.0/0"}],
         },
     }
@@ -102,10 +101,10 @@ def kubelet_configuration(settings: Settings) -> dict[str, object]:
             "x509": {"clientCAFile": f"{pki}/ca.crt"},
         },
         "authorization": {"mode": "Webhook"},
-        "tlsCertFile": f"{pki}/kubelet-server.crt",
-        "tlsPrivateKeyFile": f"{pki}/kubelet-server.key",
+        "tlsCertFile": f"{pki}/kubelet-server{settings.node.suffix}.crt",
+        "tlsPrivateKeyFile": f"{pki}/kubelet-server{settings.node.suffix}.key",
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{CGROUP_ROOT}",
+        "cgroupRoot": f"/{settings.node.cgroup}",
         "failCgroupV1": False,
         "failSwapOn": False,
         "oomScoreAdj": 0,
@@ -129,9 +128,9 @@ def kube_proxy_configuration(settings: Settings) -> dict[str, object]:
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": f"{settings.pki}/kube-proxy.kubeconfig"},
-        "hostnameOverride": NODE_NAME,
+        "hostnameOverride": settings.node.name,
         "mode": "iptables",
-        "clusterCIDR": POD_CIDR,
+        "clusterCIDR": settings.node.pod_cidr,
         "oomScoreAdj": 0,
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpCloseWaitTimeout": "0s", "tcpEstablishedTimeout": "0s"},
     }
@@ -154,9 +153,12 @@ def corefile(settings: Settings) -> str:
 
 
 def local_path_configuration(settings: Settings) -> dict[str, object]:
-    """The provisioner's config.json: one folder for all volumes, managed by `/volume` of the node image."""
+    """The provisioner's config.json: one folder per node, managed by `/volume` of the node image."""
     return {
-        "nodePathMap": [{"node": NODE_NAME, "paths": [str(volumes_folder(settings))]}],
+        "nodePathMap": [
+            {"node": node.node.name, "paths": [str(volumes_folder(node))]}
+            for node in (settings, settings.second_node)
+        ],
         "setupCommand": "/volume",
         "teardownCommand": "/volume",
     }

@@ -7,7 +7,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from toxicity_cluster.commands import run
@@ -62,12 +62,11 @@ def load(settings: Settings, image: str) -> bool:
     settings.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="load-", dir=settings.cache) as folder:
         layout = Path(folder)
-        content = settings.containerd_root / CONTENT
-        linked = link_blobs(content, layout / "blobs" / "sha256")
+        linked = link_blobs([root / CONTENT for root in settings.containerd_roots], layout / "blobs" / "sha256")
         # skopeo, because `buildah push` always compresses for this transport
         store = f"containers-storage:[overlay@{settings.containers}+{BUILDAH_RUNROOT}]{image}"
         run(["skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers", store, f"oci:{layout}:{image}"])
-        _import_layout(settings, layout, linked & blobs_of(content))
+        _import_layout(settings, layout, linked & blobs_of(settings.containerd_root / CONTENT))
     return True
 
 
@@ -77,18 +76,19 @@ def buildah(settings: Settings) -> list[str]:
     return ["buildah", *store]
 
 
-def link_blobs(content: Path, blobs: Path) -> set[str]:
-    """Link the node's blobs into a new OCI layout and return their names.
+def link_blobs(contents: Sequence[Path], blobs: Path) -> set[str]:
+    """Link the blobs of these content stores into a new OCI layout and return their names.
 
-    The copy then skips every layer that the node has, and does not pack and hash gigabytes again. containerd collects
+    The copy then skips every layer that a node has, and does not pack and hash gigabytes again. containerd collects
     unused blobs at any moment, so a blob can disappear before it is linked.
     """
     blobs.mkdir(parents=True)
-    linked = set()
-    for name in blobs_of(content):
-        with contextlib.suppress(FileNotFoundError):
-            (blobs / name).hardlink_to(content / name)
-            linked.add(name)
+    linked: set[str] = set()
+    for content in contents:
+        for name in blobs_of(content) - linked:
+            with contextlib.suppress(FileNotFoundError):
+                (blobs / name).hardlink_to(content / name)
+                linked.add(name)
     return linked
 
 

@@ -65,7 +65,8 @@ def prepare_cluster(
 
 
 def load_images(settings: Settings, progress: Progress, images: Mapping[str, str]) -> None:
-    """Load the images that the node lacks."""
-    for reference in images.values():
-        if containerd.load(settings, reference):
-            progress.say(f"  loaded {reference}")
+    """Load the images that the nodes lack."""
+    for node in settings.nodes:
+        for reference in images.values():
+            if containerd.load(node, reference):
+                progress.say(f"  loaded {reference} into {node.node.name}")

@@ -7,28 +7,29 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from toxicity_cluster import components, containerd, keda, ready
+from toxicity_cluster import components, keda, ready, second_node
 from toxicity_cluster.addons import apply_addons
 from toxicity_cluster.build import build_programs
 from toxicity_cluster.cgroups import ensure_cgroups
 from toxicity_cluster.configuration import write_configuration
 from toxicity_cluster.errors import ClusterError, Refusal
 from toxicity_cluster.network import ensure_network, processes_in_namespace
-from toxicity_cluster.node_image import node_image_name, write_node_image
+from toxicity_cluster.node_image import node_image_name
 from toxicity_cluster.pki import ensure_pki
-from toxicity_cluster.processes import ensure_running, is_running
+from toxicity_cluster.processes import is_running
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.prune import ensure_machine
 from toxicity_cluster.settings import NETWORK_NAMESPACE, Settings
+from toxicity_cluster.start import ensure_all, start_containerd
 from toxicity_cluster.teardown import tear_down
 
 
-def up(settings: Settings, progress: Progress, *, with_keda: bool = False) -> None:
+def up(settings: Settings, progress: Progress, *, with_keda: bool = False, nodes: int = 1) -> None:
     """Start the cluster, or repair it; return when it is usable. Builds the programs that the cache lacks.
 
     Running processes continue, and missing ones are started. A cluster that cannot be repaired is replaced by a new
-    one. Prometheus and KEDA are started on request, or if the existing cluster has them. Raises Refusal if the machine
-    lacks something, and ClusterError if a new cluster fails.
+    one. A second node, and Prometheus with KEDA, are started on request, or if the existing cluster has them. Raises
+    Refusal if the machine lacks something, and ClusterError if a new cluster fails.
     """
     if settings.given_kubeconfig:
         progress.say(f"using the cluster of KUBECONFIG={settings.given_kubeconfig}: no cluster is started")
@@ -46,6 +47,8 @@ def up(settings: Settings, progress: Progress, *, with_keda: bool = False) -> No
             progress.say(f"the existing cluster cannot be repaired and is replaced: {error}")
             tear_down(settings, progress)
             _start(settings, programs, progress)
+        if nodes > 1 or len(settings.nodes) > 1:
+            second_node.start(settings, programs, progress)
         if with_keda or keda.is_installed(settings):
             keda.ensure(settings, progress)
     progress.say(f"the cluster is usable: export KUBECONFIG={settings.kubeconfig}")
@@ -69,6 +72,9 @@ def find_problems(settings: Settings) -> list[str]:
     if not settings.marker.exists():
         return [f"there is no cluster under {settings.state}: run `python -m toxicity_cluster up`"]
     stopped = [f"{name} is not running" for name in components.ALL if not is_running(settings, name)]
+    for node in settings.nodes[1:]:
+        names = ("containerd", *components.WORKER)
+        stopped += [f"{name} of {node.node.name} is not running" for name in names if not is_running(node, name)]
     return [*stopped, *ready.find_problems(settings)]
 
 
@@ -101,36 +107,18 @@ def _start(settings: Settings, programs: Mapping[str, Path], progress: Progress)
         ensure_network(settings)
         ensure_pki(settings)
         write_configuration(settings, node_image_name(node_program))
-        ensure_cgroups()
+        ensure_cgroups(settings.node)
     with progress.step("containerd"):
-        ensure_running(settings, components.containerd(settings))
-        ready.wait_until(settings, ready.CONTAINERD)
-        if is_fresh:
-            containerd.remove_containers(settings, containerd.containers_of(settings))
-        _load_node_image(settings, node_program)
+        start_containerd(settings, node_program, is_fresh=is_fresh)
     with progress.step("control plane"):
-        _ensure_all(settings, programs, components.CONTROL_PLANE)
+        ensure_all(settings, programs, components.CONTROL_PLANE)
         ready.wait_until(settings, ready.API)
     with progress.step("node and add-ons"):
-        _ensure_all(settings, programs, components.NODE)
+        ensure_all(settings, programs, components.NODE)
         ready.wait_until(settings, ready.SYSTEM_NAMESPACE)
         apply_addons(settings)
         ready.wait_until(settings, ready.PERMISSIONS)
-        _ensure_all(settings, programs, components.ADDONS)
+        ensure_all(settings, programs, components.ADDONS)
         for check in ready.USABLE:
             ready.wait_until(settings, check)
             progress.say(f"  {check.name}: ready")
-
-
-def _ensure_all(settings: Settings, programs: Mapping[str, Path], names: tuple[str, ...]) -> None:
-    for name in names:
-        ensure_running(settings, components.build_spec(settings, programs, name))
-
-
-def _load_node_image(settings: Settings, program: bytes) -> None:
-    if node_image_name(program) in containerd.list_images(settings):
-        return
-    archive = settings.state / "node-image.tar"
-    write_node_image(program, archive)
-    containerd.load(settings, str(archive))
-    archive.unlink()

@@ -1,4 +1,8 @@
-"""The network namespace of the node, its pods and its Services; a veth pair connects it to the host."""
+"""The network namespace of each node and its pods. A veth pair connects the first one to the host.
+
+Another one connects the second node to the first, which forwards what the second exchanges with the host. So the host
+need not forward packets.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,17 @@ from toxicity_cluster.settings import (
     NETWORK_NAMESPACE,
     NODE_ADDRESS,
     POD_CIDR,
+    SECOND_ADDRESS,
+    SECOND_GATEWAY,
+    SECOND_LINK,
+    SECOND_NODE,
+    SECOND_POD_CIDR,
     SERVICE_CIDR,
     Settings,
 )
 
+SECOND_INTERFACE = "node-2"
+"""The end of the link to the second node, in the namespace of the first."""
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 BRIDGE_CALLS_IPTABLES = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 
@@ -32,10 +43,8 @@ def inside(settings: Settings, argv: Sequence[str]) -> list[str]:
 
 
 def ensure_network(settings: Settings) -> None:
-    """Create the namespace, the veth pair, the addresses and the routes that are missing."""
-    if not _is_namespace(settings.netns):
-        settings.netns.unlink(missing_ok=True)
-        run(["ip", "netns", "add", NETWORK_NAMESPACE])
+    """Create what is missing of the first node's network: namespace, veth pair, addresses and routes."""
+    _ensure_namespace(settings)
     if not Path("/sys/class/net", HOST_INTERFACE).exists():
         peer = ("peer", "name", "eth0", "netns", NETWORK_NAMESPACE)
         run(["ip", "link", "add", HOST_INTERFACE, "type", "veth", *peer])
@@ -51,24 +60,65 @@ def ensure_network(settings: Settings) -> None:
     _set_kernel_parameters(settings)
 
 
+def ensure_second_network(first: Settings, second: Settings) -> None:
+    """Create what is missing of the second node's network. That of the first node must exist."""
+    _ensure_namespace(second)
+    at_first, at_second = (["ip", "-n", node.node.namespace] for node in (first, second))
+    if SECOND_INTERFACE not in run([*at_first, "-brief", "link"]):
+        peer = ("peer", "name", "eth0", "netns", second.node.namespace)
+        run([*at_first, "link", "add", SECOND_INTERFACE, "type", "veth", *peer])
+    for node, device, address in (
+        (at_first, SECOND_INTERFACE, SECOND_GATEWAY),
+        (at_second, "eth0", SECOND_ADDRESS),
+    ):
+        run([*node, "address", "replace", f"{address}/{LINK_PREFIX}", "dev", device])
+        run([*node, "link", "set", device, "up"])
+    run([*at_second, "link", "set", "lo", "up"])
+    run([*at_second, "route", "replace", "default", "via", SECOND_GATEWAY])
+    run([*at_first, "route", "replace", SECOND_POD_CIDR, "via", SECOND_ADDRESS])
+    for cidr in (SECOND_LINK, SECOND_POD_CIDR):
+        run(["ip", "route", "replace", cidr, "via", NODE_ADDRESS])
+    _set_kernel_parameters(second)
+
+
 def remove_network() -> None:
-    """Delete the veth pair and the namespace, if they exist."""
-    for argv in (["ip", "link", "delete", HOST_INTERFACE], ["ip", "netns", "delete", NETWORK_NAMESPACE]):
-        try:
-            run(argv)
-        except CommandFailed as error:
-            if "Cannot find device" not in str(error) and "No such file" not in str(error):
-                raise
+    """Delete the veth pairs and the namespaces, if they exist. A namespace takes its end of a pair with it."""
+    _delete(["ip", "link", "delete", HOST_INTERFACE])
+    _delete(["ip", "netns", "delete", NETWORK_NAMESPACE])
+    _delete(["ip", "netns", "delete", SECOND_NODE.namespace])
+
+
+def remove_second_network() -> None:
+    """Delete the second node's namespace with its link, and the routes to it, if they exist."""
+    _delete(["ip", "-n", NETWORK_NAMESPACE, "link", "delete", SECOND_INTERFACE])
+    _delete(["ip", "netns", "delete", SECOND_NODE.namespace])
+    for cidr in (SECOND_LINK, SECOND_POD_CIDR):
+        _delete(["ip", "route", "delete", cidr])
+
+
+def _delete(argv: Sequence[str]) -> None:
+    """Run a deletion. What does not exist is no error."""
+    try:
+        run(argv)
+    except CommandFailed as error:
+        if not any(word in str(error) for word in ("Cannot find device", "No such file", "No such process")):
+            raise
 
 
 def network_leftovers(settings: Settings) -> list[str]:
     """What `remove_network` did not remove, in words."""
-    left = []
-    if settings.netns.exists():
-        left.append(f"network namespace {NETWORK_NAMESPACE}")
+    left = [
+        f"network namespace {node.netns.name}" for node in (settings, settings.second_node) if node.netns.exists()
+    ]
     if Path("/sys/class/net", HOST_INTERFACE).exists():
         left.append(f"network interface {HOST_INTERFACE}")
     return left
+
+
+def _ensure_namespace(settings: Settings) -> None:
+    if not _is_namespace(settings.netns):
+        settings.netns.unlink(missing_ok=True)
+        run(["ip", "netns", "add", settings.node.namespace])
 
 
 def _is_namespace(path: Path) -> bool:

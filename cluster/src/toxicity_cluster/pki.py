@@ -15,8 +15,9 @@ from toxicity_cluster.settings import (
     API_SERVICE_ADDRESS,
     API_URL,
     CLUSTER_DOMAIN,
+    FIRST_NODE,
     NODE_ADDRESS,
-    NODE_NAME,
+    SECOND_NODE,
     Settings,
 )
 
@@ -60,7 +61,10 @@ IDENTITIES = (
             API_SERVICE_ADDRESS,
         ),
     ),
-    Identity("kubelet-server", NODE_NAME, server_names=(NODE_NAME, NODE_ADDRESS)),
+    *(
+        Identity(f"kubelet-server{node.suffix}", node.name, server_names=(node.name, node.address))
+        for node in (FIRST_NODE, SECOND_NODE)
+    ),
     Identity(
         "metrics-server-server",
         "metrics-server",
@@ -69,7 +73,10 @@ IDENTITIES = (
     Identity("kubelet-client", "kube-apiserver-kubelet-client", "system:masters"),
     Identity("front-proxy-client", "front-proxy-client", authority="front-proxy-ca"),
     Identity("admin", "toxicity-admin", "system:masters"),
-    Identity("kubelet", f"system:node:{NODE_NAME}", "system:nodes"),
+    *(
+        Identity(f"kubelet{node.suffix}", f"system:node:{node.name}", "system:nodes")
+        for node in (FIRST_NODE, SECOND_NODE)
+    ),
     Identity("kube-controller-manager", "system:kube-controller-manager"),
     Identity("kube-scheduler", "system:kube-scheduler"),
     Identity("kube-proxy", "system:kube-proxy"),
@@ -83,6 +90,7 @@ IDENTITIES = (
 CLIENTS = (
     "admin",
     "kubelet",
+    f"kubelet{SECOND_NODE.suffix}",
     "kube-controller-manager",
     "kube-scheduler",
     "kube-proxy",

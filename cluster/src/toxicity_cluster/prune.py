@@ -117,9 +117,11 @@ def _remove_built_images(settings: Settings) -> int:
 
 
 def _remove_node_images(settings: Settings) -> int:
-    """Remove the node's images that no container uses; containerd then collects their layers."""
-    if not containerd.is_answering(settings):
-        return 0
+    """Remove the images of every node that no container uses; containerd then collects their layers."""
+    return sum(_remove_images_of(node) for node in settings.nodes if containerd.is_answering(node))
+
+
+def _remove_images_of(settings: Settings) -> int:
     kept = current_references(settings) | containerd.used_images(settings)
     unused = unused_images(containerd.list_images(settings), kept)
     if unused:

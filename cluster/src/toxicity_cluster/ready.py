@@ -14,7 +14,7 @@ from toxicity_cluster.errors import ClusterError, CommandFailed
 from toxicity_cluster.kubectl import kubectl
 from toxicity_cluster.pki import user_name
 from toxicity_cluster.processes import is_running, log_tail
-from toxicity_cluster.settings import CLUSTER_DOMAIN, DNS_ADDRESS, NODE_NAME, Settings
+from toxicity_cluster.settings import CLUSTER_DOMAIN, DNS_ADDRESS, Settings
 
 POLL_SECONDS = 0.3
 PROBE_SECONDS = 10.0
@@ -41,11 +41,11 @@ def check_api(settings: Settings) -> str | None:
 
 def check_node(settings: Settings) -> str | None:
     def is_ready() -> bool:
-        node = json.loads(get(settings, "node", NODE_NAME, "-o", "json"))
+        node = json.loads(get(settings, "node", settings.node.name, "-o", "json"))
         conditions = {item["type"]: item["status"] for item in node["status"].get("conditions", [])}
         return conditions.get("Ready") == "True"
 
-    return asked(settings, f"the node {NODE_NAME} is not Ready", is_ready)
+    return asked(settings, f"the node {settings.node.name} is not Ready", is_ready)
 
 
 def check_service_account(settings: Settings) -> str | None:
@@ -109,8 +109,9 @@ CONTAINERD = Check("containerd", "containerd", 60.0, check_containerd)
 API = Check("API server", "kube-apiserver", 120.0, check_api)
 SYSTEM_NAMESPACE = Check("system namespace", "kube-apiserver", 60.0, check_system_namespace)
 PERMISSIONS = Check("permissions", "kube-apiserver", 60.0, check_permissions)
+NODE = Check("node", "kubelet", 180.0, check_node)
 USABLE = (
-    Check("node", "kubelet", 180.0, check_node),
+    NODE,
     Check("service account", "kube-controller-manager", 60.0, check_service_account),
     Check("DNS", "coredns", 60.0, check_dns),
     Check("storage", "local-path", 60.0, check_storage),
@@ -136,8 +137,10 @@ def wait_until(settings: Settings, check: Check) -> None:
 
 def find_problems(settings: Settings) -> Iterator[str]:
     """The failing checks, in words; none if the cluster is usable."""
-    for check in ALL:
-        missing = check.probe(settings)
+    checks = [(settings, check) for check in ALL]
+    checks += [(node, check) for node in settings.nodes[1:] for check in (CONTAINERD, NODE)]
+    for node, check in checks:
+        missing = check.probe(node)
         if missing:
             yield missing
 

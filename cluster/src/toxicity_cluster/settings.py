@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROJECT = "toxicity-model"
 NODE_NAME = "toxicity-node"
 NETWORK_NAMESPACE = "toxicity"
+CGROUP = "toxicity"
 HOST_INTERFACE = "toxicity0"
 CLUSTER_DOMAIN = "cluster.local"
 
@@ -22,6 +23,40 @@ SERVICE_CIDR = "198.19.0.0/16"
 API_SERVICE_ADDRESS = "198.19.0.1"
 DNS_ADDRESS = "198.19.0.10"
 API_URL = f"https://{NODE_ADDRESS}:6443"
+
+SECOND_GATEWAY = "198.18.0.5"
+"""The first node's end of the link to the second one."""
+SECOND_ADDRESS = "198.18.0.6"
+SECOND_LINK = "198.18.0.4/30"
+SECOND_POD_CIDR = "198.18.128.0/18"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster: a network namespace with a containerd, a kubelet and a kube-proxy.
+
+    `suffix` distinguishes its namespace, cgroup, certificates and folders from those of the first node.
+    """
+
+    suffix: str
+    address: str
+    pod_cidr: str
+
+    @property
+    def name(self) -> str:
+        return f"{NODE_NAME}{self.suffix}"
+
+    @property
+    def namespace(self) -> str:
+        return f"{NETWORK_NAMESPACE}{self.suffix}"
+
+    @property
+    def cgroup(self) -> str:
+        return f"{CGROUP}{self.suffix}"
+
+
+FIRST_NODE = Node("", NODE_ADDRESS, POD_CIDR)
+SECOND_NODE = Node("-2", SECOND_ADDRESS, SECOND_POD_CIDR)
 
 
 def default_folders(environment: Mapping[str, str], effective_uid: int) -> tuple[Path, Path]:
@@ -45,13 +80,15 @@ def default_folders(environment: Mapping[str, str], effective_uid: int) -> tuple
 class Settings:
     """`down` removes `state` and keeps `cache`; `sources` has the Go modules and packages.txt.
 
-    `given_kubeconfig` is that of another cluster (KUBECONFIG), which replaces the embedded one.
+    `given_kubeconfig` is that of another cluster (KUBECONFIG), which replaces the embedded one. The state folder of the
+    second node is inside that of the cluster, and has its processes, logs and volumes.
     """
 
     cache: Path
     state: Path
     sources: Path
     given_kubeconfig: Path | None = None
+    node: Node = FIRST_NODE
 
     @classmethod
     def from_environment(
@@ -74,11 +111,26 @@ class Settings:
     @property
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig of the embedded cluster, or that of KUBECONFIG."""
-        return self.given_kubeconfig or self.state / "kubeconfig"
+        return self.given_kubeconfig or self.cluster_state / "kubeconfig"
+
+    @property
+    def cluster_state(self) -> Path:
+        """The state folder of the whole cluster."""
+        return self.state if self.node == FIRST_NODE else self.state.parent
+
+    @property
+    def second_node(self) -> Settings:
+        """The settings of the second node. Those of the first node are the cluster's."""
+        return replace(self, state=self.cluster_state / "node-2", node=SECOND_NODE)
+
+    @property
+    def nodes(self) -> list[Settings]:
+        """The settings of each node that the cluster has, the first one first."""
+        return [self, self.second_node] if self.second_node.state.exists() else [self]
 
     @property
     def netns(self) -> Path:
-        return Path("/run/netns") / NETWORK_NAMESPACE
+        return Path("/run/netns") / self.node.namespace
 
     @property
     def containers(self) -> Path:
@@ -88,7 +140,12 @@ class Settings:
     @property
     def containerd_root(self) -> Path:
         """containerd's content store and snapshots, in the cache: loaded images survive `down`."""
-        return self.cache / "containerd"
+        return self.cache / f"containerd{self.node.suffix}"
+
+    @property
+    def containerd_roots(self) -> list[Path]:
+        """The containerd_root of every node."""
+        return [self.cache / f"containerd{node.suffix}" for node in (FIRST_NODE, SECOND_NODE)]
 
     @property
     def containerd_socket(self) -> Path:
@@ -96,7 +153,7 @@ class Settings:
 
     @property
     def pki(self) -> Path:
-        return self.state / "pki"
+        return self.cluster_state / "pki"
 
     @property
     def config(self) -> Path:

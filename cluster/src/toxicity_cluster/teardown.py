@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 from toxicity_cluster import containerd, network
-from toxicity_cluster.cgroups import cgroup_leftovers, kill_cgroups, remove_cgroups
+from toxicity_cluster.cgroups import EVERY_NODE, cgroup_leftovers, kill_cgroups, remove_cgroups
 from toxicity_cluster.commands import run
 from toxicity_cluster.errors import ClusterError
 from toxicity_cluster.processes import is_running, kill_all, recorded_names, stop
@@ -38,20 +38,27 @@ def tear_down(settings: Settings, progress: Progress) -> None:
     with progress.step("removing the cluster"):
         # The kubelet is first, or it would restart what is removed. There is no grace period: the state is removed too,
         # and the API server alone would need up to a minute.
-        for name in sorted(recorded_names(settings), key=lambda name: name != "kubelet"):
-            if name != "containerd":
-                stop(settings, name, grace_seconds=0.0)
-        stuck = _remove_containers(settings)
-        stop(settings, "containerd", grace_seconds=CONTAINERD_STOP_SECONDS)
-        _kill_namespace(settings)
-        kill_cgroups()
-        _unmount(settings)
-        remove_cgroups()
+        nodes = settings.nodes[::-1]
+        for node in nodes:
+            _stop_all_but_containerd(node)
+        stuck = [error for node in nodes for error in _remove_containers(node)]
+        for node in nodes:
+            stop(node, "containerd", grace_seconds=CONTAINERD_STOP_SECONDS)
+            kill_namespace(node)
+        kill_cgroups(*EVERY_NODE)
+        unmount(settings)
+        remove_cgroups(*EVERY_NODE)
         network.remove_network()
         _remove_files(settings)
         left = [*stuck, *find_leftovers(settings)]
         if left:
             raise ClusterError(f"Not everything could be removed: {'; '.join(left)}.")
+
+
+def _stop_all_but_containerd(settings: Settings) -> None:
+    for name in sorted(recorded_names(settings), key=lambda name: name != "kubelet"):
+        if name != "containerd":
+            stop(settings, name, grace_seconds=0.0)
 
 
 def _remove_containers(settings: Settings) -> list[str]:
@@ -88,12 +95,12 @@ def _mounts(settings: Settings) -> list[Path]:
     return parse_mounts(Path("/proc/self/mountinfo").read_text(), settings.state)
 
 
-def _kill_namespace(settings: Settings) -> None:
+def kill_namespace(settings: Settings) -> None:
     """Kill what still runs in the namespace: containerd's shims, and processes without a pid file."""
     kill_all(lambda: network.processes_in_namespace(settings), "the cluster")
 
 
-def _unmount(settings: Settings) -> None:
+def unmount(settings: Settings) -> None:
     for point in _mounts(settings):
         run(["umount", "--lazy", str(point)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 import tomllib
 from pathlib import Path
@@ -14,9 +15,14 @@ from toxicity_cluster.processes import ProcessSpec
 from toxicity_cluster.settings import (
     API_SERVICE_ADDRESS,
     DNS_ADDRESS,
+    FIRST_NODE,
     HOST_ADDRESS,
+    LINK_PREFIX,
     NODE_ADDRESS,
-    POD_CIDR,
+    SECOND_ADDRESS,
+    SECOND_GATEWAY,
+    SECOND_LINK,
+    SECOND_NODE,
     SERVICE_CIDR,
     Settings,
 )
@@ -30,11 +36,33 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_addresses_do_not_overlap() -> None:
-    pods, services = ipaddress.ip_network(POD_CIDR), ipaddress.ip_network(SERVICE_CIDR)
-    assert not pods.overlaps(services)
-    assert ipaddress.ip_address(DNS_ADDRESS) in services and ipaddress.ip_address(API_SERVICE_ADDRESS) in services
-    for address in (HOST_ADDRESS, NODE_ADDRESS):
-        assert ipaddress.ip_address(address) not in pods and ipaddress.ip_address(address) not in services
+    link = f"{NODE_ADDRESS}/{LINK_PREFIX}"
+    networks = [ipaddress.ip_network(cidr, strict=False) for cidr in (link, SECOND_LINK, SERVICE_CIDR)]
+    networks += [ipaddress.ip_network(node.pod_cidr) for node in (FIRST_NODE, SECOND_NODE)]
+    for one, other in itertools.combinations(networks, 2):
+        assert not one.overlaps(other)
+    places = {HOST_ADDRESS: 0, NODE_ADDRESS: 0, SECOND_GATEWAY: 1, SECOND_ADDRESS: 1}
+    places |= {DNS_ADDRESS: 2, API_SERVICE_ADDRESS: 2}
+    for address, network in places.items():
+        assert ipaddress.ip_address(address) in networks[network]
+
+
+def test_the_nodes_share_certificates_and_image_cache_and_nothing_that_runs(settings: Settings) -> None:
+    second = settings.second_node
+    assert (second.pki, second.kubeconfig, second.cache) == (settings.pki, settings.kubeconfig, settings.cache)
+    apart = ("netns", "containerd_root", "containerd_socket", "config", "logs", "pids")
+    assert all(getattr(second, name) != getattr(settings, name) for name in apart)
+    files = [configuration.kubelet_configuration(node)["tlsCertFile"] for node in (settings, second)]
+    assert files == [f"{settings.pki}/kubelet-server.crt", f"{settings.pki}/kubelet-server-2.crt"]
+    argv = components.kubelet(second, Path("kubelet")).argv
+    assert {"--hostname-override=toxicity-node-2", f"--node-ip={SECOND_ADDRESS}"} < set(argv)
+    assert f"--kubeconfig={settings.pki}/kubelet-2.kubeconfig" in argv
+
+
+def test_a_second_node_counts_when_it_has_state(settings: Settings) -> None:
+    assert settings.nodes == [settings]
+    settings.second_node.state.mkdir(parents=True)
+    assert [node.node for node in settings.nodes] == [FIRST_NODE, SECOND_NODE]
 
 
 def test_containerd_keeps_images_in_the_cache_and_the_rest_in_the_state(settings: Settings) -> None:

@@ -94,7 +94,7 @@ def test_a_layout_sends_only_the_blobs_that_the_node_lacks(tmp_path: Path) -> No
     content, layout = tmp_path / "content", tmp_path / "layout"
     content.mkdir()
     (content / "aa").write_text("shared layer")
-    known = link_blobs(content, layout / "blobs" / "sha256")
+    known = link_blobs([content], layout / "blobs" / "sha256")
     for name in ("blobs/sha256/bb", "index.json"):
         (layout / name).touch()
     assert known == {"aa"}
@@ -111,6 +111,6 @@ def test_blobs_that_the_node_removes_meanwhile_are_left_out(tmp_path: Path) -> N
         (content / name).touch()
     with ThreadPoolExecutor(1) as pool:
         removal = pool.submit(lambda: [(content / name).unlink() for name in sorted(names, reverse=True)])
-        linked = link_blobs(content, blobs)
+        linked = link_blobs([content], blobs)
         removal.result()
     assert {path.name for path in blobs.iterdir()} == linked <= names
