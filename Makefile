@@ -33,8 +33,6 @@ REFERENCE := PYTHONPATH=docs/tools $(PYTHON) -m toxicity_reference
 PACKAGES = $(shell cat cluster/packages.txt)
 TEST_PACKAGES = $(shell cat tests/packages.txt)
 TEST_PROGRAMS = busybox chromium chromedriver git
-install = dpkg-query -W $(1) >/dev/null 2>&1 || \
-	{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $(1); }
 WITHOUT_CLUSTER = not api and not e2e and not engine and not gpu and not interruption and not keda
 
 .PHONY: $(shell grep -oE "^[a-z0-9-]+:" Makefile | tr -d ":")
@@ -161,11 +159,11 @@ status: .venv/ready ## list the problems of the embedded cluster
 	$(PYTHON) -m toxicity_cluster status
 
 packages: ## install the Debian packages that are missing
-	@$(call install,$(PACKAGES))
+	@cluster/install-packages.sh $(PACKAGES)
 
 test-packages: ## install what only the tests need (as root on Debian)
 	@command -v $(TEST_PROGRAMS) | wc -l | grep -qx $(words $(TEST_PROGRAMS)) || \
-	  [ -z "$(ROOT)" ] || ! command -v apt-get >/dev/null || { $(call install,$(TEST_PACKAGES)); }
+	  [ -z "$(ROOT)" ] || ! command -v apt-get >/dev/null || cluster/install-packages.sh $(TEST_PACKAGES)
 
 .venv/ready: pyproject.toml cluster/pyproject.toml
 	test -x $(PYTHON) || python3 -m venv .venv

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ def check_machine(settings: Settings) -> None:
     """Raise Refusal for the first requirement that this machine does not meet."""
     wanted = parse_packages((settings.sources / "packages.txt").read_text())
     refusal = (
-        refuse_user(os.geteuid())
+        refuse_architecture(platform.machine())
+        or refuse_user(os.geteuid())
         or refuse_packages(wanted, installed_packages(wanted))
         or refuse_disk(settings.cache, free_bytes(settings.cache))
         or refuse_memory(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -54,6 +56,12 @@ def free_bytes(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def refuse_architecture(machine: str) -> str | None:
+    if machine == "x86_64":
+        return None
+    return f"The embedded cluster runs on amd64 only, and this machine is {machine}: set KUBECONFIG to another cluster."
 
 
 def refuse_user(effective_uid: int) -> str | None:

@@ -12,6 +12,7 @@ from toxicity_cluster.packages import (
     MIN_MEMORY_BYTES,
     free_bytes,
     parse_packages,
+    refuse_architecture,
     refuse_disk,
     refuse_memory,
     refuse_packages,
@@ -42,6 +43,7 @@ def test_what_only_the_tests_need_is_not_installed_by_the_demo() -> None:
     [
         (refuse_user(1000), ["root", "sudo"]),
         (refuse_packages(["runc", "buildah", "iptables"], {"runc"}), ["apt-get install", "buildah iptables"]),
+        (refuse_architecture("aarch64"), ["amd64", "aarch64", "KUBECONFIG"]),
         (refuse_disk(Path("/cache"), 3 * GIB), ["3.0 GiB", "/cache", "TOXICITY_CACHE"]),
         (refuse_memory(2 * GIB), ["2.0 GiB of memory", "larger"]),
     ],
@@ -55,6 +57,7 @@ def test_a_refusal_is_one_sentence_with_the_remedy(refusal: str | None, words: l
 def test_nothing_is_refused_when_the_machine_has_all() -> None:
     assert refuse_user(0) is None
     assert refuse_packages(["runc"], {"runc", "bash"}) is None
+    assert refuse_architecture("x86_64") is None
     assert refuse_disk(Path("/cache"), MIN_FREE_DISK_BYTES) is None
     assert refuse_memory(MIN_MEMORY_BYTES) is None
 
