@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from toxicity_api.spec import ServingSpec
@@ -16,6 +16,7 @@ from toxicity_operator.manifests.serving import build_deployment
 from toxicity_operator.model import Model
 from toxicity_operator.observe.deployment import version_of
 from toxicity_operator.observe.state import Observed
+from toxicity_operator.pod_defaults import with_pod_defaults
 from toxicity_operator.settings import Images, OperatorSettings
 
 
@@ -31,6 +32,14 @@ class Snapshot:
 
     may_upgrade: bool = False
     """Whether this pass may roll out what the current operator makes of the spec."""
+
+    @cached_property
+    def complete_model(self) -> Model:
+        """The model with the chart's pod defaults in its spec, from which the manifests are built.
+
+        The chain is built without them, so a change of the chart's defaults changes no Job and no serving fingerprint.
+        """
+        return replace(self.model, spec=with_pod_defaults(self.model.spec, self.settings.pod_defaults))
 
     @property
     def images(self) -> Images:
@@ -56,7 +65,9 @@ class Snapshot:
         evaluated = self.records.evaluated
         if evaluated is None or not self.verdict.accepted:
             return None
-        return build_deployment(self.model, self.chain, evaluated, self.serving_image, first_replicas(self))
+        return build_deployment(
+            self.complete_model, self.chain, evaluated, self.serving_image, first_replicas(self)
+        )
 
     @cached_property
     def version(self) -> str | None:

@@ -63,7 +63,7 @@ def _storage(snapshot: Snapshot) -> Step:
 
 
 def _train(snapshot: Snapshot) -> Step:
-    model, chain, image = snapshot.model, snapshot.chain, snapshot.images.training
+    model, chain, image = snapshot.complete_model, snapshot.chain, snapshot.images.training
 
     def build() -> Manifest:
         return build_training_job(model, chain.train, image)
@@ -80,13 +80,13 @@ def _quantize(snapshot: Snapshot) -> Step:
         return Step()
 
     def build() -> Manifest:
-        return build_quantization_job(snapshot.model, stage, chain.train.fingerprint, image)
+        return build_quantization_job(snapshot.complete_model, stage, chain.train.fingerprint, image)
 
     return _of_job(snapshot, stage, snapshot.records.quantization, "quantization", build)
 
 
 def _evaluate(snapshot: Snapshot) -> Step:
-    model, chain, image = snapshot.model, snapshot.chain, snapshot.images.serving
+    model, chain, image = snapshot.complete_model, snapshot.chain, snapshot.images.serving
     if snapshot.verdict.accepted is False:
         return Step(waiting_for=f"a change of the spec: {snapshot.verdict.message}")
 
@@ -97,7 +97,7 @@ def _evaluate(snapshot: Snapshot) -> Step:
 
 
 def _serve(snapshot: Snapshot) -> Step:
-    model, desired_deployment = snapshot.model, snapshot.desired_deployment
+    model, desired_deployment = snapshot.complete_model, snapshot.desired_deployment
     if desired_deployment is None:
         return Step(waiting_for=snapshot.verdict.message)
     wanted = [_version(snapshot, desired_deployment), build_service(model), *_autoscaler(snapshot)]
@@ -112,7 +112,7 @@ def _current_deployment(snapshot: Snapshot) -> list[Manifest]:
     The version follows the replicas, resources and autoscaler of the spec. It is scaled to 0 for a stage that needs its
     GPU, and replaced by the last good version if it does not become ready.
     """
-    model, observed = snapshot.model, snapshot.observed
+    model, observed = snapshot.complete_model, snapshot.observed
     live = observed.objects.get(("Deployment", names.serving_name(model.name)))
     if live is None or observed.deployment is None:
         return []
@@ -141,7 +141,7 @@ def _deployed_template(snapshot: Snapshot, live: Raw) -> Raw:
 
 def _resized(snapshot: Snapshot, template: Raw) -> Manifest:
     """The pod template with `serving.resources` of the spec, unless it has already failed with them."""
-    resized = with_resources(dict(template), snapshot.model.spec.serving)
+    resized = with_resources(dict(template), snapshot.complete_model.spec.serving)
     has_failed = snapshot.failure_of(version_of(resized["metadata"]["annotations"])) is not None
     return dict(template) if has_failed else resized
 
@@ -185,7 +185,7 @@ def autoscaler_bounds(
 
 def _version(snapshot: Snapshot, desired_deployment: Manifest) -> Manifest:
     """The Deployment of the version that should serve, or of the last good version if that one has failed."""
-    model, observed, replicas = snapshot.model, snapshot.observed, first_replicas(snapshot)
+    model, observed, replicas = snapshot.complete_model, snapshot.observed, first_replicas(snapshot)
     failure, good = snapshot.failed_version, observed.templates.get(snapshot.good_version or "")
     if failure and good:
         return build_restored_deployment(model, dict(good), failure.fingerprint, failure.message, replicas)
@@ -198,7 +198,7 @@ def _version(snapshot: Snapshot, desired_deployment: Manifest) -> Manifest:
 
 
 def _loadtest(snapshot: Snapshot) -> Step:
-    model, chain, image = snapshot.model, snapshot.chain, snapshot.images.loadtest
+    model, chain, image = snapshot.complete_model, snapshot.chain, snapshot.images.loadtest
     stage = chain.loadtest
     if stage is None:
         return Step()

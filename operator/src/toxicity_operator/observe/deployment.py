@@ -7,7 +7,15 @@ from functools import partial
 
 from toxicity_api.types import Raw
 from toxicity_operator import names
-from toxicity_operator.observe.objects import ReadContext, condition, first_message, has_ended, image_id, label
+from toxicity_operator.observe.objects import (
+    ReadContext,
+    condition,
+    first_message,
+    gpu_resource,
+    has_ended,
+    image_id,
+    label,
+)
 from toxicity_operator.observe.pods import awaits_events, has_settled, is_new, lacks_gpu, pod_delay, pod_trouble
 from toxicity_operator.observe.remedies import fields_of, with_remedy
 
@@ -74,7 +82,7 @@ def read_deployment(deployment: Raw, pods: list[Raw], context: ReadContext) -> D
         failed_fingerprint=annotations.get(names.FAILED_FINGERPRINT, ""),
         failed_message=annotations.get(names.FAILED_MESSAGE, ""),
         wanted_replicas=spec.get("replicas", replicas),
-        gpus=sum(map(_gpus, spec.get("template", {}).get("spec", {}).get("containers", []))),
+        gpus=_gpus(spec.get("template", {})),
         lacks_gpu=any(map(lacks_gpu, serving)),
         handed_to=annotations.get(names.HANDED_TO, ""),
         is_paused=bool(spec.get("paused")),
@@ -118,8 +126,12 @@ def _refused_pods(deployment: Raw) -> str:
     return ""
 
 
-def _gpus(container: Raw) -> int:
-    return int(container.get("resources", {}).get("limits", {}).get(names.GPU_RESOURCE, 0))
+def _gpus(template: Raw) -> int:
+    resource = gpu_resource(template.get("metadata", {}))
+    limits = (
+        item.get("resources", {}).get("limits", {}) for item in template.get("spec", {}).get("containers", [])
+    )
+    return sum(int(limit.get(resource, 0)) for limit in limits)
 
 
 def version_of(annotations: Raw) -> str:

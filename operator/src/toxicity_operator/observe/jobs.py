@@ -23,8 +23,6 @@ JobOutcome = Literal["Running", "Succeeded", "Failed"]
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 """Reason that Kubernetes sets on a Job that exceeded its activeDeadlineSeconds."""
 
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-
 
 @dataclass(frozen=True)
 class JobState:
@@ -175,7 +173,7 @@ def _is_settling(job: Raw, pods: list[Raw], context: ReadContext) -> bool:
 
 
 def _suspended_message(job: Raw) -> str:
-    name, queue = job["metadata"]["name"], label(job, QUEUE_LABEL)
+    name, queue = job["metadata"]["name"], label(job, names.QUEUE_LABEL)
     if queue:
         return f"is suspended by Kueue until queue {queue} admits it; see kubectl describe workloads"
     return (
