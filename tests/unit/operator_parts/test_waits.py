@@ -450,7 +450,7 @@ def test_events_are_asked_about_a_pod_only_once_it_is_late() -> None:
         ("mount failed: exit status 32 (FailedMount)", "check the volume that the message names"),
         (
             "Multi-Attach error for volume (FailedAttachVolume)",
-            "the volume is attached to another node; wait, or use",
+            "the pods of a ReadWriteOnce volume share a node: free",
         ),
         (
             "failed to setup network (FailedCreatePodSandBox)",

@@ -31,9 +31,9 @@ class ReadContext:
         passed = datetime.fromisoformat(self.now) - datetime.fromisoformat(str(timestamp))
         return passed.total_seconds() >= seconds
 
-    def is_recent(self, timestamp: object) -> bool:
-        """Whether fewer than PATIENCE_SECONDS have passed since the timestamp; False if either time is unknown."""
-        return bool(self.now and timestamp) and not self.has_elapsed(timestamp)
+    def is_recent(self, timestamp: object, seconds: float = PATIENCE_SECONDS) -> bool:
+        """Whether fewer than `seconds` have passed since the timestamp; False if either time is unknown."""
+        return bool(self.now and timestamp) and not self.has_elapsed(timestamp, seconds)
 
 
 NO_CONTEXT = ReadContext()

@@ -53,6 +53,11 @@ def fields_of(item: Raw, container: Raw | None = None) -> Fields:
     return Fields(SECTIONS.get(component, "the stage"), image, secret)
 
 
+ONE_NODE = (
+    "the pods of a ReadWriteOnce volume share a node: free resources on the node of the volume, create the resource"
+    " again with a ReadWriteMany volume (storage.accessModes or storage.claimName), or correct {section}.pod.affinity"
+)
+
 RULES: tuple[tuple[str, str], ...] = (
     # admission: quotas, LimitRanges, policies
     (r"exceeded quota: (?P<name>[^,\s]+)", "lower {section}.resources, or raise the ResourceQuota {name}"),
@@ -69,7 +74,8 @@ RULES: tuple[tuple[str, str], ...] = (
      " {section}.pod.priorityClassName"),
     (r'RuntimeClass "(?P<name>[^"]+)" not found', "create the RuntimeClass {name}, or correct"
      " {section}.pod.runtimeClassName"),
-    # the scheduler
+    # the scheduler; a pod's volume before its resources, since another node does not help
+    (r"didn't match pod affinity rules", ONE_NODE),
     (rf"(?:Insufficient |OutOf){re.escape(names.GPU_RESOURCE)}", "free a GPU, or add a node with one"),
     (r"(?:Insufficient |OutOf)(?P<name>[\w-]+\.[\w.-]*/[\w.-]*\w)", "free a {name}, or add a node with one"),
     (r"Insufficient (?P<name>[\w./-]+)", "lower {section}.resources.requests.{name}, or add a node"),
@@ -91,7 +97,7 @@ RULES: tuple[tuple[str, str], ...] = (
     (r"references non-existent config key", "correct dataset.configMap.key"),
     (r'secret "(?P<name>[^"]+)" not found', "create the Secret {name}, or correct {secret}"),
     (r"couldn't find key (?P<name>\S+) in Secret", "add the key {name} to the Secret, or correct {secret}"),
-    (r"Multi-Attach", "the volume is attached to another node; wait, or use ReadWriteMany in storage.accessModes"),
+    (r"Multi-Attach|unmounted volumes=\[artifacts", ONE_NODE),
     (r'storageclass\S* "(?P<name>[^"]+)" not found', "correct storage.storageClassName"),
     (r"no storage class is set|no persistent volumes available", "set storage.storageClassName"),
     (r"ProvisioningFailed", "correct storage.storageClassName, storage.accessModes or storage.size"),
