@@ -47,8 +47,8 @@ class StorageSpec(Document):
     access_modes: list[AccessMode] = Field(
         default_factory=_one_node,
         min_length=1,
-        description="Access modes of the artifact volume. Pods on several nodes need ReadWriteMany. A stage whose"
-        " ReadWriteOnce volume is in use on another node waits in ContainerCreating.",
+        description="Access modes of the artifact volume. ReadWriteMany lets the pods run on several nodes. With"
+        " ReadWriteOnce, the operator places all pods of the model on one node.",
     )
     claim_name: str | None = Field(
         None, description="Name of an existing PersistentVolumeClaim. Unset means that the operator creates one."

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from toxicity_api.spec import ServingSpec
+from toxicity_api.types import Raw
+from toxicity_operator import names
 from toxicity_operator.chain import Chain, JobStage, stage_images
 from toxicity_operator.decide.handover import ActiveStage, active_stage, handed_to
 from toxicity_operator.decide.quality import Verdict, judge
@@ -30,16 +32,25 @@ class Snapshot:
     observed: Observed
     settings: OperatorSettings
 
+    named_claim: Raw | None = None
+    """The claim that `storage.claimName` names; None if it does not exist or if the spec names none."""
+
     may_upgrade: bool = False
     """Whether this pass may roll out what the current operator makes of the spec."""
 
     @cached_property
     def complete_model(self) -> Model:
-        """The model with the chart's pod defaults in its spec, from which the manifests are built.
+        """The model from which the manifests are built: with the chart's pod defaults, and the claim's access modes.
 
         The chain is built without them, so a change of the chart's defaults changes no Job and no serving fingerprint.
         """
-        return replace(self.model, spec=with_pod_defaults(self.model.spec, self.settings.pod_defaults))
+        spec = with_pod_defaults(self.model.spec, self.settings.pod_defaults)
+        own = self.observed.objects.get(("PersistentVolumeClaim", names.claim_name(self.model.name)))
+        claim = self.named_claim if spec.storage.claim_name else own
+        modes = claim["spec"].get("accessModes") if claim else None
+        if modes:
+            spec = spec.model_copy(update={"storage": spec.storage.model_copy(update={"access_modes": modes})})
+        return replace(self.model, spec=spec)
 
     @property
     def images(self) -> Images:

@@ -19,7 +19,7 @@ from toxicity_operator.manifests.common import (
     resources,
     scratch_volumes,
 )
-from toxicity_operator.manifests.pods import queue_labels, with_pod_settings
+from toxicity_operator.manifests.pods import queue_labels, with_placement, with_pod_settings
 from toxicity_operator.model import Model
 
 TTL_SECONDS = 86400
@@ -76,7 +76,7 @@ def build_job(
             "activeDeadlineSeconds": deadline_seconds,
             "ttlSecondsAfterFinished": TTL_SECONDS,
             "podFailurePolicy": {"rules": [on_invalid_input, on_disruption]},
-            "template": with_pod_settings(template, settings),
+            "template": with_placement(with_pod_settings(template, settings), model),
         },
     )
     job["metadata"]["labels"] |= mark | queue_labels(settings)

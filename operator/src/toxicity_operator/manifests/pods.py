@@ -8,8 +8,14 @@ from toxicity_api.base import Document
 from toxicity_api.spec import PodSettings
 from toxicity_operator import names
 from toxicity_operator.manifests.common import Manifest
+from toxicity_operator.model import Model
 
 HOSTNAME, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+MANY_NODES = frozenset({"ReadWriteMany", "ReadOnlyMany"})
+"""Access modes of a volume that pods on several nodes can use."""
+
 SCALARS = {
     "priority_class_name": "priorityClassName",
     "runtime_class_name": "runtimeClassName",
@@ -51,6 +57,45 @@ def with_pod_settings(template: Manifest, settings: PodSettings) -> Manifest:
         ]
     changed = {**metadata, "labels": labels, **({"annotations": annotations} if annotations else {})}
     return {"metadata": changed, "spec": pod}
+
+
+def with_placement(template: Manifest, model: Model) -> Manifest:
+    """The pod template with the affinity of a volume that one node can use, or else with serving pods spread."""
+    pod, labels = template["spec"], template["metadata"]["labels"]
+    if not MANY_NODES & set(model.spec.storage.access_modes):
+        return {**template, "spec": {**pod, "affinity": _on_one_node(pod.get("affinity", {}), model.name)}}
+    if labels[names.COMPONENT_LABEL] != names.SERVE or "topologySpreadConstraints" in pod:
+        return template
+    return {
+        **template,
+        "spec": {**pod, "topologySpreadConstraints": [_spread(key, labels) for key in (HOSTNAME, ZONE)]},
+    }
+
+
+def _on_one_node(affinity: Manifest, model: str) -> Manifest:
+    """The affinity with a term for the node of the model's other pods. The first pod matches its own term.
+
+    It is required, since a pod on another node would wait for the volume there and block resources. The scheduler
+    counts only pods that match all required terms, so beside another required term it can only be preferred.
+    """
+    term = {"labelSelector": {"matchLabels": {names.MODEL_LABEL: model}}, "topologyKey": HOSTNAME}
+    of_pods = affinity.get("podAffinity", {})
+    if of_pods.get(REQUIRED):
+        added = {PREFERRED: [*of_pods.get(PREFERRED, []), {"weight": 100, "podAffinityTerm": term}]}
+    else:
+        added = {REQUIRED: [term]}
+    return {**affinity, "podAffinity": {**of_pods, **added}}
+
+
+def _spread(topology: str, labels: dict[str, str]) -> Manifest:
+    """A constraint that spreads the pods of one version if it can. A full node must not block a pod."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": topology,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": _selected(labels)},
+        "matchLabelKeys": [names.TEMPLATE_HASH_LABEL],
+    }
 
 
 def _selected(labels: dict[str, str]) -> dict[str, str]:
