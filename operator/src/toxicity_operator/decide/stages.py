@@ -23,6 +23,7 @@ from toxicity_operator.manifests.loadtest_job import build_loadtest_job, build_l
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
 from toxicity_operator.manifests.serving import (
+    build_disruption_budget,
     build_earlier_deployment,
     build_parked_deployment,
     build_restored_deployment,
@@ -32,6 +33,7 @@ from toxicity_operator.manifests.serving import (
 )
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
+from toxicity_operator.model import Model
 from toxicity_operator.observe.deployment import version_of
 
 
@@ -100,7 +102,7 @@ def _serve(snapshot: Snapshot) -> Step:
     model, desired_deployment = snapshot.complete_model, snapshot.desired_deployment
     if desired_deployment is None:
         return Step(waiting_for=snapshot.verdict.message)
-    wanted = [_version(snapshot, desired_deployment), build_service(model), *_autoscaler(snapshot)]
+    wanted = [_version(snapshot, desired_deployment), *_autoscaler(snapshot), *_beside_deployment(model)]
     # without its own Service a load test would send requests to a foreign Service of that name
     has_service = snapshot.observed.has("Service", names.serving_name(model.name))
     return Step(wanted, waiting_for=None if snapshot.serves_current and has_service else "ready replicas")
@@ -118,7 +120,7 @@ def _current_deployment(snapshot: Snapshot) -> list[Manifest]:
         return []
     if snapshot.handed_to is not None:
         template, job = _deployed_template(snapshot, live), snapshot.handed_to.job_name
-        return [build_parked_deployment(model, dict(live), dict(template), job), build_service(model)]
+        return [build_parked_deployment(model, dict(live), dict(template), job), *_beside_deployment(model)]
     good, stalled = observed.templates.get(snapshot.good_version or ""), snapshot.stalled_version
     replicas = first_replicas(snapshot)
     if good and stalled:
@@ -129,7 +131,12 @@ def _current_deployment(snapshot: Snapshot) -> list[Manifest]:
             model, _resized(snapshot, template), kept_notes(dict(live)), replicas
         )
     # the autoscaler first: once the Deployment is applied, nothing shows that its autoscaler is missing
-    return [*_autoscaler(snapshot), deployment, build_service(model)]
+    return [*_autoscaler(snapshot), deployment, *_beside_deployment(model)]
+
+
+def _beside_deployment(model: Model) -> list[Manifest]:
+    """The objects that every Deployment has."""
+    return [build_service(model), build_disruption_budget(model)]
 
 
 def _deployed_template(snapshot: Snapshot, live: Raw) -> Raw:

@@ -24,7 +24,7 @@ from toxicity_operator.manifests.common import (
     stage_folder,
 )
 from toxicity_operator.manifests.engine import engine_config, engine_env
-from toxicity_operator.manifests.pods import gpu_annotations, queue_labels, with_pod_settings
+from toxicity_operator.manifests.pods import gpu_annotations, queue_labels, with_placement, with_pod_settings
 from toxicity_operator.manifests.sources import base_model_name
 from toxicity_operator.model import Model
 
@@ -50,7 +50,7 @@ def build_deployment(
     }
     template = pod_template(model, names.SERVE, _pod_spec(model, chain, evaluation, image))
     template["metadata"]["annotations"] = annotations
-    template = with_pod_settings(template, model.spec.serving.settings)
+    template = with_placement(with_pod_settings(template, model.spec.serving.settings), model)
     return build_earlier_deployment(model, named(template), {}, replicas)
 
 
@@ -153,6 +153,21 @@ def build_service(model: Model) -> Manifest:
         "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
     }
     return manifest("v1", "Service", model, names.serving_name(model.name), names.SERVE, spec=spec)
+
+
+def build_disruption_budget(model: Model) -> Manifest:
+    """The PodDisruptionBudget of the serving pods: one may be evicted at a time, the next when all are ready again.
+
+    It never refuses the only replica, whose node could not be drained otherwise: a Deployment starts the replacement
+    of an evicted pod only after the eviction. A pod that is not ready can always be evicted.
+    """
+    spec = {
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": {"matchLabels": names.selector_labels(model.name, names.SERVE)},
+    }
+    name = names.serving_name(model.name)
+    return manifest("policy/v1", "PodDisruptionBudget", model, name, names.SERVE, spec=spec)
 
 
 def _strategy(kind: str) -> Manifest:
