@@ -36,7 +36,18 @@ pytestmark = pytest.mark.interruption
 SCHEDULES = 1200
 PARTS = 8
 STEPS = 24
-LOST = ("Job", "Deployment", "Service", HPA, SCALED_OBJECT, "Role", "RoleBinding", "ServiceAccount", "Pod")
+LOST = (
+    "Job",
+    "Deployment",
+    "Service",
+    "PodDisruptionBudget",
+    HPA,
+    SCALED_OBJECT,
+    "Role",
+    "RoleBinding",
+    "ServiceAccount",
+    "Pod",
+)
 
 faults = st.builds(Fault, st.integers(0, 14), st.sampled_from(KINDS), st.booleans())
 child_kinds = st.sampled_from([kind for _, kind, _ in CHILD_KINDS])

@@ -11,6 +11,7 @@ from support.interruption.backends import on_server
 from support.interruption.schedule import NAME, Schedule
 from support.operator.actors import Api, RequestFailed
 from support.operator.api_server import ApiServer
+from support.pod_settings import BESIDE, HIDDEN, REFUSED, mounted
 from toxicity_api.base import KIND
 from toxicity_operator import names
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.interruption
 
 INT32_MAX = 2**31 - 1
 MANY = 3_000_000_000
-REFUSED = 422
+UNPROCESSABLE = 422
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def create(api: Api, builder: ModelBuilder) -> dict[str, Any]:
 def test_number_beyond_its_bound_is_refused_with_the_bound(api: Api, path: str, value: Any, highest: int) -> None:
     with pytest.raises(RequestFailed) as refusal:
         create(api, a_model().with_spec(path, value))
-    assert refusal.value.status == REFUSED
+    assert refusal.value.status == UNPROCESSABLE
     assert f"should be less than or equal to {highest}" in str(refusal.value)
     assert f"spec.{path}" in str(refusal.value)
 
@@ -78,7 +79,7 @@ def test_highest_numbers_are_stored_as_they_are(api: Api) -> None:
 def test_prompt_without_exactly_one_place_for_the_text_is_refused(api: Api, template: str) -> None:
     with pytest.raises(RequestFailed, match=r"promptTemplate must contain \{text\} exactly once") as refusal:
         create(api, a_model().with_spec("training.promptTemplate", template))
-    assert refusal.value.status == REFUSED
+    assert refusal.value.status == UNPROCESSABLE
     assert "spec.training.promptTemplate" in str(refusal.value)
 
 
@@ -118,7 +119,7 @@ def test_storage_cannot_be_changed(api: Api, change: dict[str, Any]) -> None:
     create(api, a_model().with_spec("storage", {"size": "8Gi", "claimName": "mine", "reclaim": "Retain"}))
     with pytest.raises(RequestFailed, match="storage cannot be changed") as refusal:
         api.merge(KIND, NAME, {"spec": {"storage": change}})
-    assert refusal.value.status == REFUSED
+    assert refusal.value.status == UNPROCESSABLE
 
 
 def scale_of(api: Api) -> dict[str, Any]:
@@ -172,3 +173,41 @@ def test_new_resource_is_not_taken_for_done_before_the_first_pass(api: Api) -> N
     assert seen["status"]["observedGeneration"] == seen["metadata"]["generation"]
     said = {item["type"]: item["status"] for item in seen["status"]["conditions"]}
     assert (said["Ready"], said["Reconciling"], said["Stalled"]) == ("True", "False", "False")
+
+
+@pytest.mark.parametrize(("path", "value", "words"), REFUSED)
+def test_pod_field_that_would_break_a_container_is_refused(api: Api, path: str, value: Any, words: str) -> None:
+    with pytest.raises(RequestFailed) as refusal:
+        create(api, a_model().with_spec(path, value))
+    assert refusal.value.status == UNPROCESSABLE
+    assert words in str(refusal.value)
+
+
+def test_volume_cannot_hide_files_of_the_container(api: Api) -> None:
+    for path in HIDDEN:
+        with pytest.raises(RequestFailed, match="must not hide files of the container"):
+            create(api, a_model().with_spec("training.pod", mounted(path)))
+
+
+def test_settings_of_kubernetes_are_stored_as_they_are(api: Api) -> None:
+    affinity = {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 5}]}}
+    several = {
+        "volumes": [{"name": "cache", "emptyDir": {"sizeLimit": "1Gi"}}],
+        "volumeMounts": [{"name": "cache", "mountPath": path, "readOnly": True} for path in BESIDE],
+        "affinity": affinity,
+        "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": True}}}],
+    }
+    stored = create(api, a_model().with_spec("serving.pod", several))["spec"]["serving"]["pod"]
+    assert stored == several
+
+
+def test_variable_has_one_value(api: Api) -> None:
+    two = [{"name": "A", "value": "1", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]
+    with pytest.raises(RequestFailed, match="must not have both value and valueFrom"):
+        create(api, a_model().with_spec("quantization.pod.env", two))
+
+
+def test_source_of_a_volume_must_be_of_an_allowed_type(api: Api) -> None:
+    host = [{"name": "host", "hostPath": {"path": "/"}}]
+    with pytest.raises(RequestFailed, match="exactly one source must be set"):
+        create(api, a_model().with_spec("training.pod.volumes", host))

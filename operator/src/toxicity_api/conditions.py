@@ -55,6 +55,7 @@ class Reason(StrEnum):
     STOPPED = "Stopped"
     DEPLOYMENT_PAUSED = "DeploymentPaused"
     WAITING_FOR_GPU = "WaitingForGPU"
+    WAITING_FOR_CAPACITY = "WaitingForCapacity"
     GPU_HANDED_OVER = "GPUHandedOver"
     ROLLED_BACK = "RolledBack"
     ROLL_OUT_FAILED = "RollOutFailed"

@@ -32,11 +32,14 @@ QUANTITY_LIMIT = 64
 NUMBER = r"(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
 QUANTITY_PATTERN = rf"^{NUMBER}(([KMGTPE]i)|[numkMGTPE]|([eE]{NUMBER}))?$"
 RULES = "x-kubernetes-validations"
+VERBATIM = "x-kubernetes-preserve-unknown-fields"
 KEPT = (
     "description", "type", "enum", "default", "minimum", "maximum", "minLength", "maxLength", "pattern",
     "minItems", "maxItems", RULES,
 )  # fmt: skip
-LIST_KEYS = {"conditions": "type", "buckets": "name"}
+LIST_KEYS = {
+    "conditions": "type", "buckets": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath",
+}  # fmt: skip
 """Lists of objects that are maps with this key, so that server-side apply merges them per item."""
 
 SCALE = {
@@ -119,6 +122,9 @@ def _structural(node: Schema, definitions: Schema, *, defaults: bool, name: str 
     node = _resolve(node, definitions)
     if node.get("x-kubernetes-int-or-string"):
         return _int_or_string(node)
+    if node.get(VERBATIM):
+        kept: Schema = {"description": node["description"]} if "description" in node else {}
+        return {**kept, "type": "object", VERBATIM: True}
     if "const" in node:
         node = {**node, "enum": [node["const"]]}
     result = {key: node[key] for key in KEPT if key in node} | _bounds(node)
@@ -136,7 +142,7 @@ def _structural(node: Schema, definitions: Schema, *, defaults: bool, name: str 
 def _object(node: Schema, definitions: Schema, *, defaults: bool) -> Schema:
     if "properties" not in node:
         values = _structural(node["additionalProperties"], definitions, defaults=defaults)
-        return {"additionalProperties": values, "maxProperties": LIST_LIMIT}
+        return {"additionalProperties": values, "maxProperties": node.get("maxProperties", LIST_LIMIT)}
     properties = {
         key: _with_default_described(_structural(value, definitions, defaults=defaults, name=key))
         for key, value in node["properties"].items()

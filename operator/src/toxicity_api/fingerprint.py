@@ -15,9 +15,21 @@ from toxicity_api.quantities import canonical
 FINGERPRINT_LENGTH = 12
 
 WITHOUT_INFLUENCE = frozenset(
-    {"resources", "node_selector", "tolerations", "backoff_limit", "active_deadline_seconds", "checkpoint_steps"}
+    {
+        "resources",
+        "node_selector",
+        "tolerations",
+        "pod",
+        "backoff_limit",
+        "active_deadline_seconds",
+        "checkpoint_steps",
+    }
 )
-"""Fields of a stage that affect only where and how long it runs. No fingerprint of a result includes them."""
+"""Fields of a stage that affect only where and how long it runs. No fingerprint of a result includes them.
+
+An environment variable in `pod` can change a result. It is left out too, because almost all of them, such as a proxy,
+do not. A new `runId` repeats the stage.
+"""
 
 
 QUANTITIES = frozenset({"requests", "limits"})

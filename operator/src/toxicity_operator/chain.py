@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from toxicity_api.base import Document
 from toxicity_api.fingerprint import WITHOUT_INFLUENCE, content, fingerprint
-from toxicity_api.spec import ToxicityModelSpec
+from toxicity_api.spec import PodFields, ToxicityModelSpec
 from toxicity_api.status import MadeWith, StageRecord, ToxicityModelStatus
 from toxicity_operator import names
 from toxicity_operator.model import Model
@@ -25,7 +25,7 @@ from toxicity_operator.settings import Images, OperatorSettings
 REPLICATION = {"replicas", "autoscaling", "strategy", "progress_deadline_seconds"}
 """Fields of `serving` that set the number of pods and the rollout strategy, not the pod template."""
 
-UNMEASURED = REPLICATION | {"tolerations", "api_token_secret_name"}
+UNMEASURED = REPLICATION | {"tolerations", "pod", "api_token_secret_name"}
 """Fields of `serving` that cannot change what a load test measures per replica."""
 
 TIMING = {"schedule", "pin_replicas"}
@@ -163,9 +163,18 @@ def build_chain(model: Model, settings: OperatorSettings, facts: ClusterFacts | 
     return Chain(train, quantize, evaluate, serve, loadtest, builder.facts.slot)
 
 
+def pod_fields(spec: ToxicityModelSpec, component: str) -> PodFields:
+    """The pod fields of a component. The evaluation has those of the serving pods."""
+    of_jobs: dict[str, PodFields] = {
+        names.TRAIN: spec.training, names.QUANTIZE: spec.quantization, names.LOADTEST: spec.load_test,
+    }  # fmt: skip
+    return of_jobs.get(component, spec.serving)
+
+
 def references(spec: ToxicityModelSpec, component: str) -> list[str]:
     """The ConfigMaps and Secrets that the pods of a stage read, as kind/name."""
-    found = [f"Secret/{name}" for name in spec.images.pull_secrets]
+    of_pod = pod_fields(spec, component).settings.secret_names()
+    found = [f"Secret/{name}" for name in (*spec.images.pull_secrets, *of_pod)]
     if component == names.TRAIN:
         found += [f"Secret/{name}" for name in source_secrets(spec.dataset, spec.base_model)]
         if spec.dataset.config_map:

@@ -36,6 +36,12 @@ HANDED_TO = f"{API_GROUP}/gpu-handed-to"
 
 GPU_RESOURCE = "nvidia.com/gpu"
 
+GPU_RESOURCE_NAME = f"{API_GROUP}/gpu-resource"
+"""Annotation of pods whose GPUs are not counted by GPU_RESOURCE: the name of their resource."""
+
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""Kueue's label of a Job or Deployment: the LocalQueue that admits it."""
+
 TEMPLATE_HASH_LABEL = "pod-template-hash"
 """Label that the Deployment controller adds to each revision's pods."""
 
@@ -51,7 +57,7 @@ def job_name(model: str, component: str, attempt: str) -> str:
 
 
 def serving_name(model: str) -> str:
-    """Name of the Deployment, the Service and the autoscaler."""
+    """Name of the Deployment, the Service, the PodDisruptionBudget and the autoscaler."""
     return f"{model}-serve"
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
+
+from toxicity_operator.pod_defaults import PodDefaults, read_pod_defaults
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 UpgradePolicy = Literal["NewVersions", "RollOut"]
@@ -86,6 +88,7 @@ class OperatorSettings:
     lease: LeaseSettings | None = None
     upgrades: UpgradePolicy = "NewVersions"
     upgrades_at_once: int = 1
+    pod_defaults: PodDefaults = field(default_factory=PodDefaults)
     version: str = "unknown"
     """Version of the operator, recorded in `madeWith`."""
 
@@ -95,7 +98,8 @@ class OperatorSettings:
 
         These are IMAGE_*, WATCH_NAMESPACES, OPERATOR_CLASS, RESYNC_SECONDS, PROGRESS_SECONDS, RELIST_SECONDS,
         UNFOLLOWED_SECONDS, LIVENESS_PORT, METRICS_PORT, LOG_LEVEL, POD_IP, UPGRADES_POLICY, UPGRADES_AT_ONCE,
-        OPERATOR_VERSION, and those of LeaseSettings. Raises ValueError, which names the missing or invalid variable.
+        POD_DEFAULTS, OPERATOR_VERSION, and those of LeaseSettings. Raises ValueError, which names the missing or
+        invalid variable.
         """
         images = {part: environment.get(f"IMAGE_{part.upper()}", "") for part in Images.__dataclass_fields__}
         missing = [f"IMAGE_{part.upper()}" for part, reference in images.items() if not reference]
@@ -124,6 +128,7 @@ class OperatorSettings:
             log_level=cast(LogLevel, level),
             upgrades=cast(UpgradePolicy, policy),
             upgrades_at_once=int(_positive(environment, "UPGRADES_AT_ONCE", cls.upgrades_at_once)),
+            pod_defaults=read_pod_defaults(environment.get("POD_DEFAULTS", "")),
             version=environment.get("OPERATOR_VERSION") or cls.version,
             operator_class=operator_class,
             relist_seconds=_positive(environment, "RELIST_SECONDS", cls.relist_seconds),

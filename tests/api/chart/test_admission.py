@@ -116,7 +116,8 @@ def test_image_must_be_of_a_listed_repository(guarded: Api, path: str, image: st
 
 @pytest.mark.parametrize("field", [
     "spec.dataset.huggingFace.secretName", "spec.dataset.kaggle.secretName", "spec.baseModel.huggingFace.secretName",
-    "spec.serving.apiTokenSecretName", "spec.images.pullSecrets",
+    "spec.serving.apiTokenSecretName", "spec.images.pullSecrets", "spec.training.pod.env",
+    "spec.loadTest.pod.envFrom", "spec.serving.pod.volumes",
 ])  # fmt: skip
 @pytest.mark.parametrize(
     ("secret", "allowed"), [("hub", True), ("ru-toxicity-token", True), ("hubs", False), ("database", False)]
@@ -132,6 +133,20 @@ def test_secret_must_be_a_listed_one(guarded: Api, field: str, secret: str, allo
         ),
         "spec.serving.apiTokenSecretName": ("serving.apiTokenSecretName", secret),
         "spec.images.pullSecrets": ("images.pullSecrets", ["hub", secret]),
+        "spec.training.pod.env": (
+            "training.pod.env",
+            [
+                {"name": "PLAIN", "value": "x"},
+                {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": secret, "key": "k"}}},
+            ],
+        ),
+        "spec.loadTest.pod.envFrom": (
+            "loadTest.pod.envFrom", [{"configMapRef": {"name": "c"}}, {"secretRef": {"name": secret}}],
+        ),
+        "spec.serving.pod.volumes": (
+            "serving.pod.volumes", [{"name": "a", "emptyDir": {}}, {"name": "b", "secret": {"secretName": secret}}],
+        ),
     }  # fmt: skip
     model = allowed_model("new").with_spec(*changes[field])
     if allowed:

@@ -25,7 +25,7 @@ from toxicity_operator.manifests.autoscaler import SCALERS, Bounds, build_autosc
 from toxicity_operator.manifests.common import Manifest, seal
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
-from toxicity_operator.manifests.serving import build_deployment, build_service
+from toxicity_operator.manifests.serving import build_deployment, build_disruption_budget, build_service
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.model import Model, read_model
 
@@ -139,6 +139,7 @@ def children(model: Model) -> list[Manifest]:
         build_loadtest_job(model, chain.loadtest, chain.train.fingerprint, SETTINGS.images.loadtest),
         build_deployment(model, chain, evaluated, SETTINGS.images.serving),
         build_service(model),
+        build_disruption_budget(model),
         build_autoscaler(model, Bounds(1, 2)),
         build_autoscaler(Model(model.identity, BY_REQUESTS.build().spec, model.status), Bounds(1, 2)),
         *build_loadtest_access(model),

@@ -36,6 +36,9 @@ NAMESAKES: Mapping[str, tuple[str, str, dict[str, Any]]] = {
         }},
     ),
     "Service": ("plain", SERVE, {"spec": {"selector": {"app": "forum"}, "ports": [{"name": "http", "port": 8080}]}}),
+    "PodDisruptionBudget": (
+        "plain", SERVE, {"spec": {"minAvailable": 2, "selector": {"matchLabels": {"app": "forum"}}}},
+    ),
     HPA: ("autoscaled", SERVE, {"spec": {"scaleTargetRef": SCALED, "maxReplicas": 9}}),
     SCALED_OBJECT: ("autoscaled by requests", SERVE, {"spec": {"scaleTargetRef": SCALED, "maxReplicaCount": 9}}),
     "ServiceAccount": ("plain", ACCOUNT, {"automountServiceAccountToken": True}),

@@ -51,7 +51,7 @@ def test_every_node_is_structural() -> None:
         "minLength", "maxLength", "pattern", "minItems", "maxItems", "maxProperties", "properties", "required",
         "items",
         "additionalProperties", "anyOf", "x-kubernetes-validations", "x-kubernetes-int-or-string",
-        "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+        "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-preserve-unknown-fields",
     }  # fmt: skip
     for path, node in nodes(root_schema()):
         assert set(node) <= allowed, path

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from support.builders import a_model
 from support.chart import (
     CHART,
     EVERYTHING,
@@ -27,6 +28,7 @@ from support.chart import (
 )
 from toxicity_cluster.commands import run
 from toxicity_operator.kube.permissions import LEASE_RULES, RULES
+from toxicity_operator.pod_defaults import with_pod_defaults
 from toxicity_operator.settings import OperatorSettings
 
 
@@ -69,7 +71,9 @@ def test_operator_pod_gets_the_values(everything: Documents) -> None:
     assert pod["nodeSelector"] == values["operator"]["nodeSelector"]
     assert pod["tolerations"] == values["operator"]["tolerations"]
     assert pod["imagePullSecrets"] == values["imagePullSecrets"]
-    assert environment(container) == {
+    found = environment(container)
+    assert json.loads(found.pop("POD_DEFAULTS")) == values["pods"]
+    assert found == {
         "HOME": "/tmp",
         "IMAGE_TRAINING": values["images"]["training"],
         "IMAGE_QUANTIZATION": values["images"]["quantization"],
@@ -94,10 +98,19 @@ def test_environment_is_one_that_the_operator_accepts(everything: Documents) -> 
     assert settings.namespaces == ("moderation", "staging")
     assert (settings.upgrades, settings.upgrades_at_once) == ("RollOut", 3)
     assert settings.lease is not None and settings.lease.name == RELEASE
+    defaults = settings.pod_defaults
+    assert (defaults.gpu_resource_name, defaults.hub_endpoint) == ("nvidia.com/mig-1g.10gb", "https://hub.example")
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"healthz": settings.liveness_port, "metrics": settings.metrics_port}
     service = {port["targetPort"]: port["port"] for port in of_kind(everything, "Service")["spec"]["ports"]}
     assert service == ports
+
+
+def test_pod_defaults_are_unset_without_values(defaults: Documents) -> None:
+    container = operator_container(defaults)
+    settings = OperatorSettings.from_environment(environment(container) | {"POD_NAME": "operator-0"})
+    spec = a_model().build().spec
+    assert with_pod_defaults(spec, settings.pod_defaults) == spec
 
 
 @pytest.mark.parametrize("namespaces", [["moderation"], ["moderation", "staging"]])
@@ -239,7 +252,9 @@ def _names(node: Any) -> Iterator[tuple[str, Any]]:
             if key in ("name", "namespace") and not isinstance(value, dict):
                 yield key, value
             elif (
-                key in ("labels", "annotations", "matchLabels") and value is not None and "properties" not in value
+                key in ("labels", "annotations", "matchLabels")
+                and value is not None
+                and not {"properties", "additionalProperties"} & value.keys()
             ):
                 yield from value.items()
             else:

@@ -53,7 +53,7 @@ def test_pods_that_a_quota_refuses_are_told() -> None:
     }
     cluster.objects[DEPLOYMENT]["status"] = {"observedGeneration": 1, "conditions": [refused]}
     settle(cluster)
-    assert conditions(cluster)["Ready"] == ("False", "NoReadyReplicas")
+    assert conditions(cluster)["Ready"] == ("False", "WaitingForCapacity")
     assert "exceeded quota: gpu" in message(cluster, "Ready")
     assert "exceeded quota: gpu" in message(cluster, "Available")
 

@@ -97,7 +97,8 @@ def test_every_child_is_owned_by_the_resource() -> None:
     cluster = drive(a_model().with_spec("serving.autoscaling", {"minReplicas": 1, "maxReplicas": 2}))
     kinds = {kind for kind, _ in cluster.objects if kind not in GRANDCHILDREN}
     assert kinds == {
-        "PersistentVolumeClaim", "Job", "Deployment", "Service", "HorizontalPodAutoscaler", "ServiceAccount",
+        "PersistentVolumeClaim", "Job", "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget",
+            "ServiceAccount",
         "Role", "RoleBinding",
     }  # fmt: skip
     for (kind, name), item in cluster.objects.items():

@@ -27,7 +27,7 @@ from toxicity_operator.manifests.evaluation_job import build_evaluation_job
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job, build_loadtest_service
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
-from toxicity_operator.manifests.serving import build_deployment, build_service
+from toxicity_operator.manifests.serving import build_deployment, build_disruption_budget, build_service
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
 from toxicity_training.download import build_parser
@@ -119,6 +119,8 @@ CASES: dict[str, Callable[[], Any]] = {
     "deployment": lambda: deployment(a_model()),
     "deployment-gpu": lambda: deployment(a_gpu_model()),
     "service": lambda: build_service(a_model().build()),
+    "disruption-budget": lambda: build_disruption_budget(a_model().build()),
+    "deployment-many-nodes": lambda: deployment(a_model().with_spec("storage.accessModes", ["ReadWriteMany"])),
     "autoscaler": lambda: build_autoscaler(a_gpu_model().build(), Bounds(2, 4)),
     "autoscaler-patient": lambda: build_autoscaler(
         a_gpu_model().with_spec("serving.autoscaling.scaleDownStabilizationSeconds", 60).build(), Bounds(2, 4)

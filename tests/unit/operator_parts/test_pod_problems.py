@@ -244,5 +244,8 @@ def test_failed_roll_out_is_explained_by_the_failed_version_alone(pods: list[Raw
 
 
 def test_failed_roll_out_whose_pods_were_refused_says_by_what() -> None:
-    assert "exceeded quota" in read_deployment([LATE, REFUSED], serving(CRASHED, "old")).failure
-    assert read_deployment([LATE, REFUSED], seen=False).failure == ""
+    words = 'pods "m-serve-7d" is forbidden: violates PodSecurity "restricted:latest": seccompProfile'
+    insecure = {**REFUSED, "message": words}
+    assert "violates PodSecurity" in read_deployment([LATE, insecure], serving(CRASHED, "old")).failure
+    assert read_deployment([LATE, insecure], seen=False).failure == ""
+    assert read_deployment([LATE, REFUSED], serving(CRASHED, "old")).failure == "", "a quota is lack of capacity"

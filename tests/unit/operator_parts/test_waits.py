@@ -180,7 +180,7 @@ UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeCl
         ("Unschedulable", GPU, "free a GPU, or add a node with one"),
         ("Unschedulable", TAINT, "add a toleration to serving.tolerations, or remove the taint"),
         ("Unschedulable", NOT_READY, "the nodes are not ready or are drained; see kubectl get nodes"),
-        ("Unschedulable", SELECTOR, "correct serving.nodeSelector, or label a node to match it"),
+        ("Unschedulable", SELECTOR, "correct serving.nodeSelector or pod.affinity, or label a node to match it"),
         ("Unschedulable", UNBOUND, "see kubectl get pvc; correct storage.storageClassName"),
         (
             "Unschedulable", 'persistentvolumeclaim "data" not found',
@@ -403,7 +403,10 @@ QUOTA = "exceeded quota: team, requested: limits.memory=8Gi, used: limits.memory
             "allow what the message names in the namespace, or stop what adds it to pods",
         ),
         ('admission webhook "w.example.com" denied the request: no', "check the webhook that the message names"),
-        ('error looking up service account ns/m: serviceaccount "m" not found', "create the ServiceAccount m"),
+        (
+            'error looking up service account ns/m: serviceaccount "m" not found',
+            "create the ServiceAccount m, or correct training.pod.serviceAccountName",
+        ),
         ("something new", "see kubectl describe job m-train-1"),
     ],
 )
@@ -441,13 +444,13 @@ def test_events_are_asked_about_a_pod_only_once_it_is_late() -> None:
     [
         (
             'MountVolume.SetUp failed for volume "dataset" : configmap "not-there" not found (FailedMount)',
-            "create the ConfigMap not-there, or correct dataset.configMap.name",
+            "create the ConfigMap not-there, or correct dataset.configMap.name, training.pod or pods.caBundle",
         ),
         ("configmap references non-existent config key: a.csv (FailedMount)", "correct dataset.configMap.key"),
         ("mount failed: exit status 32 (FailedMount)", "check the volume that the message names"),
         (
             "Multi-Attach error for volume (FailedAttachVolume)",
-            "the volume is attached to another node; wait, or use",
+            "the pods of a ReadWriteOnce volume share a node: free",
         ),
         (
             "failed to setup network (FailedCreatePodSandBox)",

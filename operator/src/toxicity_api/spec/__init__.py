@@ -7,7 +7,8 @@ happens if the field is unset. `crd.py` adds the default.
 from toxicity_api.spec.fields import NonEmpty, Score
 from toxicity_api.spec.loadtest import LoadTestSpec, Slo
 from toxicity_api.spec.model import ToxicityModelSpec
-from toxicity_api.spec.pods import PodFields
+from toxicity_api.spec.pod_settings import EnvVar, PodSettings, Volume, VolumeMount
+from toxicity_api.spec.pods import PodFields, Toleration
 from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
 from toxicity_api.spec.serving import LongTexts, ServingSpec
 from toxicity_api.spec.sources import BaseModelSpec, DatasetSpec, HubFile, ImageFile, KaggleFile, Split, VolumeFile
@@ -18,6 +19,7 @@ __all__ = [
     "SHORTEST_INPUT",
     "BaseModelSpec",
     "DatasetSpec",
+    "EnvVar",
     "EvaluationSpec",
     "HubFile",
     "ImageFile",
@@ -28,13 +30,17 @@ __all__ = [
     "Lora",
     "NonEmpty",
     "PodFields",
+    "PodSettings",
     "QualityGate",
     "QuantizationSpec",
     "Score",
     "ServingSpec",
     "Slo",
     "Split",
+    "Toleration",
     "ToxicityModelSpec",
     "TrainingSpec",
+    "Volume",
     "VolumeFile",
+    "VolumeMount",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from toxicity_api.base import Document
 from toxicity_api.spec.fields import NonEmpty, Quantity, cel, unchanged
@@ -47,8 +47,8 @@ class StorageSpec(Document):
     access_modes: list[AccessMode] = Field(
         default_factory=_one_node,
         min_length=1,
-        description="Access modes of the artifact volume. Pods on several nodes need ReadWriteMany. A stage whose"
-        " ReadWriteOnce volume is in use on another node waits in ContainerCreating.",
+        description="Access modes of the artifact volume. ReadWriteMany lets the pods run on several nodes. With"
+        " ReadWriteOnce, the operator places all pods of the model on one node.",
     )
     claim_name: str | None = Field(
         None, description="Name of an existing PersistentVolumeClaim. Unset means that the operator creates one."
@@ -89,8 +89,25 @@ class ImagesSpec(Document):
     )
 
 
+LOADTEST_ACCOUNT_MESSAGE = (
+    "loadTest.pod.serviceAccountName cannot be set: the load test writes its results with a ServiceAccount of its own."
+    " Remove the field"
+)
+
+
 class ToxicityModelSpec(Document):
     """A Russian toxicity classifier, from data to served and measured traffic."""
+
+    model_config = {
+        "json_schema_extra": {
+            "x-kubernetes-validations": [
+                cel(
+                    "!has(self.loadTest) || !has(self.loadTest.pod) || !has(self.loadTest.pod.serviceAccountName)",
+                    LOADTEST_ACCOUNT_MESSAGE,
+                )
+            ]
+        }
+    }
 
     dataset: DatasetSpec = Field(description="Dataset of labelled comments.")
     base_model: BaseModelSpec = Field(description="Base model to fine-tune.")
@@ -124,3 +141,9 @@ class ToxicityModelSpec(Document):
         default_factory=ImagesSpec,
         description="Images that replace the operator's defaults, and the Secrets to pull them with.",
     )
+
+    @model_validator(mode="after")
+    def _load_test_has_its_account(self) -> Self:
+        if self.load_test.settings.service_account_name is not None:
+            raise ValueError(LOADTEST_ACCOUNT_MESSAGE)
+        return self

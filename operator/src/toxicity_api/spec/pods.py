@@ -8,6 +8,7 @@ from pydantic import Field
 
 from toxicity_api.base import Document
 from toxicity_api.spec.fields import INT32_MAX, MAX_GPUS, Quantity
+from toxicity_api.spec.pod_settings import PodSettings
 
 
 class Resources(Document):
@@ -45,7 +46,7 @@ class PodFields(Document):
         1,
         ge=0,
         le=MAX_GPUS,
-        description="Number of GPUs (nvidia.com/gpu) that the pod requests. 0 runs on the CPU.",
+        description="Number of GPUs that the pod requests: nvidia.com/gpu, or pod.gpuResourceName. 0 runs on the CPU.",
     )
     node_selector: dict[str, str] = Field(
         default_factory=dict, description="Node labels that the pod requires. Unset means any node."
@@ -53,6 +54,16 @@ class PodFields(Document):
     tolerations: list[Toleration] = Field(
         default_factory=list, description="Taints that the pod tolerates. Unset means none."
     )
+    pod: PodSettings | None = Field(
+        None,
+        description="Labels, environment, scheduling and volumes of the pods. Unset means the defaults of the"
+        " operator's chart.",
+    )
+
+    @property
+    def settings(self) -> PodSettings:
+        """`pod`, or empty settings if it is unset."""
+        return self.pod or PodSettings()
 
 
 class JobFields(PodFields):

@@ -78,7 +78,8 @@ def _of_stage(snapshot: Snapshot, stage: JobStage, record: StageRecord | None, w
     if record is None and pod is not None:
         return Finding(UNKNOWN, Reason.WAITING, _blocked_by_pod(word, pod))
     job = snapshot.observed.jobs_by_name.get(record.job_name) if record else None
-    if finding.reason != Reason.RUNNING or job is None or not job.lacks_gpu:
+    runs = finding.reason in (Reason.RUNNING, Reason.WAITING_FOR_CAPACITY)
+    if not runs or job is None or not job.lacks_gpu:
         return finding
     hint = advice(snapshot.model.spec, snapshot.observed)
     return Finding(UNKNOWN, Reason.WAITING_FOR_GPU, finding.message + hint)
@@ -100,7 +101,7 @@ def _trained(snapshot: Snapshot) -> Finding:
 
 def _running(record: StageRecord) -> str:
     """What a running stage waits for, or else its progress, if it reports any."""
-    if record.reason:
+    if record.reason == Reason.SUSPENDED:
         return f"Job {record.job_name} {record.message}"
     if record.message:
         return f"Job {record.job_name} runs: {record.message}"

@@ -11,15 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toxicity_api.spec import ToxicityModelSpec
-from toxicity_operator import names
 from toxicity_operator.chain import Chain, JobStage
 from toxicity_operator.decide.quality import Verdict
 from toxicity_operator.decide.records import Records, finished, succeeded
 from toxicity_operator.observe.state import Observed
 
 REMEDY = (
-    f"; the serving pods use {names.GPU_RESOURCE}; set serving.strategy: Recreate to stop them until the stage has"
-    " finished, or add a GPU"
+    "; the serving pods use GPUs; set serving.strategy: Recreate to stop them until the stage has finished, or add a"
+    " GPU"
 )
 
 

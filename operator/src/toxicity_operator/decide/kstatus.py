@@ -39,6 +39,8 @@ KSTATUS_OF_REASON: Mapping[str, KStatus] = {
     Reason.NO_READY_REPLICAS: KStatus.IN_PROGRESS,
     Reason.REPLICAS_NOT_READY: KStatus.IN_PROGRESS,
     Reason.WAITING_FOR_GPU: KStatus.IN_PROGRESS,
+    # the scheduler, the attach-detach controller and the quota retry by themselves
+    Reason.WAITING_FOR_CAPACITY: KStatus.IN_PROGRESS,
     Reason.GPU_HANDED_OVER: KStatus.IN_PROGRESS,
     Reason.METRIC_MISSING: KStatus.IN_PROGRESS,
     Reason.JOB_FAILED: KStatus.STALLED,

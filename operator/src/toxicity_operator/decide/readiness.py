@@ -40,6 +40,8 @@ def _of_stages(snapshot: Snapshot, findings: Findings) -> tuple[Finding, str]:
         if deployment is not None and deployment.version == snapshot.good_version and deployment.ready_replicas:
             stage = "Degraded" if _trouble(snapshot) else "Scaling"
             return Finding("False", Reason.REPLICAS_NOT_READY, available.message), stage
+        if deployment is not None and deployment.awaits_capacity:
+            return Finding("False", Reason.WAITING_FOR_CAPACITY, available.message), "Deploying"
         unavailable = available.reason == Reason.NO_READY_REPLICAS and bool(_trouble(snapshot))
         reason = Reason.NO_READY_REPLICAS if unavailable else Reason.ROLLING_OUT
         return Finding("False", reason, available.message), "Unavailable" if unavailable else "Deploying"

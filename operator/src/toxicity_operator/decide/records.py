@@ -27,7 +27,7 @@ from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.chain import Chain, JobStage
 from toxicity_operator.model import Model
-from toxicity_operator.observe.jobs import JobState
+from toxicity_operator.observe.jobs import DEADLINE_EXCEEDED, JobState
 from toxicity_operator.observe.state import Observed
 
 RecordT = TypeVar("RecordT", bound=StageRecord)
@@ -131,6 +131,8 @@ def _advance(
     if old is not None and (old.fingerprint != stage.fingerprint or _should_retry(old, stage, job)):
         old = None
     known = _filled(stage.known, job)
+    if job is not None and _never_had_capacity(old, job):
+        return None
     if job is None or finished(old):
         return old and old.model_copy(update={"made_with": known or stage.made_with})
     is_known = old is not None and old.job_name == stage.job_name
@@ -141,6 +143,16 @@ def _advance(
         return None
     made_with = known if is_known and known else stage.made_with
     return kind.model_validate(facts | {"madeWith": made_with.to_wire()})
+
+
+def _never_had_capacity(old: StageRecord | None, job: JobState) -> bool:
+    """Whether a Job exceeded its deadline while its pods waited for capacity. The stage then runs again.
+
+    The Job controller deletes the pods at the deadline, so the reason is the one that was recorded before.
+    """
+    if old is None or old.job_name != job.name or old.reason != Reason.WAITING_FOR_CAPACITY:
+        return False
+    return old.outcome == "Running" and job.outcome == "Failed" and job.reason == DEADLINE_EXCEEDED
 
 
 def _filled(known: MadeWith | None, job: JobState | None) -> MadeWith | None:

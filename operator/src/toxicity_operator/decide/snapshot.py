@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from toxicity_api.spec import ServingSpec
+from toxicity_api.types import Raw
+from toxicity_operator import names
 from toxicity_operator.chain import Chain, JobStage, stage_images
 from toxicity_operator.decide.handover import ActiveStage, active_stage, handed_to
 from toxicity_operator.decide.quality import Verdict, judge
@@ -16,6 +18,7 @@ from toxicity_operator.manifests.serving import build_deployment
 from toxicity_operator.model import Model
 from toxicity_operator.observe.deployment import version_of
 from toxicity_operator.observe.state import Observed
+from toxicity_operator.pod_defaults import with_pod_defaults
 from toxicity_operator.settings import Images, OperatorSettings
 
 
@@ -29,8 +32,25 @@ class Snapshot:
     observed: Observed
     settings: OperatorSettings
 
+    named_claim: Raw | None = None
+    """The claim that `storage.claimName` names; None if it does not exist or if the spec names none."""
+
     may_upgrade: bool = False
     """Whether this pass may roll out what the current operator makes of the spec."""
+
+    @cached_property
+    def complete_model(self) -> Model:
+        """The model from which the manifests are built: with the chart's pod defaults, and the claim's access modes.
+
+        The chain is built without them, so a change of the chart's defaults changes no Job and no serving fingerprint.
+        """
+        spec = with_pod_defaults(self.model.spec, self.settings.pod_defaults)
+        own = self.observed.objects.get(("PersistentVolumeClaim", names.claim_name(self.model.name)))
+        claim = self.named_claim if spec.storage.claim_name else own
+        modes = claim["spec"].get("accessModes") if claim else None
+        if modes:
+            spec = spec.model_copy(update={"storage": spec.storage.model_copy(update={"access_modes": modes})})
+        return replace(self.model, spec=spec)
 
     @property
     def images(self) -> Images:
@@ -56,7 +76,9 @@ class Snapshot:
         evaluated = self.records.evaluated
         if evaluated is None or not self.verdict.accepted:
             return None
-        return build_deployment(self.model, self.chain, evaluated, self.serving_image, first_replicas(self))
+        return build_deployment(
+            self.complete_model, self.chain, evaluated, self.serving_image, first_replicas(self)
+        )
 
     @cached_property
     def version(self) -> str | None:

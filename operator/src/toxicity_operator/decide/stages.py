@@ -23,6 +23,7 @@ from toxicity_operator.manifests.loadtest_job import build_loadtest_job, build_l
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
 from toxicity_operator.manifests.serving import (
+    build_disruption_budget,
     build_earlier_deployment,
     build_parked_deployment,
     build_restored_deployment,
@@ -32,6 +33,7 @@ from toxicity_operator.manifests.serving import (
 )
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
+from toxicity_operator.model import Model
 from toxicity_operator.observe.deployment import version_of
 
 
@@ -63,7 +65,7 @@ def _storage(snapshot: Snapshot) -> Step:
 
 
 def _train(snapshot: Snapshot) -> Step:
-    model, chain, image = snapshot.model, snapshot.chain, snapshot.images.training
+    model, chain, image = snapshot.complete_model, snapshot.chain, snapshot.images.training
 
     def build() -> Manifest:
         return build_training_job(model, chain.train, image)
@@ -80,13 +82,13 @@ def _quantize(snapshot: Snapshot) -> Step:
         return Step()
 
     def build() -> Manifest:
-        return build_quantization_job(snapshot.model, stage, chain.train.fingerprint, image)
+        return build_quantization_job(snapshot.complete_model, stage, chain.train.fingerprint, image)
 
     return _of_job(snapshot, stage, snapshot.records.quantization, "quantization", build)
 
 
 def _evaluate(snapshot: Snapshot) -> Step:
-    model, chain, image = snapshot.model, snapshot.chain, snapshot.images.serving
+    model, chain, image = snapshot.complete_model, snapshot.chain, snapshot.images.serving
     if snapshot.verdict.accepted is False:
         return Step(waiting_for=f"a change of the spec: {snapshot.verdict.message}")
 
@@ -97,10 +99,10 @@ def _evaluate(snapshot: Snapshot) -> Step:
 
 
 def _serve(snapshot: Snapshot) -> Step:
-    model, desired_deployment = snapshot.model, snapshot.desired_deployment
+    model, desired_deployment = snapshot.complete_model, snapshot.desired_deployment
     if desired_deployment is None:
         return Step(waiting_for=snapshot.verdict.message)
-    wanted = [_version(snapshot, desired_deployment), build_service(model), *_autoscaler(snapshot)]
+    wanted = [_version(snapshot, desired_deployment), *_autoscaler(snapshot), *_beside_deployment(model)]
     # without its own Service a load test would send requests to a foreign Service of that name
     has_service = snapshot.observed.has("Service", names.serving_name(model.name))
     return Step(wanted, waiting_for=None if snapshot.serves_current and has_service else "ready replicas")
@@ -112,13 +114,13 @@ def _current_deployment(snapshot: Snapshot) -> list[Manifest]:
     The version follows the replicas, resources and autoscaler of the spec. It is scaled to 0 for a stage that needs its
     GPU, and replaced by the last good version if it does not become ready.
     """
-    model, observed = snapshot.model, snapshot.observed
+    model, observed = snapshot.complete_model, snapshot.observed
     live = observed.objects.get(("Deployment", names.serving_name(model.name)))
     if live is None or observed.deployment is None:
         return []
     if snapshot.handed_to is not None:
         template, job = _deployed_template(snapshot, live), snapshot.handed_to.job_name
-        return [build_parked_deployment(model, dict(live), dict(template), job), build_service(model)]
+        return [build_parked_deployment(model, dict(live), dict(template), job), *_beside_deployment(model)]
     good, stalled = observed.templates.get(snapshot.good_version or ""), snapshot.stalled_version
     replicas = first_replicas(snapshot)
     if good and stalled:
@@ -129,7 +131,12 @@ def _current_deployment(snapshot: Snapshot) -> list[Manifest]:
             model, _resized(snapshot, template), kept_notes(dict(live)), replicas
         )
     # the autoscaler first: once the Deployment is applied, nothing shows that its autoscaler is missing
-    return [*_autoscaler(snapshot), deployment, build_service(model)]
+    return [*_autoscaler(snapshot), deployment, *_beside_deployment(model)]
+
+
+def _beside_deployment(model: Model) -> list[Manifest]:
+    """The objects that every Deployment has."""
+    return [build_service(model), build_disruption_budget(model)]
 
 
 def _deployed_template(snapshot: Snapshot, live: Raw) -> Raw:
@@ -141,7 +148,7 @@ def _deployed_template(snapshot: Snapshot, live: Raw) -> Raw:
 
 def _resized(snapshot: Snapshot, template: Raw) -> Manifest:
     """The pod template with `serving.resources` of the spec, unless it has already failed with them."""
-    resized = with_resources(dict(template), snapshot.model.spec.serving)
+    resized = with_resources(dict(template), snapshot.complete_model.spec.serving)
     has_failed = snapshot.failure_of(version_of(resized["metadata"]["annotations"])) is not None
     return dict(template) if has_failed else resized
 
@@ -185,7 +192,7 @@ def autoscaler_bounds(
 
 def _version(snapshot: Snapshot, desired_deployment: Manifest) -> Manifest:
     """The Deployment of the version that should serve, or of the last good version if that one has failed."""
-    model, observed, replicas = snapshot.model, snapshot.observed, first_replicas(snapshot)
+    model, observed, replicas = snapshot.complete_model, snapshot.observed, first_replicas(snapshot)
     failure, good = snapshot.failed_version, observed.templates.get(snapshot.good_version or "")
     if failure and good:
         return build_restored_deployment(model, dict(good), failure.fingerprint, failure.message, replicas)
@@ -198,7 +205,7 @@ def _version(snapshot: Snapshot, desired_deployment: Manifest) -> Manifest:
 
 
 def _loadtest(snapshot: Snapshot) -> Step:
-    model, chain, image = snapshot.model, snapshot.chain, snapshot.images.loadtest
+    model, chain, image = snapshot.complete_model, snapshot.chain, snapshot.images.loadtest
     stage = chain.loadtest
     if stage is None:
         return Step()

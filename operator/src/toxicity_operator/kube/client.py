@@ -46,6 +46,7 @@ CHILD_KINDS: tuple[tuple[str, str, str], ...] = (
     ("apps/v1", "Deployment", "deployments"),
     ("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     ("keda.sh/v1alpha1", "ScaledObject", "scaledobjects"),
+    ("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     ("v1", "Service", "services"),
     ("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
     ("v1", "ServiceAccount", "serviceaccounts"),

@@ -22,6 +22,8 @@ Manifest = dict[str, Any]
 ARTIFACTS = "/artifacts"
 USER_ID = 10001
 DEFAULT_REQUESTS = {"cpu": "1", "memory": "2Gi"}
+STAGE_SPECS = ("training", "quantization", "load_test")
+"""Fields of a stage configuration with a part of the spec. The pod settings in it are of no use to a container."""
 
 
 def manifest(api_version: str, kind: str, model: Model, name: str, component: str, **fields: Any) -> Manifest:
@@ -98,7 +100,9 @@ def stage_env(config: Document, pod: PodFields, *, offline: bool = True) -> dict
     offline_env = {"HF_HUB_OFFLINE": "1"} if offline else {}
     threads = thread_count(pod)
     thread_env = {"OMP_NUM_THREADS": str(threads)} if pod.gpus == 0 and threads else {}
-    document = config.model_dump_json(by_alias=True, exclude_none=True)
+    document = config.model_dump_json(
+        by_alias=True, exclude_none=True, exclude={key: {"pod"} for key in STAGE_SPECS}
+    )
     return {STAGE_CONFIG_VARIABLE: document, "HOME": "/tmp", **offline_env, **thread_env}
 
 
@@ -115,7 +119,7 @@ def thread_count(pod: PodFields) -> int | None:
 
 def resources(pod: PodFields, default_requests: Mapping[str, str] = DEFAULT_REQUESTS) -> Manifest:
     """Requests and limits of a stage container: from the spec, plus the GPUs, plus default requests."""
-    gpus = {names.GPU_RESOURCE: pod.gpus} if pod.gpus else {}
+    gpus = {pod.settings.gpu_resource_name or names.GPU_RESOURCE: pod.gpus} if pod.gpus else {}
     limits = {**pod.resources.limits, **gpus}
     implied = {key: value for key, value in default_requests.items() if key not in limits}
     requests = {**implied, **pod.resources.requests, **gpus}

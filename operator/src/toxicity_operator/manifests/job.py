@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from toxicity_api.results import EXIT_INVALID_INPUT
 from toxicity_api.spec import PodFields
 from toxicity_operator import names
-from toxicity_operator.chain import JobStage
+from toxicity_operator.chain import JobStage, pod_fields
 from toxicity_operator.manifests.common import (
     DEFAULT_REQUESTS,
     Manifest,
@@ -19,6 +19,7 @@ from toxicity_operator.manifests.common import (
     resources,
     scratch_volumes,
 )
+from toxicity_operator.manifests.pods import queue_labels, with_placement, with_pod_settings
 from toxicity_operator.model import Model
 
 TTL_SECONDS = 86400
@@ -63,6 +64,7 @@ def build_job(
     template = pod_template(model, stage.component, {"restartPolicy": "Never", **pod_spec})
     mark = {names.FINGERPRINT_LABEL: stage.fingerprint}
     template["metadata"]["labels"] |= mark
+    settings = pod_fields(model.spec, stage.component).settings
     job = manifest(
         "batch/v1",
         "Job",
@@ -74,8 +76,8 @@ def build_job(
             "activeDeadlineSeconds": deadline_seconds,
             "ttlSecondsAfterFinished": TTL_SECONDS,
             "podFailurePolicy": {"rules": [on_invalid_input, on_disruption]},
-            "template": template,
+            "template": with_placement(with_pod_settings(template, settings), model),
         },
     )
-    job["metadata"]["labels"] |= mark
+    job["metadata"]["labels"] |= mark | queue_labels(settings)
     return job

@@ -24,12 +24,16 @@ from toxicity_operator.manifests.common import (
     stage_folder,
 )
 from toxicity_operator.manifests.engine import engine_config, engine_env
+from toxicity_operator.manifests.pods import gpu_annotations, queue_labels, with_placement, with_pod_settings
 from toxicity_operator.manifests.sources import base_model_name
 from toxicity_operator.model import Model
 
 PORT = 8000
 RESIZED = "+"
 """Separator in a serving fingerprint before the hash of resources that come from a later spec."""
+
+RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+"""Annotation with which `kubectl rollout restart` makes another pod template."""
 
 STARTUP_SECONDS = 600
 GRACE_SECONDS = 80  # draining takes 10 s, and the longest request 60 s
@@ -46,6 +50,7 @@ def build_deployment(
     }
     template = pod_template(model, names.SERVE, _pod_spec(model, chain, evaluation, image))
     template["metadata"]["annotations"] = annotations
+    template = with_placement(with_pod_settings(template, model.spec.serving.settings), model)
     return build_earlier_deployment(model, named(template), {}, replicas)
 
 
@@ -71,7 +76,8 @@ def with_resources(template: Manifest, serving: ServingSpec) -> Manifest:
     metadata = template["metadata"]
     made_of = metadata["annotations"][names.SERVING_FINGERPRINT].partition(RESIZED)[0]
     fingerprint = f"{made_of}{RESIZED}{content_hash(_amounts(wanted))}"
-    annotations = {**metadata["annotations"], names.SERVING_FINGERPRINT: fingerprint}
+    kept = {key: value for key, value in metadata["annotations"].items() if key != names.GPU_RESOURCE_NAME}
+    annotations = {**kept, names.SERVING_FINGERPRINT: fingerprint, **gpu_annotations(serving.settings)}
     return named({**template, "metadata": {**metadata, "annotations": annotations}, "spec": spec})
 
 
@@ -104,11 +110,12 @@ def build_earlier_deployment(
 ) -> Manifest:
     """The Deployment with the pod `template` of an earlier version and the annotations `notes`."""
     labels = {k: v for k, v in template["metadata"]["labels"].items() if k != names.TEMPLATE_HASH_LABEL}
-    # drop foreign annotations: an old restartedAt would undo a later kubectl rollout restart
-    ours = (names.SERVING_FINGERPRINT, names.MODEL_FINGERPRINT, names.VERSION)
-    annotations = {key: value for key, value in template["metadata"]["annotations"].items() if key in ours}
+    # an old restartedAt would undo a later kubectl rollout restart
+    annotations = {k: v for k, v in template["metadata"]["annotations"].items() if k != RESTARTED_AT}
     metadata = {"labels": labels, "annotations": annotations}
-    return _deployment(model, {"metadata": metadata, "spec": template["spec"]}, annotations | notes, replicas)
+    ours = (names.SERVING_FINGERPRINT, names.MODEL_FINGERPRINT, names.VERSION)
+    of_version = {key: annotations[key] for key in ours if key in annotations}
+    return _deployment(model, {"metadata": metadata, "spec": template["spec"]}, of_version | notes, replicas)
 
 
 def kept_notes(live: Manifest) -> dict[str, str]:
@@ -135,6 +142,7 @@ def _deployment(
         spec["replicas"] = replicas
     deployment = manifest("apps/v1", "Deployment", model, name, names.SERVE, spec=spec)
     deployment["metadata"]["annotations"] = annotations
+    deployment["metadata"]["labels"] |= queue_labels(serving.settings)
     return deployment
 
 
@@ -145,6 +153,21 @@ def build_service(model: Model) -> Manifest:
         "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
     }
     return manifest("v1", "Service", model, names.serving_name(model.name), names.SERVE, spec=spec)
+
+
+def build_disruption_budget(model: Model) -> Manifest:
+    """The PodDisruptionBudget of the serving pods: one may be evicted at a time, the next when all are ready again.
+
+    It never refuses the only replica, whose node could not be drained otherwise: a Deployment starts the replacement
+    of an evicted pod only after the eviction. A pod that is not ready can always be evicted.
+    """
+    spec = {
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": {"matchLabels": names.selector_labels(model.name, names.SERVE)},
+    }
+    name = names.serving_name(model.name)
+    return manifest("policy/v1", "PodDisruptionBudget", model, name, names.SERVE, spec=spec)
 
 
 def _strategy(kind: str) -> Manifest:

@@ -7,7 +7,16 @@ from functools import partial
 
 from toxicity_api.types import Raw
 from toxicity_operator import names
-from toxicity_operator.observe.objects import ReadContext, condition, first_message, has_ended, image_id, label
+from toxicity_operator.observe.capacity import EXCEEDED_QUOTA, awaits_capacity, had_its_time
+from toxicity_operator.observe.objects import (
+    ReadContext,
+    condition,
+    first_message,
+    gpu_resource,
+    has_ended,
+    image_id,
+    label,
+)
 from toxicity_operator.observe.pods import awaits_events, has_settled, is_new, lacks_gpu, pod_delay, pod_trouble
 from toxicity_operator.observe.remedies import fields_of, with_remedy
 
@@ -21,7 +30,8 @@ class DeploymentState:
     `failed_fingerprint` and `failed_message` describe the version that the operator replaced by this one. `gpus` is
     the number per pod; `handed_to` names the stage Job that uses them while the Deployment is scaled to 0.
     `is_paused`: spec.paused is set. `events_uid`: the uid of a pod whose Events are needed to explain its state.
-    `is_settling`: a pod is too new to tell what it waits for.
+    `is_settling`: a pod is too new to tell what it waits for. `awaits_capacity`: a pod of the version waits for a node
+    with free resources, for a volume that attaches, or for a quota.
     """
 
     version: str
@@ -44,6 +54,7 @@ class DeploymentState:
     is_paused: bool = False
     events_uid: str = ""
     is_settling: bool = False
+    awaits_capacity: bool = False
 
 
 def read_deployment(deployment: Raw, pods: list[Raw], context: ReadContext) -> DeploymentState:
@@ -69,18 +80,34 @@ def read_deployment(deployment: Raw, pods: list[Raw], context: ReadContext) -> D
         image=_image(spec),
         image_id=image_id(of_version, names.SERVE),
         failure=_stalled(status, first_message(trouble, of_version) or refused or first_message(delay, of_version))
-        if seen
+        if seen and _has_had_its_time(of_version, deployment, refused, context)
         else "",
         failed_fingerprint=annotations.get(names.FAILED_FINGERPRINT, ""),
         failed_message=annotations.get(names.FAILED_MESSAGE, ""),
         wanted_replicas=spec.get("replicas", replicas),
-        gpus=sum(map(_gpus, spec.get("template", {}).get("spec", {}).get("containers", []))),
+        gpus=_gpus(spec.get("template", {})),
         lacks_gpu=any(map(lacks_gpu, serving)),
         handed_to=annotations.get(names.HANDED_TO, ""),
         is_paused=bool(spec.get("paused")),
-        events_uid="" if reported else _events_uid(serving, context),
+        events_uid=""
+        if first_message(trouble, of_version) or refused
+        else _events_uid(_first(of_version, serving), context),
         is_settling=any(is_new(pod, context) for pod in serving),
+        awaits_capacity=EXCEEDED_QUOTA in refused or any(awaits_capacity(pod, context) for pod in of_version),
     )
+
+
+def _first(pods: list[Raw], everything: list[Raw]) -> list[Raw]:
+    """All pods, those in `pods` first."""
+    return [*pods, *(pod for pod in everything if pod not in pods)]
+
+
+def _has_had_its_time(pods: list[Raw], deployment: Raw, refused: str, context: ReadContext) -> bool:
+    """Whether the deadline counts: it includes the wait for capacity, which is no fault of the version."""
+    unready = [pod for pod in pods if condition(pod.get("status", {}), "Ready") is None]
+    if not unready:
+        return EXCEEDED_QUOTA not in refused
+    return had_its_time(unready, deployment.get("spec", {}).get("progressDeadlineSeconds", 0), context)
 
 
 def _image(spec: Raw) -> str:
@@ -118,8 +145,12 @@ def _refused_pods(deployment: Raw) -> str:
     return ""
 
 
-def _gpus(container: Raw) -> int:
-    return int(container.get("resources", {}).get("limits", {}).get(names.GPU_RESOURCE, 0))
+def _gpus(template: Raw) -> int:
+    resource = gpu_resource(template.get("metadata", {}))
+    limits = (
+        item.get("resources", {}).get("limits", {}) for item in template.get("spec", {}).get("containers", [])
+    )
+    return sum(int(limit.get(resource, 0)) for limit in limits)
 
 
 def version_of(annotations: Raw) -> str:

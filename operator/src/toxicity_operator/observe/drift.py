@@ -23,6 +23,9 @@ ATOMIC_LISTS = frozenset({"rules", "subjects", "tolerations", "metrics", "trigge
 QUANTITIES = frozenset({"requests", "limits"})
 """Maps of quantities, which are compared by value: the API server stores `0.5` as `500m`."""
 
+QUANTITY_FIELDS = frozenset({"sizeLimit"})
+"""Fields with one quantity."""
+
 WRITE_ONCE = frozenset({"Job", "PersistentVolumeClaim"})
 """Kinds that are created and never changed. A changed Job has another name."""
 
@@ -66,7 +69,7 @@ def _list_agrees(wanted: list[Any], live: list[Any], keys: tuple[str, ...]) -> b
 def _scalar_agrees(wanted: Any, live: Any, keys: tuple[str, ...]) -> bool:
     if wanted == live:
         return True
-    if len(keys) > 1 and keys[-2] in QUANTITIES:
+    if (len(keys) > 1 and keys[-2] in QUANTITIES) or (keys and keys[-1] in QUANTITY_FIELDS):
         return live is not None and canonical(str(wanted)) == canonical(str(live))
     return False
 

@@ -14,16 +14,23 @@ from toxicity_api.conditions import Reason
 from toxicity_api.results import EXIT_INVALID_INPUT, StageResult
 from toxicity_api.types import Raw
 from toxicity_operator import names
+from toxicity_operator.observe.capacity import EXCEEDED_QUOTA, awaits_capacity
 from toxicity_operator.observe.containers import refused_source, running_sidecars, stage_container
-from toxicity_operator.observe.objects import ReadContext, condition, first_message, image_id, is_owned_by, label
+from toxicity_operator.observe.objects import (
+    ReadContext,
+    condition,
+    first_message,
+    has_ended,
+    image_id,
+    is_owned_by,
+    label,
+)
 from toxicity_operator.observe.pods import awaits_events, has_settled, is_new, lacks_gpu, pod_delay, pod_trouble
 from toxicity_operator.observe.remedies import MESSAGE_LIMIT, fields_of, with_remedy
 
 JobOutcome = Literal["Running", "Succeeded", "Failed"]
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 """Reason that Kubernetes sets on a Job that exceeded its activeDeadlineSeconds."""
-
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True)
@@ -70,10 +77,10 @@ def read_job(job: Raw, pods: list[Raw], context: ReadContext) -> JobState:
     kept = _kept_outcome(job, own) if end is None else None
     outcome = kept or outcome
     result = _stage_result(own, component, outcome)
-    reason, message = _wait_reason(job), _wait_message(job, own, context)
+    reason, message = _wait_reason(job, own, context), _wait_message(job, own, context)
     if outcome == "Failed":
         reason, message = _failure(job, end or {}, own, result)
-    is_waiting = outcome == "Running" and not reason
+    is_waiting = outcome == "Running" and reason != Reason.SUSPENDED
     return JobState(
         name=name,
         component=component,
@@ -125,15 +132,26 @@ def _kept_end(pods: list[Raw]) -> str | None:
     return max(ends, default="") or None
 
 
-def _wait_reason(job: Raw) -> str:
-    """`Suspended` for a suspended Job; empty for any other."""
-    return str(Reason.SUSPENDED) if job.get("spec", {}).get("suspend") else ""
+def _is_suspended(job: Raw) -> bool:
+    return bool(job.get("spec", {}).get("suspend"))
+
+
+def _wait_reason(job: Raw, pods: list[Raw], context: ReadContext) -> str:
+    """`Suspended` for a suspended Job, `WaitingForCapacity` if no pod can start for lack of capacity; else empty."""
+    if _is_suspended(job):
+        return str(Reason.SUSPENDED)
+    rejected = EXCEEDED_QUOTA in context.events.get(str(job["metadata"]["uid"]), "") and _misses_pods(
+        job.get("status", {})
+    )
+    left = [pod for pod in pods if not has_ended(pod)]
+    waits = bool(left) and all(awaits_capacity(pod, context) for pod in left)
+    return str(Reason.WAITING_FOR_CAPACITY) if waits or (rejected and not pods) else ""
 
 
 def _wait_message(job: Raw, pods: list[Raw], context: ReadContext) -> str:
     """What an unfinished Job waits for, from its newest pod, or from the Job if it has no pod."""
     status, name = job.get("status", {}), job["metadata"]["name"]
-    if _wait_reason(job):
+    if _is_suspended(job):
         return _suspended_message(job)
     if pods:
         message = pod_trouble(pods[0], context) or pod_delay(pods[0], context) or _ending_message(status, context)
@@ -175,7 +193,7 @@ def _is_settling(job: Raw, pods: list[Raw], context: ReadContext) -> bool:
 
 
 def _suspended_message(job: Raw) -> str:
-    name, queue = job["metadata"]["name"], label(job, QUEUE_LABEL)
+    name, queue = job["metadata"]["name"], label(job, names.QUEUE_LABEL)
     if queue:
         return f"is suspended by Kueue until queue {queue} admits it; see kubectl describe workloads"
     return (

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from toxicity_api.types import Raw
+from toxicity_operator import names
 
 PATIENCE_SECONDS = 20
 """How long a controller, the scheduler or a kubelet may ignore a new object before the status reports it."""
@@ -30,9 +31,9 @@ class ReadContext:
         passed = datetime.fromisoformat(self.now) - datetime.fromisoformat(str(timestamp))
         return passed.total_seconds() >= seconds
 
-    def is_recent(self, timestamp: object) -> bool:
-        """Whether fewer than PATIENCE_SECONDS have passed since the timestamp; False if either time is unknown."""
-        return bool(self.now and timestamp) and not self.has_elapsed(timestamp)
+    def is_recent(self, timestamp: object, seconds: float = PATIENCE_SECONDS) -> bool:
+        """Whether fewer than `seconds` have passed since the timestamp; False if either time is unknown."""
+        return bool(self.now and timestamp) and not self.has_elapsed(timestamp, seconds)
 
 
 NO_CONTEXT = ReadContext()
@@ -40,6 +41,11 @@ NO_CONTEXT = ReadContext()
 
 def label(item: Raw, key: str) -> str:
     return str(item["metadata"].get("labels", {}).get(key, ""))
+
+
+def gpu_resource(metadata: Raw) -> str:
+    """The resource that counts the GPUs of a pod with this metadata."""
+    return str((metadata.get("annotations") or {}).get(names.GPU_RESOURCE_NAME, names.GPU_RESOURCE))
 
 
 def has_ended(pod: Raw) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from toxicity_api.types import Raw
-from toxicity_operator import names
 from toxicity_operator.observe.containers import CREATING, Container, container_trouble, containers_of
-from toxicity_operator.observe.objects import NO_CONTEXT, ReadContext, condition
+from toxicity_operator.observe.objects import NO_CONTEXT, ReadContext, condition, gpu_resource
 from toxicity_operator.observe.remedies import MESSAGE_LIMIT, fields_of, with_remedy
 
 SETTLING_SECONDS = 3
@@ -67,7 +66,7 @@ def is_new(pod: Raw, context: ReadContext) -> bool:
 
 def lacks_gpu(pod: Raw) -> bool:
     """Whether the pod is unschedulable because no node has enough free GPUs."""
-    return f"Insufficient {names.GPU_RESOURCE}" in _unschedulable(pod)
+    return f"Insufficient {gpu_resource(pod['metadata'])}" in _unschedulable(pod)
 
 
 def pending_claims(pod: Raw) -> list[str]:

@@ -53,6 +53,11 @@ def fields_of(item: Raw, container: Raw | None = None) -> Fields:
     return Fields(SECTIONS.get(component, "the stage"), image, secret)
 
 
+ONE_NODE = (
+    "the pods of a ReadWriteOnce volume share a node: free resources on the node of the volume, create the resource"
+    " again with a ReadWriteMany volume (storage.accessModes or storage.claimName), or correct {section}.pod.affinity"
+)
+
 RULES: tuple[tuple[str, str], ...] = (
     # admission: quotas, LimitRanges, policies
     (r"exceeded quota: (?P<name>[^,\s]+)", "lower {section}.resources, or raise the ResourceQuota {name}"),
@@ -63,13 +68,21 @@ RULES: tuple[tuple[str, str], ...] = (
     ),
     (r"violates PodSecurity", "allow what the message names in the namespace, or stop what adds it to pods"),
     (r"admission webhook|failed calling webhook", "check the webhook that the message names"),
-    (r'serviceaccount "(?P<name>[^"]+)" not found', "create the ServiceAccount {name}"),
-    # the scheduler
+    (r'serviceaccount "(?P<name>[^"]+)" not found', "create the ServiceAccount {name}, or correct"
+     " {section}.pod.serviceAccountName"),
+    (r"no PriorityClass with name (?P<name>\S+) was found", "create the PriorityClass {name}, or correct"
+     " {section}.pod.priorityClassName"),
+    (r'RuntimeClass "(?P<name>[^"]+)" not found', "create the RuntimeClass {name}, or correct"
+     " {section}.pod.runtimeClassName"),
+    # the scheduler; a pod's volume before its resources, since another node does not help
+    (r"didn't match pod affinity rules", ONE_NODE),
     (rf"(?:Insufficient |OutOf){re.escape(names.GPU_RESOURCE)}", "free a GPU, or add a node with one"),
+    (r"(?:Insufficient |OutOf)(?P<name>[\w-]+\.[\w.-]*/[\w.-]*\w)", "free a {name}, or add a node with one"),
     (r"Insufficient (?P<name>[\w./-]+)", "lower {section}.resources.requests.{name}, or add a node"),
     (r"untolerated taint \{node\.kubernetes\.io/", "the nodes are not ready or are drained; see kubectl get nodes"),
     (r"untolerated taint", "add a toleration to {section}.tolerations, or remove the taint"),
-    (r"node affinity/selector", "correct {section}.nodeSelector, or label a node to match it"),
+    (r"pod anti-affinity rules|pod topology spread constraints", "correct {section}.pod, or add a node"),
+    (r"node affinity/selector", "correct {section}.nodeSelector or pod.affinity, or label a node to match it"),
     (r"unbound immediate PersistentVolumeClaims", "see kubectl get pvc; correct storage.storageClassName"),
     (
         r'persistentvolumeclaim "(?P<name>[^"]+)" (?:not found|is being deleted)',
@@ -79,11 +92,12 @@ RULES: tuple[tuple[str, str], ...] = (
     (r"Too many pods|OutOfpods", "add a node"),
     (r"SchedulingGated", "remove the pod's schedulingGates, or wait for the controller that does (such as Kueue)"),
     # volumes, ConfigMaps and Secrets
-    (r'configmap "(?P<name>[^"]+)" not found', "create the ConfigMap {name}, or correct dataset.configMap.name"),
+    (r'configmap "(?P<name>[^"]+)" not found', "create the ConfigMap {name}, or correct"
+     " dataset.configMap.name, {section}.pod or pods.caBundle of the operator's chart"),
     (r"references non-existent config key", "correct dataset.configMap.key"),
     (r'secret "(?P<name>[^"]+)" not found', "create the Secret {name}, or correct {secret}"),
     (r"couldn't find key (?P<name>\S+) in Secret", "add the key {name} to the Secret, or correct {secret}"),
-    (r"Multi-Attach", "the volume is attached to another node; wait, or use ReadWriteMany in storage.accessModes"),
+    (r"Multi-Attach|unmounted volumes=\[artifacts", ONE_NODE),
     (r'storageclass\S* "(?P<name>[^"]+)" not found', "correct storage.storageClassName"),
     (r"no storage class is set|no persistent volumes available", "set storage.storageClassName"),
     (r"ProvisioningFailed", "correct storage.storageClassName, storage.accessModes or storage.size"),

@@ -11,6 +11,7 @@ import logging
 
 from toxicity_api.base import API_GROUP, API_VERSION, KIND
 from toxicity_api.types import Raw
+from toxicity_operator import names
 from toxicity_operator.decide.plan import Plan
 from toxicity_operator.errors import CONFLICT, ClusterError, NotOurs, PredecessorRemains
 from toxicity_operator.manifests.common import Manifest, of_existing, runs_with
@@ -48,6 +49,7 @@ def execute(
         for body in todo.apply:
             if not observed.has(body["kind"], body["metadata"]["name"]):
                 _check_used(cluster, body, identity, observed)
+            _check_account(cluster, body, identity)
             _write(cluster, body, identity, observed)
             logger.info("applied", extra={"kind": body["kind"], "child": body["metadata"]["name"]})
             changed = True
@@ -146,6 +148,20 @@ def _check_used(cluster: Children, body: Manifest, identity: Identity, observed:
         live = cluster.read({"apiVersion": "v1", "kind": kind, "metadata": {**body["metadata"], "name": name}})
         if live is not None and ownership(live, identity) is Ownership.FOREIGN:
             raise NotOurs(_not_ours(kind, name, live))
+
+
+def _check_account(cluster: Children, body: Manifest, identity: Identity) -> None:
+    """Raise NotOurs if the pods would run with a ServiceAccount that another ToxicityModel controls."""
+    for kind, name in runs_with(body):
+        if kind != "ServiceAccount" or name == names.loadtest_account_name(identity.name):
+            continue
+        live = cluster.read({"apiVersion": "v1", "kind": kind, "metadata": {**body["metadata"], "name": name}})
+        controller = None if live is None else controller_of(live)
+        if controller is not None and controller["kind"] == KIND and controller["uid"] != identity.uid:
+            raise NotOurs(
+                f"ServiceAccount {name} belongs to ToxicityModel {controller['name']}, so no other resource uses it;"
+                " set pod.serviceAccountName to another account"
+            )
 
 
 def _owned(cluster: Children, body: Manifest, live: Raw, identity: Identity) -> Raw:

@@ -60,7 +60,22 @@ class SnapshotReader:
         chain = with_sources(chain, _versions(self.cluster, model, stages_to_read(model, stages)))
         progress = _progress(self.cluster, model.namespace, observed.jobs_by_name.get(chain.train.job_name))
         records = read_records(model, chain, observed, progress)
-        return Snapshot(model, chain, records, observed, self.settings, may_upgrade)
+        claim = _named_claim(self.cluster, model)
+        return Snapshot(model, chain, records, observed, self.settings, claim, may_upgrade)
+
+
+def _named_claim(cluster: Cluster, model: Model) -> Raw | None:
+    """The claim that the spec names, whose access modes decide where the pods can run. Raises ClusterError."""
+    name = model.spec.storage.claim_name
+    if name is None:
+        return None
+    return cluster.read(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name, "namespace": model.namespace},
+        }
+    )
 
 
 def _versions(cluster: Cluster, model: Model, wanted: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
