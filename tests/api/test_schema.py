@@ -68,7 +68,16 @@ def test_sample_is_accepted_and_means_the_same_to_the_operator(sample: str, crea
         ("baseModel.image", None, ["spec.baseModel", "exactly one source"]),
         ("dataset", None, ["spec.dataset", "Required"]),
         ("loadTest.gpus", 1, ["spec.loadTest.gpus"]),
-        ("loadTest.workers", 17, ["spec.loadTest", "workers must not be above users"]),
+        ("loadTest", {"profile": "original", "workers": 17}, ["spec.loadTest", "workers must not be above users"]),
+        ("loadTest", {"profile": "original", "users": 64}, ["spec.loadTest", "set loadTest.profile to openLoop"]),
+        ("loadTest", {"profile": "original", "arrivals": "poisson"}, ["spec.loadTest", "profile original"]),
+        ("loadTest", {"maxOpenRequests": 1, "workers": 2}, ["spec.loadTest", "maxOpenRequests must not be below"]),
+        (
+            "loadTest",
+            {"trace": {"name": "a", "key": "b"}, "bursts": {}},
+            ["spec.loadTest", "remove loadTest.trace"],
+        ),
+        ("loadTest.bursts", {"share": 1}, ["spec.loadTest.bursts.share"]),
         ("loadTest.maxLength", 20_001, ["spec.loadTest.maxLength", "20000"]),
         ("loadTest", {"maxLength": 20_000, "bucketStep": 99}, ["spec.loadTest", "raise loadTest.bucketStep"]),
         ("loadTest.bucketStep", 5, ["spec.loadTest", "more than 200 buckets"]),
@@ -98,6 +107,9 @@ def test_nonsense_is_refused_by_name(path: str, value: Any, words: list[str], cr
         {"slo": {"rps": 10}},
         {"requestedRps": 2.5, "slo": {"rps": 2.5}},
         {"slo": {"rps": 11}, "mode": "search"},
+        {"profile": "original", "workers": 16},
+        {"trace": {"name": "a", "key": "b"}, "workers": 17},
+        {"arrivals": "uniform", "bursts": {"share": 0.5}, "maxOpenRequests": 1},
     ],
 )
 def test_load_test_at_its_bounds_is_accepted(fields: dict[str, Any], create: Create) -> None:

@@ -18,6 +18,9 @@ from toxicity_loadtest.measurement import LoadGenerator
 from toxicity_loadtest.service import Target, take_token
 from toxicity_loadtest.user_pool import LocalGenerator
 
+CALIBRATION_USERS = 16
+"""Open requests of the calibration. The constant server answers at once, so more would only take memory."""
+
 
 def build_target(config: LoadTestConfig, request_seconds: float, environment: MutableMapping[str, str]) -> Target:
     """Build the target from the configuration and from the token, which is removed from `environment`.
@@ -53,7 +56,7 @@ class LocustEngine:
         spec = self.config.load_test
         if not self.calibration_seconds:
             return None
-        one = measure_ceiling(corpus, -(-spec.users // spec.workers), self.calibration_seconds)
+        one = measure_ceiling(corpus, min(spec.open_limit, CALIBRATION_USERS), self.calibration_seconds)
         return None if one is None else round(one * spec.workers, 1)
 
     @contextmanager
@@ -61,7 +64,7 @@ class LocustEngine:
         """Start a generator whose users wait for the first window, and close it at the end. Raises LoadTestError."""
         spec = self.config.load_test
         if spec.workers == 1:
-            local = LocalGenerator(self.target, corpus, spec.users)
+            local = LocalGenerator(self.target, corpus, spec.open_limit)
             try:
                 yield local
             finally:
@@ -72,7 +75,7 @@ class LocustEngine:
         except SystemExit as error:  # Locust exits if the port is in use
             raise GeneratorError(f"port {self.config.master_port} is in use: see the log") from error
         try:
-            master.gather(spec.workers, spec.users, self.workers_seconds)
+            master.gather(spec.workers, spec.open_limit, self.workers_seconds)
             yield master
         finally:
             master.close()

@@ -147,6 +147,7 @@ class LoadTestConfig(Document):
     )
     master_port: int = 5557
     seed: int = 42
+    trace_path: Path | None = Field(None, description="file of loadTest.trace; None without one")
     load_test: LoadTestSpec
 
     @property

@@ -5,6 +5,7 @@ Separate processes keep gevent's patches out of the tests, and they match how th
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import socket
@@ -101,6 +102,22 @@ class Server(ThreadingHTTPServer):
         """Ignore the error: some tests close the connection in the middle of an answer."""
 
 
+class Replicas:
+    """Behaviour of `count` replicas that each serve one request at a time in `seconds`: what Service.hold calls.
+
+    The times are computed, so that the capacity is exactly count / seconds however late a thread wakes.
+    """
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self._free, self._seconds, self._lock = [0.0] * count, seconds, threading.Lock()
+
+    def __call__(self, number: int, arrival: float) -> None:
+        with self._lock:
+            end = max(heapq.heappop(self._free), arrival) + self._seconds
+            heapq.heappush(self._free, end)
+        time.sleep(max(0.0, end - time.monotonic()))
+
+
 @contextmanager
 def running_service() -> Iterator[Service]:
     """Run a service that gives valid answers immediately, unless the test changes it."""
@@ -156,6 +173,7 @@ class Run:
         index: int = 0,
         port: int = 0,
         token: str | None = None,
+        trace: Path | None = None,
         program: Sequence[str] = ("-m", "toxicity_loadtest"),
     ) -> None:
         texts = folder / "test.csv"
@@ -168,6 +186,8 @@ class Run:
             artifacts=folder,
             texts_path=texts,
             serving_deployment="demo-serve",
+            serving_fingerprint="beef0123",
+            trace_path=trace,
             master_port=port,
             load_test=spec,
         )
