@@ -77,6 +77,13 @@ def test_sample_is_accepted_and_means_the_same_to_the_operator(sample: str, crea
             {"trace": {"name": "a", "key": "b"}, "bursts": {}},
             ["spec.loadTest", "remove loadTest.trace"],
         ),
+        (
+            "loadTest",
+            {"route": "perspective", "textsPerRequest": 2},
+            ["spec.loadTest", "set loadTest.textsPerRequest"],
+        ),
+        ("loadTest", {"bucketUnit": "tokens", "maxLength": 5000}, ["spec.loadTest", "lower loadTest.maxLength"]),
+        ("loadTest.textsPerRequest", 65, ["spec.loadTest.textsPerRequest"]),
         ("loadTest.bursts", {"share": 1}, ["spec.loadTest.bursts.share"]),
         ("loadTest.maxLength", 20_001, ["spec.loadTest.maxLength", "20000"]),
         ("loadTest", {"maxLength": 20_000, "bucketStep": 99}, ["spec.loadTest", "raise loadTest.bucketStep"]),

@@ -46,7 +46,7 @@ def mixed_capacity(shares: Sequence[float], capacities: Sequence[float]) -> floa
 
 
 def max_length_at_requested_rps(results: Sequence[tuple[Bucket, BucketResult]], spec: LoadTestSpec) -> int | None:
-    """Return the upper end, in characters, of the longest bucket that carried 95 % of the SLO's RPS within the SLO."""
+    """Return the upper end, in bucketUnit, of the longest bucket that carried 95 % of the SLO's RPS within the SLO."""
     wanted = spec.slo.rps or spec.requested_rps
     return max((bucket.high for bucket, result in results if _carries(result, spec, wanted)), default=None)
 

@@ -11,10 +11,11 @@ import gevent
 
 from toxicity_api.stage_config import LoadTestConfig
 from toxicity_loadtest.calibration import measure_ceiling
-from toxicity_loadtest.corpus import Corpus, read_texts
+from toxicity_loadtest.corpus import Corpus, read_corpus
 from toxicity_loadtest.distributed import MasterGenerator, Worker
 from toxicity_loadtest.errors import GeneratorError, log_traceback
 from toxicity_loadtest.measurement import LoadGenerator
+from toxicity_loadtest.routes import ROUTES
 from toxicity_loadtest.service import Target, take_token
 from toxicity_loadtest.user_pool import LocalGenerator
 
@@ -28,7 +29,14 @@ def build_target(config: LoadTestConfig, request_seconds: float, environment: Mu
     Raises TokenError.
     """
     outage, token = config.load_test.max_outage_seconds, take_token(environment)
-    return Target(config.url, request_seconds, outage, run=config.fingerprint, token=token)
+    return Target(
+        config.url,
+        request_seconds,
+        outage,
+        run=config.fingerprint,
+        token=token,
+        route=ROUTES[config.load_test.route],
+    )
 
 
 def log_greenlet_crashes() -> None:
@@ -83,7 +91,7 @@ class LocustEngine:
 
 def run_worker(config: LoadTestConfig, target: Target) -> None:
     """Run a worker until the master ends the run. Raises LoadTestError."""
-    corpus = Corpus(read_texts(config.texts_path), config.load_test, config.seed)
+    corpus = read_corpus(config)
     worker = Worker(target, corpus, config.master_host, config.master_port)
     try:
         worker.run()

@@ -22,7 +22,7 @@ from toxicity_loadtest.conclusions import (
     max_length_at_requested_rps,
     mixed_capacity,
 )
-from toxicity_loadtest.corpus import Corpus, read_texts
+from toxicity_loadtest.corpus import Corpus, read_corpus
 from toxicity_loadtest.errors import ArtifactsError, LoadTestError, NoSuccessError, PublishError
 from toxicity_loadtest.figures import failure_summary, overall, served
 from toxicity_loadtest.measurement import LoadGenerator, Measurement, WindowRunner
@@ -72,6 +72,9 @@ class LoadTest:
             arrivals="trace" if spec.trace else spec.arrival_times,
             workers=spec.workers,
             requested_rps=spec.requested_rps,
+            route=spec.route,
+            texts_per_request=spec.texts_per_request,
+            bucket_unit=spec.bucket_unit,
             slo_p95_seconds=spec.slo.p95_seconds,
         )
 
@@ -80,7 +83,7 @@ class LoadTest:
         config = self._config
         self._previous = self._comparable(self._publisher.previous())
         self._publish_progress()
-        corpus = Corpus(read_texts(config.texts_path), config.load_test, config.seed)
+        corpus = read_corpus(config)
         trace = read_trace(config.trace_path) if config.trace_path else ()
         wait_until_ready(config.url, self._ready_seconds)
         self._update(generator_ceiling_rps=engine.ceiling(corpus))
@@ -194,12 +197,11 @@ class LoadTest:
             raise NoSuccessError(f"all requests failed: {self.status.failure_kinds}")
 
     def _comparable(self, previous: LoadTestStatus | None) -> LoadTestStatus | None:
-        """Return the previous run if it measured the version that serves now, with the same arrivals and objective."""
+        """Return the previous run if it measured the version that serves now, with the same load and objective."""
         if previous is None or previous.serving_fingerprint is None:
             return None
-        then = (previous.serving_fingerprint, previous.arrivals or "uniform", previous.slo_p95_seconds)
-        now = (self.status.serving_fingerprint, self.status.arrivals, self.status.slo_p95_seconds)
-        return previous if then == now else None
+        is_same_version = previous.serving_fingerprint == self.status.serving_fingerprint
+        return previous if is_same_version and offered(previous) == offered(self.status) else None
 
     def _replicas(self) -> int | None:
         serving_deployment = self._publisher.serving_deployment()
@@ -237,6 +239,17 @@ class LoadTest:
                     raise
                 logger.warning("final_status_not_published error=%s", error)
             time.sleep(RETRY_INTERVAL_SECONDS)
+
+
+def offered(status: LoadTestStatus) -> tuple[object, ...]:
+    """Return what two runs must have in common to be comparable. Earlier releases had only the values named here."""
+    return (
+        status.arrivals or "uniform",
+        status.route or "classify",
+        status.texts_per_request or 1,
+        status.bucket_unit or "characters",
+        status.slo_p95_seconds,
+    )
 
 
 def _now() -> str:

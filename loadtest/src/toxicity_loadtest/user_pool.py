@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import gevent
@@ -25,7 +26,8 @@ from toxicity_loadtest.corpus import Corpus
 from toxicity_loadtest.cpu import usable_cores
 from toxicity_loadtest.errors import GeneratorError, OutageError, describe_crash
 from toxicity_loadtest.records import Outcome, Window, WindowOrder
-from toxicity_loadtest.service import CLASSIFY_PATH, OutageWatch, Target, has_valid_score, request_body
+from toxicity_loadtest.routes import Route
+from toxicity_loadtest.service import OutageWatch, Target
 from toxicity_loadtest.window import OpenWindow
 
 KEEP_ALIVE_SECONDS = 2.0
@@ -40,7 +42,7 @@ class Request(NamedTuple):
 
     window: OpenWindow
     slot: int
-    text: str
+    texts: Sequence[str]
     intended: float
 
 
@@ -96,7 +98,9 @@ class PacedUser(FastHttpUser):  # type: ignore[misc]  # Locust ships no usable t
             self.client.client.clientpool.close()
         self.window = window
         run = f"{self.feed.target.run}-{window.order.number}-{request.slot}"
-        self.send(request, request_body(request.text), {**self.feed.headers, "X-Request-Id": run})
+        self.send(
+            request, self.feed.target.route.request_body(request.texts), {**self.feed.headers, "X-Request-Id": run}
+        )
         self.idle_since = time.perf_counter()
 
     def send(self, request: Request, body: bytes, headers: dict[str, str]) -> None:
@@ -104,7 +108,7 @@ class PacedUser(FastHttpUser):  # type: ignore[misc]  # Locust ships no usable t
         window, start = request.window, request.window.elapsed()
         try:
             with gevent.Timeout(self.feed.target.request_seconds):
-                outcome, status_code = self._post(body, headers)
+                outcome, status_code = self._post(body, headers, len(request.texts))
         except gevent.Timeout:
             outcome, status_code = Outcome.TIMEOUT, 0
         end = window.elapsed()
@@ -113,11 +117,12 @@ class PacedUser(FastHttpUser):  # type: ignore[misc]  # Locust ships no usable t
         if outcome in (Outcome.TIMEOUT, Outcome.CONNECTION):
             self.client.client.clientpool.close()  # a late answer must not be taken for the next request's
 
-    def _post(self, body: bytes, headers: dict[str, str]) -> tuple[Outcome, int]:
+    def _post(self, body: bytes, headers: dict[str, str], texts: int) -> tuple[Outcome, int]:
+        route = self.feed.target.route
         with self.client.post(
-            CLASSIFY_PATH, data=body, headers=headers, name=CLASSIFY_PATH, catch_response=True
+            route.path, data=body, headers=headers, name=route.path, catch_response=True
         ) as response:
-            outcome = _outcome(response)
+            outcome = _outcome(response, route, texts)
             if outcome is Outcome.OK:
                 response.success()
             else:
@@ -166,11 +171,11 @@ class UserPool:
     def _dispatch(self, window: OpenWindow) -> None:
         """Give every slot to a user when it is due."""
         while (taken := window.next_slot()) is not None:
-            slot, text = taken
+            slot, texts = taken
             due = window.order.scheduled(slot)
             if (early := due - window.elapsed()) > 0:
                 gevent.sleep(early)
-            self.feed.put(Request(window, slot, text, due))
+            self.feed.put(Request(window, slot, texts, due))
 
     def _check(self, window: OpenWindow) -> None:
         if self._errors:
@@ -207,7 +212,7 @@ class LocalGenerator:
         self._runner.quit()
 
 
-def _outcome(response: ResponseContextManager) -> Outcome:
+def _outcome(response: ResponseContextManager, route: Route, texts: int) -> Outcome:
     error = response.request_meta["exception"]
     error = getattr(error, "original", None) or error  # the client wraps a timeout in RetriesExceeded
     if isinstance(error, TimeoutError | gevent.Timeout):
@@ -216,4 +221,4 @@ def _outcome(response: ResponseContextManager) -> Outcome:
         return Outcome.HTTP_ERROR
     if error is not None or not response.status_code:
         return Outcome.CONNECTION
-    return Outcome.OK if has_valid_score(response.content) else Outcome.INVALID_ANSWER
+    return Outcome.OK if route.has_valid_scores(response.content, texts) else Outcome.INVALID_ANSWER

@@ -13,10 +13,10 @@ LEAD_SECONDS = 0.05
 
 
 class OpenWindow:
-    """One window on the clock of this process. `texts` has a text per slot and is repeated if too short."""
+    """One window on the clock of this process. `texts` has the texts of each slot and is repeated if too short."""
 
     def __init__(
-        self, order: WindowOrder, texts: Sequence[str], clock: Callable[[], float] = time.perf_counter
+        self, order: WindowOrder, texts: Sequence[Sequence[str]], clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.order = order
         self.records: list[Record] = []
@@ -35,15 +35,15 @@ class OpenWindow:
         """Return the seconds since the window began, negative before its schedule begins."""
         return self._clock() - self.begin
 
-    def next_slot(self) -> tuple[int, str] | None:
-        """Return the next slot of the schedule and its text; None after the last one and after the end."""
+    def next_slot(self) -> tuple[int, Sequence[str]] | None:
+        """Return the next slot of the schedule and its texts; None after the last one and after the end."""
         slot = self._next
         if self._closed or slot >= self.order.slots or self.elapsed() >= self.order.seconds:
             return None
-        text = self._texts[self._taken % len(self._texts)]
+        texts = self._texts[self._taken % len(self._texts)]
         self._next += self.order.parts
         self._taken += 1
-        return slot, text
+        return slot, texts
 
     def admit(self, slot: int) -> bool:
         """Count a slot as sent, unless the window has ended while it waited for a user."""

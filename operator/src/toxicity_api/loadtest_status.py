@@ -16,7 +16,7 @@ class BucketResult(Document):
     """Load test figures of one length bucket. Latencies are exact, in seconds, of successful requests."""
 
     name: str = Field(
-        description="Name of the length bucket: its shortest and longest length in characters, such as 1-100. The"
+        description="Name of the length bucket: its shortest and longest length in bucketUnit, such as 1-100. The"
         " mixed lengths have the name `mixed`."
     )
     requests: int = Field(description="Number of requests sent in the measured window.")
@@ -107,7 +107,7 @@ class Conclusions(Document):
         None, description="Meaning of bucketsRpsPerReplica: lowerBound if it is one for any bucket."
     )
     share_beyond_max_length: float = Field(
-        description="Share of the dataset's texts that are longer than maxLength characters. They count to the"
+        description="Share of the dataset's texts that are longer than maxLength. They count to the"
         " longest bucket."
     )
     replicas_needed: int = Field(description="Number of replicas needed to carry slo.rps.")
@@ -160,6 +160,11 @@ class LoadTestStatus(Document):
     )
     workers: int | None = Field(None, description="Number of pods that ran the users.")
     requested_rps: float = Field(description="Requests per second that the spec requests.")
+    route: Literal["classify", "openai", "perspective"] | None = Field(
+        None, description="Route that got the requests."
+    )
+    texts_per_request: int | None = Field(None, description="Number of texts in each request.")
+    bucket_unit: Literal["characters", "tokens"] | None = Field(None, description="Unit of the bucket names.")
     slo_p95_seconds: float | None = Field(None, description="Value of loadTest.slo.p95Seconds in the spec.")
     warmup_requests: int = Field(0, description="Number of requests in the warm-up, which are not measured.")
     requests: int | None = Field(None, description="Number of requests in total, without those of the warm-up.")
@@ -176,7 +181,7 @@ class LoadTestStatus(Document):
     )
     max_length_at_requested_rps: int | None = Field(
         None,
-        description="Upper end, in characters, of the longest bucket that carried 95 % of slo.rps within slo."
+        description="Upper end, in bucketUnit, of the longest bucket that carried 95 % of slo.rps within slo."
         " Without slo.rps, requestedRps is used.",
     )
     conclusions: Conclusions | None = Field(None, description="Conclusions from a complete run.")

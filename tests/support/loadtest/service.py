@@ -25,7 +25,17 @@ from toxicity_api.stage_config import LoadTestConfig
 
 STALLED_SECONDS = 3.0
 STALLED = "an answer that stalls after its head"
-GOOD = {"model": "m", "threshold": 0.5, "results": [{"score": 0.25, "toxic": False, "truncated": False}]}
+SHAPES: dict[str, object] = {
+    "/v1/moderations": {"results": [{"category_scores": {"harassment": 0.25}}]},
+    "/v1alpha1/comments:analyze": {"attributeScores": {"TOXICITY": {"summaryScore": {"value": 0.25}}}},
+}
+"""Valid answers of the routes other than /v1/classify, for one text."""
+
+GOOD: dict[str, Any] = {
+    "model": "m",
+    "threshold": 0.5,
+    "results": [{"score": 0.25, "toxic": False, "truncated": False}],
+}
 
 
 @dataclass
@@ -44,11 +54,20 @@ class Service:
     hold: Callable[[int, float], None] = lambda number, arrival: None
     texts: list[str] = field(default_factory=list)
     spent: dict[str, tuple[float, float]] = field(default_factory=dict)
+    paths: set[str] = field(default_factory=set)
     tokens: set[str] = field(default_factory=set)
     arrivals: list[float] = field(default_factory=list)
     got_asked: threading.Event = field(default_factory=threading.Event)
     got_some: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def _shaped(answer: tuple[int, object], path: str, texts: int) -> tuple[int, object]:
+    """Give a valid answer the shape of the route and a result for each text."""
+    code, document = answer
+    if document is not GOOD:
+        return answer
+    return code, SHAPES.get(path, {**GOOD, "results": [GOOD["results"][0]] * texts})
 
 
 def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
@@ -64,15 +83,17 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             arrival = time.monotonic()
             document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            texts = document.get("texts") or document.get("input") or [document["comment"]["text"]]
             with service.lock:
-                number = len(service.texts)
-                service.texts += document["texts"]
+                number = len(service.arrivals)
+                service.texts += texts
+                service.paths.add(self.path)
                 service.arrivals.append(arrival)
                 service.tokens.add(self.headers.get("Authorization", ""))
             service.got_some.set()
             service.hold(number, arrival)
             time.sleep(service.delay(number))
-            self._send(*service.answer(number))
+            self._send(*_shaped(service.answer(number), self.path, len(texts)))
             service.spent[self.headers["X-Request-Id"]] = (arrival, time.monotonic())
 
         def _send(self, code: int, document: object) -> None:

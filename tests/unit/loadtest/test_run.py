@@ -240,3 +240,22 @@ def test_unusable_texts_fail_at_once_and_for_good(tmp_path: Path, service: Servi
         ended.status["message"]
         == f"{tmp_path / 'test.csv'} has no column 'text'; its columns are ['comment', 'toxic']"
     )
+
+
+@pytest.mark.parametrize(
+    ("route", "texts", "path"),
+    [
+        ("classify", 3, "/v1/classify"),
+        ("openai", 1, "/v1/moderations"),
+        ("perspective", 1, "/v1alpha1/comments:analyze"),
+    ],
+)
+def test_each_route_is_asked_in_its_own_shape(
+    tmp_path: Path, service: Service, route: str, texts: int, path: str
+) -> None:
+    spec = a_spec(route=route, texts_per_request=texts, max_length=50, seconds_per_bucket=1)
+    ended = Run(tmp_path, service.url, spec).wait()
+    assert (ended.exit_code, ended.status["failures"]) == (0, 0), ended.log
+    assert service.paths == {path}
+    assert len(service.texts) == texts * ended.status["requests"] == texts * len(service.arrivals)
+    assert (ended.status["route"], ended.status["textsPerRequest"]) == (route, texts)

@@ -23,27 +23,27 @@ class Clock:
 
 def an_open_window(clock: Clock, **fields: object) -> OpenWindow:
     order = WindowOrder.model_validate({"number": 7, "name": "1-100", "rps": 4.0, "seconds": 1.0} | fields)
-    return OpenWindow(order, ["a", "b"], clock)
+    return OpenWindow(order, [("a",), ("b",)], clock)
 
 
 def test_slots_are_handed_out_in_order_with_the_texts_in_a_circle() -> None:
     clock = Clock()
     window = an_open_window(clock)
-    assert [window.next_slot() for _ in range(5)] == [(0, "a"), (1, "b"), (2, "a"), (3, "b"), None]
+    assert [window.next_slot() for _ in range(5)] == [(0, ("a",)), (1, ("b",)), (2, ("a",)), (3, ("b",)), None]
     assert [window.order.scheduled(slot) for slot in range(4)] == [0.0, 0.25, 0.5, 0.75]
     assert window.elapsed() == pytest.approx(-LEAD_SECONDS)
 
 
 def test_part_of_a_window_has_every_second_slot() -> None:
     window = an_open_window(Clock(), part=1, parts=2)
-    assert [window.next_slot() for _ in range(3)] == [(1, "a"), (3, "b"), None]
+    assert [window.next_slot() for _ in range(3)] == [(1, ("a",)), (3, ("b",)), None]
 
 
 def test_slot_that_nobody_was_free_for_is_omitted() -> None:
     clock = Clock()
     window = an_open_window(clock)
-    assert window.next_slot() == (0, "a") and window.admit(0)
-    assert window.next_slot() == (1, "b")
+    assert window.next_slot() == (0, ("a",)) and window.admit(0)
+    assert window.next_slot() == (1, ("b",))
     clock.now += LEAD_SECONDS + 1.0
     assert not window.admit(1), "the window ended while it waited for a user"
     assert window.next_slot() is None

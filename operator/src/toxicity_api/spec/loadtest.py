@@ -35,6 +35,17 @@ NOT_ORIGINAL = (
     "profile original offers 10 requests/s evenly with 16 users: remove loadTest.users, requestedRps, arrivals, bursts,"
     " trace and maxOpenRequests, or set loadTest.profile to openLoop"
 )
+ONE_COMMENT = (
+    "a request of the Perspective route has one text: set loadTest.textsPerRequest to 1, or loadTest.route to classify"
+    " or openai"
+)
+TOO_MANY_TOKENS = "maxLength must not be above 4096 tokens: lower loadTest.maxLength"
+MAX_TOKENS = 4096
+"""Maximum length of a text in tokens. A longer one could have more than MAX_CHARACTERS characters."""
+
+MAX_TEXTS = 64
+"""Maximum number of texts in a request. The serving API refuses more."""
+
 TOO_FEW_OPEN = "maxOpenRequests must not be below workers: every worker sends at least one request at a time"
 
 ORIGINAL_USERS, ORIGINAL_RPS = 16, 10.0
@@ -117,6 +128,16 @@ class LoadTestSpec(PodFields):
                     "!has(self.maxOpenRequests) || !has(self.workers) || self.maxOpenRequests >= self.workers",
                     TOO_FEW_OPEN,
                 ),
+                cel(
+                    "!has(self.route) || self.route != 'perspective' || !has(self.textsPerRequest)"
+                    " || self.textsPerRequest == 1",
+                    ONE_COMMENT,
+                ),
+                cel(
+                    "!has(self.bucketUnit) || self.bucketUnit != 'tokens' || !has(self.maxLength)"
+                    f" || self.maxLength <= {MAX_TOKENS}",
+                    TOO_MANY_TOKENS,
+                ),
             ]
         }
     }
@@ -167,14 +188,27 @@ class LoadTestSpec(PodFields):
         " this limit is sent late, and openLimitReached reports it. Unset means 256, or `users` if that is higher, and"
         " 16 in profile original.",
     )
+    route: Literal["classify", "openai", "perspective"] = Field(
+        "classify",
+        description="Route that gets the requests: `classify` (/v1/classify), `openai` (/v1/moderations) or"
+        " `perspective` (/v1alpha1/comments:analyze).",
+    )
+    texts_per_request: int = Field(
+        1, ge=1, le=MAX_TEXTS, description="Number of texts in a request. requestedRps counts requests, not texts."
+    )
+    bucket_unit: Literal["characters", "tokens"] = Field(
+        "characters",
+        description="Unit of bucketStep and maxLength. `tokens` are those of the served model, of the text without the"
+        " prompt around it.",
+    )
     bucket_step: int = Field(
         100,
         ge=1,
         le=INT32_MAX,
-        description="Width of a length bucket, in characters. There are at most 200 buckets.",
+        description="Width of a length bucket, in bucketUnit. There are at most 200 buckets.",
     )
     max_length: int = Field(
-        1100, ge=1, le=MAX_CHARACTERS, description="Upper end of the longest length bucket, in characters."
+        1100, ge=1, le=MAX_CHARACTERS, description="Upper end of the longest length bucket, in bucketUnit."
     )
     seconds_per_bucket: int = Field(
         30, ge=1, le=3600, description="Measured time per length bucket and rate, in seconds."
@@ -231,6 +265,10 @@ class LoadTestSpec(PodFields):
             raise ValueError(NOT_ORIGINAL)
         if self.max_open_requests is not None and self.max_open_requests < self.workers:
             raise ValueError(TOO_FEW_OPEN)
+        if self.route == "perspective" and self.texts_per_request != 1:
+            raise ValueError(ONE_COMMENT)
+        if self.bucket_unit == "tokens" and self.max_length > MAX_TOKENS:
+            raise ValueError(TOO_MANY_TOKENS)
         return self
 
     @property

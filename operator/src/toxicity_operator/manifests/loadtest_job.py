@@ -42,6 +42,9 @@ def build_loadtest_job(
         serving_fingerprint=serving_fingerprint,
         master_host=names.loadtest_master_host(stage.job_name, model.name, model.namespace),
         master_port=MASTER_PORT,
+        tokenizer_path=Path(ARTIFACTS, f"train-{training_fingerprint}", "model", "tokenizer.json")
+        if load.bucket_unit == "tokens"
+        else None,
         trace_path=Path(TRACE_FOLDER, load.trace.key) if load.trace else None,
         load_test=load,
     )
