@@ -25,7 +25,8 @@ from toxicity_loadtest.corpus import Corpus
 from toxicity_loadtest.cpu import usable_cores
 from toxicity_loadtest.figures import bucket_result
 from toxicity_loadtest.records import CALIBRATION, WindowOrder
-from toxicity_loadtest.service import CLASSIFY_PATH, Target, has_valid_score, request_body
+from toxicity_loadtest.routes import CLASSIFY
+from toxicity_loadtest.service import Target
 from toxicity_loadtest.user_pool import LocalGenerator
 
 TEXT = "Какой чудесный день сегодня, не правда ли"
@@ -88,7 +89,7 @@ def http_user_ceiling(url: str, users: int, seconds: int) -> tuple[float, float]
     from locust import HttpUser, constant, task
     from locust.env import Environment
 
-    body, counts = request_body(TEXT), {"good": 0, "bad": 0}
+    body, counts = CLASSIFY.request_body([TEXT]), {"good": 0, "bad": 0}
 
     class PlainUser(HttpUser):  # type: ignore[misc]
         wait_time = constant(0)
@@ -96,8 +97,10 @@ def http_user_ceiling(url: str, users: int, seconds: int) -> tuple[float, float]
 
         @task  # type: ignore[untyped-decorator]
         def classify(self) -> None:
-            answer = self.client.post(CLASSIFY_PATH, data=body, headers={"Content-Type": "application/json"})
-            counts["good" if answer.status_code == 200 and has_valid_score(answer.content) else "bad"] += 1
+            answer = self.client.post(CLASSIFY.path, data=body, headers={"Content-Type": "application/json"})
+            counts[
+                "good" if answer.status_code == 200 and CLASSIFY.has_valid_scores(answer.content, 1) else "bad"
+            ] += 1
 
     runner = Environment(user_classes=[PlainUser]).create_local_runner()
     runner.start(users, spawn_rate=users)
@@ -160,7 +163,7 @@ def wrk(url: str, connections: int, seconds: int) -> tuple[int, float, int, floa
     with TemporaryDirectory() as folder:
         script = Path(folder, "post.lua")
         script.write_text(WRK_SCRIPT.replace("{body}", json.dumps({"texts": [TEXT]}, ensure_ascii=False)), "utf-8")
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"{url}{CLASSIFY_PATH}"]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"{url}{CLASSIFY.path}"]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     (line,) = (line for line in out.splitlines() if line.startswith("figures "))
     requests, duration, failures, p95 = (int(word) for word in line.split()[1:])

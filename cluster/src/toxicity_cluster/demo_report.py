@@ -69,7 +69,8 @@ def _figure(value: float | None) -> str:
 
 def load_lines(load_test: LoadTestStatus) -> list[str]:
     """The bucket table, with the offered load above it and the conclusions below."""
-    offered = f"{load_test.users} users offered {load_test.requested_rps:g} requests/s"
+    arrivals = f"{load_test.arrivals} arrivals, " if load_test.arrivals else ""
+    offered = f"{load_test.requested_rps:g} requests/s, {arrivals}at most {load_test.users} open"
     replicas = f"{load_test.replicas_at_start} replica(s) at start, {load_test.replicas_at_end} at end"
     longest = load_test.max_length_at_requested_rps
     held = "no bucket" if longest is None else f"texts up to {longest} characters"

@@ -72,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         "--local", action="store_true", help="print the status as JSON lines instead of writing it to a cluster"
     )
     parser.add_argument(
+        "--previous", type=Path, help="status.json of an earlier run to compare with; only with --local"
+    )
+    parser.add_argument("--replicas", type=int, help="number of replicas that serve; only with --local")
+    parser.add_argument(
         "--ready-seconds", type=float, default=READY_SECONDS, help="maximum time to wait for /readyz, in seconds"
     )
     parser.add_argument(
@@ -102,10 +106,11 @@ def _run_master(config: LoadTestConfig, options: argparse.Namespace) -> None:
         build_target,
         log_greenlet_crashes,
     )
-    from toxicity_loadtest.publish import StreamPublisher, in_cluster_publisher
+    from toxicity_loadtest.publish import in_cluster_publisher, local_publisher
     from toxicity_loadtest.stage import LoadTest
 
-    publisher = StreamPublisher(sys.stdout) if options.local else in_cluster_publisher(config)
+    is_local, previous, replicas = options.local, options.previous, options.replicas
+    publisher = local_publisher(sys.stdout, previous, replicas) if is_local else in_cluster_publisher(config)
     test = LoadTest(config, publisher, options.ready_seconds)
     try:
         _handle_sigterm_in_greenlet()

@@ -2,7 +2,8 @@
 
 Mixed lengths: by the utilization law (Denning and Buzen, The Operational Analysis of Queueing Network Models, 1978), a
 class of requests with share s and capacity c uses the bottleneck for s / c seconds per request of the mix. The
-capacity of the mix is 1 / sum(s / c), the weighted harmonic mean.
+capacity of the mix is 1 / sum(s / c), the weighted harmonic mean. This figure is a cross-check. The conclusions use
+what was measured on the mix itself, and this figure only if the mix carried nothing.
 
 Requests in flight: Little's law, L = rate x mean latency.
 """
@@ -21,6 +22,9 @@ from toxicity_loadtest.figures import REACHED_SHARE, meets_slo
 
 HEADROOM = 0.8
 """Share of a replica's capacity at which to scale, so that it answers in time while another replica starts."""
+
+MIN_IN_FLIGHT = 1.0
+"""Lowest target of an autoscaler, in requests in flight. Below it, one request would already start a replica."""
 
 Basis = Literal["search", "lowerBound", "throughput"]
 
@@ -42,7 +46,7 @@ def mixed_capacity(shares: Sequence[float], capacities: Sequence[float]) -> floa
 
 
 def max_length_at_requested_rps(results: Sequence[tuple[Bucket, BucketResult]], spec: LoadTestSpec) -> int | None:
-    """Return the upper end, in characters, of the longest bucket that carried 95 % of the SLO's RPS within the SLO."""
+    """Return the upper end, in bucketUnit, of the longest bucket that carried 95 % of the SLO's RPS within the SLO."""
     wanted = spec.slo.rps or spec.requested_rps
     return max((bucket.high for bucket, result in results if _carries(result, spec, wanted)), default=None)
 
@@ -62,7 +66,7 @@ def capacity(result: BucketResult, spec: LoadTestSpec) -> tuple[float, Basis]:
     if result.max_rps_within_slo is not None:
         return result.max_rps_within_slo, "search"
     asked = result.requested_rps or spec.requested_rps
-    return result.actual_rps, "lowerBound" if meets_slo(result, spec.slo, asked) else "throughput"
+    return (asked, "lowerBound") if meets_slo(result, spec.slo, asked) else (result.actual_rps, "throughput")
 
 
 def conclude(
@@ -74,23 +78,28 @@ def conclude(
     share_beyond: float,
     previous: LoadTestStatus | None,
 ) -> Conclusions | None:
-    """Return the conclusions of a complete run; None if a bucket with texts of the dataset carried nothing.
+    """Return the conclusions of a complete run; None if neither the mix nor the buckets carried anything.
 
     `mixed` has the figures of the mixed window and the mean latency of its successful requests in seconds.
     """
-    capacities = [capacity(result, spec) for result in results]
-    total = mixed_capacity(shares, [rps for rps, _ in capacities])
-    if total is None:
-        return None
-    per_replica = total / max(1, serving.replicas)
     mixed_result, mean_seconds = mixed
-    predicted, measured = _prediction(mixed_result, spec, serving.replicas, previous)
+    replicas = max(1, serving.replicas)
+    of_buckets, of_mix = _by_buckets(results, shares, spec), capacity(mixed_result, spec)
+    total, basis = of_mix if of_mix[0] > 0 else of_buckets or of_mix
+    if total <= 0:
+        return None
+    per_replica, is_of_mix = total / replicas, of_mix[0] > 0
+    predicted, measured = _prediction(of_mix, replicas, previous)
+    in_flight = HEADROOM * per_replica * mean_seconds if is_of_mix and mean_seconds is not None else None
     return Conclusions(
         mixed_rps_per_replica=round(per_replica, 4),
-        basis=_weakest([basis for (_, basis), share in zip(capacities, shares, strict=True) if share > 0]),
+        basis=basis,
+        source="mix" if is_of_mix else "buckets",
+        buckets_rps_per_replica=of_buckets and round(of_buckets[0] / replicas, 4),
+        buckets_basis=of_buckets and of_buckets[1],
         share_beyond_max_length=round(share_beyond, 4),
-        replicas_needed=_replicas_needed(per_replica, mixed_result, spec, serving.replicas),
-        in_flight_target=None if mean_seconds is None else round(HEADROOM * per_replica * mean_seconds, 2),
+        replicas_needed=math.ceil((spec.slo.rps or spec.requested_rps) / per_replica - 1e-9),
+        in_flight_target=None if in_flight is None else max(MIN_IN_FLIGHT, round(in_flight, 2)),
         cpu_percent_target=_cpu_percent(serving),
         predicted_rps=predicted,
         measured_rps=measured,
@@ -98,17 +107,20 @@ def conclude(
     )
 
 
-def _replicas_needed(per_replica: float, mixed: BucketResult, spec: LoadTestSpec, replicas: int) -> int:
-    """Return the replicas needed for the SLO's RPS, at most the replicas that have just carried it within the SLO."""
-    wanted = spec.slo.rps or spec.requested_rps
-    needed = math.ceil(wanted / per_replica - 1e-9)
-    carried = mixed.max_rps_within_slo is None and meets_slo(mixed, spec.slo, wanted)
-    return min(needed, max(1, replicas)) if carried else needed
+def _by_buckets(
+    results: Sequence[BucketResult], shares: Sequence[float], spec: LoadTestSpec
+) -> tuple[float, Basis] | None:
+    """Return the capacity of the mix by the utilization law and its meaning; None if a bucket carried nothing.
 
-
-def _weakest(bases: Sequence[Basis]) -> Basis:
-    order: tuple[Basis, ...] = ("search", "lowerBound", "throughput")
-    return max(bases, key=order.index)
+    With a lower bound among the capacities, the mean is a lower bound too.
+    """
+    used = [(share, *capacity(result, spec)) for result, share in zip(results, shares, strict=True) if share > 0]
+    total = mixed_capacity([share for share, _, _ in used], [rps for _, rps, _ in used])
+    if total is None:
+        return None
+    found = {basis for _, _, basis in used}
+    order: tuple[Basis, ...] = ("lowerBound", "throughput", "search")
+    return total, next(basis for basis in order if basis in found)
 
 
 def _cpu_percent(serving: Serving) -> int | None:
@@ -118,14 +130,16 @@ def _cpu_percent(serving: Serving) -> int | None:
 
 
 def _prediction(
-    mixed: BucketResult, spec: LoadTestSpec, replicas: int, previous: LoadTestStatus | None
+    of_mix: tuple[float, Basis], replicas: int, previous: LoadTestStatus | None
 ) -> tuple[float | None, float | None]:
     """Return the rate that the previous run predicts for these replicas, and the rate they carried.
 
-    A lower bound is no prediction. A fixed rate within the SLO measures a capacity only above the predicted one.
+    A lower bound is neither a prediction nor a measurement, since requestedRps limits it. The rate within the SLO and
+    the throughput beyond it are different quantities, so both runs must have measured the same one.
     """
-    if previous is None or previous.conclusions is None or previous.conclusions.basis == "lowerBound":
+    before = previous.conclusions if previous else None
+    if before is None or before.basis == "lowerBound" or (before.basis == "throughput" and before.source != "mix"):
         return None, None
-    predicted = round(previous.conclusions.mixed_rps_per_replica * max(1, replicas), 4)
-    measured, basis = capacity(mixed, spec)
-    return predicted, measured if basis != "lowerBound" or measured >= predicted else None
+    measured, basis = of_mix
+    predicted = round(before.mixed_rps_per_replica * replicas, 4)
+    return predicted, measured if basis == before.basis and measured > 0 else None

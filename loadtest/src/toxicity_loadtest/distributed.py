@@ -59,6 +59,7 @@ class _WorkerPart:
             summary.get("omitted", []),
             summary.get("cpuShare", 0.0),
             summary.get("beganAt", ""),
+            summary.get("openPeak", 0),
         )
 
 
@@ -206,6 +207,7 @@ class Worker:
             self._runner.send_message(RECORDS, {"number": order.number, "records": rows})
         summary |= {"number": order.number, "count": len(window.records), "omitted": list(window.omitted)}
         summary |= {"cpuShare": window.cpu_share, "beganAt": window.began_at}
+        summary |= {"openPeak": window.open_peak}
         self._runner.send_message(SUMMARY, summary)
 
     def _on_end(self, **_event: object) -> None:

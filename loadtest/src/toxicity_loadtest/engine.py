@@ -11,12 +11,16 @@ import gevent
 
 from toxicity_api.stage_config import LoadTestConfig
 from toxicity_loadtest.calibration import measure_ceiling
-from toxicity_loadtest.corpus import Corpus, read_texts
+from toxicity_loadtest.corpus import Corpus, read_corpus
 from toxicity_loadtest.distributed import MasterGenerator, Worker
 from toxicity_loadtest.errors import GeneratorError, log_traceback
 from toxicity_loadtest.measurement import LoadGenerator
+from toxicity_loadtest.routes import ROUTES
 from toxicity_loadtest.service import Target, take_token
 from toxicity_loadtest.user_pool import LocalGenerator
+
+CALIBRATION_USERS = 16
+"""Open requests of the calibration. The constant server answers at once, so more would only take memory."""
 
 
 def build_target(config: LoadTestConfig, request_seconds: float, environment: MutableMapping[str, str]) -> Target:
@@ -25,7 +29,14 @@ def build_target(config: LoadTestConfig, request_seconds: float, environment: Mu
     Raises TokenError.
     """
     outage, token = config.load_test.max_outage_seconds, take_token(environment)
-    return Target(config.url, request_seconds, outage, run=config.fingerprint, token=token)
+    return Target(
+        config.url,
+        request_seconds,
+        outage,
+        run=config.fingerprint,
+        token=token,
+        route=ROUTES[config.load_test.route],
+    )
 
 
 def log_greenlet_crashes() -> None:
@@ -53,7 +64,7 @@ class LocustEngine:
         spec = self.config.load_test
         if not self.calibration_seconds:
             return None
-        one = measure_ceiling(corpus, -(-spec.users // spec.workers), self.calibration_seconds)
+        one = measure_ceiling(corpus, min(spec.open_limit, CALIBRATION_USERS), self.calibration_seconds)
         return None if one is None else round(one * spec.workers, 1)
 
     @contextmanager
@@ -61,7 +72,7 @@ class LocustEngine:
         """Start a generator whose users wait for the first window, and close it at the end. Raises LoadTestError."""
         spec = self.config.load_test
         if spec.workers == 1:
-            local = LocalGenerator(self.target, corpus, spec.users)
+            local = LocalGenerator(self.target, corpus, spec.open_limit)
             try:
                 yield local
             finally:
@@ -72,7 +83,7 @@ class LocustEngine:
         except SystemExit as error:  # Locust exits if the port is in use
             raise GeneratorError(f"port {self.config.master_port} is in use: see the log") from error
         try:
-            master.gather(spec.workers, spec.users, self.workers_seconds)
+            master.gather(spec.workers, spec.open_limit, self.workers_seconds)
             yield master
         finally:
             master.close()
@@ -80,7 +91,7 @@ class LocustEngine:
 
 def run_worker(config: LoadTestConfig, target: Target) -> None:
     """Run a worker until the master ends the run. Raises LoadTestError."""
-    corpus = Corpus(read_texts(config.texts_path), config.load_test, config.seed)
+    corpus = read_corpus(config)
     worker = Worker(target, corpus, config.master_host, config.master_port)
     try:
         worker.run()

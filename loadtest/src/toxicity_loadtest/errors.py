@@ -39,6 +39,13 @@ class CorpusError(LoadTestError):
     exit_code = EXIT_INVALID_INPUT
 
 
+class TraceError(LoadTestError):
+    """The recorded arrivals cannot be read. A retry does not help."""
+
+    reason = "InvalidTrace"
+    exit_code = EXIT_INVALID_INPUT
+
+
 class TokenError(LoadTestError):
     """The API token cannot be sent. A retry does not help. The message does not contain the token."""
 

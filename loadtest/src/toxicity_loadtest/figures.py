@@ -8,7 +8,8 @@ latency / seconds. A failure such as a timeout does not extend the window.
 Latency is reported twice:
 
 - As served: end - start.
-- Corrected for coordinated omission, as in Gil Tene's wrk2: end - scheduled_start. It includes the wait for a user.
+- Corrected for coordinated omission, as in Gil Tene's wrk2: end - scheduled_start. It includes the wait for a user,
+  which happens only at the limit of open requests.
   A slot without a free user counts with seconds - scheduled_start, the shortest time that it waited.
 """
 
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 from toxicity_api.loadtest_status import BucketResult
 from toxicity_api.spec import Slo
 from toxicity_loadtest.records import Outcome, Record, Window
+from toxicity_loadtest.steady import backlog_grows, p95_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,6 +92,7 @@ def window_seconds(window: Window) -> float:
 def bucket_result(window: Window) -> BucketResult:
     """Compute the figures of one window."""
     good, true, lag = served([window]), corrected([window]), frame([window])["lag_seconds"]
+    interval = p95_interval(window)
     return BucketResult(
         name=window.order.name,
         requests=len(window.records),
@@ -97,23 +100,29 @@ def bucket_result(window: Window) -> BucketResult:
         requested_rps=window.order.rps,
         actual_rps=round(len(good) / window_seconds(window), 4),
         omitted=len(window.omitted),
+        delayed=delayed(window),
+        open_requests_peak=window.open_peak,
         p50_seconds=percentile(good, 0.50),
         p95_seconds=percentile(good, 0.95),
         p99_seconds=percentile(good, 0.99),
         p50_corrected_seconds=percentile(true, 0.50),
         p95_corrected_seconds=percentile(true, 0.95),
         p99_corrected_seconds=percentile(true, 0.99),
+        p95_corrected_low_seconds=interval and interval[0],
+        p95_corrected_high_seconds=interval and interval[1],
+        backlog_grows=backlog_grows(window),
         lag_p95_seconds=percentile(lag, 0.95),
         lag_max_seconds=percentile(lag, 1.0),
     )
 
 
 def meets_slo(result: BucketResult, slo: Slo, rps: float) -> bool:
-    """Whether a window carried `rps` within the SLO: enough successes, few failures, corrected p95 in time."""
+    """Whether a window carried `rps` within the SLO: steady, enough successes, few failures, corrected p95 in time."""
     p95 = result.p95_seconds if result.p95_corrected_seconds is None else result.p95_corrected_seconds
     return (
         p95 is not None
         and p95 <= slo.p95_seconds
+        and not result.backlog_grows
         and _carried_rps(result) >= REACHED_SHARE * rps
         and result.failures <= MAX_FAILURES_SHARE * result.requests
     )
@@ -146,6 +155,12 @@ def generator_saturated(windows: Sequence[Window]) -> bool:
     """
     lags = (percentile(frame([window])["lag_seconds"], 0.95) or 0.0 for window in windows)
     return any(lag > MAX_LAG_SECONDS for lag in lags) or any(w.cpu_share > MAX_CPU_SHARE for w in windows)
+
+
+def delayed(window: Window) -> int:
+    """Return the number of requests that were sent late or omitted because all users waited for the service."""
+    late = sum(record.intended_start > record.scheduled_start for record in window.records)
+    return late + len(window.omitted)
 
 
 def users_exhausted(windows: Sequence[Window]) -> bool:

@@ -1,4 +1,4 @@
-"""Draw two plots of a run with matplotlib: p95 latency and requests per second, by text length in characters.
+"""Draw two plots of a run with matplotlib: p95 latency and requests per second, by text length.
 
 The object API of matplotlib has no global state and needs no display. The colours are Okabe and Ito's blue and orange
 (Color Universal Design, 2008), and the markers differ too.
@@ -32,20 +32,20 @@ def write_plots(folder: Path, results: Sequence[BucketResult], spec: LoadTestSpe
 
 def latency_plot(results: Sequence[BucketResult], spec: LoadTestSpec) -> Figure:
     """Plot p95 per bucket in seconds, as served and corrected, and the objective. No success leaves a gap."""
-    figure, axes = _figure("95th percentile of latency by text length in characters", len(results))
+    figure, axes = _figure(f"95th percentile of latency by text length in {spec.bucket_unit}", len(results))
     corrected = [_or_gap(result.p95_corrected_seconds) for result in results]
     _draw(axes, results, corrected, "s--", ORANGE, "corrected for coordinated omission")
     _draw(axes, results, [_or_gap(result.p95_seconds) for result in results], "o-", BLUE, "as served")
     objective = spec.slo.p95_seconds
     axes.axhline(objective, color=GUIDE, linestyle=":", label=f"objective: {objective:g} s")
     axes.set_ylabel("p95 latency, seconds")
-    _finish(figure, axes, results)
+    _finish(figure, axes, results, spec)
     return figure
 
 
 def rate_plot(results: Sequence[BucketResult], spec: LoadTestSpec) -> Figure:
     """Plot successful and requested requests per second per bucket."""
-    figure, axes = _figure("Requests per second by text length in characters", len(results))
+    figure, axes = _figure(f"Requests per second by text length in {spec.bucket_unit}", len(results))
     positions = range(len(results))
     asked = [spec.requested_rps if r.requested_rps is None else r.requested_rps for r in results]
     bars = axes.bar(
@@ -54,7 +54,7 @@ def rate_plot(results: Sequence[BucketResult], spec: LoadTestSpec) -> Figure:
     axes.bar_label(bars, [f"{r.actual_rps:.3g}" for r in results], padding=4, fontsize=9)
     axes.plot(positions, asked, "_", color=ORANGE, markersize=26, markeredgewidth=2.5, label="requested")
     axes.set_ylabel("requests per second")
-    _finish(figure, axes, results)
+    _finish(figure, axes, results, spec)
     return figure
 
 
@@ -83,10 +83,10 @@ def _figure(title: str, buckets: int) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _finish(figure: Figure, axes: Axes, results: Sequence[BucketResult]) -> None:
+def _finish(figure: Figure, axes: Axes, results: Sequence[BucketResult], spec: LoadTestSpec) -> None:
     axes.set_xticks(range(len(results)), [result.name for result in results], rotation=45, ha="right")
     axes.set_xlim(-0.6, len(results) - 0.4)
-    axes.set_xlabel("text length in characters")
+    axes.set_xlabel(f"text length in {spec.bucket_unit}")
     top = axes.get_ylim()[1]
     axes.set_ylim(0, 1.12 * top)
     axes.grid(axis="y", color=GRID, linewidth=0.7)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from pydantic import ValidationError
@@ -47,19 +48,24 @@ class Publisher(Protocol):
 
 
 class StreamPublisher:
-    """Prints each status as one line of JSON, for a service outside a cluster."""
+    """Prints each status as one line of JSON, for a service outside a cluster.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    `previous` is the status of the run to compare with. `replicas` is the number of replicas that serve.
+    """
+
+    def __init__(
+        self, stream: TextIO, previous: LoadTestStatus | None = None, replicas: int | None = None
+    ) -> None:
+        self._stream, self._previous, self._replicas = stream, previous, replicas
 
     def publish(self, status: LoadTestStatus) -> None:
         print(json.dumps(status.to_wire(), ensure_ascii=False), file=self._stream, flush=True)
 
     def previous(self) -> LoadTestStatus | None:
-        return None
+        return self._previous
 
     def serving_deployment(self) -> ServingDeployment | None:
-        return None
+        return None if self._replicas is None else ServingDeployment(self._replicas, None)
 
 
 class KubernetesPublisher:
@@ -140,6 +146,17 @@ def _ratio(limit: object, request: object) -> float | None:
         return None
     most, asked = parse_quantity(limit), parse_quantity(limit if request is None else request)
     return float(most / asked) if most and asked else None
+
+
+def local_publisher(stream: TextIO, previous: Path | None, replicas: int | None) -> StreamPublisher:
+    """Create a publisher for a service outside a cluster. Raises PublishError if `previous` cannot be read."""
+    if previous is None:
+        return StreamPublisher(stream, replicas=replicas)
+    try:
+        status = read_document(LoadTestStatus, previous.read_text(encoding="utf-8"), "the previous status")
+    except (OSError, ValueError) as error:
+        raise PublishError(f"cannot read the previous status from {previous}: {error}") from error
+    return StreamPublisher(stream, status, replicas)
 
 
 def in_cluster_publisher(config: LoadTestConfig) -> KubernetesPublisher:

@@ -1,8 +1,8 @@
 """The records of the generator, one per request, from which all figures are computed.
 
 Times are seconds since the window began, on the clock of the process that sent the request. Clocks of two workers are
-never compared. A window has a schedule of evenly spaced slots, and slot n is due at n / rps. The first free user takes
-a slot, so a request waits for a user only while all users wait for the service.
+never compared. A window has a schedule of slots, one per request. A slot is sent when it is due if a user is free. It
+waits for a user only while all users wait for the service, that is, at the limit of open requests.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple
 
 from toxicity_api.base import Document
+from toxicity_api.spec.loadtest import Arrivals, Bursts
+from toxicity_loadtest.arrivals import replay, spread
 
 WARMUP, MIXED, CALIBRATION = "warm-up", "mixed", "calibration"
 """Names of windows that belong to no length bucket."""
@@ -29,8 +32,8 @@ class Outcome(StrEnum):
 class Record(NamedTuple):
     """One request. `status_code` is 0 without an answer.
 
-    `scheduled_start` is the time of the slot. `intended_start` is the later of that and of the time when the user
-    became free. The difference to `start` is the delay of the generator itself.
+    `scheduled_start` is the time of the slot. `intended_start` is the same, or the time when a user became free if none
+    was. The difference to `start` is the delay of the generator itself.
     """
 
     slot: int
@@ -51,16 +54,27 @@ class WindowOrder(Document):
     seconds: float
     part: int = 0
     parts: int = 1
+    arrivals: Arrivals = "uniform"
+    bursts: Bursts | None = None
+    trace: tuple[float, ...] = ()
+    """Arrival times to replay, with a mean gap of 1; empty without a trace."""
+    seed: int = 0
+
+    @cached_property
+    def times(self) -> Sequence[float]:
+        """Arrival time of each slot over all parts, in seconds since the window began."""
+        if self.trace:
+            return replay(self.trace, self.rps, self.seconds)
+        return spread(self.rps, self.seconds, self.arrivals, self.bursts, f"{self.seed}:arrivals:{self.number}")
 
     @property
     def slots(self) -> int:
-        """Number of requests in the window over all parts. The first is due at its start."""
-        whole = int(self.rps * self.seconds)
-        return max(1, whole + (whole < self.rps * self.seconds - 1e-6))
+        """Number of requests in the window over all parts."""
+        return len(self.times)
 
     def scheduled(self, slot: int) -> float:
         """Return the time of a slot, in seconds since the window began."""
-        return slot / self.rps
+        return self.times[slot]
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,8 @@ class Window:
     """CPU use of the busiest generator process, as a share of one core or of its limit."""
     began_at: str = ""
     """Wall clock time, RFC 3339."""
+    open_peak: int = 0
+    """Largest number of requests that waited for an answer at the same time; of several workers, the sum."""
 
 
 def join(order: WindowOrder, parts: Sequence[Window]) -> Window:
@@ -83,6 +99,7 @@ def join(order: WindowOrder, parts: Sequence[Window]) -> Window:
         order=order,
         records=sorted((record for part in parts for record in part.records), key=lambda record: record.slot),
         omitted=sorted(start for part in parts for start in part.omitted),
+        open_peak=sum(part.open_peak for part in parts),
         cpu_share=max((part.cpu_share for part in parts), default=0.0),
         began_at=min((part.began_at for part in parts), default=""),
     )

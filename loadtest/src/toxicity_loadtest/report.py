@@ -22,8 +22,9 @@ def format_facts(status: LoadTestStatus) -> str:
     )
     lines = [
         f"failures: {status.failure_kinds or 'none'}",
-        f"generator: ceiling {ceiling}, saturated: {_word(status.generator_saturated)},"
-        f" users exhausted: {_word(status.users_exhausted)}",
+        f"generator: {status.arrivals or 'uniform'} arrivals, ceiling {ceiling}, saturated:"
+        f" {_word(status.generator_saturated)}, limit of {status.users} open requests reached:"
+        f" {_word(status.open_limit_reached)}",
     ]
     return "\n".join([*lines, *_conclusion_lines(status.conclusions)])
 
@@ -32,7 +33,8 @@ def _conclusion_lines(found: Conclusions | None) -> list[str]:
     if found is None:
         return []
     lines = [
-        f"mixed traffic per replica: {found.mixed_rps_per_replica:.2f} requests/s ({found.basis}),"
+        f"mixed traffic per replica: {found.mixed_rps_per_replica:.2f} requests/s ({found.basis} of the"
+        f" {found.source or 'buckets'}),"
         f" replicas needed: {found.replicas_needed}"
     ]
     if found.in_flight_target is not None:

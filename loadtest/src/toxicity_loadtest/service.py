@@ -1,9 +1,8 @@
-"""The service under test: how it is asked, how its answers are judged, and when it counts as unavailable."""
+"""The service under test: its address, when it is ready, and when it counts as unavailable."""
 
 from __future__ import annotations
 
 import http.client
-import json
 import re
 import string
 import time
@@ -11,12 +10,10 @@ import urllib.error
 import urllib.request
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any
 
 from toxicity_loadtest.errors import NotReadyError, TokenError
 from toxicity_loadtest.records import Outcome
-
-CLASSIFY_PATH = "/v1/classify"
+from toxicity_loadtest.routes import CLASSIFY, Route
 
 TOKEN_VARIABLE = "API_TOKEN"
 HEADER_VALUE = re.compile(r"[\t\x20-\x7e]+")
@@ -46,6 +43,7 @@ class Target:
     run: str
     """Prefix of the X-Request-Id of every request: run-window-slot."""
     token: str = ""
+    route: Route = CLASSIFY
 
     def headers(self) -> dict[str, str]:
         """Return the headers of every request."""
@@ -68,24 +66,6 @@ def take_token(environment: MutableMapping[str, str]) -> str:
     if not HEADER_VALUE.fullmatch(token):
         raise TokenError(f"{KEY} has characters that an HTTP header cannot contain: {REMEDY}")
     return token
-
-
-def request_body(text: str) -> bytes:
-    """Build the JSON body that requests the score of one text."""
-    return json.dumps({"texts": [text]}, ensure_ascii=False).encode()
-
-
-def has_valid_score(body: bytes | bytearray | None) -> bool:
-    """Whether the body is JSON with exactly one result whose score is in [0, 1]. Status 200 alone is no success."""
-    try:
-        document = json.loads(bytes(body or b""))
-    except ValueError:
-        return False
-    results: Any = document.get("results") if isinstance(document, dict) else None
-    if not isinstance(results, list) or len(results) != 1 or not isinstance(results[0], dict):
-        return False
-    score = results[0].get("score")
-    return isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1
 
 
 def wait_until_ready(url: str, seconds: float) -> None:

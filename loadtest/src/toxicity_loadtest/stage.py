@@ -22,14 +22,16 @@ from toxicity_loadtest.conclusions import (
     max_length_at_requested_rps,
     mixed_capacity,
 )
-from toxicity_loadtest.corpus import Corpus, read_texts
+from toxicity_loadtest.corpus import Corpus, read_corpus
 from toxicity_loadtest.errors import ArtifactsError, LoadTestError, NoSuccessError, PublishError
-from toxicity_loadtest.figures import bucket_result, failure_summary, overall, served
+from toxicity_loadtest.figures import failure_summary, overall, served
 from toxicity_loadtest.measurement import LoadGenerator, Measurement, WindowRunner
 from toxicity_loadtest.publish import Publisher
-from toxicity_loadtest.records import MIXED, WARMUP, Window
+from toxicity_loadtest.records import MIXED, WARMUP, Outcome, Window
 from toxicity_loadtest.report import format_facts, format_table
+from toxicity_loadtest.search import FINE
 from toxicity_loadtest.service import wait_until_ready
+from toxicity_loadtest.trace import read_trace
 
 FINAL_PUBLISH_SECONDS = 30.0
 RETRY_INTERVAL_SECONDS = 2.0
@@ -56,6 +58,7 @@ class LoadTest:
         self._mixed: Measurement | None = None
         self._runner: WindowRunner | None = None
         self._previous: LoadTestStatus | None = None
+        self._replicas_seen: list[int | None] = []
         spec = config.load_test
         self.status = LoadTestStatus(
             fingerprint=config.fingerprint,
@@ -64,9 +67,15 @@ class LoadTest:
             mode=spec.mode,
             serving_fingerprint=config.serving_fingerprint or None,
             started_at=_now(),
-            users=spec.users,
+            users=spec.open_limit,
+            profile=spec.profile,
+            arrivals="trace" if spec.trace else spec.arrival_times,
             workers=spec.workers,
             requested_rps=spec.requested_rps,
+            route=spec.route,
+            texts_per_request=spec.texts_per_request,
+            bucket_unit=spec.bucket_unit,
+            slo_p95_seconds=spec.slo.p95_seconds,
         )
 
     def run(self, engine: Engine) -> LoadTestStatus:
@@ -74,14 +83,20 @@ class LoadTest:
         config = self._config
         self._previous = self._comparable(self._publisher.previous())
         self._publish_progress()
-        corpus = Corpus(read_texts(config.texts_path), config.load_test, config.seed)
+        corpus = read_corpus(config)
+        trace = read_trace(config.trace_path) if config.trace_path else ()
         wait_until_ready(config.url, self._ready_seconds)
         self._update(generator_ceiling_rps=engine.ceiling(corpus))
-        self._update(replicas_at_start=self._replicas())
+        self._replicas_seen = [self._replicas()]
+        self._update(replicas_at_start=self._replicas_seen[0])
         with engine.generator(corpus) as generator:
-            self._runner = WindowRunner(generator, config.load_test, self.status.generator_ceiling_rps)
+            self._runner = WindowRunner(
+                generator, config.load_test, self.status.generator_ceiling_rps, config.seed, trace
+            )
             self._measure(self._runner, corpus)
-        self._update(replicas_at_end=self._replicas())
+        self._update(
+            replicas_at_end=self._replicas_seen[-1], replicas_changed=len(set(self._replicas_seen)) > 1 or None
+        )
         self._add_totals(self._runner.windows)
         self._conclude(corpus)
         self._update(state="Complete", finished_at=_now())
@@ -122,14 +137,18 @@ class LoadTest:
                 start = measured.result.max_rps_within_slo or start
         capacities = [capacity(measured.result, spec)[0] for _, measured in self._measured]
         expected = mixed_capacity(corpus.shares(), capacities)
-        rps = spec.slo.rps or spec.requested_rps
-        self._mixed = runner.measure(MIXED, expected if spec.mode == "search" and expected else rps)
+        if spec.mode == "search" and expected:
+            self._mixed = runner.measure(MIXED, expected, FINE)
+        else:
+            self._mixed = runner.measure(MIXED, spec.slo.rps or spec.requested_rps)
+        self._replicas_seen.append(self._replicas())
         self._update(mixed=self._mixed.result)
         self._publish_progress()
 
     def _add(self, bucket: Bucket, measured: Measurement) -> None:
         result = measured.result
         self._measured.append((bucket, measured))
+        self._replicas_seen.append(self._replicas())
         self._update(buckets=[measured.result for _, measured in self._measured])
         logger.info("bucket_done bucket=%s requests=%d failures=%d", result.name, result.requests, result.failures)
         self._publish_progress()
@@ -139,32 +158,36 @@ class LoadTest:
         measured = [measured for _, measured in self._measured]
         actual_rps, p95, p95_corrected = overall([each.window for each in measured])
         limited = [*measured, *([self._mixed] if self._mixed else [])]
-        results = [bucket_result(window) for window in windows]
         self._update(
-            requests=sum(result.requests for result in results),
-            failures=sum(result.failures for result in results),
+            requests=sum(len(window.records) for window in windows),
+            failures=sum(r.outcome is not Outcome.OK for window in windows for r in window.records),
             failure_kinds=failure_summary(windows) or None,
             actual_rps=actual_rps,
             p95_seconds=p95,
             p95_corrected_seconds=p95_corrected,
             generator_saturated=any(each.generator_saturated for each in limited),
             users_exhausted=any(each.users_exhausted for each in limited),
+            open_limit_reached=any(each.open_limit_reached for each in limited),
         )
 
     def _conclude(self, corpus: Corpus) -> None:
         spec, serving_deployment = self._config.load_test, self._publisher.serving_deployment()
         assert self._mixed is not None
         mean = served([self._mixed.window]).mean() if self._mixed.result.p95_seconds is not None else None
-        replicas = max(self.status.replicas_at_start or 1, self.status.replicas_at_end or 1)
         results = [(bucket, measured.result) for bucket, measured in self._measured]
         self._update(
             max_length_at_requested_rps=max_length_at_requested_rps(results, spec),
-            conclusions=conclude(
+            conclusions=None
+            if self.status.replicas_changed
+            else conclude(
                 [result for _, result in results],
                 corpus.shares(),
                 (self._mixed.result, mean),
                 spec,
-                Serving(replicas, serving_deployment.cpu_limit_over_request if serving_deployment else None),
+                Serving(
+                    self.status.replicas_at_end or 1,
+                    serving_deployment.cpu_limit_over_request if serving_deployment else None,
+                ),
                 corpus.share_beyond(),
                 self._previous,
             ),
@@ -174,9 +197,11 @@ class LoadTest:
             raise NoSuccessError(f"all requests failed: {self.status.failure_kinds}")
 
     def _comparable(self, previous: LoadTestStatus | None) -> LoadTestStatus | None:
-        """Return the previous run if it measured the version that serves now."""
-        served_then = previous.serving_fingerprint if previous else None
-        return previous if served_then is not None and served_then == self.status.serving_fingerprint else None
+        """Return the previous run if it measured the version that serves now, with the same load and objective."""
+        if previous is None or previous.serving_fingerprint is None:
+            return None
+        is_same_version = previous.serving_fingerprint == self.status.serving_fingerprint
+        return previous if is_same_version and offered(previous) == offered(self.status) else None
 
     def _replicas(self) -> int | None:
         serving_deployment = self._publisher.serving_deployment()
@@ -214,6 +239,17 @@ class LoadTest:
                     raise
                 logger.warning("final_status_not_published error=%s", error)
             time.sleep(RETRY_INTERVAL_SECONDS)
+
+
+def offered(status: LoadTestStatus) -> tuple[object, ...]:
+    """Return what two runs must have in common to be comparable. Earlier releases had only the values named here."""
+    return (
+        status.arrivals or "uniform",
+        status.route or "classify",
+        status.texts_per_request or 1,
+        status.bucket_unit or "characters",
+        status.slo_p95_seconds,
+    )
 
 
 def _now() -> str:

@@ -2,17 +2,21 @@
 
 Importing this module lets Locust patch the standard library for gevent, so only the running load test imports it.
 
-The users live as long as the run. In each window a user takes one slot of the schedule after the other, waits for the
-slot's time and sends the request. It leaves when no slot is left. The window ends with its last answer, so every
-request belongs to exactly one window. Each window opens new connections, so that new replicas get requests.
+The users live as long as the run. A dispatcher takes one slot of the schedule after the other, waits for its time and
+gives it to the user that became free last, so that there are only as many connections as open requests. A slot waits
+for a user only while all users wait for the service. The window ends with its last answer, so every request belongs to
+exactly one window. Each window opens new connections, so that new replicas get requests.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import gevent
-from gevent.event import Event
+from gevent.event import AsyncResult
 from locust import FastHttpUser, task
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
@@ -22,7 +26,8 @@ from toxicity_loadtest.corpus import Corpus
 from toxicity_loadtest.cpu import usable_cores
 from toxicity_loadtest.errors import GeneratorError, OutageError, describe_crash
 from toxicity_loadtest.records import Outcome, Window, WindowOrder
-from toxicity_loadtest.service import CLASSIFY_PATH, OutageWatch, Target, has_valid_score, request_body
+from toxicity_loadtest.routes import Route
+from toxicity_loadtest.service import OutageWatch, Target
 from toxicity_loadtest.window import OpenWindow
 
 KEEP_ALIVE_SECONDS = 2.0
@@ -32,77 +37,92 @@ after 5 seconds, and a request at that moment would fail although the service wo
 TICK_SECONDS = 0.05
 
 
-class WindowFeed:
-    """Announces the next window to the waiting users of this process."""
+class Request(NamedTuple):
+    """A slot that is due, for any user. `intended` is its time, in seconds since the window began."""
+
+    window: OpenWindow
+    slot: int
+    texts: Sequence[str]
+    intended: float
+
+
+class RequestFeed:
+    """Gives the due requests to the free users of this process."""
 
     def __init__(self, target: Target) -> None:
         self.target, self.headers = target, target.headers()
         self.outage = OutageWatch(target.max_outage_seconds)
-        self.window: OpenWindow | None = None
-        self._changed = Event()
+        self._free: list[AsyncResult] = []
+        self._late: deque[Request] = deque()
 
-    def open(self, window: OpenWindow) -> None:
-        """Start a window: wake all waiting users."""
-        self.window = window
-        self._changed.set()
-        self._changed = Event()
+    def put(self, request: Request) -> None:
+        """Give the request to the user that became free last, or keep it until a user becomes free."""
+        if not self._free:
+            self._late.append(request)
+            request.window.late += 1
+        elif request.window.admit(request.slot):
+            self._free.pop().set(request)
 
-    def wait_for_next(self, seen: OpenWindow | None) -> OpenWindow:
-        """Wait for a window other than `seen`."""
-        while self.window is None or self.window is seen:
-            self._changed.wait()
-        return self.window
+    def get(self) -> Request:
+        """Wait for a request for this user."""
+        while self._late:
+            late = self._late.popleft()
+            late.window.late -= 1
+            if late.window.admit(late.slot):
+                return late._replace(intended=late.window.elapsed())
+        mine: AsyncResult = AsyncResult()
+        self._free.append(mine)
+        request: Request = mine.get()
+        return request
 
 
 class PacedUser(FastHttpUser):  # type: ignore[misc]  # Locust ships no usable types
-    """A Locust user that sends requests at the times of the schedule, window by window."""
+    """A Locust user that sends the requests that the dispatcher gives it, one at a time."""
 
     max_retries = max_redirects = 0
 
     def on_start(self) -> None:
-        self.feed: WindowFeed = self.environment.feed
+        self.feed: RequestFeed = self.environment.feed
         self.window: OpenWindow | None = None
-
-    def wait_time(self) -> float:
-        return 0.0
+        self.idle_since = 0.0
 
     @task  # type: ignore[untyped-decorator]
-    def run_windows(self) -> None:
-        self.window = window = self.feed.wait_for_next(self.window)
-        self.client.client.clientpool.close()
-        headers = dict(self.feed.headers)
-        if window.pause > KEEP_ALIVE_SECONDS:
-            headers["Connection"] = "close"
-        free = 0.0
-        while (taken := window.take()) is not None:
-            slot, text = taken
-            headers["X-Request-Id"] = f"{self.feed.target.run}-{window.order.number}-{slot}"
-            body = request_body(text)
-            while (early := window.order.scheduled(slot) - window.elapsed()) > 0:
-                gevent.sleep(early)
-            free = self.send(window, slot, free, body, headers)
-        window.leave()
+    def send_all(self) -> None:
+        while True:
+            self.send_next(self.feed.get())
 
-    def send(self, window: OpenWindow, slot: int, free: float, body: bytes, headers: dict[str, str]) -> float:
-        """Send one request without retries, check the answer and keep the record. Return the end time."""
-        start = window.elapsed()
+    def send_next(self, request: Request) -> None:
+        """Send one request, on a new connection if the window is new or the connection has been idle for long."""
+        window, is_idle = request.window, time.perf_counter() - self.idle_since > KEEP_ALIVE_SECONDS
+        if window is not self.window or is_idle:
+            self.client.client.clientpool.close()
+        self.window = window
+        run = f"{self.feed.target.run}-{window.order.number}-{request.slot}"
+        self.send(
+            request, self.feed.target.route.request_body(request.texts), {**self.feed.headers, "X-Request-Id": run}
+        )
+        self.idle_since = time.perf_counter()
+
+    def send(self, request: Request, body: bytes, headers: dict[str, str]) -> None:
+        """Send one request without retries, check the answer and keep the record."""
+        window, start = request.window, request.window.elapsed()
         try:
             with gevent.Timeout(self.feed.target.request_seconds):
-                outcome, status_code = self._post(body, headers)
+                outcome, status_code = self._post(body, headers, len(request.texts))
         except gevent.Timeout:
             outcome, status_code = Outcome.TIMEOUT, 0
         end = window.elapsed()
-        window.add(slot, free, start, end, outcome, status_code)
+        window.add(request.slot, request.intended, start, end, outcome, status_code)
         self.feed.outage.note(window.begin + start, window.begin + end, outcome, status_code)
         if outcome in (Outcome.TIMEOUT, Outcome.CONNECTION):
             self.client.client.clientpool.close()  # a late answer must not be taken for the next request's
-        return end
 
-    def _post(self, body: bytes, headers: dict[str, str]) -> tuple[Outcome, int]:
+    def _post(self, body: bytes, headers: dict[str, str], texts: int) -> tuple[Outcome, int]:
+        route = self.feed.target.route
         with self.client.post(
-            CLASSIFY_PATH, data=body, headers=headers, name=CLASSIFY_PATH, catch_response=True
+            route.path, data=body, headers=headers, name=route.path, catch_response=True
         ) as response:
-            outcome = _outcome(response)
+            outcome = _outcome(response, route, texts)
             if outcome is Outcome.OK:
                 response.success()
             else:
@@ -116,7 +136,7 @@ class UserPool:
     def __init__(self, target: Target, corpus: Corpus) -> None:
         self._corpus = corpus
         self._errors: list[BaseException] = []
-        self.feed = WindowFeed(target)
+        self.feed = RequestFeed(target)
         self.environment = Environment(
             user_classes=[PacedUser], host=target.url.rstrip("/"), catch_exceptions=False
         )
@@ -129,22 +149,33 @@ class UserPool:
         Raises GeneratorError if a user crashed, since the load was not the requested one. Raises OutageError with the
         records so far if the service was unavailable for too long.
         """
-        texts = self._corpus.window_texts(order)
-        window = OpenWindow(order, texts, self.environment.runner.user_count)
+        window = OpenWindow(order, self._corpus.window_texts(order))
+        dispatcher = gevent.spawn(self._dispatch, window)
         cpu_begin = time.process_time()
-        self.feed.open(window)
         outage_seconds = 0.0
-        while not window.is_over and not self._errors:
+        while not (dispatcher.ready() and window.is_over) and not self._errors:
             gevent.sleep(TICK_SECONDS)
             if not outage_seconds and self.feed.outage.is_too_long(time.perf_counter()):
                 outage_seconds = self.feed.outage.seconds(time.perf_counter())
                 window.close()
+                dispatcher.kill()
+        dispatcher.kill()
+        dispatcher.get()
         cores = (time.process_time() - cpu_begin) / max(window.elapsed(), TICK_SECONDS)
         result = window.result(round(cores / usable_cores(), 4))
         self._check(window)
         if outage_seconds:
             raise OutageError(self._outage_message(outage_seconds), result)
         return result
+
+    def _dispatch(self, window: OpenWindow) -> None:
+        """Give every slot to a user when it is due."""
+        while (taken := window.next_slot()) is not None:
+            slot, texts = taken
+            due = window.order.scheduled(slot)
+            if (early := due - window.elapsed()) > 0:
+                gevent.sleep(early)
+            self.feed.put(Request(window, slot, texts, due))
 
     def _check(self, window: OpenWindow) -> None:
         if self._errors:
@@ -181,7 +212,7 @@ class LocalGenerator:
         self._runner.quit()
 
 
-def _outcome(response: ResponseContextManager) -> Outcome:
+def _outcome(response: ResponseContextManager, route: Route, texts: int) -> Outcome:
     error = response.request_meta["exception"]
     error = getattr(error, "original", None) or error  # the client wraps a timeout in RetriesExceeded
     if isinstance(error, TimeoutError | gevent.Timeout):
@@ -190,4 +221,4 @@ def _outcome(response: ResponseContextManager) -> Outcome:
         return Outcome.HTTP_ERROR
     if error is not None or not response.status_code:
         return Outcome.CONNECTION
-    return Outcome.OK if has_valid_score(response.content) else Outcome.INVALID_ANSWER
+    return Outcome.OK if route.has_valid_scores(response.content, texts) else Outcome.INVALID_ANSWER

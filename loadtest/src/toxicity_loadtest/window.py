@@ -1,4 +1,4 @@
-"""An open window: distributes the slots of its schedule and collects the records. Independent of Locust."""
+"""An open window: its schedule, the requests that are open, and the records. Independent of Locust."""
 
 from __future__ import annotations
 
@@ -9,53 +9,61 @@ from datetime import UTC, datetime
 from toxicity_loadtest.records import Outcome, Record, Window, WindowOrder
 
 LEAD_SECONDS = 0.05
-"""Time from opening a window to its first slot, so that all users are ready."""
+"""Time from opening a window to the begin of its schedule, so that the dispatcher is ready."""
 
 
 class OpenWindow:
-    """One window on the clock of this process. `texts` has a text per slot and is repeated if too short."""
+    """One window on the clock of this process. `texts` has the texts of each slot and is repeated if too short."""
 
     def __init__(
-        self,
-        order: WindowOrder,
-        texts: Sequence[str],
-        users: int,
-        clock: Callable[[], float] = time.perf_counter,
+        self, order: WindowOrder, texts: Sequence[Sequence[str]], clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.order = order
         self.records: list[Record] = []
+        self.open_peak = 0
         self._texts, self._clock = texts, clock
-        self._next, self._taken, self._inside = order.part, 0, users
+        self._next, self._taken = order.part, 0
+        self.late = 0
+        """Number of slots that are due and wait for a user."""
+        self._open = 0
+        self._omitted: list[float] = []
         self._closed = False
-        self.pause = users * order.parts / order.rps
-        """Seconds between two requests of one user if the service answers fast."""
         self.begin = clock() + LEAD_SECONDS
         self.began_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def elapsed(self) -> float:
-        """Return the seconds since the window began, negative before its first slot."""
+        """Return the seconds since the window began, negative before its schedule begins."""
         return self._clock() - self.begin
 
-    def take(self) -> tuple[int, str] | None:
-        """Give a free user the next slot and its text; None if no slot is left or the window is over."""
+    def next_slot(self) -> tuple[int, Sequence[str]] | None:
+        """Return the next slot of the schedule and its texts; None after the last one and after the end."""
         slot = self._next
         if self._closed or slot >= self.order.slots or self.elapsed() >= self.order.seconds:
             return None
-        text = self._texts[self._taken % len(self._texts)]
+        texts = self._texts[self._taken % len(self._texts)]
         self._next += self.order.parts
         self._taken += 1
-        return slot, text
+        return slot, texts
 
-    def add(self, slot: int, free: float, start: float, end: float, outcome: Outcome, status_code: int) -> Record:
-        """Add the record of the slot's request. `free` is the time when its user became free."""
+    def admit(self, slot: int) -> bool:
+        """Count a slot as sent, unless the window has ended while it waited for a user."""
+        if self._closed or self.elapsed() >= self.order.seconds:
+            if not self._closed:
+                self._omitted.append(self.order.scheduled(slot))
+            return False
+        self._open += 1
+        self.open_peak = max(self.open_peak, self._open)
+        return True
+
+    def add(
+        self, slot: int, intended: float, start: float, end: float, outcome: Outcome, status_code: int
+    ) -> Record:
+        """Add the record of the slot's request. `intended` is its time, or when a user became free for it."""
         scheduled = self.order.scheduled(slot)
-        record = Record(slot, scheduled, max(scheduled, free), start, end, outcome, status_code)
+        record = Record(slot, scheduled, max(scheduled, intended), start, end, outcome, status_code)
         self.records.append(record)
+        self._open -= 1
         return record
-
-    def leave(self) -> None:
-        """Count a user that found no slot left."""
-        self._inside -= 1
 
     def close(self) -> None:
         """Stop giving out slots."""
@@ -63,16 +71,16 @@ class OpenWindow:
 
     @property
     def is_over(self) -> bool:
-        """Whether every user has left and the time is over. A closed window does not wait for its time."""
-        return self._inside <= 0 and (self._closed or self.elapsed() >= self.order.seconds)
+        """Whether the time is over and all requests have ended. A closed window does not wait for its time."""
+        return not self._open and not self.late and (self._closed or self.elapsed() >= self.order.seconds)
 
     @property
     def missing(self) -> int:
         """Number of requests that were started and have no record."""
-        return self._taken - len(self.records)
+        return self._open
 
     def result(self, cpu_share: float) -> Window:
-        """Return the finished window."""
+        """Return the finished window. Its slots that were never sent are omitted, unless it was closed."""
         left = range(self._next, self.order.slots, self.order.parts)
-        omitted = [] if self._closed else [self.order.scheduled(slot) for slot in left]
-        return Window(self.order, self.records, omitted, cpu_share, self.began_at)
+        omitted = [] if self._closed else [*self._omitted, *(self.order.scheduled(slot) for slot in left)]
+        return Window(self.order, self.records, omitted, cpu_share, self.began_at, self.open_peak)

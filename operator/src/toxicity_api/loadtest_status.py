@@ -16,7 +16,7 @@ class BucketResult(Document):
     """Load test figures of one length bucket. Latencies are exact, in seconds, of successful requests."""
 
     name: str = Field(
-        description="Name of the length bucket: its shortest and longest length in characters, such as 1-100. The"
+        description="Name of the length bucket: its shortest and longest length in bucketUnit, such as 1-100. The"
         " mixed lengths have the name `mixed`."
     )
     requests: int = Field(description="Number of requests sent in the measured window.")
@@ -25,7 +25,15 @@ class BucketResult(Document):
     requested_rps: float | None = Field(None, description="Requests per second that the measured window offered.")
     omitted: int | None = Field(
         None,
-        description="Number of scheduled requests that were not sent because all users waited for the service.",
+        description="Number of scheduled requests that were not sent before the end of the window, at the limit of open"
+        " requests.",
+    )
+    delayed: int | None = Field(
+        None,
+        description="Number of requests that were sent late or omitted because the limit of open requests was reached.",
+    )
+    open_requests_peak: int | None = Field(
+        None, description="Largest number of requests that waited for an answer at the same time."
     )
     p50_seconds: float | None = Field(
         None, description="Median latency of the successful requests, in seconds. Unset without a success."
@@ -47,6 +55,17 @@ class BucketResult(Document):
     p99_corrected_seconds: float | None = Field(
         None, description="99th percentile of the corrected latency, in seconds."
     )
+    p95_corrected_low_seconds: float | None = Field(
+        None, description="Lower end of the 95 % confidence interval of p95CorrectedSeconds."
+    )
+    p95_corrected_high_seconds: float | None = Field(
+        None, description="Upper end of the 95 % confidence interval of p95CorrectedSeconds."
+    )
+    backlog_grows: bool | None = Field(
+        None,
+        description="Whether the number of unanswered requests grew during the window, so the service cannot carry this"
+        " rate.",
+    )
     lag_p95_seconds: float | None = Field(
         None, description="95th percentile of the load generator's own delay, in seconds."
     )
@@ -56,35 +75,62 @@ class BucketResult(Document):
         description="Highest rate within slo that mode search found, in requests per second. 0 means that no tested"
         " rate met slo.",
     )
+    lowest_rps_beyond_slo: float | None = Field(
+        None,
+        description="Lowest rate that mode search tested and that did not meet slo. The highest rate that does is"
+        " between maxRpsWithinSlo and this one. Unset if every tested rate met slo.",
+    )
 
 
 class Conclusions(Document):
     """Conclusions for capacity planning. docs/explanation/load-test.md lists the formulas."""
 
     mixed_rps_per_replica: float = Field(
-        description="Requests per second that one replica carries with the dataset's mix of text lengths."
+        description="Requests per second that one replica carries with the dataset's mix of text lengths. `basis` and"
+        " `source` state what this figure is."
     )
     basis: Literal["search", "lowerBound", "throughput"] = Field(
         description="Meaning of mixedRpsPerReplica: the highest rate within slo (search), a rate within slo that is"
         " not the highest (lowerBound), or a rate whose latency exceeds slo (throughput)."
     )
+    source: Literal["mix", "buckets"] | None = Field(
+        None,
+        description="Where mixedRpsPerReplica comes from: measured on the mix of lengths (mix), or computed from the"
+        " length buckets because the mix carried nothing (buckets).",
+    )
+    buckets_rps_per_replica: float | None = Field(
+        None,
+        description="The same figure computed from the length buckets and their shares, as a cross-check. Unset if a"
+        " bucket with texts of the dataset carried nothing.",
+    )
+    buckets_basis: Literal["search", "lowerBound", "throughput"] | None = Field(
+        None, description="Meaning of bucketsRpsPerReplica: lowerBound if it is one for any bucket."
+    )
     share_beyond_max_length: float = Field(
-        description="Share of the dataset's texts that are longer than maxLength characters. They count to the"
+        description="Share of the dataset's texts that are longer than maxLength. They count to the"
         " longest bucket."
     )
     replicas_needed: int = Field(description="Number of replicas needed to carry slo.rps.")
     in_flight_target: float | None = Field(
-        None, description="Suggested target of an autoscaler, in requests in flight per replica."
+        None,
+        description="Suggested target of an autoscaler, in requests in flight per replica, at least 1: 80 % of the"
+        " number at mixedRpsPerReplica. With basis lowerBound it is a lower bound too.",
     )
     cpu_percent_target: int | None = Field(
         None,
-        description="Suggested CPU target of an autoscaler for a CPU-bound engine, in percent of the pod's request.",
+        description="Suggested CPU target of an autoscaler for a CPU-bound engine, in percent of the pod's request."
+        " It is computed from the limit and the request, not measured.",
     )
     predicted_rps: float | None = Field(
-        None, description="Requests per second of mixed lengths that the previous run predicts for these replicas."
+        None,
+        description="Requests per second of mixed lengths that the previous run predicts for these replicas. Unset"
+        " without a previous run of the same version with the same arrivals and objective, or if it found only a lower"
+        " bound.",
     )
     measured_rps: float | None = Field(
-        None, description="Requests per second of mixed lengths that these replicas carried in this run."
+        None,
+        description="Requests per second of mixed lengths that these replicas carried in this run. Unset if the two"
+        " runs have a different basis.",
     )
     prediction_error: float | None = Field(
         None, description="Relative error of the prediction: measuredRps / predictedRps - 1."
@@ -107,9 +153,19 @@ class LoadTestStatus(Document):
     )
     started_at: str | None = Field(None, description="Start time of the run, RFC 3339.")
     finished_at: str | None = Field(None, description="End time of the run, RFC 3339.")
-    users: int = Field(description="Number of users that offered the load.")
+    users: int = Field(description="Number of users that offered the load, each with at most one open request.")
+    profile: Literal["openLoop", "original"] | None = Field(None, description="Load profile of the run.")
+    arrivals: Literal["poisson", "uniform", "trace"] | None = Field(
+        None, description="Distribution of the arrival times."
+    )
     workers: int | None = Field(None, description="Number of pods that ran the users.")
     requested_rps: float = Field(description="Requests per second that the spec requests.")
+    route: Literal["classify", "openai", "perspective"] | None = Field(
+        None, description="Route that got the requests."
+    )
+    texts_per_request: int | None = Field(None, description="Number of texts in each request.")
+    bucket_unit: Literal["characters", "tokens"] | None = Field(None, description="Unit of the bucket names.")
+    slo_p95_seconds: float | None = Field(None, description="Value of loadTest.slo.p95Seconds in the spec.")
     warmup_requests: int = Field(0, description="Number of requests in the warm-up, which are not measured.")
     requests: int | None = Field(None, description="Number of requests in total, without those of the warm-up.")
     failures: int | None = Field(None, description="Number of these requests that failed.")
@@ -125,18 +181,28 @@ class LoadTestStatus(Document):
     )
     max_length_at_requested_rps: int | None = Field(
         None,
-        description="Upper end, in characters, of the longest bucket that carried 95 % of slo.rps within slo."
+        description="Upper end, in bucketUnit, of the longest bucket that carried 95 % of slo.rps within slo."
         " Without slo.rps, requestedRps is used.",
     )
     conclusions: Conclusions | None = Field(None, description="Conclusions from a complete run.")
     replicas_at_start: int | None = Field(None, description="Number of ready replicas at the start.")
     replicas_at_end: int | None = Field(None, description="Number of ready replicas at the end.")
+    replicas_changed: bool | None = Field(
+        None,
+        description="Whether the number of ready replicas changed during the run. There are then no conclusions,"
+        " because the figures are of two services.",
+    )
     generator_saturated: bool | None = Field(
         None, description="Whether the load generator was the limit: it ran out of CPU or sent requests late."
     )
     users_exhausted: bool | None = Field(
         None,
-        description="Whether all users waited for the service, so that less than requestedRps was offered.",
+        description="Whether requests were omitted at the limit of open requests, so that less than the requested rate"
+        " was offered.",
+    )
+    open_limit_reached: bool | None = Field(
+        None,
+        description="Whether requests were sent late or omitted at the limit of open requests.",
     )
     generator_ceiling_rps: float | None = Field(
         None, description="Requests per second that the load generator can offer at most, measured before the run."

@@ -147,6 +147,10 @@ class LoadTestConfig(Document):
     )
     master_port: int = 5557
     seed: int = 42
+    trace_path: Path | None = Field(None, description="file of loadTest.trace; None without one")
+    tokenizer_path: Path | None = Field(
+        None, description="tokenizer.json of the served model; None if lengths are in characters"
+    )
     load_test: LoadTestSpec
 
     @property

@@ -181,6 +181,8 @@ def references(spec: ToxicityModelSpec, component: str) -> list[str]:
             found.append(f"ConfigMap/{spec.dataset.config_map.name}")
     if component == names.LOADTEST and spec.serving.api_token_secret_name:
         found.append(f"Secret/{spec.serving.api_token_secret_name}")
+    if component == names.LOADTEST and spec.load_test.trace:
+        found.append(f"ConfigMap/{spec.load_test.trace.name}")
     return found
 
 

@@ -5,6 +5,7 @@ Separate processes keep gevent's patches out of the tests, and they match how th
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import socket
@@ -24,7 +25,17 @@ from toxicity_api.stage_config import LoadTestConfig
 
 STALLED_SECONDS = 3.0
 STALLED = "an answer that stalls after its head"
-GOOD = {"model": "m", "threshold": 0.5, "results": [{"score": 0.25, "toxic": False, "truncated": False}]}
+SHAPES: dict[str, object] = {
+    "/v1/moderations": {"results": [{"category_scores": {"harassment": 0.25}}]},
+    "/v1alpha1/comments:analyze": {"attributeScores": {"TOXICITY": {"summaryScore": {"value": 0.25}}}},
+}
+"""Valid answers of the routes other than /v1/classify, for one text."""
+
+GOOD: dict[str, Any] = {
+    "model": "m",
+    "threshold": 0.5,
+    "results": [{"score": 0.25, "toxic": False, "truncated": False}],
+}
 
 
 @dataclass
@@ -43,11 +54,20 @@ class Service:
     hold: Callable[[int, float], None] = lambda number, arrival: None
     texts: list[str] = field(default_factory=list)
     spent: dict[str, tuple[float, float]] = field(default_factory=dict)
+    paths: set[str] = field(default_factory=set)
     tokens: set[str] = field(default_factory=set)
     arrivals: list[float] = field(default_factory=list)
     got_asked: threading.Event = field(default_factory=threading.Event)
     got_some: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def _shaped(answer: tuple[int, object], path: str, texts: int) -> tuple[int, object]:
+    """Give a valid answer the shape of the route and a result for each text."""
+    code, document = answer
+    if document is not GOOD:
+        return answer
+    return code, SHAPES.get(path, {**GOOD, "results": [GOOD["results"][0]] * texts})
 
 
 def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
@@ -63,15 +83,17 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             arrival = time.monotonic()
             document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            texts = document.get("texts") or document.get("input") or [document["comment"]["text"]]
             with service.lock:
-                number = len(service.texts)
-                service.texts += document["texts"]
+                number = len(service.arrivals)
+                service.texts += texts
+                service.paths.add(self.path)
                 service.arrivals.append(arrival)
                 service.tokens.add(self.headers.get("Authorization", ""))
             service.got_some.set()
             service.hold(number, arrival)
             time.sleep(service.delay(number))
-            self._send(*service.answer(number))
+            self._send(*_shaped(service.answer(number), self.path, len(texts)))
             service.spent[self.headers["X-Request-Id"]] = (arrival, time.monotonic())
 
         def _send(self, code: int, document: object) -> None:
@@ -99,6 +121,22 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, *_arguments: object) -> None:
         """Ignore the error: some tests close the connection in the middle of an answer."""
+
+
+class Replicas:
+    """Behaviour of `count` replicas that each serve one request at a time in `seconds`: what Service.hold calls.
+
+    The times are computed, so that the capacity is exactly count / seconds however late a thread wakes.
+    """
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self._free, self._seconds, self._lock = [0.0] * count, seconds, threading.Lock()
+
+    def __call__(self, number: int, arrival: float) -> None:
+        with self._lock:
+            end = max(heapq.heappop(self._free), arrival) + self._seconds
+            heapq.heappush(self._free, end)
+        time.sleep(max(0.0, end - time.monotonic()))
 
 
 @contextmanager
@@ -156,6 +194,7 @@ class Run:
         index: int = 0,
         port: int = 0,
         token: str | None = None,
+        trace: Path | None = None,
         program: Sequence[str] = ("-m", "toxicity_loadtest"),
     ) -> None:
         texts = folder / "test.csv"
@@ -168,6 +207,8 @@ class Run:
             artifacts=folder,
             texts_path=texts,
             serving_deployment="demo-serve",
+            serving_fingerprint="beef0123",
+            trace_path=trace,
             master_port=port,
             load_test=spec,
         )

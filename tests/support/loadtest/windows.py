@@ -77,4 +77,4 @@ class SimulatedService:
             records.append(Record(slot, order.scheduled(slot), start, start, end, Outcome.OK, 200))
             heapq.heappush(free_users, end)
             heapq.heappush(free_servers, end)
-        return Window(order, records, omitted)
+        return Window(order, records, omitted, open_peak=min(self._users, len(records)))

@@ -69,8 +69,7 @@ def test_bad_schedule_is_told_with_its_field() -> None:
 
 
 def pinned(steps: int) -> FakeCluster:
-    model = a_model().with_spec("serving.autoscaling", SCALED).with_spec("loadTest.pinReplicas", True)
-    return drive(model, steps)
+    return drive(a_model().with_spec("serving.autoscaling", SCALED), steps)
 
 
 def test_autoscaler_is_held_while_the_load_test_runs_and_let_go_after_it() -> None:
@@ -92,8 +91,9 @@ def test_autoscaler_is_let_go_when_the_load_test_fails() -> None:
     assert bounds(cluster) == (1, 4)
 
 
-def test_autoscaler_is_not_held_unless_the_spec_says_so() -> None:
-    cluster = drive(a_model().with_spec("serving.autoscaling", SCALED), 4)
+def test_autoscaler_is_not_held_if_the_spec_says_so() -> None:
+    model = a_model().with_spec("serving.autoscaling", SCALED).with_spec("loadTest.pinReplicas", False)
+    cluster = drive(model, 4)
     assert bounds(cluster) == (1, 4)
 
 

@@ -21,10 +21,9 @@ def searched(rps: float) -> BucketResult:
     return a_result(rps, 0.5, 0.5, asked=rps).model_copy(update={"max_rps_within_slo": rps})
 
 
-def previous(per_replica: float, basis: str = "search") -> LoadTestStatus:
-    found = Conclusions.model_validate(
-        {"mixedRpsPerReplica": per_replica, "basis": basis, "shareBeyondMaxLength": 0, "replicasNeeded": 1}
-    )
+def previous(per_replica: float, basis: str = "search", source: str | None = "mix") -> LoadTestStatus:
+    fields = {"basis": basis, "source": source, "shareBeyondMaxLength": 0, "replicasNeeded": 1}
+    found = Conclusions.model_validate({"mixedRpsPerReplica": per_replica} | fields)
     return LoadTestStatus(
         fingerprint="f", run_id="1", state="Complete", users=16, requested_rps=10.0, conclusions=found
     )
@@ -65,15 +64,20 @@ def test_mixed_capacity_is_what_a_queue_carries_of_the_mix() -> None:
     assert carried == pytest.approx(predicted, rel=0.01)
 
 
-def test_conclusions_are_per_replica() -> None:
-    found = concluded([20.0, 5.0], [0.5, 0.5], searched(8.0), replicas=2, ratio=1.5)
-    assert found.mixed_rps_per_replica == 4.0
-    assert found.basis == "search"
-    assert found.replicas_needed == 3, "ten requests/s at four per replica"
-    assert found.in_flight_target == round(HEADROOM * 4.0 * 0.4, 2), "Little's law"
+def test_conclusions_are_per_replica_and_from_the_mix() -> None:
+    found = concluded([20.0, 5.0], [0.5, 0.5], searched(7.0), replicas=2, ratio=1.5)
+    assert (found.mixed_rps_per_replica, found.basis, found.source) == (3.5, "search", "mix")
+    assert (found.buckets_rps_per_replica, found.buckets_basis) == (4.0, "search")
+    assert found.replicas_needed == 3, "ten requests/s at 3.5 per replica"
+    assert found.in_flight_target == round(HEADROOM * 3.5 * 0.4, 2), "Little's law"
     assert found.cpu_percent_target == 120, "the autoscaler counts in per cent of the request"
     assert found.share_beyond_max_length == 0.0123
     assert (found.predicted_rps, found.measured_rps, found.prediction_error) == (None, None, None)
+
+
+def test_target_of_requests_in_flight_is_at_least_one() -> None:
+    assert concluded([9.0], [1.0], searched(9.0), mean=0.05).in_flight_target == 1.0
+    assert concluded([9.0], [1.0], searched(9.0), mean=None).in_flight_target is None
 
 
 def test_slo_rps_decides_how_many_replicas_are_needed() -> None:
@@ -81,17 +85,35 @@ def test_slo_rps_decides_how_many_replicas_are_needed() -> None:
     assert concluded([4.0], [1.0], searched(4.0), spec=spec).replicas_needed == 2
 
 
-def test_replicas_that_carried_the_mix_within_the_objective_are_enough_whatever_the_buckets_say() -> None:
+def test_replicas_that_carried_the_mix_within_the_objective_are_enough() -> None:
     within = concluded([9.0], [1.0], a_result(9.99, 0.3, 0.3))
-    assert (within.mixed_rps_per_replica, within.replicas_needed) == (9.0, 1)
-    late = concluded([9.0], [1.0], a_result(9.99, 3.0, 3.0))
-    assert late.replicas_needed == 2
+    assert (within.mixed_rps_per_replica, within.basis, within.replicas_needed) == (10.0, "lowerBound", 1)
+    late = concluded([9.0], [1.0], a_result(9.5, 3.0, 3.0))
+    assert (late.mixed_rps_per_replica, late.basis, late.replicas_needed) == (9.5, "throughput", 2)
 
 
-def test_no_conclusion_when_a_bucket_of_the_data_set_carried_nothing() -> None:
-    args = ((searched(4.0), None), LoadTestSpec(), Serving(1), 0.0, None)
-    assert conclude([searched(4.0), searched(0.0)], [0.9, 0.1], *args) is None
-    assert conclude([searched(4.0), searched(0.0)], [1.0, 0.0], *args) is not None
+def test_bucket_that_carried_nothing_takes_away_only_its_own_figure() -> None:
+    found = concluded([4.0, 0.0], [0.9, 0.1], searched(3.0))
+    assert (found.mixed_rps_per_replica, found.source, found.replicas_needed) == (3.0, "mix", 4)
+    assert (found.buckets_rps_per_replica, found.buckets_basis) == (None, None)
+    without_texts = concluded([4.0, 0.0], [1.0, 0.0], searched(3.0))
+    assert without_texts.buckets_rps_per_replica == 4.0
+
+
+def test_buckets_are_used_when_the_mix_carried_nothing() -> None:
+    found = concluded([4.0], [1.0], searched(0.0))
+    assert (found.mixed_rps_per_replica, found.source, found.in_flight_target) == (4.0, "buckets", None)
+    args = ((searched(0.0), None), LoadTestSpec(), Serving(1), 0.0, None)
+    assert conclude([searched(0.0)], [1.0], *args) is None
+
+
+def test_one_slow_bucket_does_not_hide_that_the_others_are_lower_bounds() -> None:
+    spec, within, slow = LoadTestSpec(), a_result(9.9, 0.5), a_result(6.0, 2.5)
+    found = conclude([within, slow, within], [0.5, 0.4, 0.1], (slow, None), spec, Serving(1), 0.0, None)
+    assert found is not None
+    assert (found.basis, found.buckets_basis) == ("throughput", "lowerBound")
+    all_slow = conclude([slow], [1.0], (slow, None), spec, Serving(1), 0.0, None)
+    assert all_slow is not None and all_slow.buckets_basis == "throughput"
 
 
 def test_prediction_of_the_run_before_is_compared_with_what_was_carried() -> None:
@@ -100,29 +122,28 @@ def test_prediction_of_the_run_before_is_compared_with_what_was_carried() -> Non
     assert found.prediction_error == round(9.0 / 9.6 - 1, 4)
 
 
-def test_lower_bound_predicts_nothing() -> None:
+def test_lower_bound_predicts_nothing_and_measures_nothing() -> None:
     found = concluded([20.0], [1.0], searched(9.0), before=previous(3.2, "lowerBound"))
     assert (found.predicted_rps, found.measured_rps, found.prediction_error) == (None, None, None)
+    capped = concluded([20.0], [1.0], a_result(9.9, 0.5, 0.5), before=previous(9.0))
+    assert (capped.predicted_rps, capped.measured_rps, capped.prediction_error) == (9.0, None, None)
 
 
-def test_fixed_rate_that_was_carried_measures_a_capacity_only_above_the_predicted_one() -> None:
-    below = concluded([20.0], [1.0], a_result(9.9, 0.5, 0.5), before=previous(12.0))
-    assert (below.predicted_rps, below.measured_rps, below.prediction_error) == (12.0, None, None)
-    above = concluded([20.0], [1.0], a_result(9.9, 0.5, 0.5), before=previous(9.0))
-    assert (above.predicted_rps, above.measured_rps, above.prediction_error) == (9.0, 9.9, 0.1)
-    beyond = concluded([20.0], [1.0], a_result(6.0, 2.5, 9.5), before=previous(8.0))
-    assert (beyond.measured_rps, beyond.prediction_error) == (6.0, -0.25)
+def test_throughput_beyond_the_objective_is_compared_only_with_the_same() -> None:
+    beyond = a_result(6.0, 2.5, 9.5)
+    other = concluded([20.0], [1.0], beyond, before=previous(8.0))
+    assert (other.predicted_rps, other.measured_rps, other.prediction_error) == (8.0, None, None)
+    alike = concluded([20.0], [1.0], beyond, before=previous(8.0, "throughput", "mix"))
+    assert (alike.measured_rps, alike.prediction_error) == (6.0, -0.25)
+    from_capped_buckets = concluded([20.0], [1.0], beyond, before=previous(8.0, "throughput", None))
+    assert from_capped_buckets.predicted_rps is None
 
 
 def test_capacity_says_what_the_figure_is() -> None:
     spec = LoadTestSpec()
     assert capacity(searched(7.0), spec) == (7.0, "search")
-    assert capacity(a_result(9.9, 0.5, 0.5), spec) == (9.9, "lowerBound")
+    assert capacity(a_result(9.9, 0.5, 0.5), spec) == (10.0, "lowerBound")
     assert capacity(a_result(6.0, 2.5, 9.0), spec) == (6.0, "throughput")
-    mixed = [a_result(9.9, 0.5), a_result(6.0, 2.5), a_result(9.9, 0.5)]
-    found = conclude(mixed, [0.5, 0.4, 0.1], (mixed[0], None), spec, Serving(1), 0.0, None)
-    assert found is not None
-    assert (found.basis, found.in_flight_target, found.cpu_percent_target) == ("throughput", None, None)
 
 
 def test_max_length_is_the_longest_bucket_that_holds_rate_and_latency() -> None:

@@ -72,16 +72,26 @@ def test_window_has_a_text_for_every_request_and_the_warm_up_every_length() -> N
     assert [bucket.name for bucket in corpus.buckets] == ["1-100", "101-200", "201-250"]
     for bucket in corpus.buckets:
         texts = corpus.window_texts(an_order(bucket.name))
-        assert [bucket.holds(len(text)) for text in texts] == [True] * 40
+        assert [bucket.holds(len(text)) for (text,) in texts] == [True] * 40
     warmup = corpus.window_texts(an_order(WARMUP))
-    assert [corpus.buckets[i % 3].holds(len(text)) for i, text in enumerate(warmup)] == [True] * 40
+    assert [corpus.buckets[i % 3].holds(len(text)) for i, (text,) in enumerate(warmup)] == [True] * 40
+
+
+def test_request_of_several_texts_has_that_many_of_the_buckets_length() -> None:
+    corpus = Corpus(REAL, LoadTestSpec(max_length=250, texts_per_request=7), 5)
+    slots = corpus.window_texts(an_order("101-200"))
+    assert [len(texts) for texts in slots] == [7] * 40
+    assert {len(text) > 100 for texts in slots for text in texts} == {True}
+    assert len({text for texts in slots for text in texts}) == 280, "a prefix cache would answer repeated texts"
+    part = corpus.window_texts(an_order("101-200", part=1, parts=3))
+    assert part == slots[1::3]
 
 
 def test_mixed_window_has_the_real_texts_each_equally_often() -> None:
     texts = [*REAL, "да " * 100]
     mixed = a_corpus(texts).window_texts(an_order(MIXED))
     cut = ("да " * 100)[:250].rstrip()
-    assert sorted(mixed) == sorted([*REAL, cut] * 8)
+    assert sorted(mixed) == sorted((text,) for text in [*REAL, cut] * 8)
 
 
 def test_shares_are_those_of_the_real_texts() -> None:

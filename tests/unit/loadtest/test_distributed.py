@@ -23,7 +23,7 @@ def service() -> Iterator[Service]:
 def a_spec(**fields: object) -> LoadTestSpec:
     base: dict[str, object] = {
         "users": 8, "requested_rps": 40, "bucket_step": 50, "max_length": 50, "seconds_per_bucket": 2,
-        "warmup_seconds": 0, "workers": 2,
+        "warmup_seconds": 0, "workers": 2, "arrivals": "uniform",
     }  # fmt: skip
     return LoadTestSpec.model_validate(base | fields)
 

@@ -39,16 +39,21 @@ def test_facts_name_the_limit_and_the_conclusions() -> None:
         prediction_error=-0.031,
     )
     status = a_status(
-        generator_ceiling_rps=812.4, users_exhausted=True, generator_saturated=False, conclusions=found
+        generator_ceiling_rps=812.4,
+        users=64,
+        arrivals="poisson",
+        open_limit_reached=True,
+        generator_saturated=False,
+        conclusions=found,
     )
     assert format_facts(status).splitlines() == [
         "failures: none",
-        "generator: ceiling 812 requests/s, saturated: no, users exhausted: yes",
-        "mixed traffic per replica: 3.46 requests/s (search), replicas needed: 3",
+        "generator: poisson arrivals, ceiling 812 requests/s, saturated: no, limit of 64 open requests reached: yes",
+        "mixed traffic per replica: 3.46 requests/s (search of the buckets), replicas needed: 3",
         "suggested autoscaler target: 2.5 requests in flight per replica",
         "error of the previous run's prediction: -3.1 %",
     ]
     assert format_facts(a_status(failure_kinds="2 x timeout")).splitlines() == [
         "failures: 2 x timeout",
-        "generator: ceiling unknown, saturated: unknown, users exhausted: unknown",
+        "generator: uniform arrivals, ceiling unknown, saturated: unknown, limit of 16 open requests reached: unknown",
     ]

@@ -33,6 +33,7 @@ def a_spec(**fields: object) -> LoadTestSpec:
         "max_length": 100,
         "seconds_per_bucket": 2,
         "warmup_seconds": 0,
+        "arrivals": "uniform",
     }
     return LoadTestSpec.model_validate(base | fields)
 
@@ -115,13 +116,15 @@ def test_slow_service_exhausts_the_users_and_does_not_saturate_the_generator(
     tmp_path: Path, service: Service
 ) -> None:
     service.delay = lambda number: 0.8
-    ended = Run(tmp_path, service.url, a_spec(users=4, max_length=50)).wait()
+    ended = Run(tmp_path, service.url, a_spec(max_open_requests=4, max_length=50)).wait()
     (bucket,) = ended.status["buckets"]
     assert bucket["requests"] + ended.status["mixed"]["requests"] == len(service.texts)
     assert 4 <= bucket["requests"] <= 12, "each of four users at 0, 0.8, 1.6 s"
     assert (bucket["requests"] + bucket["omitted"], bucket["failures"]) == (80, 0)
     assert 0 < bucket["actualRps"] <= 5.0, "0.8 s each"
-    assert ended.status["usersExhausted"] is True
+    assert ended.status["usersExhausted"] is ended.status["openLimitReached"] is True
+    assert bucket["openRequestsPeak"] == 4
+    assert bucket["omitted"] < bucket["delayed"] <= 76
     late = max(result["lagP95Seconds"] for result in (bucket, ended.status["mixed"])) > MAX_LAG_SECONDS
     assert ended.status["generatorSaturated"] is late, (
         "users who wait for the service are no fault of the generator"
@@ -237,3 +240,22 @@ def test_unusable_texts_fail_at_once_and_for_good(tmp_path: Path, service: Servi
         ended.status["message"]
         == f"{tmp_path / 'test.csv'} has no column 'text'; its columns are ['comment', 'toxic']"
     )
+
+
+@pytest.mark.parametrize(
+    ("route", "texts", "path"),
+    [
+        ("classify", 3, "/v1/classify"),
+        ("openai", 1, "/v1/moderations"),
+        ("perspective", 1, "/v1alpha1/comments:analyze"),
+    ],
+)
+def test_each_route_is_asked_in_its_own_shape(
+    tmp_path: Path, service: Service, route: str, texts: int, path: str
+) -> None:
+    spec = a_spec(route=route, texts_per_request=texts, max_length=50, seconds_per_bucket=1)
+    ended = Run(tmp_path, service.url, spec).wait()
+    assert (ended.exit_code, ended.status["failures"]) == (0, 0), ended.log
+    assert service.paths == {path}
+    assert len(service.texts) == texts * ended.status["requests"] == texts * len(service.arrivals)
+    assert (ended.status["route"], ended.status["textsPerRequest"]) == (route, texts)

@@ -82,6 +82,13 @@ def test_perfect_service_reaches_the_longest_bucket_of_every_admitted_fixed_load
             ["slo.rps", "raise loadTest.requestedRps to slo.rps or set loadTest.mode to search"],
         ),
         ({"requestedRps": 1, "slo": {"rps": 2}}, ["slo.rps", "loadTest.mode to search"]),
+        ({"profile": "original", "users": 17}, ["profile original", "remove loadTest.users", "to openLoop"]),
+        ({"profile": "original", "arrivals": "poisson"}, ["16 users", "set loadTest.profile to openLoop"]),
+        ({"profile": "original", "maxOpenRequests": 64}, ["maxOpenRequests", "set loadTest.profile to openLoop"]),
+        ({"trace": {"name": "a", "key": "b"}, "arrivals": "uniform"}, ["remove loadTest.trace"]),
+        ({"route": "perspective", "textsPerRequest": 2}, ["one text", "loadTest.route to classify or openai"]),
+        ({"bucketUnit": "tokens", "maxLength": 4097}, ["4096 tokens", "lower loadTest.maxLength"]),
+        ({"maxOpenRequests": 3, "workers": 4}, ["maxOpenRequests must not be below workers"]),
     ],
 )
 def test_stored_load_test_that_makes_no_sense_is_told_the_field_and_the_remedy(
@@ -100,6 +107,13 @@ def test_stored_load_test_that_makes_no_sense_is_told_the_field_and_the_remedy(
         {"maxLength": 1, "bucketStep": 2**31 - 1},
         {"slo": {"rps": 10}},
         {"slo": {"rps": 11}, "mode": "search"},
+        {"profile": "original"},
+        {"profile": "original", "users": 16, "requestedRps": 10, "arrivals": "uniform"},
+        {"trace": {"name": "a", "key": "b"}, "maxOpenRequests": 4, "workers": 4},
+        {"bursts": {"everySeconds": 2, "share": 0.99}},
+        {"route": "perspective"},
+        {"route": "openai", "textsPerRequest": 64},
+        {"bucketUnit": "tokens", "maxLength": 4096},
     ],
 )
 def test_load_test_at_the_bound_is_admitted(fields: dict[str, Any]) -> None:

@@ -95,7 +95,7 @@ def test_token_that_no_header_can_bear_is_refused_by_the_name_of_its_key(
     ("place", "index"),
     [
         ("toxicity_loadtest.user_pool.PacedUser.send", 0),
-        ("toxicity_loadtest.user_pool.PacedUser.wait_time", 0),
+        ("toxicity_loadtest.user_pool.RequestFeed.get", 0),
         ("toxicity_loadtest.measurement.WindowRunner.measure", 0),
         ("toxicity_loadtest.distributed.Worker.run", 1),
     ],

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from support.loadtest.service import GOOD, Run, Service, running_service
+from support.loadtest.service import GOOD, Replicas, Run, Service, running_service
 from toxicity_api.spec import LoadTestSpec
 
 RPS, SECONDS = 40.0, 2
@@ -34,6 +34,7 @@ def a_spec(**fields: object) -> LoadTestSpec:
     base: dict[str, object] = {
         "users": 16, "requested_rps": RPS, "bucket_step": 50, "max_length": 50, "seconds_per_bucket": SECONDS,
         "warmup_seconds": 0,
+        "arrivals": "uniform",
     }  # fmt: skip
     return LoadTestSpec.model_validate(base | fields)
 
@@ -135,10 +136,8 @@ def test_rate_limit_of_the_service_is_what_is_reported(tmp_path: Path, service: 
 STALL_BEGINS, STALL_SECONDS = 1.0, 2.0
 
 
-def test_stall_shows_in_the_corrected_latency_and_hardly_in_the_one_as_served(
-    tmp_path: Path, service: Service
-) -> None:
-    """One second after the first request, the service stops answering for two seconds."""
+def stall(service: Service) -> Callable[[int, float], None]:
+    """Stop answering for STALL_SECONDS, STALL_BEGINS after the first request."""
 
     def hold(number: int, arrival: float) -> None:
         begins = service.arrivals[0] + STALL_BEGINS
@@ -146,9 +145,26 @@ def test_stall_shows_in_the_corrected_latency_and_hardly_in_the_one_as_served(
             still = threading.Event()
             still.wait(begins + STALL_SECONDS - arrival)
 
-    service.hold = hold
+    return hold
+
+
+def test_stall_shows_in_the_latency_as_served_of_an_open_loop(tmp_path: Path, service: Service) -> None:
+    service.hold = stall(service)
+    bucket, rows = measure(tmp_path, service, seconds_per_bucket=4)
+    assert (bucket["omitted"], bucket["delayed"]) == (0, 0)
+    assert bucket["openRequestsPeak"] > RPS, "every request that is due during the stall is open at its end"
+    stalled = [row for row in rows if float(row["seconds"]) > 0.75 * STALL_SECONDS]
+    assert len(stalled) > RPS * STALL_SECONDS / 8
+    assert bucket["p95Seconds"] > 0.75 * STALL_SECONDS
+
+
+def test_stall_shows_in_the_corrected_latency_alone_at_the_limit_of_open_requests(
+    tmp_path: Path, service: Service
+) -> None:
+    """At a limit of six open requests, the others wait in the generator."""
+    service.hold = stall(service)
     users, seconds = 6, 4
-    bucket, rows = measure(tmp_path, service, users=users, seconds_per_bucket=seconds)
+    bucket, rows = measure(tmp_path, service, max_open_requests=users, seconds_per_bucket=seconds)
     assert [float(row["scheduled_start"]) for row in rows] == [int(row["slot"]) / RPS for row in rows]
     slots = {int(row["slot"]) for row in rows}
     left = [seconds - slot / RPS for slot in range(int(RPS * seconds)) if slot not in slots]
@@ -168,3 +184,17 @@ def test_stall_shows_in_the_corrected_latency_and_hardly_in_the_one_as_served(
     stalled = [row for row in rows if float(row["seconds"]) > 0.75 * STALL_SECONDS]
     assert 0 < len(stalled) <= users, "as served, only those under way when it began saw it"
     assert bucket["p95Seconds"] < bucket["p95CorrectedSeconds"] - 1
+
+
+def test_poisson_arrivals_wait_where_even_ones_do_not(tmp_path: Path, service: Service) -> None:
+    """One replica takes 0.05 s per request and is asked 17 times per second, a load of 85 %."""
+    found = {}
+    for arrivals in ("uniform", "poisson"):
+        service.hold = Replicas(1, 0.05)
+        folder = tmp_path / arrivals
+        folder.mkdir()
+        fields = {"requested_rps": 17, "seconds_per_bucket": 6, "arrivals": arrivals}
+        found[arrivals], rows = measure(folder, service, **fields)
+        assert len(rows) == 102
+    assert found["poisson"]["openRequestsPeak"] > found["uniform"]["openRequestsPeak"]
+    assert found["poisson"]["p95CorrectedSeconds"] > found["uniform"]["p95CorrectedSeconds"] + 0.05

@@ -21,62 +21,75 @@ class Clock:
         return self.now
 
 
-def an_open_window(clock: Clock, users: int = 2, **fields: object) -> OpenWindow:
+def an_open_window(clock: Clock, **fields: object) -> OpenWindow:
     order = WindowOrder.model_validate({"number": 7, "name": "1-100", "rps": 4.0, "seconds": 1.0} | fields)
-    return OpenWindow(order, ["a", "b"], users, clock)
+    return OpenWindow(order, [("a",), ("b",)], clock)
 
 
 def test_slots_are_handed_out_in_order_with_the_texts_in_a_circle() -> None:
     clock = Clock()
     window = an_open_window(clock)
-    assert [window.take() for _ in range(5)] == [(0, "a"), (1, "b"), (2, "a"), (3, "b"), None]
+    assert [window.next_slot() for _ in range(5)] == [(0, ("a",)), (1, ("b",)), (2, ("a",)), (3, ("b",)), None]
     assert [window.order.scheduled(slot) for slot in range(4)] == [0.0, 0.25, 0.5, 0.75]
     assert window.elapsed() == pytest.approx(-LEAD_SECONDS)
 
 
 def test_part_of_a_window_has_every_second_slot() -> None:
     window = an_open_window(Clock(), part=1, parts=2)
-    assert [window.take() for _ in range(3)] == [(1, "a"), (3, "b"), None]
+    assert [window.next_slot() for _ in range(3)] == [(1, ("a",)), (3, ("b",)), None]
 
 
 def test_slot_that_nobody_was_free_for_is_omitted() -> None:
     clock = Clock()
     window = an_open_window(clock)
-    window.take()
+    assert window.next_slot() == (0, ("a",)) and window.admit(0)
+    assert window.next_slot() == (1, ("b",))
     clock.now += LEAD_SECONDS + 1.0
-    assert window.take() is None
+    assert not window.admit(1), "the window ended while it waited for a user"
+    assert window.next_slot() is None
     assert window.missing == 1
     record = window.add(0, 0.0, 0.01, 1.0, Outcome.OK, 200)
     result = window.result(0.5)
     assert (result.records, result.omitted, result.cpu_share) == ([record], [0.25, 0.5, 0.75], 0.5)
 
 
-def test_lateness_begins_when_the_user_was_free() -> None:
+def test_open_requests_are_counted_at_their_peak() -> None:
+    window = an_open_window(Clock())
+    for slot in (0, 1, 2):
+        assert window.admit(slot)
+        if slot == 1:
+            window.add(0, 0.0, 0.0, 0.1, Outcome.OK, 200)
+    assert window.result(0.5).open_peak == 2
+
+
+def test_lateness_begins_when_a_user_was_free() -> None:
     window = an_open_window(Clock())
     assert window.add(1, 0.1, 0.26, 0.3, Outcome.OK, 200).intended_start == 0.25
     assert window.add(2, 0.9, 0.91, 0.95, Outcome.OK, 200)[:4] == (2, 0.5, 0.9, 0.91)
 
 
-def test_window_is_over_when_all_users_left_and_the_time_is_up() -> None:
+def test_window_is_over_when_all_requests_have_ended_and_the_time_is_up() -> None:
     clock = Clock()
     window = an_open_window(clock)
-    window.leave()
+    assert window.admit(0) and window.admit(1)
+    window.add(0, 0.0, 0.0, 0.1, Outcome.OK, 200)
     clock.now += LEAD_SECONDS + 2.0
     assert not window.is_over
-    window.leave()
+    window.add(1, 0.0, 0.0, 0.1, Outcome.OK, 200)
     assert window.is_over
-    early = an_open_window(clock, users=1)
-    early.leave()
+    window.late = 1
+    assert not window.is_over, "a slot still waits for a user"
+    early = an_open_window(clock)
     assert not early.is_over
     early.close()
-    assert early.is_over and early.take() is None
+    assert early.is_over and early.next_slot() is None and not early.admit(0)
 
 
 @pytest.mark.parametrize(("rps", "seconds", "slots"), [(10, 30, 300), (0.3, 10, 3), (0.35, 10, 4), (0.01, 10, 1)])
 def test_slots_of_a_window_are_those_that_begin_in_it(rps: float, seconds: float, slots: int) -> None:
     order = WindowOrder(number=1, name="x", rps=rps, seconds=seconds)
     assert order.slots == slots
-    assert order.scheduled(slots - 1) < seconds <= order.scheduled(slots) + 1e-6
+    assert order.scheduled(slots - 1) < seconds <= slots / rps + 1e-6
 
 
 @pytest.mark.parametrize(
@@ -151,71 +164,12 @@ def test_constant_server_waits_for_a_whole_request(data: bytes, size: int | None
 
 def test_slots_that_are_left_when_a_window_is_ended_are_not_omitted() -> None:
     """The run was ended; the service was not too slow for them."""
-    clock = Clock()
-    window = an_open_window(clock)
-    window.take()
+    window = an_open_window(Clock())
+    assert window.admit(0)
     record = window.add(0, 0.0, 0.01, 0.2, Outcome.OK, 200)
     window.close()
     result = window.result(0.25)
     assert (result.records, result.omitted) == ([record], [])
     ended = an_open_window(Clock())
-    ended.take()
+    ended.next_slot()
     assert ended.result(0.25).omitted == [0.25, 0.5, 0.75], "one that is not closed has left them out"
-
-
-def test_slots_that_another_part_has_are_not_omitted_here() -> None:
-    window = an_open_window(Clock(), part=1, parts=3, seconds=2.0)
-    assert window.take() == (1, "a")
-    assert window.result(0.25).omitted == [1.0, 1.75]
-
-
-def test_no_slot_is_handed_out_at_the_end_of_the_window() -> None:
-    clock = Clock()
-    window = an_open_window(clock)
-    clock.now = window.begin + 0.999
-    assert window.take() == (0, "a")
-    clock.now = window.begin + 1.0
-    assert window.take() is None
-
-
-def test_window_is_over_at_its_end_and_not_before() -> None:
-    clock = Clock()
-    window = an_open_window(clock, users=1)
-    window.leave()
-    clock.now = window.begin + 0.999
-    assert not window.is_over
-    clock.now = window.begin + 1.0
-    assert window.is_over
-
-
-def test_closed_window_waits_for_its_users() -> None:
-    window = an_open_window(Clock(), users=2)
-    window.close()
-    window.leave()
-    assert not window.is_over
-    window.leave()
-    assert window.is_over
-
-
-@pytest.mark.parametrize(("users", "parts", "seconds"), [(2, 1, 0.5), (8, 1, 2.0), (3, 2, 1.5)])
-def test_users_of_a_quick_service_pause_so_that_all_parts_keep_the_rate(
-    users: int, parts: int, seconds: float
-) -> None:
-    assert an_open_window(Clock(), users, parts=parts).pause == seconds
-
-
-def test_request_is_missing_from_its_beginning_to_its_end() -> None:
-    window = an_open_window(Clock())
-    assert window.missing == 0
-    window.take()
-    window.take()
-    assert window.missing == 2
-    window.add(1, 0.0, 0.26, 0.3, Outcome.OK, 200)
-    assert window.missing == 1
-    window.add(0, 0.0, 0.01, 0.4, Outcome.OK, 200)
-    assert window.missing == 0
-
-
-def test_first_slot_begins_a_moment_after_the_window_was_opened() -> None:
-    clock = Clock()
-    assert clock.now < an_open_window(clock).begin < clock.now + 1

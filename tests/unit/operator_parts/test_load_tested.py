@@ -63,3 +63,31 @@ def test_search_never_compares_with_the_rate_that_it_began_at(found: list[float 
     assert said.startswith(words)
     assert "of 10 requests" not in said
     assert said.endswith("longest length bucket at the requested rate: none; the load generator was saturated")
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ({"openLimitReached": True}, "; the limit of 16 open requests was reached, so requests were sent late"),
+        (
+            {"openLimitReached": True, "usersExhausted": True},
+            "; the limit of 16 open requests was reached, so requests were omitted; raise loadTest.maxOpenRequests if"
+            " latencies are low",
+        ),
+        (
+            {"replicasChanged": True},
+            "; the number of ready replicas changed during the run, so there are no conclusions",
+        ),
+    ],
+)
+def test_what_limits_the_conclusions_is_said(figures: dict[str, Any], words: str) -> None:
+    assert sentence(users=16, **figures).endswith(f"within the objective: 200{words}")
+
+
+def test_figure_that_the_mix_did_not_give_is_marked() -> None:
+    conclusions = {
+        "mixedRpsPerReplica": 4.0, "basis": "search", "source": "buckets", "shareBeyondMaxLength": 0,
+        "replicasNeeded": 3,
+    }  # fmt: skip
+    said = sentence(mode="search", buckets=[bucket("1-100", 5.0, 5.0)], conclusions=conclusions)
+    assert "4.00 per replica for the mix of lengths (computed from the buckets)" in said

@@ -131,6 +131,11 @@ CASES: dict[str, Callable[[], Any]] = {
     ),
     "loadtest-job": lambda: loadtest(a_model()),
     "loadtest-job-distributed": lambda: loadtest(a_distributed_model()),
+    "loadtest-job-trace": lambda: loadtest(
+        a_model()
+        .with_spec("loadTest.trace", {"name": "peak", "key": "times"})
+        .with_spec("loadTest.bucketUnit", "tokens")
+    ),
     "loadtest-service": lambda: build_loadtest_service(a_distributed_model().build()),
     "loadtest-access": lambda: build_loadtest_access(a_model().build()),
 }

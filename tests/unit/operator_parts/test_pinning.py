@@ -8,7 +8,7 @@ from toxicity_operator.decide.stages import autoscaler_bounds
 from toxicity_operator.manifests.autoscaler import Bounds
 
 AUTOSCALING = Autoscaling(min_replicas=2, max_replicas=5)
-PINNED = LoadTestSpec(pin_replicas=True)
+PINNED = LoadTestSpec()
 
 
 @pytest.mark.parametrize(("replicas", "held"), [(2, 2), (4, 4), (5, 5), (1, 2), (7, 5)])
@@ -23,7 +23,7 @@ def test_pin_holds_itself_at_the_next_look() -> None:
 
 @pytest.mark.parametrize(
     ("load_test", "test_is_on", "replicas"),
-    [(PINNED, False, 4), (LoadTestSpec(), True, 4), (PINNED, True, 0), (PINNED, True, None)],
+    [(PINNED, False, 4), (LoadTestSpec(pin_replicas=False), True, 4), (PINNED, True, 0), (PINNED, True, None)],
 )
 def test_bounds_are_the_specs_otherwise(load_test: LoadTestSpec, test_is_on: bool, replicas: int | None) -> None:
     assert autoscaler_bounds(AUTOSCALING, load_test, test_is_on, replicas) == Bounds(2, 5)

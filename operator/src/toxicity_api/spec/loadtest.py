@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import INT32_MAX, cel
+from toxicity_api.spec.fields import INT32_MAX, NonEmpty, cel
 from toxicity_api.spec.pods import PodFields
 
 CRON_PATTERN = r"^[0-9A-Za-z*/,#-]+( [0-9A-Za-z*/,#-]+){4}$"
@@ -27,6 +27,59 @@ NEVER_OFFERED = (
     "slo.rps must not be above requestedRps in mode fixed: raise loadTest.requestedRps to slo.rps or set"
     " loadTest.mode to search"
 )
+
+TWO_PATTERNS = (
+    "trace replays recorded arrivals: remove loadTest.arrivals and loadTest.bursts, or remove loadTest.trace"
+)
+NOT_ORIGINAL = (
+    "profile original offers 10 requests/s evenly with 16 users: remove loadTest.users, requestedRps, arrivals, bursts,"
+    " trace and maxOpenRequests, or set loadTest.profile to openLoop"
+)
+ONE_COMMENT = (
+    "a request of the Perspective route has one text: set loadTest.textsPerRequest to 1, or loadTest.route to classify"
+    " or openai"
+)
+TOO_MANY_TOKENS = "maxLength must not be above 4096 tokens: lower loadTest.maxLength"
+MAX_TOKENS = 4096
+"""Maximum length of a text in tokens. A longer one could have more than MAX_CHARACTERS characters."""
+
+MAX_TEXTS = 64
+"""Maximum number of texts in a request. The serving API refuses more."""
+
+TOO_FEW_OPEN = "maxOpenRequests must not be below workers: every worker sends at least one request at a time"
+
+ORIGINAL_USERS, ORIGINAL_RPS = 16, 10.0
+"""The load of the original service's test."""
+
+DEFAULT_OPEN_REQUESTS = 256
+"""Four times the sequences that the engine runs at the same time by default, so that a queue can build up."""
+
+Arrivals = Literal["poisson", "uniform"]
+
+
+class Bursts(Document):
+    every_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="Time from one burst to the next, in seconds. A burst is in the middle of it.",
+    )
+    share: float = Field(0.1, gt=0, lt=1, description="Share of this time that the burst takes.")
+    factor: float = Field(
+        5.0, gt=1, le=1000, description="Rate during a burst, as a multiple of the rate between bursts."
+    )
+
+    @property
+    def seconds(self) -> float:
+        """Duration of a burst, in seconds."""
+        return self.share * self.every_seconds
+
+
+class Trace(Document):
+    name: NonEmpty = Field(
+        description="Name of a ConfigMap in the resource's namespace. A ConfigMap holds at most 1 MiB."
+    )
+    key: NonEmpty = Field(description="Key of the ConfigMap whose value is the file.")
 
 
 class Slo(Document):
@@ -49,8 +102,9 @@ class LoadTestSpec(PodFields):
         "json_schema_extra": {
             "x-kubernetes-validations": [
                 cel(
-                    "!has(self.users) || !has(self.workers) || self.users >= self.workers",
-                    "workers must not be above users: every worker needs at least one user",
+                    "!has(self.profile) || self.profile != 'original' || !has(self.workers)"
+                    " || self.workers <= self.users",
+                    "workers must not be above users in profile original: every worker needs at least one user",
                 ),
                 # a division, because a product or a sum of unbounded integers can overflow
                 cel(
@@ -63,6 +117,27 @@ class LoadTestSpec(PodFields):
                     " || !has(self.requestedRps) || self.slo.rps <= self.requestedRps",
                     NEVER_OFFERED,
                 ),
+                cel("!has(self.trace) || !(has(self.arrivals) || has(self.bursts))", TWO_PATTERNS),
+                cel(
+                    "!has(self.profile) || self.profile != 'original' || (self.users == 16 && self.requestedRps == 10.0"
+                    " && (!has(self.arrivals) || self.arrivals == 'uniform')"
+                    " && !has(self.bursts) && !has(self.trace) && !has(self.maxOpenRequests))",
+                    NOT_ORIGINAL,
+                ),
+                cel(
+                    "!has(self.maxOpenRequests) || !has(self.workers) || self.maxOpenRequests >= self.workers",
+                    TOO_FEW_OPEN,
+                ),
+                cel(
+                    "!has(self.route) || self.route != 'perspective' || !has(self.textsPerRequest)"
+                    " || self.textsPerRequest == 1",
+                    ONE_COMMENT,
+                ),
+                cel(
+                    "!has(self.bucketUnit) || self.bucketUnit != 'tokens' || !has(self.maxLength)"
+                    f" || self.maxLength <= {MAX_TOKENS}",
+                    TOO_MANY_TOKENS,
+                ),
             ]
         }
     }
@@ -74,18 +149,66 @@ class LoadTestSpec(PodFields):
         description="Mode of the load test. `fixed` offers requestedRps. `search` finds, per length bucket, the"
         " highest rate that meets slo.",
     )
-    users: int = Field(16, ge=1, le=1024, description="Number of users that together offer the load.")
+    profile: Literal["openLoop", "original"] = Field(
+        "openLoop",
+        description="Load profile. `openLoop` sends every request when it is due, whether or not earlier ones have"
+        " been answered. `original` offers the load of the original service's test: 16 users, each of which waits for"
+        " its answer, and 10 requests per second at even intervals.",
+    )
+    users: int = Field(
+        ORIGINAL_USERS,
+        ge=1,
+        le=1024,
+        description="Number of users in profile original. In profile openLoop, a number above 256 raises the limit of"
+        " open requests to it.",
+    )
     requested_rps: float = Field(
-        10.0, gt=0, le=10000, description="Requests per second that all users together offer."
+        ORIGINAL_RPS, gt=0, le=10000, description="Requests per second to offer, on average over a window."
+    )
+    arrivals: Arrivals | None = Field(
+        None,
+        description="Distribution of the arrival times. `poisson` is what independent callers send: random times, with"
+        " a fixed seed. `uniform` has equal intervals, with which a queue looks shorter than it is. Unset means"
+        " poisson, and uniform in profile original.",
+    )
+    bursts: Bursts | None = Field(
+        None,
+        description="Periodic bursts, on top of `arrivals`. requestedRps stays the average. Unset means none.",
+    )
+    trace: Trace | None = Field(
+        None,
+        description="Recorded arrivals to replay instead of `arrivals`: a file with one time per line, in seconds and"
+        " in ascending order. The times are scaled to the rate of a window, and repeated if they are too few.",
+    )
+    max_open_requests: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="Largest number of requests that wait for an answer at the same time. A request that is due above"
+        " this limit is sent late, and openLimitReached reports it. Unset means 256, or `users` if that is higher, and"
+        " 16 in profile original.",
+    )
+    route: Literal["classify", "openai", "perspective"] = Field(
+        "classify",
+        description="Route that gets the requests: `classify` (/v1/classify), `openai` (/v1/moderations) or"
+        " `perspective` (/v1alpha1/comments:analyze).",
+    )
+    texts_per_request: int = Field(
+        1, ge=1, le=MAX_TEXTS, description="Number of texts in a request. requestedRps counts requests, not texts."
+    )
+    bucket_unit: Literal["characters", "tokens"] = Field(
+        "characters",
+        description="Unit of bucketStep and maxLength. `tokens` are those of the served model, of the text without the"
+        " prompt around it.",
     )
     bucket_step: int = Field(
         100,
         ge=1,
         le=INT32_MAX,
-        description="Width of a length bucket, in characters. There are at most 200 buckets.",
+        description="Width of a length bucket, in bucketUnit. There are at most 200 buckets.",
     )
     max_length: int = Field(
-        1100, ge=1, le=MAX_CHARACTERS, description="Upper end of the longest length bucket, in characters."
+        1100, ge=1, le=MAX_CHARACTERS, description="Upper end of the longest length bucket, in bucketUnit."
     )
     seconds_per_bucket: int = Field(
         30, ge=1, le=3600, description="Measured time per length bucket and rate, in seconds."
@@ -110,7 +233,7 @@ class LoadTestSpec(PodFields):
         description="Time, in seconds, for which the service may be unavailable before the load test fails.",
     )
     pin_replicas: bool = Field(
-        False, description="Keeps the HorizontalPodAutoscaler from changing the replicas while a load test runs."
+        True, description="Keeps the HorizontalPodAutoscaler from changing the replicas while a load test runs."
     )
     schedule: str | None = Field(
         None,
@@ -136,4 +259,35 @@ class LoadTestSpec(PodFields):
             raise ValueError(TOO_MANY_BUCKETS)
         if self.mode == "fixed" and self.slo.rps is not None and self.slo.rps > self.requested_rps:
             raise ValueError(NEVER_OFFERED)
+        if self.trace is not None and (self.arrivals or self.bursts):
+            raise ValueError(TWO_PATTERNS)
+        if self.profile == "original" and not self._is_original:
+            raise ValueError(NOT_ORIGINAL)
+        if self.max_open_requests is not None and self.max_open_requests < self.workers:
+            raise ValueError(TOO_FEW_OPEN)
+        if self.route == "perspective" and self.texts_per_request != 1:
+            raise ValueError(ONE_COMMENT)
+        if self.bucket_unit == "tokens" and self.max_length > MAX_TOKENS:
+            raise ValueError(TOO_MANY_TOKENS)
         return self
+
+    @property
+    def _is_original(self) -> bool:
+        others = (self.bursts, self.trace, self.max_open_requests)
+        return (
+            (self.users, self.requested_rps) == (ORIGINAL_USERS, ORIGINAL_RPS)
+            and self.arrivals in (None, "uniform")
+            and others == (None, None, None)
+        )
+
+    @property
+    def arrival_times(self) -> Arrivals:
+        """The distribution of the arrival times without a trace."""
+        return self.arrivals or ("uniform" if self.profile == "original" else "poisson")
+
+    @property
+    def open_limit(self) -> int:
+        """The largest number of requests that wait for an answer at the same time, over all workers."""
+        if self.max_open_requests is not None:
+            return self.max_open_requests
+        return self.users if self.profile == "original" else max(self.users, DEFAULT_OPEN_REQUESTS)

@@ -235,6 +235,8 @@ def _figures(figures: LoadTestStatus) -> str:
             f"{rps} of {figures.requested_rps:g} requested requests per second, p95 {p95},"
             f" longest length bucket within the objective: {reached}"
         )
+    if figures.replicas_changed:
+        text += "; the number of ready replicas changed during the run, so there are no conclusions"
     return text + _limited_by(figures)
 
 
@@ -249,6 +251,8 @@ def _found(figures: LoadTestStatus) -> str:
     )
     mix = figures.conclusions
     per_replica = f", {mix.mixed_rps_per_replica:.2f} per replica for the mix of lengths" if mix else ""
+    if mix and mix.source == "buckets":
+        per_replica += " (computed from the buckets)"
     return f"within the objective: {text}{per_replica}"
 
 
@@ -256,4 +260,7 @@ def _limited_by(figures: LoadTestStatus) -> str:
     """Why the test sent fewer requests than requested; empty if it did not."""
     if figures.generator_saturated:
         return "; the load generator was saturated"
-    return "; all users were waiting for responses, so fewer requests were sent" if figures.users_exhausted else ""
+    limit = f"; the limit of {figures.users} open requests was reached, so requests were"
+    if figures.users_exhausted:
+        return f"{limit} omitted; raise loadTest.maxOpenRequests if latencies are low"
+    return f"{limit} sent late" if figures.open_limit_reached else ""

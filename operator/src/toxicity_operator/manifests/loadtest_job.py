@@ -24,6 +24,7 @@ from toxicity_operator.model import Model
 
 DEFAULT_REQUESTS = {"cpu": "100m", "memory": "384Mi"}
 MASTER_PORT = 5557
+TRACE_FOLDER = "/data/trace"
 
 
 def build_loadtest_job(
@@ -41,13 +42,27 @@ def build_loadtest_job(
         serving_fingerprint=serving_fingerprint,
         master_host=names.loadtest_master_host(stage.job_name, model.name, model.namespace),
         master_port=MASTER_PORT,
+        tokenizer_path=Path(ARTIFACTS, f"train-{training_fingerprint}", "model", "tokenizer.json")
+        if load.bucket_unit == "tokens"
+        else None,
+        trace_path=Path(TRACE_FOLDER, load.trace.key) if load.trace else None,
         load_test=load,
     )
     variables = [*env(stage_env(config, load)), *api_token_env(model)]
     pod = {
         "serviceAccountName": names.loadtest_account_name(model.name),
         "automountServiceAccountToken": True,
-        **stage_pod(model, stage, image, "toxicity_loadtest", variables, load, DEFAULT_REQUESTS),
+        **stage_pod(
+            model,
+            stage,
+            image,
+            "toxicity_loadtest",
+            variables,
+            load,
+            DEFAULT_REQUESTS,
+            more_volumes=[{"name": "trace", "configMap": {"name": load.trace.name}}] if load.trace else [],
+            more_mounts=[{"name": "trace", "mountPath": TRACE_FOLDER, "readOnly": True}] if load.trace else [],
+        ),
     }
     if load.workers > 1:
         pod["subdomain"] = names.loadtest_service_name(model.name)

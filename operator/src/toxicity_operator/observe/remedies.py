@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from toxicity_api.types import Raw
 from toxicity_operator import names
@@ -29,6 +29,9 @@ IMAGES = {
     names.LOADTEST: "images.loadtest",
 }
 SECRETS = dict.fromkeys((names.SERVE, names.LOADTEST), "serving.apiTokenSecretName")
+CONFIG_MAPS = {names.LOADTEST: "loadTest.trace"}
+"""The field with the ConfigMap that a component's pods mount; of other components it is the data set."""
+
 SOURCES = {"dataset": "dataset", "base-model": "baseModel"}
 """The section of the spec that an init container downloads or copies, by the container's name."""
 
@@ -40,6 +43,7 @@ class Fields:
     section: str
     image: str
     secret: str
+    config_map: str = "dataset.configMap"
 
 
 def fields_of(item: Raw, container: Raw | None = None) -> Fields:
@@ -50,7 +54,9 @@ def fields_of(item: Raw, container: Raw | None = None) -> Fields:
     if source and (container or {}).get("command", [""])[0] == BUSYBOX:
         image = f"{source}.image.reference"
     secret = f"the secretName in {source}" if source else SECRETS.get(component, "images.pullSecrets")
-    return Fields(SECTIONS.get(component, "the stage"), image, secret)
+    return Fields(
+        SECTIONS.get(component, "the stage"), image, secret, CONFIG_MAPS.get(component, "dataset.configMap")
+    )
 
 
 ONE_NODE = (
@@ -93,8 +99,8 @@ RULES: tuple[tuple[str, str], ...] = (
     (r"SchedulingGated", "remove the pod's schedulingGates, or wait for the controller that does (such as Kueue)"),
     # volumes, ConfigMaps and Secrets
     (r'configmap "(?P<name>[^"]+)" not found', "create the ConfigMap {name}, or correct"
-     " dataset.configMap.name, {section}.pod or pods.caBundle of the operator's chart"),
-    (r"references non-existent config key", "correct dataset.configMap.key"),
+     " {config_map}.name, {section}.pod or pods.caBundle of the operator's chart"),
+    (r"references non-existent config key", "correct {config_map}.key"),
     (r'secret "(?P<name>[^"]+)" not found', "create the Secret {name}, or correct {secret}"),
     (r"couldn't find key (?P<name>\S+) in Secret", "add the key {name} to the Secret, or correct {secret}"),
     (r"Multi-Attach|unmounted volumes=\[artifacts", ONE_NODE),
@@ -142,7 +148,7 @@ def remedy(message: str, fields: Fields) -> str:
         found = re.search(pattern, message)
         if found is not None:
             name = str(found.groupdict().get("name", "")).rstrip(".")
-            return text.format(section=fields.section, image=fields.image, secret=fields.secret, name=name)
+            return text.format(name=name, **asdict(fields))
     return ""
 
 
