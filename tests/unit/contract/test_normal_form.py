@@ -17,7 +17,7 @@ from support.ordinary_texts import ENGLISH, LINKS_AND_CODE, ORDINARY, RUSSIAN, U
 from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_api.normal_form import NORMAL_FORM_VERSION
 from toxicity_api.normal_form.characters import INVISIBLE, PICTOGRAPHS
-from toxicity_api.normal_form.form import UnknownFormError, is_blank, normalise_text
+from toxicity_api.normal_form.form import VISIBLE_PATTERN, UnknownFormError, is_blank, normalise_text
 
 CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 STRAY = "\u200b\u200c\u200d\u200e\u200f\u2060\u2063\ufeff\u00ad\u034f\u061c\u180e\ufe00\ufe0e\ufe0f\x00\x08\x1b\x7f\x9f"
@@ -64,6 +64,8 @@ def test_the_form_of_a_form_is_itself(text: str) -> None:
 @given(NASTY | st.text(max_size=20))
 def test_a_text_is_blank_if_nothing_is_left(text: str) -> None:
     assert is_blank(text) == (normalise_text(text) == "")
+    if not any(0xD800 <= ord(c) < 0xE000 or ord(c) > 0xFFFF for c in text):
+        assert is_blank(text) == (re.search(VISIBLE_PATTERN, text) is None)
 
 
 @settings(deadline=None, max_examples=100)

@@ -9,6 +9,17 @@ from toxicity_api.normal_form import NORMAL_FORM_VERSION
 from toxicity_api.normal_form.characters import INVISIBLE, MARKS, SPACES, SURROGATES, clean_characters
 from toxicity_api.normal_form.words import clean_words
 
+
+def _portable(characters: str) -> str:
+    """Return a character class with escapes that JavaScript reads as well, without characters beyond U+FFFF."""
+    ranges = re.findall(r"(.)(?:-(.))?", characters, re.DOTALL)
+    named = ([f"\\u{ord(end):04x}" for end in pair if end] for pair in ranges if ord(pair[0]) < 0x10000)
+    return "".join("-".join(ends) for ends in named)
+
+
+VISIBLE_PATTERN = rf"[^\s{_portable(INVISIBLE + MARKS + SPACES)}]"
+"""A character that the normal form keeps, as a pattern for JSON schemas."""
+
 _VISIBLE = re.compile(rf"[^\s{INVISIBLE}{SURROGATES}{MARKS}{SPACES}]")
 
 # Letters, digits and marks that no rule for characters touches. Most texts have no others.

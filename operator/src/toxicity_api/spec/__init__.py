@@ -11,7 +11,7 @@ from toxicity_api.spec.pods import PodFields
 from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
 from toxicity_api.spec.serving import LongTexts, ServingSpec
 from toxicity_api.spec.sources import BaseModelSpec, DatasetSpec, HubFile, ImageFile, KaggleFile, Split, VolumeFile
-from toxicity_api.spec.training import LONGEST_INPUT, SHORTEST_INPUT, Labels, Lora, TrainingSpec
+from toxicity_api.spec.training import LONGEST_INPUT, SHORTEST_INPUT, Labels, Lora, PromptFormat, TrainingSpec
 
 __all__ = [
     "LONGEST_INPUT",
@@ -28,6 +28,7 @@ __all__ = [
     "Lora",
     "NonEmpty",
     "PodFields",
+    "PromptFormat",
     "QualityGate",
     "QuantizationSpec",
     "Score",
