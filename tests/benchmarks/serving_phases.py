@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from toxicity_api.normal_form.folder import read_normal_form
+from toxicity_api.spec import PromptFormat
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, EngineConfig, ServingConfig
 
 READY_SECONDS = 600
@@ -153,6 +155,11 @@ async def _rounds(run: Callable[[], Awaitable[list[float]]], rounds: int, load_s
     return Speed(rates, scores, load_seconds)
 
 
+def prompt_format(config: EngineConfig) -> PromptFormat:
+    """Return the prompts of the model in the folder."""
+    return PromptFormat(config.prompt_template, read_normal_form(config.model_dir))
+
+
 def measure_direct(config: EngineConfig, texts: Sequence[str], rounds: int, overrides: dict[str, Any]) -> Speed:
     """Measure vLLM's LLM class with prepared token ids, all submitted at once: the upper bound."""
     from vllm import LLM, SamplingParams
@@ -169,10 +176,8 @@ def measure_direct(config: EngineConfig, texts: Sequence[str], rounds: int, over
     load_seconds = time.perf_counter() - began
     tokenizer = llm.get_tokenizer()
     labels = label_tokens(tokenizer, config.labels)
-    most = config.max_model_len - 1
-    prompts = [
-        {"prompt_token_ids": build_prompt(tokenizer, config.prompt_template, text, most).ids} for text in texts
-    ]
+    most, form = config.max_model_len - 1, prompt_format(config)
+    prompts = [{"prompt_token_ids": build_prompt(tokenizer, form, text, most).ids} for text in texts]
     wanted = SamplingParams(
         max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=[labels.toxic, labels.non_toxic]
     )
@@ -204,7 +209,7 @@ def measure_transformers(config: EngineConfig, texts: Sequence[str], rounds: int
             model,
             tokenizer,
             some,
-            template=config.prompt_template,
+            template=prompt_format(config),
             labels=config.labels,
             max_tokens=config.max_model_len - 1,
             batch_size=size,

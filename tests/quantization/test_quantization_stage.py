@@ -47,7 +47,7 @@ def scores(backend: str, folder: Path, texts: list[str], spec: TrainingSpec, gpu
         model,
         tokenizer,
         texts,
-        template=spec.prompt_template,
+        template=spec.prompt_format,
         labels=spec.labels,
         max_tokens=spec.max_input_tokens,
         batch_size=8,
@@ -58,8 +58,8 @@ def test_names_of_control_tokens_in_a_comment_are_characters(
     make_config: MakeConfig, merged_model: Path, backend: str
 ) -> None:
     _, tokenizer = BACKENDS[backend].load(merged_model, gpus=0)
-    template = make_config().training.prompt_template
-    assert build_prompt(tokenizer, template, SPELLED, 99) == build_prompt(tokenizer, template, ALIKE, 99)
+    form = make_config().training.prompt_format
+    assert build_prompt(tokenizer, form, SPELLED, 99) == build_prompt(tokenizer, form, ALIKE, 99)
 
 
 @on_cpu_and_gpu

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from toxicity_api.base import API_GROUP, API_VERSION, KIND
+from toxicity_api.normal_form import NORMAL_FORM_VERSION
 from toxicity_api.progress import Progress
 from toxicity_api.results import (
     DropFigures,
@@ -99,7 +100,9 @@ def progress(step: int, **changes: float) -> Progress:
 
 def training_result(fingerprint: str, f1: float = 0.9) -> StageResult:
     """What a training Job says when it is done."""
-    training = TrainingResult(metrics=metrics(f1), train_samples=800, loss=0.31, duration_seconds=61.5)
+    training = TrainingResult(
+        metrics=metrics(f1), train_samples=800, loss=0.31, duration_seconds=61.5, normal_form=NORMAL_FORM_VERSION
+    )
     return StageResult(stage="train", fingerprint=fingerprint, outcome="succeeded", training=training)
 
 

@@ -93,7 +93,7 @@ def test_merged_weights_are_plain_bf16_safetensors_that_score_like_the_adapter(
     adapted = PeftModel.from_pretrained(base, config.output_dir / "adapter")
     merged, _ = load_model(model_folder, spec)
     texts = [example.text for example in read_split(config.output_dir / "splits", "test")]
-    options: dict[str, Any] = {"template": spec.prompt_template, "labels": spec.labels, "max_tokens": 128}
+    options: dict[str, Any] = {"template": config.training.prompt_format, "labels": spec.labels, "max_tokens": 128}
     expected = score_texts(adapted, tokenizer, texts, batch_size=4, **options)
     assert score_texts(merged, tokenizer, texts, batch_size=4, **options) == pytest.approx(
         expected, abs=0.1 if gpus else 0.03

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from toxicity_api.buckets import Bucket, length_buckets
+from toxicity_api.normal_form.form import normalise_text
 from toxicity_api.spec import LoadTestSpec
 from toxicity_api.stage_config import LoadTestConfig
 from toxicity_loadtest.errors import CorpusError
@@ -84,7 +85,9 @@ def read_corpus(config: LoadTestConfig) -> Corpus:
 
 
 def read_texts(path: Path) -> list[str]:
-    """Read the non-empty texts of a UTF-8 CSV with a column `text`, stripped, in file order.
+    """Read the non-empty texts of a UTF-8 CSV with a column `text`, in normal form and in file order.
+
+    The service scores the normal form, so its length is what a bucket stands for.
 
     Raises CorpusError, which names the path, and the columns if `text` is missing.
     """
@@ -95,7 +98,7 @@ def read_texts(path: Path) -> list[str]:
             columns = list(reader.fieldnames or [])
             if TEXT_COLUMN not in columns:
                 raise CorpusError(f"{path} has no column {TEXT_COLUMN!r}; its columns are {columns}")
-            texts = [(row[TEXT_COLUMN] or "").strip() for row in reader]
+            texts = [normalise_text(row[TEXT_COLUMN] or "") for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CorpusError(f"cannot read the texts from {path}: {error}") from error
     texts = [text for text in texts if text]

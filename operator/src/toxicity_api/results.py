@@ -72,6 +72,9 @@ class TrainingResult(Document):
     max_input_length: int | None = Field(
         None, description="Maximum length of a prompt that was applied, in tokens."
     )
+    normal_form: int | None = Field(
+        None, description="Version of the normal form of the texts. Unset means that they were used as they are."
+    )
     trainable_parameters: int | None = Field(None, description="Number of trainable parameters of the adapter.")
     data: DataFacts | None = Field(None, description="Data that was read, and its splits.")
     sources: SourceFacts | None = Field(

@@ -26,6 +26,9 @@ class MadeWith(Document):
         "", description="Hash of the fields that affect where and how the pod runs, and not its result."
     )
     upstream: str | None = Field(None, description="Fingerprint of the stage whose result it used.")
+    normal_form: int | None = Field(
+        None, description="Version of the normal form that a training was asked for. Unset means none."
+    )
     generation: int = Field(0, description="Last generation of the spec that requested this result.")
     sources: dict[str, str] = Field(
         default_factory=dict,
@@ -82,6 +85,9 @@ class TrainingStatus(StageRecord, QualityFigures):
     loss: float | None = Field(None, description="Mean training loss.")
     max_input_length: int | None = Field(
         None, description="Maximum length of a prompt that was applied, in tokens."
+    )
+    normal_form: int | None = Field(
+        None, description="Version of the normal form of the texts. Unset means that they were used as they are."
     )
     trainable_parameters: int | None = Field(None, description="Number of trainable parameters of the adapter.")
     data: DataFacts | None = Field(None, description="Data that was read, and its splits.")

@@ -42,13 +42,18 @@ NO_SLOT = ""
 
 @dataclass(frozen=True)
 class StageRequest:
-    """What the spec requests of a stage. `inputs` determine the result, `placement` only how the pod runs."""
+    """What the spec requests of a stage. `inputs` determine the result, `placement` only how the pod runs.
+
+    A training's version of the normal form is apart from `inputs`, since a newer operator has a newer default. It is
+    part of the fingerprint of a new run and no reason for one.
+    """
 
     component: str
     inputs: Mapping[str, object]
     image: str
     placement: Mapping[str, object] = field(default_factory=dict)
     upstream: str | None = None
+    normal_form: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,11 @@ class JobStage:
     job_name: str
     made_with: MadeWith = field(default_factory=MadeWith)
     known: MadeWith | None = None
+
+    @property
+    def normal_form(self) -> int:
+        """The version of the normal form that this run of a training uses."""
+        return (self.known or self.made_with).normal_form or 0
 
 
 @dataclass(frozen=True)
@@ -225,7 +235,8 @@ class _Builder:
         secrets = source_secrets(spec.dataset, spec.base_model)
         if secrets:
             placement["secrets"] = secrets
-        request = StageRequest(names.TRAIN, inputs, self.images.training, placement)
+        form = spec.training.wanted_normal_form
+        request = StageRequest(names.TRAIN, inputs, self.images.training, placement, normal_form=form)
         return self._stage(request, self.model.status.training, upstream_known=True)
 
     def quantize(self, train: JobStage) -> JobStage:
@@ -284,10 +295,11 @@ class _Builder:
         read_as, generation = fingerprint(request.inputs), self.model.identity.generation
         made = MadeWith(
             operator=self.settings.version, image=request.image, inputs=read_as, read_as=read_as, placement=placement,
-            upstream=request.upstream, generation=generation,
+            upstream=request.upstream, normal_form=request.normal_form or None, generation=generation,
         )  # fmt: skip
         if record is None or not self._still_asks(made, record, upstream_known):
-            result = fingerprint({"inputs": read_as, "upstream": request.upstream or ""})
+            form = {"normalForm": request.normal_form} if request.normal_form else {}
+            result = fingerprint({"inputs": read_as, "upstream": request.upstream or "", **form})
             return JobStage(request.component, result, self._job_name(request.component, result, placement), made)
         old = record.made_with or MadeWith(placement=placement)
         known = old.model_copy(

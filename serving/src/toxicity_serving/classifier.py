@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from toxicity_api.prompting import Prompt, build_prompt, build_windows, label_tokens, toxic_score
-from toxicity_api.spec import LongTexts
+from toxicity_api.spec import LongTexts, PromptFormat
 from toxicity_api.stage_config import EngineConfig
 from toxicity_serving.engine.protocol import Engine, LabelTokenMissing, LoadedModel
 
@@ -35,7 +35,7 @@ class Classifier:
         self._engine = engine
         self._tokenizer = loaded.tokenizer
         self._vocabulary = loaded.vocabulary
-        self._template = config.prompt_template
+        self._form = PromptFormat(config.prompt_template, loaded.normal_form)
         self._max_prompt_tokens = config.max_model_len - 1  # one is generated
         self._long_texts = config.long_texts
         self._labels = label_tokens(loaded.tokenizer, config.labels)
@@ -76,8 +76,8 @@ class Classifier:
 
     def _prompts_of(self, text: str, long_texts: LongTexts) -> list[Prompt]:
         if long_texts == "window":
-            return build_windows(self._tokenizer, self._template, text, self._max_prompt_tokens)
-        return [build_prompt(self._tokenizer, self._template, text, self._max_prompt_tokens)]
+            return build_windows(self._tokenizer, self._form, text, self._max_prompt_tokens)
+        return [build_prompt(self._tokenizer, self._form, text, self._max_prompt_tokens)]
 
     async def score_prompts(self, texts: Sequence[Sequence[Prompt]]) -> list[Score]:
         """Return one score per text, given its prompts. The first failure cancels the other prompts.

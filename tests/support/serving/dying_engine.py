@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from toxicity_api.prompting import LabelTokens, build_prompt, label_tokens
+from toxicity_api.spec import PromptFormat
 from toxicity_api.stage_config import EngineConfig, parse_stage_config
 from toxicity_serving.__main__ import prepare_process
 from toxicity_serving.engine.protocol import Engine, EngineError
@@ -33,7 +34,7 @@ async def die(config: EngineConfig, scratch: Path) -> dict[str, object]:
     engine = VllmEngine(config, scratch)
     loaded = await engine.start()
     labels = label_tokens(loaded.tokenizer, config.labels)
-    prompt = build_prompt(loaded.tokenizer, config.prompt_template, "чай", 99).ids
+    prompt = build_prompt(loaded.tokenizer, PromptFormat(config.prompt_template, 0), "чай", 99).ids
     before = await told(engine, prompt, labels)
     deadly = [*prompt, 100 * loaded.vocabulary]
     during = await asyncio.gather(*(told(engine, ids, labels) for ids in (deadly, *BEHIND * [prompt])))

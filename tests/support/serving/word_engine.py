@@ -44,12 +44,13 @@ class WordEngine:
     """Returns log-probabilities by the words in the prompt.
 
     With `same`, all texts get the same score. With `broken`, the start fails with that message. With `held`, the start
-    blocks. The engine reads a prompt from its last END_OF_TEXT on. Prompts with HELD_WORD block until `release`.
-    `active` counts the prompts in the engine, `answered` the finished ones.
+    blocks. The model was trained with `normal_form`. The engine reads a prompt from its last END_OF_TEXT on. Prompts
+    with HELD_WORD block until `release`. `active` counts the prompts in the engine, `answered` the finished ones.
     """
 
-    def __init__(self, *, same: bool = False, broken: str = "", held: bool = False) -> None:
+    def __init__(self, *, same: bool = False, broken: str = "", held: bool = False, normal_form: int = 0) -> None:
         self._same = same
+        self._normal_form = normal_form
         self._broken = broken
         self._may_start = asyncio.Event()
         if not held:
@@ -70,7 +71,15 @@ class WordEngine:
         await self._may_start.wait()
         if self._broken:
             raise EngineError(self._broken)
-        return LoadedModel(LetterTokenizer([END_OF_TEXT]), VOCABULARY, "words 1", "decompressed", "float32")
+        return LoadedModel(
+            LetterTokenizer([END_OF_TEXT]),
+            VOCABULARY,
+            "words 1",
+            "decompressed",
+            "float32",
+            False,
+            self._normal_form,
+        )
 
     async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
         self.active += 1

@@ -19,13 +19,14 @@ def transformers_scores(folder: Path, texts: list[str], device: str = "cpu") -> 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from toxicity_api.prompting import build_prompt, toxic_score
+    from toxicity_api.spec import PromptFormat
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()
     labels = [tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in (TOXIC, HARMLESS)]
     scores = []
     for text in texts:
-        ids = build_prompt(tokenizer, TEMPLATE, text, 255).ids
+        ids = build_prompt(tokenizer, PromptFormat(TEMPLATE, 0), text, 255).ids
         with torch.inference_mode():
             toxic, harmless = model(torch.tensor([ids], device=device)).logits[0, -1, labels].tolist()
         scores.append(toxic_score(toxic, harmless))

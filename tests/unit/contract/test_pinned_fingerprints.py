@@ -6,7 +6,7 @@ import pytest
 
 from support.builders import SETTINGS, ModelBuilder, a_model
 from toxicity_api.fingerprint import content, fingerprint
-from toxicity_api.spec import Labels, TrainingSpec
+from toxicity_api.spec import Labels, TrainingSpec, training
 from toxicity_operator.chain import build_chain
 
 RUSSIAN = a_model().with_spec("training.labels", {"toxic": "да", "nonToxic": "нет"})
@@ -29,15 +29,29 @@ def test_fingerprint_of_given_parts_is_pinned(parts: dict[str, object], pinned: 
 @pytest.mark.parametrize(
     ("builder", "pinned"),
     [
-        (a_model(), ["2837f44dd0d8", "b64a1c87e1ec", "2b8826482b8f", "793ca797b091", "d72b735e9942"]),
-        (RUSSIAN, ["3724144b35ce", "c77827193a80", "18facd0c562f", "8cd04a2d7ed3", "e34f95d3b128"]),
-        (OF_THE_HUB, ["f22043972d7f", "7fbaf0ba8201", "4302287f798b", "86ff3a2e2d8a", "1b7a758bc86a"]),
+        (a_model(), ["8a25dafa4859", "88f6a4a56311", "dccf65c85b4b", "cf717bfda9e2", "1e4ed8fbbc5c"]),
+        (RUSSIAN, ["f9446f61fa62", "1c5fd2236028", "4b02977f579c", "9498048d1cb6", "009f60aab62f"]),
+        (OF_THE_HUB, ["54ce9c2961ba", "747e48511604", "507bce81136c", "271a6d4ad404", "5a73827844d1"]),
     ],
 )
 def test_fingerprints_of_a_chain_are_pinned(builder: ModelBuilder, pinned: list[str]) -> None:
     chain = build_chain(builder.build(), SETTINGS)
     stages = (chain.train, chain.quantize, chain.evaluate, chain.serve, chain.loadtest)
     assert [stage.fingerprint for stage in stages if stage] == pinned
+
+
+def test_fingerprint_of_a_training_depends_on_the_version_of_the_normal_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model that is trained on texts in another form is another model."""
+    found = set()
+    for version in (1, 2, 3):
+        monkeypatch.setattr(training, "NORMAL_FORM_VERSION", version)
+        chain = build_chain(a_model().build(), SETTINGS)
+        assert chain.train.normal_form == version
+        found.add(chain.train.fingerprint)
+    found.add(build_chain(a_model().with_spec("training.normalForm", 0).build(), SETTINGS).train.fingerprint)
+    assert len(found) == 4
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_api.prompting import LabelTokenError, build_prompt, build_windows, label_tokens, toxic_score
-from toxicity_api.spec import Labels, TrainingSpec
+from toxicity_api.spec import Labels, PromptFormat, TrainingSpec
 
 TEMPLATE = "текст: {text}\nответ:"
+FORM = PromptFormat(TEMPLATE, normal_form=0)
 
 
 def decoded(ids: list[int]) -> str:
@@ -19,14 +20,24 @@ def decoded(ids: list[int]) -> str:
 
 
 def test_prompt_begins_with_one_bos_and_ends_with_the_question() -> None:
-    prompt = build_prompt(LetterTokenizer(), TEMPLATE, "привет", 100)
+    prompt = build_prompt(LetterTokenizer(), FORM, "привет", 100)
     assert prompt.ids[0] == 1 and prompt.ids.count(1) == 1
     assert decoded(prompt.ids) == "текст: привет\nответ:"
     assert not prompt.truncated
 
 
+@pytest.mark.parametrize("room", [100, 24])
+def test_prompt_has_the_normal_form_of_its_version(room: int) -> None:
+    written, formed = "  прив\u200bе\u0301т вс\u0435\u0308м\r\n", "привет всём"
+    now, as_written = PromptFormat(TEMPLATE, 1), PromptFormat(TEMPLATE, 0)
+    tokenizer = LetterTokenizer()
+    assert build_prompt(tokenizer, now, written, room) == build_prompt(tokenizer, as_written, formed, room)
+    assert build_windows(tokenizer, now, written, room) == build_windows(tokenizer, as_written, formed, room)
+    assert written in decoded(build_prompt(tokenizer, as_written, written, 100).ids)
+
+
 def test_braces_in_a_comment_are_text() -> None:
-    prompt = build_prompt(LetterTokenizer(), TEMPLATE, "{0} {text} {", 100)
+    prompt = build_prompt(LetterTokenizer(), FORM, "{0} {text} {", 100)
     assert decoded(prompt.ids) == "текст: {0} {text} {\nответ:"
 
 
@@ -34,14 +45,14 @@ def test_braces_in_a_comment_are_text() -> None:
 def test_long_text_loses_its_end_and_keeps_the_question(excess: int) -> None:
     room = 40
     text = "а" * (room - len("текст: \nответ:") - 1 + excess)
-    prompt = build_prompt(LetterTokenizer(), TEMPLATE, text, room)
+    prompt = build_prompt(LetterTokenizer(), FORM, text, room)
     assert len(prompt.ids) == room and prompt.truncated
     assert decoded(prompt.ids).startswith("текст: а") and decoded(prompt.ids).endswith("а\nответ:")
 
 
 def test_prompt_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(ValueError, match="prompt template leaves no room"):
-        build_prompt(LetterTokenizer(), TEMPLATE, "длинный текст", 15)
+        build_prompt(LetterTokenizer(), FORM, "длинный текст", 15)
 
 
 def test_labels_with_one_first_token_are_refused() -> None:
@@ -84,8 +95,9 @@ CHAT = "<turn>текст: {text}\n<eos><turn>ответ:"
 def test_names_of_control_tokens_in_a_text_are_characters(text: str, template: str, room: int) -> None:
     tokenizer = LetterTokenizer(CONTROL)
     own = [tokenizer.bos_token_id, *(id_ for id_ in ids_of(tokenizer, template) if id_ <= len(CONTROL) + 1)]
-    prompts = [build_prompt(tokenizer, template, text * 3, room + len(template))]
-    prompts += build_windows(tokenizer, template, text * 3, room + len(template), overlap=2)
+    form = PromptFormat(template, 0)
+    prompts = [build_prompt(tokenizer, form, text * 3, room + len(template))]
+    prompts += build_windows(tokenizer, form, text * 3, room + len(template), overlap=2)
     for prompt in prompts:
         assert [id_ for id_ in prompt.ids if id_ <= len(CONTROL) + 1] == own
     assert len(prompts) == 2 or room < 100, "the text fits as a whole"
@@ -94,15 +106,15 @@ def test_names_of_control_tokens_in_a_text_are_characters(text: str, template: s
 def test_control_tokens_of_the_template_are_ids_around_the_text() -> None:
     tokenizer = LetterTokenizer(CONTROL)
     expected = [1, *ids_of(tokenizer, CHAT.replace("{text}", "привет"))]
-    assert build_prompt(tokenizer, CHAT, "привет", 100).ids == expected
-    cut = build_prompt(tokenizer, CHAT, "привет", len(expected) - 2)
+    assert build_prompt(tokenizer, PromptFormat(CHAT, 0), "привет", 100).ids == expected
+    cut = build_prompt(tokenizer, PromptFormat(CHAT, 0), "привет", len(expected) - 2)
     assert cut.ids == [1, *ids_of(tokenizer, CHAT.replace("{text}", "прив"))]
 
 
 def test_a_template_that_begins_with_bos_gets_no_second_one() -> None:
     tokenizer = LetterTokenizer(["<eos>", "<bos>"])
     tokenizer.bos_token_id = 3
-    prompt = build_prompt(tokenizer, "<bos>текст: {text}", "<bos>", 100)
+    prompt = build_prompt(tokenizer, PromptFormat("<bos>текст: {text}", 0), "<bos>", 100)
     assert (prompt.ids[0], prompt.ids.count(3)) == (3, 1)
 
 

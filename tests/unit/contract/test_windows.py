@@ -11,8 +11,10 @@ import pytest
 
 from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_api.prompting import MOST_WINDOWS, Prompt, build_prompt, build_windows, window_starts
+from toxicity_api.spec import PromptFormat
 
 TEMPLATE = "текст: {text}\nответ:"
+FORM = PromptFormat(TEMPLATE, normal_form=0)
 BEFORE, AFTER = "текст: ", "\nответ:"
 AROUND = 1 + len(BEFORE) + len(AFTER)
 
@@ -57,15 +59,15 @@ def letters(count: int) -> str:
 
 def test_a_text_that_fits_is_one_prompt_as_ever() -> None:
     text = letters(40)
-    [prompt] = build_windows(LetterTokenizer(), TEMPLATE, text, 40 + AROUND)
-    assert prompt == build_prompt(LetterTokenizer(), TEMPLATE, text, 40 + AROUND)
+    [prompt] = build_windows(LetterTokenizer(), FORM, text, 40 + AROUND)
+    assert prompt == build_prompt(LetterTokenizer(), FORM, text, 40 + AROUND)
     assert not prompt.truncated
 
 
 @pytest.mark.parametrize("length", [41, 60, 70, 71, 99, 100, 101, 399])
 def test_windows_lose_nothing_and_overlap(length: int) -> None:
     size, overlap, text = 40, 10, letters(length)
-    windows = build_windows(LetterTokenizer(), TEMPLATE, text, size + AROUND, overlap)
+    windows = build_windows(LetterTokenizer(), FORM, text, size + AROUND, overlap)
     parts = [text_of(window) for window in windows]
     assert {len(part) for part in parts} == {size}, "each window is full"
     assert not any(window.truncated for window in windows)
@@ -78,29 +80,29 @@ def test_windows_lose_nothing_and_overlap(length: int) -> None:
 
 def test_a_phrase_as_long_as_the_overlap_is_whole_in_one_window() -> None:
     text = letters(500)
-    parts = [text_of(w) for w in build_windows(LetterTokenizer(), TEMPLATE, text, 60 + AROUND, 16)]
+    parts = [text_of(w) for w in build_windows(LetterTokenizer(), FORM, text, 60 + AROUND, 16)]
     assert all(any(text[at : at + 16] in part for part in parts) for at in range(len(text) - 15))
 
 
 def test_an_overlap_beyond_half_a_window_still_gets_on() -> None:
-    windows = build_windows(LetterTokenizer(), TEMPLATE, letters(100), 20 + AROUND, 64)
+    windows = build_windows(LetterTokenizer(), FORM, letters(100), 20 + AROUND, 64)
     assert [text_of(window)[0] for window in windows] == list(letters(100)[0:81:10])
 
 
 def test_a_text_of_too_many_windows_is_cut_and_flagged() -> None:
-    windows = build_windows(LetterTokenizer(), TEMPLATE, letters(500), 20 + AROUND, 5, most=3)
+    windows = build_windows(LetterTokenizer(), FORM, letters(500), 20 + AROUND, 5, most=3)
     assert [window.truncated for window in windows] == [False, False, True]
     assert text_of(windows[-1]) == letters(500)[30:50]
 
 
 def test_the_usual_limit_of_windows_holds() -> None:
-    windows = build_windows(LetterTokenizer(), TEMPLATE, "а" * 9000, 100 + AROUND)
+    windows = build_windows(LetterTokenizer(), FORM, "а" * 9000, 100 + AROUND)
     assert len(windows) == MOST_WINDOWS and windows[-1].truncated
 
 
 def test_a_token_across_prefix_and_text_is_kept_with_the_text() -> None:
     tokenizer, text = WordTokenizer(), " ".join(f"слово{index}" for index in range(40))
-    windows = build_windows(tokenizer, TEMPLATE, text, 14, 3)
+    windows = build_windows(tokenizer, FORM, text, 14, 3)
     assert all(tokenizer.decoded(window).startswith(BEFORE) for window in windows)
     assert all(tokenizer.decoded(window).endswith(AFTER) for window in windows)
     seen = {word for window in windows for word in tokenizer.decoded(window).split()}
@@ -110,7 +112,7 @@ def test_a_token_across_prefix_and_text_is_kept_with_the_text() -> None:
 
 def test_a_template_that_fills_the_window_is_refused() -> None:
     with pytest.raises(ValueError, match="prompt template leaves no room"):
-        build_windows(LetterTokenizer(), TEMPLATE, "длинный текст", AROUND)
+        build_windows(LetterTokenizer(), FORM, "длинный текст", AROUND)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_window_starts(length: int, size: int, overlap: int, starts: list[int]) 
 @pytest.mark.parametrize(("length", "truncated"), [(50, False), (51, True)])
 def test_text_that_fills_exactly_the_most_windows_is_not_cut(length: int, truncated: bool) -> None:
     """Windows of 20 letters that share 5 begin at 0, 15 and 30: three of them end at letter 50."""
-    windows = build_windows(LetterTokenizer(), TEMPLATE, letters(length), 20 + AROUND, 5, most=3)
+    windows = build_windows(LetterTokenizer(), FORM, letters(length), 20 + AROUND, 5, most=3)
     assert len(windows) == 3
     assert [window.truncated for window in windows] == [False, False, truncated]
     assert text_of(windows[-1]).endswith(letters(length)[-1]) is not truncated
@@ -132,7 +134,7 @@ def test_text_that_fills_exactly_the_most_windows_is_not_cut(length: int, trunca
 
 @pytest.mark.parametrize(("length", "count"), [(20, 1), (21, 2), (35, 2), (36, 3)])
 def test_no_window_is_made_for_a_text_that_the_ones_before_have_shown(length: int, count: int) -> None:
-    assert len(build_windows(LetterTokenizer(), TEMPLATE, letters(length), 20 + AROUND, 5)) == count
+    assert len(build_windows(LetterTokenizer(), FORM, letters(length), 20 + AROUND, 5)) == count
 
 
 @pytest.mark.parametrize(

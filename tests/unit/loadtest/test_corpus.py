@@ -123,6 +123,12 @@ def test_read_texts_names_path_and_fault(tmp_path: Path, content: bytes, words: 
     assert [word for word in [str(path), *words] if word not in str(caught.value)] == []
 
 
+def test_read_texts_are_in_normal_form_since_the_service_scores_it(tmp_path: Path) -> None:
+    path = tmp_path / "test.csv"
+    path.write_text('text,label\n"с\u200bпаси\u0301бо\r\n",0\n"\u200b",1\n', encoding="utf-8")
+    assert read_texts(path) == ["спасибо"]
+
+
 def test_read_texts_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"absent\.csv"):
         read_texts(tmp_path / "absent.csv")

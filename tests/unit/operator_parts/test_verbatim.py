@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.builders import SETTINGS, a_model
+from toxicity_api.normal_form import NORMAL_FORM_VERSION
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig, parse_stage_config
 from toxicity_operator.chain import build_chain
 from toxicity_operator.manifests.common import env
@@ -56,4 +57,4 @@ def test_stage_reads_the_spec_that_was_written(path: str) -> None:
     for entry in container["env"]:
         variables[entry["name"]] = expand(entry["value"], variables)
     read = parse_stage_config(TrainingConfig, {STAGE_CONFIG_VARIABLE: variables[STAGE_CONFIG_VARIABLE]})
-    assert read.training == model.spec.training
+    assert read.training == model.spec.training.with_normal_form(NORMAL_FORM_VERSION)

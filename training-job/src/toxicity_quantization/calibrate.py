@@ -26,10 +26,10 @@ def calibration_prompts(
     training and serving. Raises ModelError if `length` leaves no room for text.
     """
     different = [group[0] for group in group_equal(train)]
-    lengths = prompt_lengths(tokenizer, spec.prompt_template, [example.text for example in different])
+    lengths = prompt_lengths(tokenizer, spec.prompt_format, [example.text for example in different])
     chosen = choose([example.toxic for example in different], lengths, samples, spec.seed)
     texts = [different[index].text for index in chosen]
-    return build_prompts(tokenizer, spec.prompt_template, texts, length, "quantization.calibrationLength")
+    return build_prompts(tokenizer, spec.prompt_format, texts, length, "quantization.calibrationLength")
 
 
 def choose(labels: Sequence[bool], lengths: Sequence[int], count: int, seed: int) -> list[int]:

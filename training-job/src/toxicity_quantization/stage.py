@@ -40,8 +40,9 @@ def training_result(folder: Path) -> TrainingResult:
 
 
 def resolved(spec: TrainingSpec, trained: TrainingResult) -> TrainingSpec:
-    """`spec` with the maxInputLength in tokens that the training resolved `auto` to."""
-    return spec.model_copy(update={"max_input_length": trained.max_input_length or spec.max_input_length})
+    """`spec` with the normal form of the training, and the maxInputLength in tokens that it resolved `auto` to."""
+    length = trained.max_input_length or spec.max_input_length
+    return spec.with_normal_form(trained.normal_form or 0).model_copy(update={"max_input_length": length})
 
 
 def run(config: QuantizationConfig) -> StageResult:

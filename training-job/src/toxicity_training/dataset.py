@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from toxicity_api.normal_form.form import normalise_text
+
 
 @dataclass(frozen=True)
 class Example:
@@ -32,9 +34,13 @@ class DatasetSummary:
 
 
 def normalise(text: str) -> str:
-    """`text` in lower case, ё as е, letters and digits only; the stripped text if none of its characters is either."""
+    """What equal texts have in common: the normal form in lower case, ё as е, letters and digits only.
+
+    The normal form itself if none of its characters is a letter or digit.
+    """
+    text = normalise_text(text)
     kept = "".join(c for c in text.lower().replace("ё", "е") if c.isalnum())
-    return kept or text.strip()
+    return kept or text
 
 
 def group_equal(examples: Iterable[Example]) -> list[list[Example]]:

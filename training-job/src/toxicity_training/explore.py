@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from toxicity_api.normal_form import NORMAL_FORM_VERSION
 from toxicity_api.results import EXIT_INVALID_INPUT
-from toxicity_api.spec import TrainingSpec
+from toxicity_api.spec import PromptFormat, TrainingSpec
 from toxicity_stage.errors import InputError, detail_of
 from toxicity_training.eda import Eda, LengthFigures
 from toxicity_training.evaluation.tables import markdown_table
@@ -44,10 +45,8 @@ def explore_file(dataset: Path, text_column: str, label_column: str, base_model:
     from toxicity_training.report import write_eda
 
     rows = read_dataset(dataset, text_column, label_column)
-    template = TrainingSpec().prompt_template
-    return write_eda(
-        rows, prompt_lengths(load_tokenizer(base_model), template, [row.text for row in rows]), output
-    )
+    form = PromptFormat(TrainingSpec().prompt_template, NORMAL_FORM_VERSION)
+    return write_eda(rows, prompt_lengths(load_tokenizer(base_model), form, [row.text for row in rows]), output)
 
 
 def load_tokenizer(folder: Path) -> Any:

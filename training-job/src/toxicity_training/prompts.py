@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from toxicity_api.prompting import LabelTokenError, LabelTokens, Tokenizer, build_prompt, label_tokens
-from toxicity_api.spec import Labels
+from toxicity_api.spec import Labels, PromptFormat
 from toxicity_stage.errors import ModelError
 
 
@@ -20,21 +20,21 @@ def find_label_tokens(tokenizer: Tokenizer, labels: Labels) -> LabelTokens:
 
 
 def build_prompts(
-    tokenizer: Tokenizer, template: str, texts: Sequence[str], max_tokens: int, field: str
+    tokenizer: Tokenizer, form: PromptFormat, texts: Sequence[str], max_tokens: int, field: str
 ) -> list[list[int]]:
     """Token ids of each text's prompt, at most `max_tokens` each.
 
     Raises ModelError naming `field` if the template leaves no room for text.
     """
     try:
-        return [build_prompt(tokenizer, template, text, max_tokens).ids for text in texts]
+        return [build_prompt(tokenizer, form, text, max_tokens).ids for text in texts]
     except ValueError as error:
         raise ModelError("PromptTooLong", f"{field}: {error}") from error
 
 
-def prompt_lengths(tokenizer: Tokenizer, template: str, texts: Sequence[str]) -> list[int]:
+def prompt_lengths(tokenizer: Tokenizer, form: PromptFormat, texts: Sequence[str]) -> list[int]:
     """The length of each text's prompt in tokens, untruncated."""
-    return [len(build_prompt(tokenizer, template, text, sys.maxsize).ids) for text in texts]
+    return [len(build_prompt(tokenizer, form, text, sys.maxsize).ids) for text in texts]
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int, pad_to: int = 0) -> dict[str, Any]:

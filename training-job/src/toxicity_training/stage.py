@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from toxicity_api.normal_form.folder import write_normal_form
 from toxicity_api.results import DataFacts, StageResult, TrainingResult
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
@@ -100,6 +101,7 @@ def run(config: TrainingConfig) -> StageResult | None:
             loss=sum(trained.losses) / len(trained.losses),
             duration_seconds=round(time.monotonic() - started, 1),
             max_input_length=spec.max_input_tokens,
+            normal_form=spec.normal_form or None,
             trainable_parameters=trained.trainable_parameters,
             data=prepared.facts,
             sources=source_facts(config.dataset_path, config.base_model_path),
@@ -173,7 +175,7 @@ def resolve_length(spec: TrainingSpec, tokenizer: Any, examples: list[Example]) 
     """`spec` with maxInputLength in tokens: `auto` becomes the 98th percentile of the examples' prompts."""
     if spec.max_input_length != "auto":
         return spec
-    length = auto_length(prompt_lengths(tokenizer, spec.prompt_template, [e.text for e in examples]))
+    length = auto_length(prompt_lengths(tokenizer, spec.prompt_format, [e.text for e in examples]))
     say(f"maxInputLength auto: {length} tokens, the 98th percentile of {len(examples)} training prompts")
     return spec.model_copy(update={"max_input_length": length})
 
@@ -183,10 +185,11 @@ def _write(work: Path, prepared: Prepared, trained: Trained, evaluation: Evaluat
     from toxicity_training import model as models
 
     models.save_merged(trained.model, trained.tokenizer, work / MODEL_FOLDER)
+    write_normal_form(work / MODEL_FOLDER, spec.prompt_format.normal_form)
     write_splits(prepared.splits, work / "splits")
     write_evaluation(evaluation, work / "evaluation")
     texts = [example.text for example in prepared.rows]
-    lengths = prompt_lengths(trained.tokenizer, spec.prompt_template, texts)
+    lengths = prompt_lengths(trained.tokenizer, spec.prompt_format, texts)
     write_eda(prepared.rows, lengths, work / "eda")
     (work / "losses.csv").write_text(
         "step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in enumerate(trained.losses, start=1))

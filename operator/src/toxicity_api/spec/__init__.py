@@ -12,7 +12,7 @@ from toxicity_api.spec.pods import PodFields, Toleration
 from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
 from toxicity_api.spec.serving import LongTexts, ServingSpec
 from toxicity_api.spec.sources import BaseModelSpec, DatasetSpec, HubFile, ImageFile, KaggleFile, Split, VolumeFile
-from toxicity_api.spec.training import LONGEST_INPUT, SHORTEST_INPUT, Labels, Lora, TrainingSpec
+from toxicity_api.spec.training import LONGEST_INPUT, SHORTEST_INPUT, Labels, Lora, PromptFormat, TrainingSpec
 
 __all__ = [
     "LONGEST_INPUT",
@@ -31,6 +31,7 @@ __all__ = [
     "NonEmpty",
     "PodFields",
     "PodSettings",
+    "PromptFormat",
     "QualityGate",
     "QuantizationSpec",
     "Score",

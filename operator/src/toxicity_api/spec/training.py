@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator
 
 from toxicity_api.base import Document
+from toxicity_api.normal_form import NORMAL_FORM_VERSION
 from toxicity_api.spec.fields import MAX_BATCH_SIZE, MAX_ROWS, NonEmpty, Seed, cel
 from toxicity_api.spec.pods import JobFields
 
@@ -85,6 +87,14 @@ PromptTemplate = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class PromptFormat:
+    """How a text becomes a prompt: the template around it, and the version of the text's normal form."""
+
+    template: str
+    normal_form: int
+
+
 class TrainingSpec(JobFields):
     """LoRA fine-tuning of the base model."""
 
@@ -96,6 +106,13 @@ class TrainingSpec(JobFields):
         "токсичный текст: {text}\nответ:",
         description="Prompt, with the placeholder {text} exactly once for the comment. The label follows the prompt."
         " Other braces stay as they are.",
+    )
+    normal_form: int | None = Field(
+        None,
+        ge=0,
+        le=NORMAL_FORM_VERSION,
+        description="Version of the normal form of the texts, which removes invisible characters and other disguises"
+        " of words. 0 means that texts stay as they are. Unset means the newest version of the operator that trains.",
     )
     labels: Labels = Field(default_factory=Labels, description="Labels that the model answers with.")
     lora: Lora = Field(default_factory=Lora, description="LoRA adapter, passed to PEFT.")
@@ -171,6 +188,20 @@ class TrainingSpec(JobFields):
                 "maxInputLength is auto: the number of tokens is known only after the training rows are read"
             )
         return self.max_input_length
+
+    @property
+    def prompt_format(self) -> PromptFormat:
+        """The prompts of a stage. Its configuration names the version, unless its operator knew no normal form."""
+        return PromptFormat(self.prompt_template, self.normal_form or 0)
+
+    @property
+    def wanted_normal_form(self) -> int:
+        """normalForm, or its default."""
+        return NORMAL_FORM_VERSION if self.normal_form is None else self.normal_form
+
+    def with_normal_form(self, version: int) -> Self:
+        """Return the spec with the version that a stage uses."""
+        return self.model_copy(update={"normal_form": version})
 
     @property
     def loads_4bit(self) -> bool:

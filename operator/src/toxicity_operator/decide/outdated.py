@@ -65,7 +65,7 @@ def derive_outdated(snapshot: Snapshot) -> list[Outdated]:
         ),
         *_of_stage("evaluation", records.evaluation, chain.evaluate, TO_ROLL_OUT),
     ]
-    return found + _of_serving(snapshot)
+    return found + _of_normal_form(snapshot) + _of_serving(snapshot)
 
 
 def is_behind(snapshot: Snapshot) -> bool:
@@ -104,6 +104,15 @@ def _of_stage(name: str, record: StageRecord | None, stage: JobStage | None, rem
     for source, version in now.sources.items():
         if made.sources.get(source, version) != version:
             yield _item(name, source, made.sources[source], version, remedy)
+
+
+def _of_normal_form(snapshot: Snapshot) -> list[Outdated]:
+    trained, now = snapshot.records.trained, snapshot.chain.train.made_with.normal_form or 0
+    made = trained and (trained.normal_form or 0)
+    if made is None or made == now:
+        return []
+    remedy = "to train with it, set training.runId to a new value; to keep the model as it is, do nothing"
+    return [_item("training", "normalForm", str(made), str(now), remedy)]
 
 
 def _of_serving(snapshot: Snapshot) -> list[Outdated]:

@@ -24,7 +24,7 @@ def build_training_job(model: Model, stage: JobStage, image: str) -> Manifest:
         label_column=spec.dataset.label_column,
         split=spec.dataset.split,
         base_model_path=base.path,
-        training=training,
+        training=training.with_normal_form(stage.normal_form),
     )
     pod = stage_pod(
         model,

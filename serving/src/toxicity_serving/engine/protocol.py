@@ -20,6 +20,8 @@ class LabelTokenMissing(RuntimeError):
 class LoadedModel:
     """A loaded model; `verified` is set when the weights match their checksums.
 
+    `normal_form` is the version of the texts' normal form that the model was trained with, 0 for none.
+
     The weights have the token ids below `vocabulary`. A tokenizer can have more ids, which would crash the engine.
     """
 
@@ -29,6 +31,7 @@ class LoadedModel:
     weights: str
     dtype: str
     verified: bool = False
+    normal_form: int = 0
 
 
 class Engine(Protocol):

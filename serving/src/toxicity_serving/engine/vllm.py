@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from toxicity_api.checksums import CHECKSUMS_FILE, verify_checksums
+from toxicity_api.normal_form.folder import read_normal_form
 from toxicity_api.prompting import LabelTokens
 from toxicity_api.stage_config import CompiledCode, EngineConfig
 from toxicity_serving.engine.compiled import CACHE_VARIABLE, accept_inductor_code, default_cache, unpack
@@ -111,6 +112,7 @@ class VllmEngine:
         try:
             verified = await asyncio.to_thread(self._verify)
             prepared = await asyncio.to_thread(self._prepare)
+            normal_form = read_normal_form(self._config.model_dir)
         except (WeightsError, OSError, ValueError, RuntimeError) as error:
             raise EngineError(f"the engine did not start: {error}") from error
         arguments = engine_arguments(self._config, prepared)
@@ -124,6 +126,7 @@ class VllmEngine:
             prepared.plan.form,
             prepared.plan.dtype,
             verified,
+            normal_form,
         )
 
     def _verify(self) -> bool:

@@ -56,6 +56,7 @@ async def model_card(service: ServiceParameter) -> ModelCard:
         metrics=config.metrics,
         prompt_template=config.prompt_template,
         labels=config.labels,
+        normal_form=loaded.normal_form,
         max_model_len=config.max_model_len,
         long_texts=config.long_texts,
         queue_limit=config.queue_limit,

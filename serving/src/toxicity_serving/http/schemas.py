@@ -9,6 +9,7 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from toxicity_api.base import Document
+from toxicity_api.normal_form.form import VISIBLE_PATTERN, is_blank
 from toxicity_api.prompting import WINDOW_OVERLAP_TOKENS
 from toxicity_api.results import Metrics
 from toxicity_api.spec import Labels, LongTexts
@@ -24,9 +25,6 @@ MAX_ERRORS = 20
 
 MAX_SHOWN = 100
 """Maximum number of characters that a response quotes from the request, for example of a field's name."""
-
-NOT_BLANK = r"\S"
-"""The JSON schema pattern for `_not_blank`."""
 
 
 def shorten(value: object) -> str:
@@ -53,8 +51,8 @@ class RequestBody(BaseModel):
 
 
 def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise PydanticCustomError("empty_text", "the text is empty")
+    if is_blank(text):
+        raise PydanticCustomError("empty_text", "the text has no visible character")
     return text
 
 
@@ -62,7 +60,7 @@ Text = Annotated[
     str,
     StringConstraints(strict=True, max_length=MAX_CHARACTERS),
     AfterValidator(_not_blank),
-    Field(examples=["спасибо"], json_schema_extra={"pattern": NOT_BLANK}),
+    Field(examples=["спасибо"], json_schema_extra={"pattern": VISIBLE_PATTERN}),
 ]
 
 
@@ -149,6 +147,9 @@ class ModelCard(Document):
     metrics: Metrics | None
     prompt_template: str
     labels: Labels
+    normal_form: int = Field(
+        description="version of the normal form of texts that the model was trained with; 0: none"
+    )
     max_model_len: int
     max_texts: int = MAX_TEXTS
     max_characters: int = MAX_CHARACTERS

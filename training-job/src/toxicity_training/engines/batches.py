@@ -32,9 +32,7 @@ def build_rows(tokenizer: Any, examples: Sequence[Example], spec: TrainingSpec) 
     find_label_tokens(tokenizer, spec.labels)
     answers = _answers(tokenizer, spec.labels, spec.max_target_length)
     texts = [example.text for example in examples]
-    prompts = build_prompts(
-        tokenizer, spec.prompt_template, texts, spec.max_input_tokens, "training.maxInputLength"
-    )
+    prompts = build_prompts(tokenizer, spec.prompt_format, texts, spec.max_input_tokens, "training.maxInputLength")
     return [
         {"input_ids": prompt + answers[example.toxic][:-1], "targets": answers[example.toxic]}
         for prompt, example in zip(prompts, examples, strict=True)

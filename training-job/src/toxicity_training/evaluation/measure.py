@@ -12,7 +12,7 @@ from typing import Any
 
 from toxicity_api.prompting import toxic_score
 from toxicity_api.results import Metrics
-from toxicity_api.spec import Labels, TrainingSpec
+from toxicity_api.spec import Labels, PromptFormat, TrainingSpec
 from toxicity_training.dataset import Example
 from toxicity_training.evaluation.distort import distort
 from toxicity_training.evaluation.metrics import (
@@ -65,7 +65,7 @@ def measure(
             model,
             tokenizer,
             texts,
-            template=spec.prompt_template,
+            template=spec.prompt_format,
             labels=spec.labels,
             max_tokens=spec.max_input_tokens,
             batch_size=EVALUATION_BATCH,
@@ -97,7 +97,7 @@ def score_texts(
     tokenizer: Any,
     texts: Sequence[str],
     *,
-    template: str,
+    template: PromptFormat,
     labels: Labels,
     max_tokens: int,
     batch_size: int,

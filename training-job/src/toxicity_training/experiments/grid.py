@@ -123,6 +123,7 @@ def plan_runs(grid: Grid, inputs: Inputs) -> list[TrainingConfig]:
 
 def _plan_run(grid: Grid, run: GridRun, inputs: Inputs) -> TrainingConfig:
     base = inputs.base_models[run.base_model or DEFAULT_BASE_MODEL]
+    training = merge_training(grid.training, run)
     config = TrainingConfig(
         model=run.name,
         fingerprint="",
@@ -132,7 +133,7 @@ def _plan_run(grid: Grid, run: GridRun, inputs: Inputs) -> TrainingConfig:
         label_column=inputs.label_column,
         split=grid.dataset.split,
         base_model_path=base.path,
-        training=merge_training(grid.training, run),
+        training=training.with_normal_form(training.wanted_normal_form),
     )
     return config.model_copy(update={"fingerprint": run_fingerprint(config, inputs.dataset_digest, base.digest)})
 

@@ -13,7 +13,8 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from toxicity_api.base import Document
-from toxicity_serving.http.schemas import MAX_CHARACTERS, NOT_BLANK, RequestBody, shorten
+from toxicity_api.normal_form.form import VISIBLE_PATTERN, is_blank
+from toxicity_serving.http.schemas import MAX_CHARACTERS, RequestBody, shorten
 
 ATTRIBUTE = "TOXICITY"
 LANGUAGE = "ru"
@@ -45,7 +46,7 @@ _EXAMPLE: JsonDict = {
 
 
 def _not_empty(text: str) -> str:
-    if not text.strip():
+    if is_blank(text):
         raise PydanticCustomError(COMMENT_EMPTY, EMPTY_MESSAGE)
     return text
 
@@ -66,7 +67,7 @@ class Body(RequestBody, Document):
 
 class Comment(Body):
     text: Annotated[str, StringConstraints(max_length=MAX_CHARACTERS), AfterValidator(_not_empty)] = Field(
-        description="the text to score", json_schema_extra={"pattern": NOT_BLANK}
+        description="the text to score", json_schema_extra={"pattern": VISIBLE_PATTERN}
     )
     type: Annotated[Literal["PLAIN_TEXT", "TEXT_TYPE_UNSPECIFIED"] | None, BeforeValidator(_text_type)] = None
 
