@@ -9,7 +9,7 @@ from toxicity_api.spec.loadtest import LoadTestSpec, Slo
 from toxicity_api.spec.model import ToxicityModelSpec
 from toxicity_api.spec.pods import PodFields
 from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
-from toxicity_api.spec.serving import LongTexts, ServingSpec
+from toxicity_api.spec.serving import HttpSpec, LongTexts, ServingSpec
 from toxicity_api.spec.sources import BaseModelSpec, DatasetSpec, HubFile, ImageFile, KaggleFile, Split, VolumeFile
 from toxicity_api.spec.training import LONGEST_INPUT, SHORTEST_INPUT, Labels, Lora, TrainingSpec
 
@@ -19,6 +19,7 @@ __all__ = [
     "BaseModelSpec",
     "DatasetSpec",
     "EvaluationSpec",
+    "HttpSpec",
     "HubFile",
     "ImageFile",
     "KaggleFile",

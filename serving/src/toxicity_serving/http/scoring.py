@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
+import time
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -18,6 +20,7 @@ from toxicity_serving.admission import OverloadedError
 from toxicity_serving.classifier import Classifier, Score, UnknownTokenError
 from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing
 from toxicity_serving.http.errors import RETRY
+from toxicity_serving.http.record import current_record, current_request_id
 from toxicity_serving.lifecycle import Service, Started, State
 
 logger = logging.getLogger(__name__)
@@ -62,23 +65,39 @@ async def scores_of(service: Service, texts: list[str], long_texts: LongTexts | 
         raise RequestValidationError([{"loc": ("body",), "type": "unknown_token", "msg": str(error)}]) from error
     except LabelTokenMissing as error:
         service.metrics.label_token_misses.inc()
-        logger.error("label_token_missing error=%r texts=%s", str(error), fingerprints(texts))
+        _log_failure("label_token_missing", error, texts)
         raise HTTPException(500, "the model returned no probability for a label token") from error
     except EngineError as error:
         service.check_requested.set()
-        logger.error("engine_failed error=%r texts=%s", str(error), fingerprints(texts))
+        _log_failure("engine_failed", error, texts)
         raise HTTPException(503, "the engine has died; the service restarts", RETRY) from error
 
 
 async def _scores(
     service: Service, classifier: Classifier, texts: list[str], long_texts: LongTexts | None
 ) -> list[Score]:
+    record = current_record.get()
+    if record and record.hold and not record.hold(sum(map(sys.getsizeof, texts))):
+        raise OverloadedError("too many bytes of other requests are in memory")
     with service.admission.admitted(len(texts)) as add:
+        began = time.perf_counter()
         prompts = await classifier.build_prompts(texts, long_texts)
-        add(sum(map(len, prompts)) - len(texts))
+        tokenized = time.perf_counter()
+        windows = sum(map(len, prompts))
+        add(windows - len(texts))
         scores = await classifier.score_prompts(prompts)
+    if record:
+        record.texts, record.windows = len(texts), windows
+        record.tokens = sum(len(prompt.ids) for windows in prompts for prompt in windows)
+        record.tokenize_seconds = tokenized - began
+        record.engine_seconds = time.perf_counter() - tokenized
     service.metrics.observe(prompts, scores)
     return scores
+
+
+def _log_failure(event: str, error: Exception, texts: Sequence[str]) -> None:
+    request_id = current_request_id()
+    logger.error("%s request_id=%s error=%r texts=%s", event, request_id, str(error), fingerprints(texts))
 
 
 def fingerprints(texts: Sequence[str]) -> str:

@@ -40,6 +40,7 @@ def server_config(app: FastAPI, finish_seconds: int = FINISH_SECONDS) -> uvicorn
     uvicorn prefers httptools, which vLLM installs. httptools does not limit the size of headers, and it parses the
     body of an upgrade request as the next request.
     """
+    proxies: list[str] = app.state.service.config.http.trusted_proxies
     return uvicorn.Config(
         app,
         http="h11",
@@ -47,6 +48,8 @@ def server_config(app: FastAPI, finish_seconds: int = FINISH_SECONDS) -> uvicorn
         loop="asyncio",
         log_config=None,
         access_log=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=finish_seconds,
     )
