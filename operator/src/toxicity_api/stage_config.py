@@ -114,6 +114,7 @@ class ServingConfig(EngineConfig):
     base_model: str = ""
     queue_limit: int = 256
     http: HttpSpec = Field(default_factory=HttpSpec)
+    start_seconds: int = 900
     compiled: CompiledCode | None = Field(
         None, description="code that the evaluation compiled; None means that the engine compiles"
     )

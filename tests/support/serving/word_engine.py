@@ -22,6 +22,7 @@ from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, Loa
 from toxicity_serving.http.app import create_app
 from toxicity_serving.http.connection import ConnectionLimits
 from toxicity_serving.http.server import server_config
+from toxicity_serving.lifecycle import StallLimits
 
 CONFIG = ServingConfig.model_validate(
     {
@@ -112,10 +113,11 @@ def running(
     token: str | None = None,
     check_seconds: float = 0.01,
     limits: ConnectionLimits | None = None,
+    stall: StallLimits | None = None,
 ) -> Iterator[httpx.Client]:
     """Run the service with its lifecycle on a real socket, and yield a client that does not send the token."""
     reported = [] if failures is None else failures
-    app = create_app(config, engine, reported.append, check_seconds, token)
+    app = create_app(config, engine, reported.append, check_seconds, token, stall)
     server = uvicorn.Server(server_config(app, finish_seconds=5, limits=limits))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         if limits is not None:  # a small buffer, which a client that does not read fills at once

@@ -185,6 +185,13 @@ class ServingSpec(PodFields):
     replicas: int | None = Field(
         None, ge=0, le=INT32_MAX, description="Number of replicas without autoscaling. Unset means 1."
     )
+    start_seconds: int = Field(
+        900,
+        ge=60,
+        le=INT32_MAX,
+        description="Time, in seconds, in which the engine of a pod must load and pass its self-test. After it, the"
+        " container ends with the reason in its termination message, and is restarted.",
+    )
     progress_deadline_seconds: int = Field(
         900,
         ge=60,

@@ -167,6 +167,7 @@ def _serving_config(model: Model, chain: Chain, evaluation: EvaluationStatus) ->
         base_model=base_model_name(model.spec.base_model),
         queue_limit=serving.queue_limit,
         http=serving.http,
+        start_seconds=serving.start_seconds,
         compiled=compiled or None,
         report_dirs=[stage_folder(stage) for stage in (chain.train, chain.quantize, chain.evaluate) if stage],
         port=PORT,

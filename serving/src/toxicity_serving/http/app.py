@@ -39,7 +39,7 @@ from toxicity_serving.http.middleware.tracing import TracingMiddleware, tracer_p
 from toxicity_serving.http.record import REQUEST_ID_HEADER
 from toxicity_serving.http.schemas import MAX_CHARACTERS, MAX_TEXTS
 from toxicity_serving.http.scoring import TRUNCATED_HEADER, WINDOWS_HEADER
-from toxicity_serving.lifecycle import Service, State, run_lifecycle
+from toxicity_serving.lifecycle import Service, StallLimits, State, run_lifecycle
 
 logger = logging.getLogger(__name__)
 
@@ -94,10 +94,12 @@ def create_app(
     on_failure: Callable[[str], None] = lambda reason: None,
     check_seconds: float = 1.0,
     token: str | None = None,
+    stall: StallLimits | None = None,
 ) -> FastAPI:
     """Build the application. It calls `on_failure(reason)` once when the service has failed for good.
 
-    With a `token`, paths below /v1 accept only requests that carry it. The engine is checked every `check_seconds`.
+    With a `token`, paths below /v1 accept only requests that carry it. The engine is checked every `check_seconds`,
+    and may owe an answer for as long as `stall` says.
     """
     service = Service(config)
     tracing = tracer_provider(os.environ, config.model)
@@ -112,7 +114,9 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(run_lifecycle(service, engine, on_failure, check_seconds))
+        task = asyncio.create_task(
+            run_lifecycle(service, engine, on_failure, check_seconds, stall or StallLimits())
+        )
         task.add_done_callback(on_lifecycle_end)
         yield
         task.cancel()

@@ -109,7 +109,7 @@ class LimitedProtocol(H11Protocol):
         return self.loop.call_later(seconds, self._abort)
 
     def _abort(self) -> None:
-        """Reset the connection, which drops the buffers here and in the kernel. Closing waits for the client to read."""
+        """Reset the connection, which drops the buffers here and in the kernel. Closing would wait for the client."""
         reset = struct.pack("ii", 1, 0)  # linger for 0 seconds
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         self.transport.abort()

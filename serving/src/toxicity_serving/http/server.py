@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import multiprocessing
 import os
 import socket
@@ -13,6 +14,7 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
+from toxicity_api.results import EXIT_FAILED
 from toxicity_serving.http.connection import ConnectionLimits, LimitedProtocol
 from toxicity_serving.http.middleware.deadline import REQUEST_SECONDS
 from toxicity_serving.lifecycle import Service, State
@@ -73,6 +75,13 @@ class DrainingServer(uvicorn.Server):
             loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self._stop)
         else:
             super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, and exit at once after a failure: a thread that hangs in the engine or the volume never ends."""
+        await super().shutdown(sockets)
+        if self._service.state is State.FAILED:
+            logging.shutdown()
+            os._exit(EXIT_FAILED)
 
     def _stop(self) -> None:
         # New requests are refused from here on, so closing the listener cannot drop one that would be served.
