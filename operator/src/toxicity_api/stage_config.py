@@ -9,7 +9,16 @@ from pydantic import Field, ValidationError
 
 from toxicity_api.base import Document, DocumentT, read_document
 from toxicity_api.results import Metrics
-from toxicity_api.spec import Labels, LoadTestSpec, LongTexts, QuantizationSpec, Score, Split, TrainingSpec
+from toxicity_api.spec import (
+    HttpSpec,
+    Labels,
+    LoadTestSpec,
+    LongTexts,
+    QuantizationSpec,
+    Score,
+    Split,
+    TrainingSpec,
+)
 
 STAGE_CONFIG_VARIABLE = "STAGE_CONFIG"
 
@@ -104,6 +113,8 @@ class ServingConfig(EngineConfig):
     metrics: Metrics | None = None
     base_model: str = ""
     queue_limit: int = 256
+    http: HttpSpec = Field(default_factory=HttpSpec)
+    start_seconds: int = 900
     compiled: CompiledCode | None = Field(
         None, description="code that the evaluation compiled; None means that the engine compiles"
     )

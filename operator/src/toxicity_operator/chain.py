@@ -25,7 +25,7 @@ from toxicity_operator.settings import Images, OperatorSettings
 REPLICATION = {"replicas", "autoscaling", "strategy", "progress_deadline_seconds"}
 """Fields of `serving` that set the number of pods and the rollout strategy, not the pod template."""
 
-UNMEASURED = REPLICATION | {"tolerations", "pod", "api_token_secret_name"}
+UNMEASURED = REPLICATION | {"tolerations", "pod", "api_token_secret_name", "http", "start_seconds"}
 """Fields of `serving` that cannot change what a load test measures per replica."""
 
 TIMING = {"schedule", "pin_replicas"}

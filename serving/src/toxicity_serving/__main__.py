@@ -26,7 +26,7 @@ TOKEN_VARIABLE = "API_TOKEN"
 def main() -> int:
     """Return the exit code: 0 after SIGTERM, 1 when the service failed, 42 when the configuration is invalid."""
     argparse.ArgumentParser(prog="python -m toxicity_serving", description=__doc__).parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure_logs()
     from toxicity_api.stage_config import ServingConfig, StageConfigError, parse_stage_config
 
     try:
@@ -55,6 +55,16 @@ def require_build(gpus: int) -> None:
     problem = refuse_cpu_build(gpus, "serving.gpus")
     if problem:
         raise ImageWithoutCudaError(problem)
+
+
+def configure_logs() -> None:
+    """Log to stderr, and each request as a line of JSON to stdout."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    access = logging.getLogger("toxicity_serving.access")
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    access.addHandler(handler)
+    access.propagate = False
 
 
 def prepare_process(gpus: int) -> None:

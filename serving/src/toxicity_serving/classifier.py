@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,6 +12,17 @@ from toxicity_api.prompting import Prompt, build_prompt, build_windows, label_to
 from toxicity_api.spec import LongTexts, PromptFormat
 from toxicity_api.stage_config import EngineConfig
 from toxicity_serving.engine.protocol import Engine, LabelTokenMissing, LoadedModel
+from toxicity_serving.fair_queue import FairQueue, Flow
+
+CHUNK_CHARACTERS = 20_000
+"""Characters that are tokenized in one go, a few milliseconds. Then other requests have their turn."""
+
+ENGINE_BATCHES = 4
+"""Batches of `maxNumSeqs` prompts that the engine has at most: the one that it computes, and some to come."""
+
+
+class TooManyWindowsError(ValueError):
+    """The texts of a request have more windows together than a request may have."""
 
 
 class UnknownTokenError(ValueError):
@@ -27,6 +38,14 @@ class Score:
     windows: int = 1
 
 
+@dataclass(frozen=True)
+class Scored:
+    """The scores of one request, and the longest time that one of its prompts waited before the engine, in seconds."""
+
+    scores: list[Score]
+    queue_seconds: float
+
+
 class Classifier:
     """A started engine with its tokenizer and label tokens."""
 
@@ -39,31 +58,47 @@ class Classifier:
         self._max_prompt_tokens = config.max_model_len - 1  # one is generated
         self._long_texts = config.long_texts
         self._labels = label_tokens(loaded.tokenizer, config.labels)
+        self.queue = FairQueue(ENGINE_BATCHES * config.max_num_seqs)
         # One thread, because a fast tokenizer fails with "Already borrowed" when two threads use it.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
 
     async def scores(self, texts: Sequence[str]) -> list[Score]:
         """Return one score per text, in order. Raises UnknownTokenError, LabelTokenMissing, EngineError."""
-        return await self.score_prompts(await self.build_prompts(texts))
+        return (await self.score_prompts(await self.build_prompts(texts))).scores
 
-    async def build_prompts(self, texts: Sequence[str], long_texts: LongTexts | None = None) -> list[list[Prompt]]:
+    async def build_prompts(
+        self, texts: Sequence[str], long_texts: LongTexts | None = None, max_extra: int | None = None
+    ) -> list[list[Prompt]]:
         """Return the prompts of each text: several when the text is longer than the window and is not truncated.
 
-        `long_texts` None means the configured setting. Raises UnknownTokenError.
+        `long_texts` None means the configured setting. Several texts may have at most `max_extra` prompts beyond one
+        per text.
+        Raises UnknownTokenError, TooManyWindowsError.
         """
         loop, cancelled = asyncio.get_running_loop(), threading.Event()
-        work = (texts, long_texts or self._long_texts, cancelled)
-        try:
-            return await loop.run_in_executor(self._thread, self._prompts, *work)
-        except asyncio.CancelledError:
-            cancelled.set()  # all requests share the thread, and cancelling the future does not stop it
-            raise
+        built: list[list[Prompt]] = []
+        extra = 0
+        for chunk in _chunks(texts):
+            work = (chunk, len(built), long_texts or self._long_texts, cancelled)
+            try:
+                found = await loop.run_in_executor(self._thread, self._prompts, *work)
+            except asyncio.CancelledError:
+                cancelled.set()  # all requests share the thread, and cancelling the future does not stop it
+                raise
+            built += found
+            extra += sum(map(len, found)) - len(found)
+            if max_extra is not None and extra > max_extra and len(texts) > 1:
+                raise TooManyWindowsError(
+                    f"the long texts have more than {max_extra} windows beyond one per text; send fewer long texts, or"
+                    " set long_texts to truncate"
+                )
+        return built
 
     def _prompts(
-        self, texts: Sequence[str], long_texts: LongTexts, cancelled: threading.Event
+        self, texts: Sequence[str], first: int, long_texts: LongTexts, cancelled: threading.Event
     ) -> list[list[Prompt]]:
         built: list[list[Prompt]] = []
-        for position, text in enumerate(texts):
+        for position, text in enumerate(texts, first):
             if cancelled.is_set():
                 return built
             prompts = self._prompts_of(text, long_texts)
@@ -79,24 +114,54 @@ class Classifier:
             return build_windows(self._tokenizer, self._form, text, self._max_prompt_tokens)
         return [build_prompt(self._tokenizer, self._form, text, self._max_prompt_tokens)]
 
-    async def score_prompts(self, texts: Sequence[Sequence[Prompt]]) -> list[Score]:
+    async def score_prompts(self, texts: Sequence[Sequence[Prompt]]) -> Scored:
         """Return one score per text, given its prompts. The first failure cancels the other prompts.
 
         Raises LabelTokenMissing, EngineError.
         """
+        flow = Flow()
+        if (
+            len(texts) == 1 and len(texts[0]) == 1
+        ):  # most requests: a group of tasks would cost more than the queue
+            values = [[await self._value(flow, texts[0][0])]]
+        else:
+            values = await self._values(flow, texts)
+        scores = [
+            Score(max(windows), any(prompt.truncated for prompt in prompts), len(prompts))
+            for windows, prompts in zip(values, texts, strict=True)
+        ]
+        return Scored(scores, flow.longest_wait)
+
+    async def _values(self, flow: Flow, texts: Sequence[Sequence[Prompt]]) -> list[list[float]]:
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [[group.create_task(self._value(prompt)) for prompt in prompts] for prompts in texts]
+                tasks = [[group.create_task(self._value(flow, prompt)) for prompt in prompts] for prompts in texts]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from failed
-        return [
-            Score(max(task.result() for task in windows), any(p.truncated for p in prompts), len(prompts))
-            for windows, prompts in zip(tasks, texts, strict=True)
-        ]
+        return [[task.result() for task in windows] for windows in tasks]
 
-    async def _value(self, prompt: Prompt) -> float:
-        toxic, non_toxic = await self._engine.label_logprobs(prompt.ids, self._labels)
+    async def _value(self, flow: Flow, prompt: Prompt) -> float:
+        tokens, answered = len(prompt.ids), False
+        await self.queue.enter(flow, tokens)
+        try:
+            toxic, non_toxic = await self._engine.label_logprobs(prompt.ids, self._labels)
+            answered = True
+        finally:
+            self.queue.leave(flow, tokens, answered=answered)
         try:
             return toxic_score(toxic, non_toxic)
         except ValueError as error:
             raise LabelTokenMissing(str(error)) from error
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the texts in order, in chunks of CHUNK_CHARACTERS or of one longer text."""
+    chunk: list[str] = []
+    size = 0
+    for text in texts:
+        if chunk and size + len(text) > CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(text)
+        size += len(text)
+    yield chunk

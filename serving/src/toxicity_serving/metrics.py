@@ -7,6 +7,7 @@ docs/reference/service-metrics.md lists them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -15,8 +16,18 @@ from toxicity_serving.classifier import Score
 
 OUTCOMES = ("ok", "client_error", "overloaded", "deadline", "cancelled", "server_error")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+_STEP_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _TEXTS = (1, 2, 4, 8, 16, 32, 64)
 _SCORES = tuple(step / 20 for step in range(1, 21))
+
+
+@dataclass(frozen=True)
+class RequestTimes:
+    """Seconds that one request spent in each step. `queue` is the longest wait of one of its prompts."""
+
+    tokenize: float
+    queue: float
+    engine: float
 
 
 class Metrics:
@@ -31,6 +42,15 @@ class Metrics:
             "toxicity_request_duration_seconds",
             "Time from the first to the last byte of a classify request.",
             _SECONDS,
+        )
+        self.tokenize_seconds = self._histogram(
+            "toxicity_tokenize_seconds", "Time from admission to the prompts of a request.", _STEP_SECONDS
+        )
+        self.queue_seconds = self._histogram(
+            "toxicity_queue_seconds", "Longest time that a prompt of a request waited for the engine.", _SECONDS
+        )
+        self.engine_seconds = self._histogram(
+            "toxicity_engine_seconds", "Rest of the time until the scores of a request.", _SECONDS
         )
         self.in_flight = self._gauge("toxicity_requests_in_flight", "Classify requests being answered.")
         self.queue_depth = self._gauge(
@@ -50,8 +70,11 @@ class Metrics:
             "toxicity_start_seconds", "Time from the start of the engine to readiness; 0 until then."
         )
 
-    def observe(self, prompts: Sequence[Sequence[Prompt]], scores: Sequence[Score]) -> None:
-        """Count the scored texts of one request."""
+    def observe(self, prompts: Sequence[Sequence[Prompt]], scores: Sequence[Score], times: RequestTimes) -> None:
+        """Count the scored texts of one request, and its times."""
+        self.tokenize_seconds.observe(times.tokenize)
+        self.queue_seconds.observe(times.queue)
+        self.engine_seconds.observe(times.engine)
         self.texts.inc(len(scores))
         self.truncated_texts.inc(sum(score.truncated for score in scores))
         self.windowed_texts.inc(sum(score.windows > 1 for score in scores))

@@ -20,7 +20,9 @@ from toxicity_api.prompting import LabelTokens
 from toxicity_api.stage_config import ServingConfig
 from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, LoadedModel
 from toxicity_serving.http.app import create_app
+from toxicity_serving.http.connection import ConnectionLimits
 from toxicity_serving.http.server import server_config
+from toxicity_serving.lifecycle import StallLimits
 
 CONFIG = ServingConfig.model_validate(
     {
@@ -119,12 +121,16 @@ def running(
     config: ServingConfig = CONFIG,
     token: str | None = None,
     check_seconds: float = 0.01,
+    limits: ConnectionLimits | None = None,
+    stall: StallLimits | None = None,
 ) -> Iterator[httpx.Client]:
     """Run the service with its lifecycle on a real socket, and yield a client that does not send the token."""
     reported = [] if failures is None else failures
-    app = create_app(config, engine, reported.append, check_seconds, token)
-    server = uvicorn.Server(server_config(app, finish_seconds=5))
+    app = create_app(config, engine, reported.append, check_seconds, token, stall)
+    server = uvicorn.Server(server_config(app, finish_seconds=5, limits=limits))
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        if limits is not None:  # a small buffer, which a client that does not read fills at once
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 12)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -137,10 +143,14 @@ def running(
 
 @contextlib.contextmanager
 def ready(
-    engine: WordEngine | None = None, *, config: ServingConfig = CONFIG, token: str | None = None
+    engine: WordEngine | None = None,
+    *,
+    config: ServingConfig = CONFIG,
+    token: str | None = None,
+    limits: ConnectionLimits | None = None,
 ) -> Iterator[httpx.Client]:
     """Run the service as `running` does, and yield the client when /readyz returns 200."""
-    with running(engine or WordEngine(), config=config, token=token) as client:
+    with running(engine or WordEngine(), config=config, token=token, limits=limits) as client:
         wait(lambda: client.get("/readyz").status_code == 200)
         yield client
 

@@ -10,6 +10,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from support.serving.word_engine import WordEngine
@@ -23,13 +24,19 @@ LONG_WORD, LONG_SECONDS = "долго", 4.0
 
 
 class ChildEngine(WordEngine):
-    """A WordEngine that needs time for a prompt, and that is dead when its child process is."""
+    """A WordEngine that needs time for a prompt, and that is dead when its child process is.
+
+    Its start hangs when the folder of the PID file is missing.
+    """
 
     def __init__(self, pid_file: Path) -> None:
         super().__init__()
+        self._child: subprocess.Popen[bytes] | None = None
         self._pid_file = pid_file
 
     async def start(self) -> LoadedModel:
+        if not self._pid_file.parent.exists():  # like a volume that hangs: in a thread that never ends
+            await asyncio.to_thread(threading.Event().wait)
         self._child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
         self._pid_file.write_text(str(self._child.pid))
         return await super().start()
@@ -41,12 +48,13 @@ class ChildEngine(WordEngine):
         return await super().label_logprobs(prompt_ids, labels)
 
     async def check(self) -> None:
-        if self._child.poll() is not None:
+        if self._child is not None and self._child.poll() is not None:
             raise EngineError(f"the child process ended with {self._child.returncode}")
 
     async def stop(self) -> None:
-        self._child.kill()
-        self._child.wait()
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
 
 
 def main() -> int:

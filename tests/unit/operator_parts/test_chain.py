@@ -58,6 +58,8 @@ ALL = ["train", "quantize", "evaluate", "serve", "loadtest"]
         ("images.pullSecrets", ["registry"], ["serve"]),
         ("serving.nodeSelector", {"a": "b"}, ALL[3:]),
         ("serving.tolerations", [{"operator": "Exists"}], ["serve"]),
+        ("serving.startSeconds", 1200, ["serve"]),
+        ("serving.http", {"corsOrigins": ["https://forum.example"]}, ["serve"]),
         ("loadTest.schedule", "0 3 * * *", []),
         ("loadTest.pinReplicas", True, []),
         ("serving.replicas", 3, []),

@@ -43,8 +43,31 @@ def test_queue_and_long_texts_reach_the_pod() -> None:
     assert (found.long_texts, found.queue_limit) == ("truncate", 7)
 
 
+def test_http_settings_reach_the_pod() -> None:
+    settings = {
+        "corsOrigins": ["https://forum.example"],
+        "trustedProxies": ["10.0.0.0/8", "::1"],
+        "accessLog": False,
+    }
+    builder = a_model().with_spec("serving.http", settings | {"otlpEndpoint": "http://collector:4318"})
+    found = config(builder).http
+    assert (found.cors_origins, found.trusted_proxies) == (["https://forum.example"], ["10.0.0.0/8", "::1"])
+    assert found.access_log is False and config(a_model()).http.access_log
+    assert serving_environment(builder)["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector:4318"
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in serving_environment(a_model())
+
+
 @pytest.mark.parametrize(
-    ("field", "value"), [("queueLimit", -1), ("longTexts", "cut"), ("apiTokenSecretName", "")]
+    ("field", "value"),
+    [
+        ("queueLimit", -1),
+        ("longTexts", "cut"),
+        ("apiTokenSecretName", ""),
+        ("http.corsOrigins", ["forum.example"]),
+        ("http.corsOrigins", ["https://forum.example/path"]),
+        ("http.trustedProxies", ["proxy.example"]),
+        ("http.otlpEndpoint", "collector:4318"),
+    ],
 )
 def test_wrong_value_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(InvalidSpec, match=field):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from support.serving.word_engine import CONFIG, DEADLY_WORD, WordEngine, ready, running, samples, wait
+from support.serving.word_engine import CONFIG, DEADLY_WORD, HELD_WORD, WordEngine, ready, running, samples, wait
 from toxicity_api.spec import Labels
 from toxicity_serving.engine.protocol import LoadedModel
 from toxicity_serving.http.app import create_app
+from toxicity_serving.http.middleware.deadline import DEADLINE_HEADER
 from toxicity_serving.http.server import DrainingServer
-from toxicity_serving.lifecycle import Service, State, run_lifecycle
+from toxicity_serving.lifecycle import Service, StallLimits, State, run_lifecycle
 
 
 def test_service_is_alive_but_not_ready_while_the_engine_loads() -> None:
@@ -233,3 +236,66 @@ def test_failure_is_final() -> None:
     service.transition(State.FAILED, "the first reason")
     service.transition(State.READY, "another one")
     assert (service.state, service.reason) == (State.FAILED, "the first reason")
+
+
+def test_engine_that_hangs_makes_the_service_unready_until_it_answers() -> None:
+    engine = WordEngine()
+    stall = StallLimits(probe=60, unready=0.3, failed=60)
+    with running(engine, stall=stall) as client, ThreadPoolExecutor() as pool:
+        wait(lambda: client.get("/readyz").status_code == 200)
+        held = pool.submit(client.post, "/v1/classify", json={"text": HELD_WORD})
+        wait(lambda: client.get("/readyz").status_code == 503)
+        assert client.get("/readyz").json()["reason"] == "the engine does not answer"
+        assert client.get("/healthz").status_code == 200 and samples(client)["toxicity_ready"] == 0
+        engine.release()
+        assert held.result().status_code == 200
+        wait(lambda: client.get("/readyz").status_code == 200)
+        assert samples(client)["toxicity_ready"] == 1
+
+
+def test_engine_that_hangs_for_long_ends_the_service() -> None:
+    failures: list[str] = []
+    stall = StallLimits(probe=60, unready=0.1, failed=0.4)
+    with running(WordEngine(), failures, stall=stall) as client, ThreadPoolExecutor() as pool:
+        wait(lambda: client.get("/readyz").status_code == 200)
+        pool.submit(client.post, "/v1/classify", json={"text": HELD_WORD}, timeout=2)
+        wait(lambda: client.get("/healthz").status_code == 503)
+    assert len(failures) == 1 and failures[0].startswith("EngineStalledError: the engine has not answered for 0 s")
+
+
+class Hanging(WordEngine):
+    """Answers no prompt while `hangs` is set."""
+
+    hangs = False
+
+    async def _answer(self, text: str) -> tuple[float, float]:
+        if self.hangs:
+            await asyncio.Event().wait()
+        return await super()._answer(text)
+
+
+def test_idle_engine_is_not_taken_for_a_hanging_one_when_clients_give_up() -> None:
+    """A probe asks it instead."""
+    engine, failures = Hanging(), list[str]()
+    with running(engine, failures, stall=StallLimits(probe=0.2, unready=0.6, failed=60)) as client:
+        wait(lambda: client.get("/readyz").status_code == 200)
+        engine.hangs = True
+        answer = client.post("/v1/classify", json={"text": "а"}, headers={DEADLINE_HEADER: "100"})
+        assert answer.status_code == 504
+        engine.hangs, answered = False, engine.answered
+        wait(lambda: engine.answered == answered + 1)
+        seen = [client.get("/readyz").status_code for _ in range(50) if not time.sleep(0.02)]
+        assert set(seen) == {200}
+        engine.hangs = True
+        answer = client.post("/v1/classify", json={"text": "а"}, headers={DEADLINE_HEADER: "100"})
+        wait(lambda: client.get("/readyz").status_code == 503)
+    assert failures == []
+
+
+def test_start_has_a_time_limit_with_the_field_in_its_message() -> None:
+    failures: list[str] = []
+    with running(WordEngine(held=True), failures, config=CONFIG.model_copy(update={"start_seconds": 1})) as client:
+        wait(lambda: client.get("/healthz").status_code == 503)
+    [reason] = failures
+    assert reason.startswith("StartTimeoutError: not ready 1 s after the start: the engine is loading")
+    assert reason.endswith("raise serving.startSeconds")

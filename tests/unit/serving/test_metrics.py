@@ -17,6 +17,9 @@ HIGH = 1 / (1 + math.exp(-1.5))
 NAMES = {
     "toxicity_requests": "counter",
     "toxicity_request_duration_seconds": "histogram",
+    "toxicity_tokenize_seconds": "histogram",
+    "toxicity_queue_seconds": "histogram",
+    "toxicity_engine_seconds": "histogram",
     "toxicity_requests_in_flight": "gauge",
     "toxicity_queue_depth": "gauge",
     "toxicity_batch_size": "histogram",

@@ -156,17 +156,19 @@ def test_client_raises_its_bad_request_error(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "param"),
+    "content",
     [
-        (b"{", "body"),
-        (b'{"\\ud800": 1}', "body"),
-        (b'{"input": "\\ud800"}', "input"),
-        (b'{"input": "a", "model": "\\ud800"}', "model"),
+        b"{",
+        b'{"\\ud800": 1}',
+        b'{"input": "\\ud800"}',
+        b'{"input": "a", "model": "\\ud800"}',
+        b'{"input": "\xff"}',
     ],
 )
-def test_unreadable_body_is_400_in_the_envelope(service: httpx.Client, content: bytes, param: str) -> None:
+def test_unreadable_body_is_400_in_the_envelope(service: httpx.Client, content: bytes) -> None:
     answer = service.post(PATH, content=content, headers={"content-type": "application/json"})
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "body")
+    assert "Invalid JSON" in answer.json()["error"]["message"]
 
 
 def test_huge_body_and_wrong_method_keep_the_envelope(service: httpx.Client) -> None:

@@ -20,6 +20,7 @@ ROUTES = {
     ("POST", "/v1/classify"),
     ("POST", "/v1/moderations"),
     ("POST", "/v1alpha1/comments:analyze"),
+    ("POST", "/v1alpha1/comments:suggestscore"),
     ("GET", "/v1/model"),
     ("GET", "/v1/report"),
     ("GET", "/v1/plots/{plot}"),

@@ -115,10 +115,10 @@ TWO_CONTEXTS = {"entries": [{"text": "а"}], "articleAndParentComment": {"articl
         ({"comment": {"text": "а"}}, "requestedAttributes", *NO_ATTRIBUTES),
         ({"comment": {"text": "а"}, "requestedAttributes": {}}, "requestedAttributes", *NO_ATTRIBUTES),
         (
-            {"comment": {"text": "а"}, "requestedAttributes": {**TOXICITY, "INSULT": {}}},
+            {"comment": {"text": "а"}, "requestedAttributes": {**TOXICITY, "KINDNESS": {}}},
             "requestedAttributes",
             "INVALID_REQUEST",
-            "Unknown requested attribute: INSULT",
+            "Unknown requested attribute: KINDNESS",
         ),
         (
             request("а", languages=["en", "fr"]),

@@ -49,12 +49,14 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(tmp_path: Path, drain_seconds: float = DRAIN_SECONDS) -> Iterator[Served]:
+def starting(
+    tmp_path: Path, drain_seconds: float = DRAIN_SECONDS, pid: str = "pid", **fields: object
+) -> Iterator[Served]:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    log, pid_file = tmp_path / "termination-log", tmp_path / "pid"
+    log, pid_file = tmp_path / "termination-log", tmp_path / pid
     log.touch()
-    config = CONFIG.model_copy(update={"port": port})
+    config = CONFIG.model_copy(update={"port": port, **fields})
     variables = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
@@ -67,11 +69,16 @@ def serving(tmp_path: Path, drain_seconds: float = DRAIN_SECONDS) -> Iterator[Se
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
     ):
         try:
-            found = Served(process, client, log, pid_file)
-            wait(found.is_ready, 30)
-            yield found
+            yield Served(process, client, log, pid_file)
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def serving(tmp_path: Path, drain_seconds: float = DRAIN_SECONDS) -> Iterator[Served]:
+    with starting(tmp_path, drain_seconds) as found:
+        wait(found.is_ready, 30)
+        yield found
 
 
 @pytest.fixture
@@ -157,6 +164,12 @@ def test_process_exits_with_the_reason_when_its_engine_dies(served: Served) -> N
     os.kill(int(served.pid_file.read_text()), signal.SIGKILL)
     assert served.process.wait(timeout=20) == 1
     assert served.termination_log.read_text() == "EngineError: the child process ended with -9"
+
+
+def test_process_whose_start_hangs_in_a_thread_exits_with_the_reason(tmp_path: Path) -> None:
+    with starting(tmp_path, pid="none/pid", start_seconds=1) as served:
+        assert served.process.wait(timeout=30) == EXIT_FAILED
+        assert served.termination_log.read_text().startswith("StartTimeoutError: not ready 1 s after the start")
 
 
 def test_second_signal_ends_the_drain(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ POSTS: dict[str, dict[str, Any]] = {
     "/v1/classify": {"text": "а"},
     "/v1/moderations": {"input": "а"},
     "/v1alpha1/comments:analyze": {"comment": {"text": "а"}, "requestedAttributes": {"TOXICITY": {}}},
+    "/v1alpha1/comments:suggestscore": {"comment": {"text": "а"}, "attributeScores": {"TOXICITY": {}}},
 }
 ENOUGH = 10.0
 """Timeout in seconds. Only failing tests wait that long."""
@@ -109,7 +110,7 @@ def test_probes_and_scores_are_answered_while_all_reads_of_the_volume_hang(
                 async with asyncio.timeout(ENOUGH / 2):
                     probes = [await client.get(probe) for probe in ("/healthz", "/readyz", "/metrics")]
                     scores = [await client.post(path, json=body) for path, body in POSTS.items()]
-                assert [answer.status_code for answer in probes + scores] == [200] * 6
+                assert [answer.status_code for answer in probes + scores] == [200] * 7
                 assert not any(reader.done() for reader in readers)
             finally:
                 hanging.recovered.set()

@@ -13,14 +13,19 @@ from pydantic import BaseModel, ValidationError
 from support.serving.word_engine import ready
 from toxicity_serving.http.app import BODY_LIMITS, ENVELOPES
 from toxicity_serving.http.compat.openai.schemas import ModerationRequest
-from toxicity_serving.http.compat.perspective.schemas import MAX_LANGUAGES, AnalyzeCommentRequest
+from toxicity_serving.http.compat.perspective.schemas import (
+    MAX_LANGUAGES,
+    AnalyzeCommentRequest,
+    SuggestCommentScoreRequest,
+)
 from toxicity_serving.http.schemas import MAX_ERRORS, MAX_SHOWN, MAX_TEXTS, ClassifyRequest, RequestBody
 
-CLASSIFY, MODERATIONS, ANALYZE = ENVELOPES
+CLASSIFY, MODERATIONS, ANALYZE, SUGGEST = ENVELOPES
 MODELS: dict[str, type[BaseModel]] = {
     CLASSIFY: ClassifyRequest,
     MODERATIONS: ModerationRequest,
     ANALYZE: AnalyzeCommentRequest,
+    SUGGEST: SuggestCommentScoreRequest,
 }
 SOME_BYTES = 100_000
 """Large enough to detect a number of errors that grows with the body."""
@@ -44,6 +49,7 @@ FIELDS = {
         "sessionId",
         "communityId",
     ],
+    SUGGEST: ["comment", "attributeScores", "languages", "context", "clientToken", "sessionId", "communityId"],
 }
 WITHIN = {
     CLASSIFY: ['{"texts": [%s]}'],
@@ -55,6 +61,13 @@ WITHIN = {
         '{"comment": {"text": "a"}, "requestedAttributes": {"TOXICITY": {"scoreType": %s}}}',
         '{"comment": {"text": "a"}, "requestedAttributes": {"TOXICITY": {"scoreThreshold": %s}}}',
         '{"comment": {"text": "a"}, "requestedAttributes": {"TOXICITY": {}}, "languages": [%s]}',
+        '{"comment": {"text": "a"}, "requestedAttributes": {"TOXICITY": {}}, "context": {"entries": [%s]}}',
+        '{"comment": {"text": "a"}, "requestedAttributes": {"TOXICITY": {}}, "context": {"entries": [{"text": %s}]}}',
+    ],
+    SUGGEST: [
+        '{"comment": {"text": "a"}, "attributeScores": {"TOXICITY": %s}}',
+        '{"comment": {"text": "a"}, "attributeScores": {"TOXICITY": {"summaryScore": %s}}}',
+        '{"comment": {"text": "a"}, "attributeScores": {"TOXICITY": {"spanScores": [%s]}}}',
     ],
 }
 """Places inside a route's fields."""

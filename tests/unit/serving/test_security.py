@@ -55,7 +55,7 @@ def test_probes_metrics_and_descriptions_stay_open(guarded: httpx.Client, path: 
 @pytest.mark.parametrize("path", ["/v1/model", "/v1/report", "/v1/plots/eda-labels", "/v1/none", "/v1alpha1/none"])
 def test_everything_below_v1_needs_the_token(guarded: httpx.Client, path: str) -> None:
     refused = guarded.get(path)
-    assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+    assert (refused.status_code, refused.headers["www-authenticate"]) == (401, 'Bearer realm="toxicity-model"')
     assert guarded.get(path, headers=BEARER).status_code != 401
 
 

@@ -97,3 +97,18 @@ def test_run_raises_the_exception_of_the_engine() -> None:
     add(steps, "poison")
     with pytest.raises(RuntimeError, match="index out of range"):
         steps.run()
+
+
+def test_command_that_fails_concerns_its_own_request_only() -> None:
+    engine, answers, failed = CountingEngine(), Answers(), list[Exception]()
+
+    def refuse(engine: CountingEngine) -> None:
+        raise ValueError("the prompt is too long")
+
+    with stepping(engine, answers) as steps:
+        add(steps, "before")
+        steps.submit(refuse, failed.append)
+        steps.submit(refuse)
+        add(steps, "after")
+        assert answers.wait_for(2)
+    assert [str(error) for error in failed] == ["the prompt is too long"]

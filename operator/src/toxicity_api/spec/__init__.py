@@ -10,7 +10,7 @@ from toxicity_api.spec.model import ToxicityModelSpec
 from toxicity_api.spec.pod_settings import EnvVar, PodSettings, Volume, VolumeMount
 from toxicity_api.spec.pods import PodFields, Toleration
 from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
-from toxicity_api.spec.serving import LongTexts, ServingSpec
+from toxicity_api.spec.serving import HttpSpec, LongTexts, ServingSpec
 from toxicity_api.spec.sources import BaseModelSpec, DatasetSpec, HubFile, ImageFile, KaggleFile, Split, VolumeFile
 from toxicity_api.spec.training import LONGEST_INPUT, SHORTEST_INPUT, Labels, Lora, PromptFormat, TrainingSpec
 
@@ -21,6 +21,7 @@ __all__ = [
     "DatasetSpec",
     "EnvVar",
     "EvaluationSpec",
+    "HttpSpec",
     "HubFile",
     "ImageFile",
     "KaggleFile",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from toxicity_api.base import Document
 from toxicity_api.spec.fields import INT32_MAX, MAX_BATCH_SIZE, Score, cel
@@ -83,6 +83,39 @@ class Autoscaling(Document):
         return METRIC_TARGETS[self.metric] if self.target is None else self.target
 
 
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s,]+)$", max_length=253)]
+Network = Annotated[str, StringConstraints(pattern=r"^(\*|[0-9A-Fa-f.:]+(/[0-9]{1,3})?)$", max_length=49)]
+
+
+class HttpSpec(Document):
+    """How the service treats HTTP requests."""
+
+    cors_origins: list[Origin] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Origins, such as https://forum.example, whose pages may call the service from a browser. `*`"
+        " means any. Unset means none.",
+    )
+    trusted_proxies: list[Network] = Field(
+        default_factory=list,
+        max_length=32,
+        description="IP addresses or networks, such as 10.0.0.0/8, of the proxies whose X-Forwarded-Proto and"
+        " X-Forwarded-For the service believes. `*` means any. Unset means none.",
+    )
+    access_log: bool = Field(
+        True,
+        description="Logs each request as one line of JSON, without texts. Successful probes and scrapes are not"
+        " logged.",
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+\S*$",
+        max_length=2048,
+        description="URL of an OpenTelemetry collector that receives a trace of each request over OTLP/HTTP, such as"
+        " http://collector:4318. Unset means no traces.",
+    )
+
+
 class ServingSpec(PodFields):
     """vLLM behind FastAPI, reachable by one Service in the cluster."""
 
@@ -132,6 +165,9 @@ class ServingSpec(PodFields):
         description="Name of a Secret whose key `token` every request must send as bearer token. Unset means no"
         " token.",
     )
+    http: HttpSpec = Field(
+        default_factory=HttpSpec, description="How the service treats HTTP requests: CORS, proxies, access log."
+    )
     kv_cache_dtype: Literal["auto", "fp8"] = Field("auto", description="Data type of the engine's KV cache.")
     gpu_memory_utilization: float = Field(
         0.9, gt=0, le=1, description="Share of the GPU's memory that the engine uses. Ignored without a GPU."
@@ -148,6 +184,13 @@ class ServingSpec(PodFields):
     )
     replicas: int | None = Field(
         None, ge=0, le=INT32_MAX, description="Number of replicas without autoscaling. Unset means 1."
+    )
+    start_seconds: int = Field(
+        900,
+        ge=60,
+        le=INT32_MAX,
+        description="Time, in seconds, in which the engine of a pod must load and pass its self-test. After it, the"
+        " container ends with the reason in its termination message, and is restarted.",
     )
     progress_deadline_seconds: int = Field(
         900,

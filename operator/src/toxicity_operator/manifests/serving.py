@@ -5,7 +5,7 @@ from __future__ import annotations
 from toxicity_api.fingerprint import FINGERPRINT_LENGTH
 from toxicity_api.quantities import canonical
 from toxicity_api.results import Metrics
-from toxicity_api.spec import ServingSpec
+from toxicity_api.spec import HttpSpec, ServingSpec
 from toxicity_api.stage_config import COMPILED_FILE, CompiledCode, ServingConfig
 from toxicity_api.status import EvaluationStatus
 from toxicity_operator import names
@@ -189,6 +189,8 @@ def _serving_config(model: Model, chain: Chain, evaluation: EvaluationStatus) ->
         metrics=_metrics(evaluation),
         base_model=base_model_name(model.spec.base_model),
         queue_limit=serving.queue_limit,
+        http=serving.http,
+        start_seconds=serving.start_seconds,
         compiled=compiled or None,
         report_dirs=[stage_folder(stage) for stage in (chain.train, chain.quantize, chain.evaluate) if stage],
         port=PORT,
@@ -201,6 +203,11 @@ def api_token_env(model: Model) -> list[Manifest]:
     if secret is None:
         return []
     return [{"name": TOKEN_VARIABLE, "valueFrom": {"secretKeyRef": {"name": secret, "key": TOKEN_KEY}}}]
+
+
+def _trace_env(http: HttpSpec) -> list[Manifest]:
+    """OpenTelemetry's variable, which the service and its exporter read; empty if the spec names no collector."""
+    return [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": http.otlp_endpoint}] if http.otlp_endpoint else []
 
 
 def _metrics(record: EvaluationStatus) -> Metrics | None:
@@ -219,7 +226,11 @@ def _pod_spec(model: Model, chain: Chain, evaluation: EvaluationStatus, image: s
         names.SERVE,
         image,
         command=["python", "-m", "toxicity_serving"],
-        env=[*env(engine_env(_serving_config(model, chain, evaluation), serving)), *api_token_env(model)],
+        env=[
+            *env(engine_env(_serving_config(model, chain, evaluation), serving)),
+            *api_token_env(model),
+            *_trace_env(serving.http),
+        ],
         ports=[{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         startupProbe=_probe("/healthz", period=5, failures=STARTUP_SECONDS // 5),
         readinessProbe=_probe("/readyz", period=5, failures=3),

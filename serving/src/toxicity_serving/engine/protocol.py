@@ -16,6 +16,10 @@ class LabelTokenMissing(RuntimeError):
     """The engine's output lacks the log-probability of a label token."""
 
 
+class PromptRefusedError(RuntimeError):
+    """The engine did not accept a prompt. It works on."""
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A loaded model; `verified` is set when the weights match their checksums.
@@ -45,7 +49,8 @@ class Engine(Protocol):
         """Return the log-probabilities of the (toxic, non-toxic) tokens after the prompt.
 
         Cancelling the call aborts the prompt in the engine.
-        Raises LabelTokenMissing when the output lacks one, EngineError when the engine is dead.
+        Raises LabelTokenMissing when the output lacks one, PromptRefusedError when the engine does not accept the
+        prompt, EngineError when the engine is dead.
         """
         ...
 

@@ -14,10 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, Self
 
 from toxicity_api.prompting import Tokenizer
-from toxicity_serving.engine.protocol import EngineError
+from toxicity_serving.engine.protocol import EngineError, PromptRefusedError
 from toxicity_serving.engine.steps import StepLoop
 
 logger = logging.getLogger(__name__)
+
+
+STOP_SECONDS = 10.0
+"""How long the stop waits for the current step."""
 
 
 class Runner(Protocol):
@@ -32,7 +36,10 @@ class Runner(Protocol):
         ...
 
     async def generate(self, request_id: str, prompt_ids: list[int], sampling: Any) -> Any:
-        """Return vLLM's RequestOutput. Cancelling the call aborts the prompt in the engine. Raises EngineError."""
+        """Return vLLM's RequestOutput. Cancelling the call aborts the prompt in the engine.
+
+        Raises PromptRefusedError, EngineError.
+        """
         ...
 
     def failure(self) -> str | None:
@@ -82,6 +89,8 @@ class SubprocessRunner:
                 last = output
         except EngineDeadError as error:
             raise EngineError(str(error)) from error
+        except ValueError as error:
+            raise _refused(error) from error
         return last
 
     def failure(self) -> str | None:
@@ -95,7 +104,7 @@ class InProcessRunner:
     """vLLM's LLMEngine with its core in this process. One thread loads it, steps it and shuts it down."""
 
     def __init__(self, llm: Any, thread: ThreadPoolExecutor) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._llm, self._thread = llm, thread
         self.tokenizer: Tokenizer = llm.get_tokenizer()
         self.vocabulary: int = llm.model_config.get_vocab_size()
@@ -119,7 +128,10 @@ class InProcessRunner:
         if (reason := self.failure()) is not None:
             raise EngineError(f"vLLM's engine died: {reason}")
         answer = self._waiting[request_id] = asyncio.get_running_loop().create_future()
-        self._steps.submit(functools.partial(_add, request_id, prompt_ids, sampling))
+        self._steps.submit(
+            functools.partial(_add, request_id, prompt_ids, sampling),
+            lambda error: self._loop.call_soon_threadsafe(self._refuse, request_id, error),
+        )
         try:
             return await answer
         finally:
@@ -131,6 +143,11 @@ class InProcessRunner:
             answer = self._waiting.pop(output.request_id, None)
             if answer is not None and not answer.done():
                 answer.set_result(output)
+
+    def _refuse(self, request_id: str, error: Exception) -> None:
+        answer = self._waiting.pop(request_id, None)
+        if answer is not None and not answer.done():
+            answer.set_exception(_refused(error))
 
     def _ended(self, running: asyncio.Future[None]) -> None:
         """Fail all pending requests: the engine is no longer stepped."""
@@ -146,9 +163,16 @@ class InProcessRunner:
 
     async def stop(self) -> None:
         self._steps.stop()
-        await asyncio.wait([self._running])
+        await asyncio.wait([self._running], timeout=STOP_SECONDS)
+        if not self._running.done():
+            logger.error("engine_not_stopped reason=%r", f"it hangs in a step for {STOP_SECONDS} s")
+            return
         await asyncio.get_running_loop().run_in_executor(self._thread, self._llm.engine_core.shutdown)
         self._thread.shutdown(wait=False)
+
+
+def _refused(error: Exception) -> PromptRefusedError:
+    return PromptRefusedError(f"the engine refused a prompt: {type(error).__name__}")
 
 
 def _add(request_id: str, prompt_ids: list[int], sampling: Any, llm: Any) -> None:

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from toxicity_serving.http.record import REQUEST_ID_HEADER
 from toxicity_serving.http.schemas import MAX_ERRORS, ErrorResponse, FieldError, shorten
 
 CLOSE = {"Connection": "close"}
@@ -88,7 +89,9 @@ def add_error_handlers(app: FastAPI, respond: ErrorResponder) -> None:
 
     async def handle_unexpected(request: Request, error: Exception) -> JSONResponse:
         # Starlette raises the error again after this response, and uvicorn then closes the connection.
-        refusal = Refusal(500, f"internal error: {type(error).__name__}", headers=CLOSE)
+        # It does not pass the middleware, which would add the id.
+        headers = CLOSE | {REQUEST_ID_HEADER: request.scope["state"][REQUEST_ID_HEADER]}
+        refusal = Refusal(500, f"internal error: {type(error).__name__}", headers=headers)
         return respond(request.scope["path"], refusal)
 
     app.add_exception_handler(RequestValidationError, handle_invalid)

@@ -21,8 +21,8 @@ async def healthz(service: ServiceParameter, response: Response) -> Readiness:
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
 async def readyz(service: ServiceParameter, response: Response) -> Readiness:
-    """Readiness: 200 after the self-test, until the process stops or the engine dies; 503 otherwise."""
-    response.status_code = 200 if service.state is State.READY else 503
+    """Readiness: 200 after the self-test, until the process stops or the engine dies or hangs; 503 otherwise."""
+    response.status_code = 200 if service.is_ready else 503
     return Readiness(state=service.state.value, reason=service.reason)
 
 

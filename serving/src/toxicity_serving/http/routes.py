@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
+from toxicity_serving.http.json_route import JsonRoute
 from toxicity_serving.http.schemas import (
     ClassifyRequest,
     ClassifyResponse,
@@ -18,14 +19,15 @@ from toxicity_serving.http.scoring import ServiceParameter, scores_of, started
 CLASSIFY_PATH = "/v1/classify"
 
 router = APIRouter()
+json_router = APIRouter(route_class=JsonRoute)
 
-_CODES = (400, 401, 408, 413, 422, 429, 500, 503, 504)
+_CODES = (400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
 _ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": ErrorResponse} for code in _CODES}
 _UNREADY: dict[int | str, dict[str, Any]] = {code: {"model": ErrorResponse} for code in (401, 503)}
 
 
-@router.post(CLASSIFY_PATH, responses=_ERRORS)
-async def classify(body: ClassifyRequest, service: ServiceParameter) -> ClassifyResponse:
+@json_router.post(CLASSIFY_PATH, responses=_ERRORS)
+async def classify(body: ClassifyRequest, service: ServiceParameter, response: Response) -> ClassifyResponse:
     """Return p(toxic) and the decision for one text or for a batch."""
     threshold = service.config.threshold if body.threshold is None else body.threshold
     scores = await scores_of(service, body.batch, body.long_texts)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
+import time
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -15,10 +17,12 @@ from fastapi.exceptions import RequestValidationError
 
 from toxicity_api.spec import LongTexts
 from toxicity_serving.admission import OverloadedError
-from toxicity_serving.classifier import Classifier, Score, UnknownTokenError
-from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing
+from toxicity_serving.classifier import Classifier, Score, TooManyWindowsError, UnknownTokenError
+from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, PromptRefusedError
 from toxicity_serving.http.errors import RETRY
+from toxicity_serving.http.record import current_record, current_request_id
 from toxicity_serving.lifecycle import Service, Started, State
+from toxicity_serving.metrics import RequestTimes
 
 logger = logging.getLogger(__name__)
 
@@ -50,35 +54,57 @@ def started(service: Service) -> Started:
 async def scores_of(service: Service, texts: list[str], long_texts: LongTexts | None = None) -> list[Score]:
     """Return one score per text, in order. `long_texts` None means the model's setting.
 
-    Raises HTTPException, and RequestValidationError for a text with a token that the model does not have.
+    Raises HTTPException, and RequestValidationError for a text with a token that the model does not have and for too
+    many windows.
     """
     classifier = started(service).classifier
     try:
         return await _scores(service, classifier, texts, long_texts)
     except OverloadedError as error:
         raise HTTPException(429, f"{error}; retry later", RETRY) from error
-    except UnknownTokenError as error:
+    except (UnknownTokenError, TooManyWindowsError) as error:
         # Reported as an invalid body: each route has a status and a format for those.
-        raise RequestValidationError([{"loc": ("body",), "type": "unknown_token", "msg": str(error)}]) from error
+        raise RequestValidationError([{"loc": ("body",), "type": "invalid_text", "msg": str(error)}]) from error
     except LabelTokenMissing as error:
         service.metrics.label_token_misses.inc()
-        logger.error("label_token_missing error=%r texts=%s", str(error), fingerprints(texts))
+        _log_failure("label_token_missing", error, texts)
         raise HTTPException(500, "the model returned no probability for a label token") from error
+    except PromptRefusedError as error:
+        _log_failure("prompt_refused", error, texts)
+        raise HTTPException(500, str(error)) from error
     except EngineError as error:
         service.check_requested.set()
-        logger.error("engine_failed error=%r texts=%s", str(error), fingerprints(texts))
+        _log_failure("engine_failed", error, texts)
         raise HTTPException(503, "the engine has died; the service restarts", RETRY) from error
 
 
 async def _scores(
     service: Service, classifier: Classifier, texts: list[str], long_texts: LongTexts | None
 ) -> list[Score]:
+    record = current_record.get()
+    if record and record.hold and not record.hold(sum(map(sys.getsizeof, texts))):
+        raise OverloadedError("too many bytes of other requests are in memory")
     with service.admission.admitted(len(texts)) as add:
-        prompts = await classifier.build_prompts(texts, long_texts)
-        add(sum(map(len, prompts)) - len(texts))
-        scores = await classifier.score_prompts(prompts)
-    service.metrics.observe(prompts, scores)
-    return scores
+        began = time.perf_counter()
+        prompts = await classifier.build_prompts(texts, long_texts, service.admission.max_extra)
+        tokenized = time.perf_counter()
+        windows = sum(map(len, prompts))
+        add(windows - len(texts))
+        scored = await classifier.score_prompts(prompts)
+    engine_seconds = time.perf_counter() - tokenized - scored.queue_seconds
+    times = RequestTimes(tokenized - began, scored.queue_seconds, max(0.0, engine_seconds))
+    service.metrics.observe(prompts, scored.scores, times)
+    if record:
+        record.texts, record.windows = len(texts), windows
+        record.tokens = sum(len(prompt.ids) for windows in prompts for prompt in windows)
+        record.tokenize_seconds, record.queue_seconds = times.tokenize, times.queue
+        record.engine_seconds = times.engine
+    return scored.scores
+
+
+def _log_failure(event: str, error: Exception, texts: Sequence[str]) -> None:
+    request_id = current_request_id()
+    logger.error("%s request_id=%s error=%r texts=%s", event, request_id, str(error), fingerprints(texts))
 
 
 def fingerprints(texts: Sequence[str]) -> str:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import multiprocessing
 import os
 import socket
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
+from toxicity_api.results import EXIT_FAILED
+from toxicity_serving.http.connection import ConnectionLimits, LimitedProtocol
 from toxicity_serving.http.middleware.deadline import REQUEST_SECONDS
 from toxicity_serving.lifecycle import Service, State
 
@@ -20,12 +25,6 @@ DRAIN_SECONDS = 10.0
 FINISH_SECONDS = int(REQUEST_SECONDS) + 5
 """How long requests in flight may take after that. It exceeds REQUEST_SECONDS, so that each request gets a response."""
 
-KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection is kept: longer than proxies and clients do, which is a minute at most.
-
-The client must close first: a request that it sends while the server closes the connection is lost.
-"""
-
 
 def listen(port: int) -> socket.socket:
     """Listen on all addresses of the pod, which can be IPv4, IPv6 or both. Raises OSError."""
@@ -34,20 +33,26 @@ def listen(port: int) -> socket.socket:
     return socket.create_server(("", port))
 
 
-def server_config(app: FastAPI, finish_seconds: int = FINISH_SECONDS) -> uvicorn.Config:
+def server_config(
+    app: FastAPI, finish_seconds: int = FINISH_SECONDS, limits: ConnectionLimits | None = None
+) -> uvicorn.Config:
     """Return uvicorn's configuration, with the HTTP parser h11.
 
     uvicorn prefers httptools, which vLLM installs. httptools does not limit the size of headers, and it parses the
     body of an upgrade request as the next request.
     """
+    proxies: list[str] = app.state.service.config.http.trusted_proxies
+    limits = limits or ConnectionLimits()
     return uvicorn.Config(
         app,
-        http="h11",
+        http=cast(type[asyncio.Protocol], functools.partial(LimitedProtocol, limits=limits)),
         ws="none",
         loop="asyncio",
         log_config=None,
         access_log=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
+        timeout_keep_alive=limits.idle,
         timeout_graceful_shutdown=finish_seconds,
     )
 
@@ -70,6 +75,13 @@ class DrainingServer(uvicorn.Server):
             loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self._stop)
         else:
             super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, and exit at once after a failure: a thread that hangs in the engine or the volume never ends."""
+        await super().shutdown(sockets)
+        if self._service.state is State.FAILED:
+            logging.shutdown()
+            os._exit(EXIT_FAILED)
 
     def _stop(self) -> None:
         # New requests are refused from here on, so closing the listener cannot drop one that would be served.

@@ -9,8 +9,10 @@ from typing import Self
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from toxicity_serving.http.decoding import Decoder, DecodingError, decoder_for
 from toxicity_serving.http.errors import CLOSE, RETRY, ErrorResponder, Refusal
 from toxicity_serving.http.middleware.classify_requests import is_classify_request
+from toxicity_serving.http.record import current_record
 
 MEMORY_EXHAUSTED = Refusal(429, "too many bytes of other requests are in memory; retry later", headers=RETRY)
 
@@ -45,6 +47,10 @@ class Reservation:
         self._size += size
         return True
 
+    def resize(self, size: int) -> bool:
+        """Reserve exactly `size` bytes; False, without any change, when they do not fit."""
+        return self.grow(size - self._size)
+
     def release(self) -> None:
         """Return all reserved bytes to the budget."""
         self._budget.left += self._size
@@ -58,9 +64,10 @@ class Reservation:
 
 
 class BodyLimitMiddleware:
-    """Read the whole body of a classify request, within a limit for its path and within a budget for all requests.
+    """Read and decode the whole body of a POST, within a limit for its path and within a budget for all requests.
 
-    The bytes stay reserved until the request ends, because the parsed request keeps the body in memory.
+    The limit applies to the bytes that arrive and to the decoded ones. The decoded bytes stay reserved until the
+    route has parsed them and reserves what its texts take.
     """
 
     def __init__(
@@ -79,39 +86,83 @@ class BodyLimitMiddleware:
         with Reservation(self._budget) as reservation:
             body = await self._read(scope, receive, reservation)
             if isinstance(body, bytes):
-                await self._app(scope, _replay(body), send)
+                record = current_record.get()
+                assert record is not None, "RequestLogMiddleware wraps this one"
+                record.body, record.hold = body, reservation.resize
+                del body
+                await self._app(scope, _no_more, send)
                 return
         await self._respond(scope["path"], body)(scope, receive, send)
 
     async def _read(self, scope: Scope, receive: Receive, reservation: Reservation) -> bytes | Refusal:
-        """Return the whole body, or 413 or 429.
+        """Return the whole body, or 400, 413, 415 or 429.
 
         A refused body without Content-Length is read and discarded up to twice the limit: a client whose connection
         closes while it sends may not see the response.
         """
-        limit = self._limits[scope["path"]]
-        too_large = Refusal(413, f"the body is larger than {limit} bytes")
-        refusal = _check_length(Headers(scope=scope).get("content-length", "0"), limit, reservation)
+        limit, headers = self._limits[scope["path"]], Headers(scope=scope)
+        refusal = _check_length(headers.get("content-length", "0"), limit, reservation)
         if refusal is not None:
             return refusal
-        chunks: list[bytes] = []
-        size, more = 0, True
+        decoder = decoder_for(",".join(headers.getlist("content-encoding")))
+        body = _Body(limit, reservation, decoder)
+        received, more = 0, True
         while more:
             message = await receive()
             chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > 2 * limit:
-                return dataclasses.replace(too_large, headers=CLOSE)
-            if size > limit:
-                refusal = too_large
-            elif refusal is None and not reservation.grow(len(chunk)):
-                refusal = MEMORY_EXHAUSTED
-            chunks.append(chunk)
-            if refusal is not None:
-                chunks.clear()
-                reservation.release()
+            received += len(chunk)
+            if received > 2 * limit:
+                return dataclasses.replace(_too_large(limit), headers=CLOSE)
+            body.add(chunk, received)
             more = message.get("more_body", False)
-        return refusal or b"".join(chunks)
+        return body.finish()
+
+
+class _Body:
+    """A body that arrives. Once it is refused, it keeps no data and reserves no memory."""
+
+    def __init__(self, limit: int, reservation: Reservation, decoder: Decoder | Refusal) -> None:
+        self._limit = limit
+        self._reservation = reservation
+        self._decoder = decoder
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._refusal = decoder if isinstance(decoder, Refusal) else None
+
+    def add(self, chunk: bytes, received: int) -> None:
+        """Decode `chunk` and keep it, or refuse the body. `received` is the number of bytes that arrived so far."""
+        if self._refusal is not None or isinstance(self._decoder, Refusal):
+            return
+        try:
+            decoded = self._decoder.decode(chunk, self._limit - self._size)
+        except DecodingError as error:
+            self._refuse(Refusal(400, str(error)))
+            return
+        self._size += len(decoded)
+        if max(self._size, received) > self._limit:
+            self._refuse(_too_large(self._limit))
+        elif not self._reservation.grow(len(decoded)):
+            self._refuse(MEMORY_EXHAUSTED)
+        else:
+            self._chunks.append(decoded)
+
+    def finish(self) -> bytes | Refusal:
+        """Return the decoded body, or why it was refused."""
+        if self._refusal is None and not isinstance(self._decoder, Refusal):
+            try:
+                self._decoder.finish()
+            except DecodingError as error:
+                self._refuse(Refusal(400, str(error)))
+        return self._refusal or b"".join(self._chunks)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+        self._chunks.clear()
+        self._reservation.release()
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(413, f"the body is larger than {limit} bytes; send fewer or shorter texts")
 
 
 def _check_length(length: str, limit: int, reservation: Reservation) -> Refusal | None:
@@ -119,12 +170,10 @@ def _check_length(length: str, limit: int, reservation: Reservation) -> Refusal 
     if not length.isdigit():
         return None
     if int(length) > limit:
-        return Refusal(413, f"the body is larger than {limit} bytes")
+        return _too_large(limit)
     return None if reservation.fits(int(length)) else MEMORY_EXHAUSTED
 
 
-def _replay(body: bytes) -> Receive:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
+async def _no_more() -> Message:
+    """Receive nothing more: the route takes the body from the record, where it can be dropped after parsing."""
+    return {"type": "http.request", "body": b"", "more_body": False}

@@ -40,6 +40,7 @@ class RequestMetricsMiddleware:
                 await self._app(scope, receive, send_observed)
         except ClientDisconnected:
             disconnected = True
+            raise
         finally:
             self._metrics.duration.observe(time.perf_counter() - started_at)
             self._metrics.requests.labels("cancelled" if disconnected else outcome_of(status)).inc()

@@ -17,11 +17,12 @@ from toxicity_serving.http.compat.openai.schemas import (
     OpenAIErrorResponse,
 )
 from toxicity_serving.http.errors import FieldViolation, Refusal
+from toxicity_serving.http.json_route import JsonRoute
 from toxicity_serving.http.scoring import ServiceParameter, scores_of, set_length_headers
 
 MODERATIONS_PATH = "/v1/moderations"
 
-router = APIRouter(tags=["OpenAI moderation"])
+router = APIRouter(tags=["OpenAI moderation"], route_class=JsonRoute)
 _ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": OpenAIErrorResponse} for code in ("4XX", "5XX")}
 _CODES = {
     "missing": "missing_required_parameter",

@@ -1,4 +1,4 @@
-"""POST /v1alpha1/comments:analyze: the scores of /v1/classify in the format of the Perspective API."""
+"""The methods of the Perspective API: comments:analyze scores like /v1/classify, comments:suggestscore does nothing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
+from toxicity_serving.http.compat.perspective.discovery import ANALYZE_PATH, SUGGEST_PATH
 from toxicity_serving.http.compat.perspective.schemas import (
-    ATTRIBUTE,
     COMMENT_EMPTY,
     COMMENT_TOO_LONG,
     EMPTY_MESSAGE,
@@ -23,15 +23,18 @@ from toxicity_serving.http.compat.perspective.schemas import (
     AnalyzeCommentResponse,
     GoogleErrorResponse,
     GoogleStatus,
+    SuggestCommentScoreRequest,
+    SuggestCommentScoreResponse,
     build_response,
 )
 from toxicity_serving.http.errors import JSON_INVALID, FieldViolation, Refusal
-from toxicity_serving.http.scoring import ServiceParameter, scores_of, set_length_headers
+from toxicity_serving.http.json_route import JsonRoute
+from toxicity_serving.http.scoring import ServiceParameter, scores_of, set_length_headers, started
 
-ANALYZE_PATH = "/v1alpha1/comments:analyze"
+UNSCORED_HEADER = "toxicity-unscored-attributes"
+"""The requested attributes without a score, such as `INSULT,THREAT`."""
 
-# Perspective's sample code posts JSON without a JSON content type
-router = APIRouter(tags=["Perspective"], strict_content_type=False)
+router = APIRouter(tags=["Perspective"], route_class=JsonRoute)
 _ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": GoogleErrorResponse} for code in ("4XX", "5XX")}
 _STATUSES = {
     400: "INVALID_ARGUMENT",
@@ -39,6 +42,7 @@ _STATUSES = {
     405: "UNIMPLEMENTED",
     408: "DEADLINE_EXCEEDED",
     413: "INVALID_ARGUMENT",
+    415: "INVALID_ARGUMENT",
     429: "RESOURCE_EXHAUSTED",
     500: "INTERNAL",
     503: "UNAVAILABLE",
@@ -60,11 +64,23 @@ async def analyze_comment(
     """Return p(toxic) as the summary score of the attribute TOXICITY, and as the score of one span.
 
     The header `toxicity-truncated` is set when the end of the text was cut. The header `toxicity-windows` is set when
-    the text was scored in several windows.
+    the text was scored in several windows. The header `toxicity-unscored-attributes` lists the requested attributes
+    without a score.
     """
     [score] = scores = await scores_of(service, [body.comment.text])
     set_length_headers(response, scores)
+    if body.unscored:
+        response.headers[UNSCORED_HEADER] = ",".join(body.unscored)
     return build_response(body, score.value)
+
+
+@router.post(SUGGEST_PATH, responses=_ERRORS, response_model_exclude_none=True)
+async def suggest_score(
+    body: SuggestCommentScoreRequest, service: ServiceParameter, response: Response
+) -> SuggestCommentScoreResponse:
+    """Accept a suggested score and store nothing. Clients of Perspective call this method without waiting for it."""
+    started(service)
+    return SuggestCommentScoreResponse(client_token=body.client_token, requested_languages=body.languages)
 
 
 def google_envelope(refusal: Refusal) -> JSONResponse:
@@ -112,5 +128,6 @@ def _error(violation: FieldViolation) -> dict[str, Any]:
     error_type = _type_and_message(violation)[0]
     if error_type != LANGUAGE_NOT_SUPPORTED:
         return {"errorType": error_type}
-    unsupported = {"attribute": ATTRIBUTE, "requestedLanguages": violation.context["languages"]}
+    context = violation.context
+    unsupported = {"attribute": context["attribute"], "requestedLanguages": context["languages"]}
     return {"errorType": error_type, "languageNotSupportedByAttributeError": unsupported}

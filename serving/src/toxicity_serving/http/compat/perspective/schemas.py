@@ -6,7 +6,7 @@ the discovery document, commentanalyzer v1alpha1. Perspective's error types are 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
@@ -16,7 +16,36 @@ from toxicity_api.base import Document
 from toxicity_api.normal_form.form import VISIBLE_PATTERN, is_blank
 from toxicity_serving.http.schemas import MAX_CHARACTERS, RequestBody, shorten
 
-ATTRIBUTE = "TOXICITY"
+Attribute = Literal[
+    "TOXICITY",
+    "SEVERE_TOXICITY",
+    "IDENTITY_ATTACK",
+    "INSULT",
+    "PROFANITY",
+    "THREAT",
+    "TOXICITY_EXPERIMENTAL",
+    "SEVERE_TOXICITY_EXPERIMENTAL",
+    "IDENTITY_ATTACK_EXPERIMENTAL",
+    "INSULT_EXPERIMENTAL",
+    "PROFANITY_EXPERIMENTAL",
+    "THREAT_EXPERIMENTAL",
+    "SEXUALLY_EXPLICIT",
+    "FLIRTATION",
+    "ATTACK_ON_AUTHOR",
+    "ATTACK_ON_COMMENTER",
+    "INCOHERENT",
+    "INFLAMMATORY",
+    "LIKELY_TO_REJECT",
+    "OBSCENE",
+    "SPAM",
+    "UNSUBSTANTIAL",
+]
+"""The attributes that Perspective documents, apart from its bridging attributes, which score English only."""
+
+ATTRIBUTE: Attribute = "TOXICITY"
+UNSCORED: frozenset[str] = frozenset(get_args(Attribute)) - {ATTRIBUTE}
+"""Attributes that a client may request beside TOXICITY. The model was not trained on them."""
+
 LANGUAGE = "ru"
 COMMENT_EMPTY = "COMMENT_EMPTY"
 COMMENT_TOO_LONG = "COMMENT_TOO_LONG"
@@ -34,6 +63,9 @@ LanguageCode = Annotated[str, StringConstraints(max_length=35)]
 
 MAX_LANGUAGES = 32
 """Maximum number of languages in a request. Perspective supports fewer than 20."""
+
+MAX_ENTRIES = 100
+"""Maximum number of texts in the context of a comment."""
 
 Languages = Annotated[list[LanguageCode], Field(max_length=MAX_LANGUAGES, fail_fast=True)]
 
@@ -88,15 +120,26 @@ class AttributeParameters(Body):
     )
 
 
+def _all_known(attributes: object) -> object:
+    """Refuse the first unknown attribute, where pydantic would report each."""
+    for name in attributes if isinstance(attributes, dict) else ():
+        if name != ATTRIBUTE and name not in UNSCORED:
+            message = "Unknown requested attribute: {attribute}"
+            raise PydanticCustomError(INVALID_REQUEST, message, {"attribute": shorten(name)})
+    return attributes
+
+
 def _known_attributes(requested: object) -> object:
+    """Require TOXICITY. Perspective's other attributes may be beside it, and get no score."""
     if not isinstance(requested, dict):
         return requested
     if not requested:
         raise PydanticCustomError(NO_REQUESTED_ATTRIBUTES, NO_ATTRIBUTES_MESSAGE)
-    for name in requested:
-        if name != ATTRIBUTE:
-            message = "Unknown requested attribute: {attribute}"
-            raise PydanticCustomError(INVALID_REQUEST, message, {"attribute": shorten(name)})
+    _all_known(requested)
+    if ATTRIBUTE not in requested:
+        message = "Attribute {attribute} does not support request languages: ru; request TOXICITY"
+        context = {"attribute": min(requested), "languages": [LANGUAGE]}
+        raise PydanticCustomError(LANGUAGE_NOT_SUPPORTED, message, context)
     return requested
 
 
@@ -106,45 +149,67 @@ def _supported(languages: list[str] | None) -> list[str] | None:
         raise PydanticCustomError(
             LANGUAGE_NOT_SUPPORTED,
             "Attribute TOXICITY does not support request languages: {names}",
-            {"names": ", ".join(languages), "languages": languages},
+            {"names": ", ".join(languages), "languages": languages, "attribute": ATTRIBUTE},
         )
     return languages
 
 
-def _one_context(context: dict[str, Any] | None) -> dict[str, Any] | None:
-    if context and context.get("entries") and context.get("articleAndParentComment"):
+class TextEntry(Body):
+    text: Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)] | None = None
+    type: Annotated[Literal["PLAIN_TEXT", "TEXT_TYPE_UNSPECIFIED"] | None, BeforeValidator(_text_type)] = None
+
+
+class ArticleAndParentComment(Body):
+    article: TextEntry | None = None
+    parent_comment: TextEntry | None = None
+
+
+class Context(Body):
+    """What the comment replies to. It has no effect."""
+
+    entries: Annotated[list[TextEntry], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
+    article_and_parent_comment: ArticleAndParentComment | None = None
+
+
+def _one_context(context: Context | None) -> None:
+    """Check the context and drop it, so that it stays in memory no longer than the parsing takes."""
+    if context and context.entries and context.article_and_parent_comment:
         message = "Context can have either entries or article_and_parent_comment, but both fields were populated."
         raise PydanticCustomError(INVALID_REQUEST, message)
-    return context
 
 
 class AnalyzeCommentRequest(Body):
-    """A comment and the attributes to score. TOXICITY is the only attribute."""
+    """A comment and the attributes to score. TOXICITY is required, and it is the only attribute with a score."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     comment: Comment
     requested_attributes: Annotated[
-        dict[Literal["TOXICITY"], AttributeParameters],
+        dict[Attribute, AttributeParameters],
         BeforeValidator(_known_attributes),
-        Field(json_schema_extra={"minProperties": 1}),
+        Field(json_schema_extra={"required": [ATTRIBUTE]}),
     ]
     languages: Annotated[Languages | None, AfterValidator(_supported)] = Field(
         None,
         description="must contain ru or a variant such as ru-RU; unset means ru; the language is not detected",
         json_schema_extra={"contains": {"pattern": "^[Rr][Uu]([-_].*)?$"}},
     )
-    context: Annotated[dict[str, Any] | None, AfterValidator(_one_context)] = Field(None, description="not used")
+    context: Annotated[Context | None, AfterValidator(_one_context)] = Field(None, description="not used")
     span_annotations: bool | None = Field(None, description="not used; the response always has one span")
     do_not_store: bool | None = Field(None, description="not used; the service never stores texts")
     client_token: ClientToken | None = Field(None, description="echoed in the response")
-    session_id: str | None = Field(None, description="not used")
-    community_id: str | None = Field(None, description="not used")
+    session_id: ClientToken | None = Field(None, description="not used")
+    community_id: ClientToken | None = Field(None, description="not used")
 
     @property
     def score_threshold(self) -> float:
         """The lowest score that the response includes."""
         return self.requested_attributes["TOXICITY"].score_threshold or 0.0
+
+    @property
+    def unscored(self) -> list[Attribute]:
+        """The requested attributes that the model does not score."""
+        return [name for name in self.requested_attributes if name != ATTRIBUTE]
 
 
 class ProbabilityScore(Document):
@@ -183,6 +248,43 @@ def build_response(request: AnalyzeCommentRequest, score: float) -> AnalyzeComme
         languages=request.languages or [LANGUAGE],
         client_token=request.client_token,
     )
+
+
+class SuggestedScore(Body):
+    value: float | None = None
+    type: Annotated[str, StringConstraints(max_length=100)] | None = None
+
+
+class SuggestedSpan(Body):
+    begin: int | None = None
+    end: int | None = None
+    score: SuggestedScore | None = None
+
+
+class SuggestedScores(Body):
+    """What a person says the scores of an attribute should be."""
+
+    summary_score: SuggestedScore | None = None
+    span_scores: Annotated[list[SuggestedSpan], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
+
+
+class SuggestCommentScoreRequest(Body):
+    """A comment with the scores that a person suggests."""
+
+    comment: Comment
+    attribute_scores: Annotated[dict[Attribute, SuggestedScores], BeforeValidator(_all_known)] = Field(
+        description="not used; the service stores no suggestion"
+    )
+    languages: Languages | None = Field(None, description="repeated in the response")
+    context: Annotated[Context | None, AfterValidator(_one_context)] = Field(None, description="not used")
+    client_token: ClientToken | None = Field(None, description="echoed in the response")
+    session_id: ClientToken | None = Field(None, description="not used")
+    community_id: ClientToken | None = Field(None, description="not used")
+
+
+class SuggestCommentScoreResponse(Document):
+    client_token: str | None = None
+    requested_languages: list[str] | None = None
 
 
 class GoogleStatus(BaseModel):
