@@ -24,7 +24,7 @@ class Score:
 
     value: float
     truncated: bool
-    windows: int = 1
+    windows: int
 
 
 class Classifier:
@@ -86,12 +86,14 @@ class Classifier:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [[group.create_task(self._value(prompt)) for prompt in prompts] for prompts in texts]
+                asked = [
+                    (prompts, [group.create_task(self._value(prompt)) for prompt in prompts]) for prompts in texts
+                ]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from failed
         return [
-            Score(max(task.result() for task in windows), any(p.truncated for p in prompts), len(prompts))
-            for windows, prompts in zip(tasks, texts, strict=True)
+            Score(max(task.result() for task in tasks), any(p.truncated for p in prompts), len(prompts))
+            for prompts, tasks in asked
         ]
 
     async def _value(self, prompt: Prompt) -> float:
