@@ -29,7 +29,7 @@ class Snapshot:
     observed: Observed
     settings: OperatorSettings
 
-    may_upgrade: bool = False
+    may_upgrade: bool
     """Whether this pass may roll out what the current operator makes of the spec."""
 
     @property
@@ -157,4 +157,4 @@ def first_replicas(snapshot: Snapshot) -> int | None:
     scaling, deployment = snapshot.model.spec.serving.autoscaling, snapshot.observed.deployment
     if scaling is None or deployment is None or not deployment.handed_to:
         return None
-    return max(1, scaling.min_replicas)
+    return scaling.min_replicas
