@@ -1,7 +1,8 @@
 """Mutation tests of the pure modules with cosmic-ray: how many small changes of the code do the unit tests notice?
 
-Each module is mutated in a copy of the checkout. The work folder keeps the results of a module under a hash of the
-module, its tests and the operators. An interrupted run continues; a change of any of them starts the module again.
+Each module is mutated in a copy of the checkout: baseline.py finds the tests that can kill a mutant, and worker.py runs
+them. The work folder keeps the results of a module under a hash of the module, its tests and the operators. An
+interrupted run continues; a change of any of them starts the module again.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +27,12 @@ from cosmic_ray.plugins import operator_names
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import TestOutcome, WorkerOutcome
 
+from mutation.covering import is_without_logic, mutated_line
+
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = Path(__file__).with_name("modules.toml")
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
+MEASURING = threading.Lock()
 
 
 @dataclass
@@ -64,18 +70,26 @@ def main() -> int:
         "--report", action="store_true", help="print the table of finished mutants and run nothing"
     )
     parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="modules at the same time (default: as many as cores)"
+    )
+    parser.add_argument(
         "modules", nargs="*", help="names (quality) or ends of paths (decide/quality.py); default: all"
     )
     options = parser.parse_args()
     configuration = tomllib.loads(CONFIGURATION.read_text(encoding="utf-8"))
     chosen = select(configuration["modules"], options.modules)
-    scores: list[Score] = []
-    for module in chosen:
-        session = prepare(module, configuration, options.work)
+
+    def scored(module: str) -> Score:
+        session = prepare(module, configuration, options.work.resolve())
         if not options.report:
-            execute(session)
-        scores.append(score(module, session / "session.sqlite", configuration["without_logic"]))
-        print(scores[-1], flush=True)
+            execute(session, module, configuration)
+        return score(module, session / "session.sqlite", configuration["without_logic"])
+
+    scores: list[Score] = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for found in pool.map(scored, chosen):
+            print(found, flush=True)
+            scores.append(found)
     print_table(scores)
     too_few = [
         each.module for each in scores if each.percent < configuration["minimum_percent"] or each.unfinished
@@ -104,15 +118,14 @@ def prepare(module: str, configuration: dict[str, Any], work: Path) -> Path:
     session = work / f"{Path(module).stem}-{content_hash(settings, [module, *tests])}"
     session.mkdir(parents=True, exist_ok=True)
     config = session / "cosmic-ray.toml"
-    config.write_text(cosmic_ray_toml(module, tests, configuration), encoding="utf-8")
+    config.write_text(cosmic_ray_toml(module, configuration), encoding="utf-8")
     database = session / "session.sqlite"
     if not database.exists():
         # the name appears with the last mutant, so that an interrupted run leaves no partial list
         partial = session / "partial.sqlite"
         partial.unlink(missing_ok=True)
-        copy_checkout(session / "tree")
-        cosmic_ray(session, "cosmic_ray.cli", "init", str(config), str(partial))
-        cosmic_ray(session, "cosmic_ray.tools.filters.operators_filter", str(partial), str(config))
+        run_python(ROOT, "cosmic_ray.cli", "init", str(config), str(partial))
+        run_python(ROOT, "cosmic_ray.tools.filters.operators_filter", str(partial), str(config))
         partial.rename(database)
     return session
 
@@ -135,32 +148,19 @@ def copy_checkout(tree: Path) -> None:
         if (ROOT / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, tree / name)
-    # checked by content: a mutant may have the size and the second of the file that it replaces
-    subprocess.run(
-        [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", *sources(tree)],
-        check=True,
-    )
 
 
-def sources(tree: Path) -> list[str]:
-    """The source folders of the checkout's parts."""
-    return [str(path) for path in sorted(tree.glob("*/src"))]
-
-
-def cosmic_ray_toml(module: str, tests: Sequence[str], configuration: dict[str, Any]) -> str:
-    """The configuration of one session."""
+def cosmic_ray_toml(module: str, configuration: dict[str, Any]) -> str:
+    """The configuration with which cosmic-ray lists the mutants. The worker runs the tests, so there is no command."""
     used = "|".join(configuration["operators"]["use"])
     excluded = [name for name in operator_names() if not re.fullmatch(f"core/({used})", name)]
-    command = f"{sys.executable} -m pytest -x -q -p no:cacheprovider {' '.join(tests)}"
     return "\n".join(
         (
             "[cosmic-ray]",
             f"module-path = {json.dumps(module)}",
             f"timeout = {configuration['mutant_seconds']}",
             "excluded-modules = []",
-            f"test-command = {json.dumps(command)}",
-            "[cosmic-ray.distributor]",
-            'name = "local"',
+            'test-command = ""',
             "[cosmic-ray.filters.operators-filter]",
             f"exclude-operators = {json.dumps([f'{name}$' for name in excluded])}",
             "",
@@ -168,28 +168,42 @@ def cosmic_ray_toml(module: str, tests: Sequence[str], configuration: dict[str, 
     )
 
 
-def execute(session: Path) -> None:
-    """Check that the tests pass without a mutation, then run those mutants that have no result yet."""
-    config, database = str(session / "cosmic-ray.toml"), session / "session.sqlite"
-    with use_db(database, WorkDB.Mode.open) as found:
+def execute(session: Path, module: str, configuration: dict[str, Any]) -> None:
+    """Run those mutants that have no result yet, after a run of the tests without a mutation."""
+    with use_db(session / "session.sqlite", WorkDB.Mode.open) as found:
         if not list(found.pending_work_items):
             return
     copy_checkout(session / "tree")
-    cosmic_ray(session, "cosmic_ray.cli", "baseline", config)
-    cosmic_ray(session, "cosmic_ray.cli", "exec", config, str(database))
+    baseline = measure(session, configuration["modules"], configuration["modules"][module])
+    where = ("--session", str(session), "--module", module, "--baseline", str(baseline))
+    limits = ("--seconds", str(configuration["mutant_seconds"]), *configuration["without_logic"])
+    run_python(session / "tree", "mutation.worker", *where, *limits)
 
 
-def cosmic_ray(session: Path, module: str, *arguments: str) -> None:
-    """Run a program of cosmic-ray in the copy, which its imports come from. Exits when it fails."""
-    tree = session / "tree"
+def measure(session: Path, modules: Mapping[str, Sequence[str]], tests: Sequence[str]) -> Path:
+    """Run the tests without a mutation, unless the work folder has the result for these tests and sources."""
+    observed = [module for module, nearest in modules.items() if list(nearest) == list(tests)]
+    arguments = [*(f"--module={module}" for module in observed), *tests]
+    code = [str(path.relative_to(ROOT)) for path in (*ROOT.glob("*/src"), ROOT / "tests" / "support")]
+    file = session.parent / f"baseline-{content_hash(json.dumps(arguments), [*code, *tests])}.json"
+    with MEASURING:  # modules with the same tests share the result
+        if not file.exists():
+            run_python(session / "tree", "mutation.baseline", "--output", str(file), *arguments)
+    return file
+
+
+def run_python(folder: Path, program: str, *arguments: str) -> None:
+    """Run a Python program in a checkout, which its imports come from. Exits when it fails."""
+    paths = [*sorted(folder.glob("*/src")), folder / "tests"]
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(sources(tree)),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
+        "PYTHONDONTWRITEBYTECODE": "1",  # a mutant may have the size and the second of the file that it replaces
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "OMP_NUM_THREADS": "1",
     }
-    done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=tree, env=environment)
+    done = subprocess.run([sys.executable, "-m", program, *arguments], cwd=folder, env=environment)
     if done.returncode:
-        sys.exit(f"{session.name}: {module} {arguments[0]} failed")
+        sys.exit(f"{program} {' '.join(arguments)} failed")
 
 
 def score(module: str, database: Path, without_logic: Sequence[str]) -> Score:
@@ -203,26 +217,16 @@ def score(module: str, database: Path, without_logic: Sequence[str]) -> Score:
     with use_db(database, WorkDB.Mode.open) as results:
         found.unfinished = len(list(results.pending_work_items))
         for _, result in results.results:
+            line = mutated_line(result.diff or "")
             if result.worker_outcome == WorkerOutcome.SKIPPED:
                 continue
             if result.test_outcome != TestOutcome.SURVIVED:
                 found.killed += 1
-            elif is_equivalent(mutated_line(result.diff or ""), accepted, without_logic):
+            elif line in accepted or is_without_logic(line, without_logic):
                 found.equivalent += 1
             else:
                 found.survivors.append(result.diff or "")
     return found
-
-
-def is_equivalent(line: str, accepted: Sequence[str], without_logic: Sequence[str]) -> bool:
-    """Whether no test can tell the mutated line from the code's own."""
-    return line in accepted or any(re.match(pattern, line) for pattern in without_logic)
-
-
-def mutated_line(diff: str) -> str:
-    """The line that a mutation added, without its indentation."""
-    added = [line for line in diff.splitlines() if line.startswith("+") and not line.startswith("+++")]
-    return added[0][1:].strip() if added else ""
 
 
 def print_table(scores: Sequence[Score]) -> None:
