@@ -22,7 +22,10 @@ def _one_node() -> list[AccessMode]:
 
 
 KEPT = ("storageClassName", "accessModes", "claimName", "reclaim")
-UNCHANGED = "storage cannot be changed after creation: delete the resource and create it with the new storage"
+UNCHANGED = (
+    "storage cannot be changed after creation, except for a larger size: delete the resource and create it with the new"
+    " storage"
+)
 
 
 class StorageSpec(Document):
@@ -32,7 +35,7 @@ class StorageSpec(Document):
                 # equal quantities have several notations: 8Gi, 8192Mi
                 cel(
                     "has(self.size) == has(oldSelf.size) && (!has(self.size) || self.size == oldSelf.size"
-                    " || quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) == 0)",
+                    " || quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0)",
                     UNCHANGED,
                 ),
                 *(cel(unchanged(name), UNCHANGED) for name in KEPT),
@@ -43,7 +46,9 @@ class StorageSpec(Document):
     storage_class_name: str | None = Field(
         None, description="Name of the storage class of the artifact volume. Unset means the default class."
     )
-    size: Quantity = Field("20Gi", description="Size of the artifact volume.")
+    size: Quantity = Field(
+        "20Gi", description="Size of the artifact volume. It can grow later, if the storage class allows it."
+    )
     access_modes: list[AccessMode] = Field(
         default_factory=_one_node,
         min_length=1,
