@@ -106,7 +106,7 @@ def failed_result(stage: StageResult, error: BaseException, crash_reason: str) -
         reason = "VolumeFull"
         message = (
             f"{type(error).__name__}: {error}; raise storage.size if the storage class has allowVolumeExpansion, else"
-            " free space on the volume"
+            " lower storage.keepVersions and set a new runId"
         )
     elif is_out_of_memory(error):
         reason = "OutOfMemory"

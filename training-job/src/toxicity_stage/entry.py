@@ -32,6 +32,7 @@ from toxicity_stage.artifacts import (
 )
 from toxicity_stage.errors import InputError, RankFailure
 from toxicity_stage.ranks import is_started, leave_failure
+from toxicity_stage.retention import remove_old
 
 ConfigT = TypeVar("ConfigT", TrainingConfig, QuantizationConfig, EvaluationConfig)
 
@@ -75,6 +76,8 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
         report(done, termination_log)
         return 0
     try:
+        if config.retention is not None and not is_started(os.environ):
+            remove_old(config.artifacts, config.retention)
         result = entry.run(config)
     except Exception as error:  # noqa: BLE001  a crash leaves a result too
         done = None if is_started(os.environ) else succeeded_result(config.output_dir)
