@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from support.builders import ModelBuilder, a_model
+from support.builders import NOW, ModelBuilder, a_model, training_result
 from support.operator.fake_cluster import FakeCluster
 from support.operator.pipeline import drive, settle, status, take_steps
+from toxicity_api.results import StorageFigures
 
 SERVE = ("Deployment", "ru-toxicity-serve")
 
@@ -80,3 +81,18 @@ def test_another_number_runs_nothing_again() -> None:
     cluster.change_spec(a_model().with_spec("storage.keepVersions", 3).spec)
     settle(cluster)
     assert cluster.names_of("Job") == jobs
+
+
+def test_status_shows_the_disk_space_that_the_last_stage_measured() -> None:
+    cluster = drive(a_model(), 0)
+    folders = [{"name": "train-a", "sizeBytes": 7}]
+    figures = {"usedBytes": 7, "freeBytes": 9, "folders": folders}
+    result = training_result(config_of(cluster.job("train"))["fingerprint"])
+    cluster.finish_job("train", result.model_copy(update={"storage": StorageFigures.model_validate(figures)}))
+    settle(cluster)
+    shown = status(cluster)["storage"]
+    assert {key: shown[key] for key in figures} == figures
+    assert shown["measuredAt"] == NOW
+    cluster.remove("Pod")
+    settle(cluster)
+    assert status(cluster)["storage"] == shown

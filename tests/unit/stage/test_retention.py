@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from toxicity_api.results import StageResult
 from toxicity_api.stage_config import Retention
 from toxicity_stage.artifacts import open_work_folder
-from toxicity_stage.retention import remove_old
+from toxicity_stage.retention import measure, remove_old
 
 
 def a_volume(folder: Path, *names: str) -> Path:
@@ -83,3 +84,29 @@ def test_removal_that_was_interrupted_is_completed_by_the_next_stage(tmp_path: P
     volume = a_volume(tmp_path, f"train-a.tmp-{os.uname().nodename}-{os.getpid()}-7")
     work = open_work_folder(volume / "train-b")
     assert left(volume) == [work.name]
+
+
+def test_volume_is_measured_by_result_with_its_checkpoints(tmp_path: Path) -> None:
+    sizes = {"train-a": 3, "train-a.checkpoints-pod-1": 2, "quantize-b": 9, "base-model-c": 6, "lost+found": 40}
+    for name, blocks in sizes.items():
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "deep" / "file").write_bytes(b"x" * 4096 * blocks)
+    figures = measure(tmp_path)
+    assert [(folder.name, folder.size_bytes // 4096) for folder in figures.folders] == [
+        ("quantize-b", 9), ("base-model-c", 6), ("train-a", 5),
+    ]  # fmt: skip
+    assert figures.used_bytes == 20 * 4096
+    assert figures.free_bytes > 0
+
+
+def test_figures_of_many_folders_fit_into_the_termination_message(tmp_path: Path) -> None:
+    for number in range(60):
+        (tmp_path / f"train-{number:012x}").mkdir()
+        (tmp_path / f"train-{number:012x}" / "file").write_bytes(b"x" * 4096)
+    figures = measure(tmp_path)
+    result = StageResult(stage="train", fingerprint="abc", outcome="succeeded", storage=figures)
+    assert figures.used_bytes == 60 * 4096
+    assert StageResult.model_validate_json(result.to_termination_message()).storage == figures
+    crowded = result.model_copy(update={"outcome": "failed", "message": "ё" * 3000})
+    read = StageResult.model_validate_json(crowded.to_termination_message())
+    assert (read.storage, read.message[:3]) == (None, "ёёё")

@@ -32,7 +32,7 @@ from toxicity_stage.artifacts import (
 )
 from toxicity_stage.errors import InputError, RankFailure
 from toxicity_stage.ranks import is_started, leave_failure
-from toxicity_stage.retention import remove_old
+from toxicity_stage.retention import measure, remove_old
 
 ConfigT = TypeVar("ConfigT", TrainingConfig, QuantizationConfig, EvaluationConfig)
 
@@ -89,7 +89,7 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
         _report_failure(error, failed_result(stage, error, entry.crash_reason), config.output_dir, options)
         return exit_code(error)
     if result is not None:  # None in a process of several that leaves the report to another
-        report(result, termination_log)
+        report(result.model_copy(update={"storage": measure(config.artifacts)}), termination_log)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Removes old results from the artifact volume before a stage adds its own.
+"""Removes old results from the artifact volume before a stage adds its own, and measures the volume after it.
 
 The operator names the folders that must stay, since it knows what is served and what a roll-back would restore. A
 folder is renamed before it is removed, so a result is complete or absent. The new name is that of an abandoned attempt,
@@ -7,6 +7,7 @@ which the next stage removes if this one is stopped meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -14,17 +15,47 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from toxicity_api.attempts import attempt_tag
+from toxicity_api.results import MAX_FOLDERS, FolderSize, StorageFigures
 from toxicity_api.stage_config import Retention
 
 RESULTS = ("train", "quantize", "evaluate", "loadtest")
 """Folders of which `versions` stay. Downloads are kept only while the spec requests them, and can be repeated."""
 
+BLOCK_BYTES = 512
+"""Unit of st_blocks."""
+
+_MEASURED = re.compile(r"(?P<result>(?:train|quantize|evaluate|loadtest|dataset|base-model)-[0-9a-f]+)(?:\.|$)")
 _FOLDER = re.compile(r"(?P<result>(?P<kind>[a-z]+(?:-model)?)-[0-9a-f]+)(?:\.checkpoints.*)?")
 
 
 def remove_old(volume: Path, retention: Retention) -> list[str]:
     """Remove results beyond the number to keep, with their checkpoints. Return the names of the removed folders."""
     return [folder.name for folder in _old(volume, retention) if _remove(folder)]
+
+
+def measure(volume: Path) -> StorageFigures:
+    """Measure the disk space of the model's folders, each with its checkpoints and unfinished attempts."""
+    sizes: dict[str, int] = {}
+    for folder in volume.iterdir():
+        match = _MEASURED.match(folder.name)
+        if match is not None:
+            sizes[match["result"]] = sizes.get(match["result"], 0) + _disk_space(folder)
+    largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:MAX_FOLDERS]
+    return StorageFigures(
+        used_bytes=sum(sizes.values()),
+        free_bytes=shutil.disk_usage(volume).free,
+        folders=[FolderSize(name=name, size_bytes=sizes[name]) for name in largest],
+    )
+
+
+def _disk_space(folder: Path) -> int:
+    """The disk space of all files below the folder, in bytes. Files that disappear meanwhile are left out."""
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(parent, name).lstat().st_blocks * BLOCK_BYTES
+    return total
 
 
 def _old(volume: Path, retention: Retention) -> Iterator[Path]:
