@@ -16,6 +16,9 @@ EXIT_INVALID_INPUT = 42
 
 TERMINATION_MESSAGE_LIMIT = 4096
 
+MAX_FOLDERS = 20
+"""Number of folders in a result, which must fit into a termination message."""
+
 
 class Metrics(Document):
     """Quality on the test split, at the threshold selected on the validation split."""
@@ -141,6 +144,21 @@ class EvaluationResult(Document):
     duration_seconds: float = Field(description="Duration of the stage, in seconds.")
 
 
+class FolderSize(Document):
+    name: str = Field(description="Name of the folder: a stage and its fingerprint, or a download.")
+    size_bytes: int = Field(description="Disk space of the folder and of its checkpoints, in bytes.")
+
+
+class StorageFigures(Document):
+    """Disk space of the artifact volume at the end of a stage."""
+
+    used_bytes: int = Field(description="Disk space of all folders of the model, in bytes.")
+    free_bytes: int = Field(description="Free space of the file system, in bytes.")
+    folders: list[FolderSize] = Field(
+        default_factory=list, max_length=MAX_FOLDERS, description="Largest folders, the largest first."
+    )
+
+
 class StageResult(Document):
     """Result of a stage Job, which also a failed Job writes."""
 
@@ -152,15 +170,19 @@ class StageResult(Document):
     training: TrainingResult | None = None
     quantization: QuantizationResult | None = None
     evaluation: EvaluationResult | None = None
+    storage: StorageFigures | None = None
 
     def to_termination_message(self) -> str:
         """Return the document as JSON of at most TERMINATION_MESSAGE_LIMIT bytes. A longer message is cut.
 
+        A document that is too long loses its storage figures first.
         The cut counts the bytes of each character in JSON: several for Cyrillic and for escaped characters.
         """
         text = self._with_message(self.message)
         if len(text.encode()) <= TERMINATION_MESSAGE_LIMIT:
             return text
+        if self.storage is not None:
+            return self.model_copy(update={"storage": None}).to_termination_message()
         room = TERMINATION_MESSAGE_LIMIT - len(self._with_message("…").encode())
         ends = accumulate(len(to_json(character)) - len('""') for character in self.message)
         kept = sum(1 for _ in takewhile(lambda end: end <= room, ends))

@@ -51,6 +51,13 @@ def parse_stage_config(kind: type[DocumentT], environment: Mapping[str, str]) ->
         ) from error
 
 
+class Retention(Document):
+    """What a stage keeps on the artifact volume when it removes old results."""
+
+    keep: list[str] = Field(default_factory=list, description="folders that stay: served, restorable or requested")
+    versions: int = Field(2, ge=1, description="number of results of each stage that stay, with those of `keep`")
+
+
 class TrainingConfig(Document):
     model: str = Field(description="name of the ToxicityModel, for logs")
     fingerprint: str
@@ -61,6 +68,7 @@ class TrainingConfig(Document):
     split: Split
     base_model_path: Path
     training: TrainingSpec
+    retention: Retention | None = None
 
     @property
     def output_dir(self) -> Path:
@@ -74,6 +82,7 @@ class QuantizationConfig(Document):
     training_fingerprint: str
     training: TrainingSpec
     quantization: QuantizationSpec
+    retention: Retention | None = None
 
     @property
     def input_dir(self) -> Path:
@@ -136,6 +145,7 @@ class EvaluationConfig(Document):
     )
     splits_dir: Path = Field(description="folder with the splits that the training stage wrote")
     seed: int = Field(description="random seed of the bootstrap")
+    retention: Retention | None = None
 
     @property
     def output_dir(self) -> Path:

@@ -10,7 +10,7 @@ from toxicity_api.base import Document
 from toxicity_api.conditions import Condition
 from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.progress import Progress
-from toxicity_api.results import DataFacts, DropFigures, EngineFigures, SourceFacts
+from toxicity_api.results import DataFacts, DropFigures, EngineFigures, SourceFacts, StorageFigures
 
 
 class MadeWith(Document):
@@ -211,6 +211,12 @@ class Lineage(Document):
     revision: str | None = Field(None, description="Fingerprint of the stage that made the weights.")
 
 
+class StorageStatus(StorageFigures):
+    """Disk space of the artifact volume when the last stage ended."""
+
+    measured_at: str = Field(description="End of the stage that measured it, RFC 3339.")
+
+
 class ToxicityModelStatus(Document):
     observed_generation: int | None = Field(
         None, description="Generation of the spec that the operator last acted on."
@@ -230,6 +236,9 @@ class ToxicityModelStatus(Document):
         None, description="Result of the evaluation by the serving engine."
     )
     serving: ServingStatus | None = Field(None, description="State of serving.")
+    storage: StorageStatus | None = Field(
+        None, description="Disk space of the artifact volume. Unset until a stage has ended."
+    )
     lineage: Lineage | None = Field(None, description="Origin of the model that the spec requests.")
     outdated: list[Outdated] | None = Field(
         None, description="Stages that were made with other images, defaults or sources than the current ones."

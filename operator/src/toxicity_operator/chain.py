@@ -36,6 +36,8 @@ SCORING = {"max_model_len", "long_texts", "kv_cache_dtype", "enforce_eager"}
 
 SECRET_NAME = "secretName"
 
+STORAGE_SIZE = "storage.size"
+
 NO_SLOT = ""
 """Slot of the run that the spec requests, before the first scheduled one."""
 
@@ -182,13 +184,18 @@ def pod_fields(spec: ToxicityModelSpec, component: str) -> PodFields:
 
 
 def references(spec: ToxicityModelSpec, component: str) -> list[str]:
-    """The ConfigMaps and Secrets that the pods of a stage read, as kind/name."""
+    """The ConfigMaps and Secrets that the pods of a stage read, as kind/name, and the size of the volume.
+
+    A failed stage runs again when one of them changes.
+    """
     of_pod = pod_fields(spec, component).settings.secret_names()
     found = [f"Secret/{name}" for name in (*spec.images.pull_secrets, *of_pod)]
     if component == names.TRAIN:
         found += [f"Secret/{name}" for name in source_secrets(spec.dataset, spec.base_model)]
         if spec.dataset.config_map:
             found.append(f"ConfigMap/{spec.dataset.config_map.name}")
+    if component != names.LOADTEST and spec.storage.claim_name is None:
+        found.append(STORAGE_SIZE)
     if component == names.LOADTEST and spec.serving.api_token_secret_name:
         found.append(f"Secret/{spec.serving.api_token_secret_name}")
     if component == names.LOADTEST and spec.load_test.trace:

@@ -42,6 +42,9 @@ class FakeCluster:
         self.pods_linger = False
         """Pods of a deleted Job go on until they are told to end, as on a node that does not answer."""
 
+        self.fixed_size = False
+        """The storage class does not allow claims to grow."""
+
         self.sources: dict[str, str] = {}
         """Versions of ConfigMaps and Secrets, by kind/name."""
 
@@ -106,10 +109,15 @@ class FakeCluster:
 
     def overwrite(self, body: Raw) -> None:
         self._count_write()
-        assert set(body) == {"apiVersion", "kind", "metadata"}, "nothing is refused here but what this cannot cure"
         found = self.objects[body["kind"], body["metadata"]["name"]]
         assert found["metadata"]["uid"] == body["metadata"]["uid"]
-        found["metadata"].setdefault("labels", {}).update(body["metadata"]["labels"])
+        found["metadata"].setdefault("labels", {}).update(body["metadata"].get("labels", {}))
+        if "spec" in body:
+            if self.fixed_size:
+                raise ClusterError(
+                    'persistentvolumeclaims "x" is forbidden: only dynamically provisioned pvc', 403
+                )
+            found["spec"]["resources"]["requests"] |= body["spec"]["resources"]["requests"]
         self._touch(found)
 
     def delete(self, api_version: str, kind: str, namespace: str, name: str, uid: str) -> None:

@@ -289,6 +289,17 @@ def test_threads_follow_the_cpu_limit(limit: str | int | None, threads: int | No
     )
 
 
+@pytest.mark.parametrize(("gpus", "threads"), [(0, "6"), (1, "6"), (2, "3"), (4, "1"), (8, "1")])
+@pytest.mark.parametrize("section", ["training", "serving"])
+def test_every_process_of_a_stage_has_its_share_of_the_cpu_limit(section: str, gpus: int, threads: str) -> None:
+    """Libraries start a thread per core of the node otherwise, and a stage has one process per GPU."""
+    model = a_model().with_spec(f"{section}.resources.limits.cpu", 6).with_spec(f"{section}.gpus", gpus)
+    for build in [train] if section == "training" else [evaluate, deployment]:
+        (container,) = build(model)["spec"]["template"]["spec"]["containers"]
+        found = {item["name"]: item.get("value") for item in container["env"]}
+        assert found["OMP_NUM_THREADS"] == threads
+
+
 def test_hash_changes_with_the_content_and_only_with_it() -> None:
     one, two = seal(train(a_model())), seal(train(a_model()))
     other = seal(train(a_model().with_spec("training.backoffLimit", 7)))

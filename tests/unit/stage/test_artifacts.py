@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -155,6 +156,14 @@ class OutOfMemoryError(RuntimeError):
         (MemoryError(), "OutOfMemory", EXIT_FAILED),
         (OutOfMemoryError("CUDA out of memory"), "OutOfMemory", EXIT_FAILED),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 bytes"), "OutOfMemory", EXIT_FAILED),
+        (OSError(errno.ENOSPC, "No space left on device"), "VolumeFull", EXIT_FAILED),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "VolumeFull", EXIT_FAILED),
+        (
+            RuntimeError("SafetensorError: I/O error: No space left on device (os error 28)"),
+            "VolumeFull",
+            EXIT_FAILED,
+        ),
+        (OSError(errno.EIO, "Input/output error"), "TrainingCrashed", EXIT_FAILED),
         (RuntimeError("something else"), "TrainingCrashed", EXIT_FAILED),
         (KeyError("x"), "TrainingCrashed", EXIT_FAILED),
     ],
@@ -164,3 +173,11 @@ def test_a_failure_says_why_and_whether_a_retry_may_help(error: Exception, reaso
     assert (result.outcome, result.reason, result.fingerprint) == ("failed", reason, "abc")
     assert str(error) in result.message
     assert exit_code(error) == code
+
+
+def test_full_volume_behind_another_error_is_told_with_what_to_do() -> None:
+    error = RuntimeError("cannot write the checkpoint")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    result = failed_result(DONE, error, "TrainingCrashed")
+    assert result.reason == "VolumeFull"
+    assert "raise storage.size if the storage class has allowVolumeExpansion" in result.message

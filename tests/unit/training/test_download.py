@@ -336,7 +336,10 @@ def test_full_volume_is_told_as_such(tmp_path: Path, place: str, arguments: list
         _, errors = process.communicate(timeout=20)
     sentence = (tmp_path / "volume-log").read_text(encoding="utf-8")
     assert process.returncode == EXIT_FAILED and "Traceback" not in errors
-    assert sentence.startswith("spec.storage.size: ") and sentence.endswith("raise spec.storage.size")
+    assert (
+        sentence.startswith("spec.storage.size: ")
+        and "raise spec.storage.size, which needs allowVolumeExpansion" in sentence
+    )
     assert "network" not in sentence and "network access" not in sentence
     assert entries(volume) == []
 

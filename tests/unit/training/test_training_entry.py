@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,17 @@ def test_a_stage_that_is_done_is_reported_again_and_left_alone(
     assert code == 0
     assert StageResult.model_validate(document) == done
     assert sorted(path.name for path in final.iterdir()) == ["result.json"]
+
+
+def test_old_results_are_removed_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure_training(monkeypatch, tmp_path, "text,toxic\nпривет,0\n")
+    config = json.loads(os.environ[STAGE_CONFIG_VARIABLE])
+    retention = {"keep": ["train-abc", "train-b0"], "versions": 1}
+    monkeypatch.setenv(STAGE_CONFIG_VARIABLE, json.dumps(config | {"retention": retention}))
+    for name in ("train-a0", "train-b0"):
+        (tmp_path / "artifacts" / name).mkdir(parents=True)
+    assert run(tmp_path / "log")[0] == EXIT_INVALID_INPUT
+    assert sorted(path.name for path in (tmp_path / "artifacts").iterdir()) == ["train-abc", "train-b0"]
 
 
 def test_a_crash_leaves_a_failed_result(

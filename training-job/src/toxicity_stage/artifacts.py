@@ -7,6 +7,7 @@ which the operator reads it, also after a failure.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -23,6 +24,9 @@ from toxicity_stage.ranks import leader
 
 RESULT_FILE = "result.json"
 MODEL_FOLDER = "model"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a full volume and of an exceeded quota of it."""
+
 TERMINATION_LOG = Path("/dev/termination-log")
 _CHECKPOINTS = re.compile(r"(?P<stage>train-[0-9a-f]+)\.checkpoints(?:-(?P<tag>.+))?")
 
@@ -98,6 +102,12 @@ def failed_result(stage: StageResult, error: BaseException, crash_reason: str) -
     """`stage` as a failure caused by `error`; `crash_reason` is used if the error has no reason."""
     if isinstance(error, InputError | RankFailure):
         reason, message = error.reason, str(error)
+    elif is_volume_full(error):
+        reason = "VolumeFull"
+        message = (
+            f"{type(error).__name__}: {error}; raise storage.size if the storage class has allowVolumeExpansion, else"
+            " lower storage.keepVersions and set a new runId"
+        )
     elif is_out_of_memory(error):
         reason = "OutOfMemory"
         message = f"{type(error).__name__}: {error}; lower batchSize or the lengths, or raise the memory limit"
@@ -118,6 +128,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def is_volume_full(error: BaseException) -> bool:
+    """Whether a file could not be written for lack of space, also as the cause of another error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    # the writer of safetensors, in Rust, keeps the system's words only
+    return "No space left on device" in str(error)
 
 
 def keep_failure(result: StageResult, final: Path) -> None:

@@ -33,6 +33,7 @@ from toxicity_stage.artifacts import (
 )
 from toxicity_stage.errors import InputError, RankFailure
 from toxicity_stage.ranks import is_started, leave_failure
+from toxicity_stage.retention import measure, remove_old
 
 ConfigT = TypeVar("ConfigT", TrainingConfig, QuantizationConfig, EvaluationConfig)
 
@@ -82,6 +83,8 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
         return 0
     try:
         _require_build(entry, config)
+        if config.retention is not None and not is_started(os.environ):
+            remove_old(config.artifacts, config.retention)
         result = entry.run(config)
     except Exception as error:  # noqa: BLE001  a crash leaves a result too
         done = None if is_started(os.environ) else succeeded_result(config.output_dir)
@@ -93,7 +96,7 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
         _report_failure(error, failed_result(stage, error, entry.crash_reason), config.output_dir, options)
         return exit_code(error)
     if result is not None:  # None in a process of several that leaves the report to another
-        report(result, termination_log)
+        report(result.model_copy(update={"storage": measure(config.artifacts)}), termination_log)
     return 0
 
 

@@ -21,8 +21,12 @@ def _one_node() -> list[AccessMode]:
     return ["ReadWriteOnce"]
 
 
+DEFAULT_KEPT = 2
 KEPT = ("storageClassName", "accessModes", "claimName", "reclaim")
-UNCHANGED = "storage cannot be changed after creation: delete the resource and create it with the new storage"
+UNCHANGED = (
+    "storage cannot be changed after creation, except for a larger size: delete the resource and create it with the new"
+    " storage"
+)
 
 
 class StorageSpec(Document):
@@ -32,7 +36,7 @@ class StorageSpec(Document):
                 # equal quantities have several notations: 8Gi, 8192Mi
                 cel(
                     "has(self.size) == has(oldSelf.size) && (!has(self.size) || self.size == oldSelf.size"
-                    " || quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) == 0)",
+                    " || quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0)",
                     UNCHANGED,
                 ),
                 *(cel(unchanged(name), UNCHANGED) for name in KEPT),
@@ -43,7 +47,9 @@ class StorageSpec(Document):
     storage_class_name: str | None = Field(
         None, description="Name of the storage class of the artifact volume. Unset means the default class."
     )
-    size: Quantity = Field("20Gi", description="Size of the artifact volume.")
+    size: Quantity = Field(
+        "20Gi", description="Size of the artifact volume. It can grow later, if the storage class allows it."
+    )
     access_modes: list[AccessMode] = Field(
         default_factory=_one_node,
         min_length=1,
@@ -53,12 +59,25 @@ class StorageSpec(Document):
     claim_name: str | None = Field(
         None, description="Name of an existing PersistentVolumeClaim. Unset means that the operator creates one."
     )
+    keep_versions: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Number of results of each stage that stay on the volume. A stage removes older ones before it"
+        " starts, with their checkpoints and downloads, but never one that is served or that a roll-back restores."
+        " Unset means 2, or all with claimName.",
+    )
     reclaim: Literal["Delete", "Retain"] = Field(
         "Delete",
         description="Whether the claim that the operator created is deleted or retained when the resource is deleted."
         " The next resource with the same name uses a retained claim and its finished stages. Like all of storage, it"
         " cannot be changed later.",
     )
+
+    @property
+    def kept_versions(self) -> int | None:
+        """keepVersions, or its default; None removes nothing, since others may use a claim that the user named."""
+        return self.keep_versions or (None if self.claim_name else DEFAULT_KEPT)
 
 
 class ImagesSpec(Document):

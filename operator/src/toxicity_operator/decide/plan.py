@@ -12,7 +12,7 @@ from toxicity_operator.decide.stages import walk
 from toxicity_operator.manifests.autoscaler import SCALERS
 from toxicity_operator.manifests.common import Manifest, of_existing, seal
 from toxicity_operator.manifests.loadtest_job import build_loadtest_service
-from toxicity_operator.observe.drift import WRITE_ONCE, first_drift
+from toxicity_operator.observe.drift import CLAIM, WRITE_ONCE, can_grow, first_drift
 from toxicity_operator.observe.ownership import controller_of
 from toxicity_operator.observe.state import Observed
 
@@ -47,9 +47,11 @@ def plan(snapshot: Snapshot) -> Plan:
         return Plan()
     step = walk(snapshot)
     sealed = (seal(body) for body in step.wanted)
-    due = tuple(body for body in sealed if _is_due(body, snapshot.observed))
+    due = [body for body in sealed if _is_due(body, snapshot.observed)]
+    # a claim grows last, since its storage class may not allow that
+    due.sort(key=lambda body: body["kind"] == CLAIM and snapshot.observed.has(CLAIM, body["metadata"]["name"]))
     held = tuple(filter(None, (_held_replicas(body, snapshot.observed) for body in due)))
-    return Plan(tuple(_orphans(snapshot)), held, due, tuple(_obsolete(snapshot)))
+    return Plan(tuple(_orphans(snapshot)), held, tuple(due), tuple(_obsolete(snapshot)))
 
 
 def _orphans(snapshot: Snapshot) -> list[Raw]:
@@ -78,10 +80,10 @@ def _held_replicas(body: Manifest, observed: Observed) -> Manifest | None:
 def _is_due(body: Manifest, observed: Observed) -> bool:
     kind, name = body["kind"], body["metadata"]["name"]
     live = observed.objects.get((kind, name))
-    if kind in WRITE_ONCE:
-        return live is None
     if live is None:
         return True
+    if kind in WRITE_ONCE:
+        return kind == CLAIM and can_grow(body, live)
     if kind == "Deployment" and _is_of_earlier_operator(live):
         body = _unsealed(body)
     # the applied-hash annotation is compared too, so a field that the manifest no longer has counts as a change

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from toxicity_api.spec import ServingSpec
+from toxicity_api.stage_config import Retention
 from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.chain import Chain, JobStage, stage_images
@@ -14,6 +15,7 @@ from toxicity_operator.decide.quality import Verdict, judge
 from toxicity_operator.decide.records import Records
 from toxicity_operator.decide.rollout import Failure, failed_version, good_version
 from toxicity_operator.manifests.common import Manifest
+from toxicity_operator.manifests.retention import retention
 from toxicity_operator.manifests.serving import build_deployment
 from toxicity_operator.model import Model
 from toxicity_operator.observe.deployment import version_of
@@ -136,6 +138,14 @@ class Snapshot:
         if deployment is None or deployment.version == self.good_version:
             return None
         return failed_version(deployment.version, None, deployment)
+
+    @cached_property
+    def retention(self) -> Retention | None:
+        """What a stage that starts now keeps on the artifact volume."""
+        live = self.observed.objects.get(("Deployment", names.serving_name(self.model.name)))
+        good = self.observed.templates.get(self.good_version or "")
+        templates = [*([live["spec"]["template"]] if live else []), *([good] if good else [])]
+        return retention(self.model, self.chain, templates)
 
     @cached_property
     def active_stage(self) -> ActiveStage | None:

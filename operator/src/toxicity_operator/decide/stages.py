@@ -68,7 +68,7 @@ def _train(snapshot: Snapshot) -> Step:
     model, chain, image = snapshot.complete_model, snapshot.chain, snapshot.images.training
 
     def build() -> Manifest:
-        return build_training_job(model, chain.train, image)
+        return build_training_job(model, chain.train, image, snapshot.retention)
 
     return _of_job(snapshot, chain.train, snapshot.records.training, "training", build)
 
@@ -82,7 +82,9 @@ def _quantize(snapshot: Snapshot) -> Step:
         return Step()
 
     def build() -> Manifest:
-        return build_quantization_job(snapshot.complete_model, stage, chain.train.fingerprint, image)
+        return build_quantization_job(
+            snapshot.complete_model, stage, chain.train.fingerprint, image, snapshot.retention
+        )
 
     return _of_job(snapshot, stage, snapshot.records.quantization, "quantization", build)
 
@@ -93,7 +95,7 @@ def _evaluate(snapshot: Snapshot) -> Step:
         return Step(waiting_for=f"a change of the spec: {snapshot.verdict.message}")
 
     def build() -> Manifest:
-        return build_evaluation_job(model, chain, image)
+        return build_evaluation_job(model, chain, image, snapshot.retention)
 
     return _of_job(snapshot, chain.evaluate, snapshot.records.evaluation, "evaluation", build)
 

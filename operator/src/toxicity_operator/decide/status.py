@@ -10,6 +10,7 @@ from toxicity_api.crd import STRING_LIMIT
 from toxicity_api.status import (
     Lineage,
     ServingStatus,
+    StorageStatus,
     ToxicityModelStatus,
 )
 from toxicity_operator import names
@@ -42,6 +43,7 @@ def derive_status(snapshot: Snapshot, now: str, failure: ClusterError | None = N
         serving=_serving(snapshot),
         load_test_job=records.load_test,
         load_test_schedule=schedule_in_force(model.spec.load_test, model.status.load_test_schedule, now),
+        storage=_storage(snapshot),
         lineage=_lineage(snapshot),
         outdated=derive_outdated(snapshot) or None,
     )
@@ -123,6 +125,17 @@ def _serving(snapshot: Snapshot) -> ServingStatus | None:
 def _selector(name: str) -> str:
     """The label selector of the serving pods, as `kubectl -l` accepts it."""
     return ",".join(f"{key}={value}" for key, value in names.selector_labels(name, names.SERVE).items())
+
+
+def _storage(snapshot: Snapshot) -> StorageStatus | None:
+    """The figures of the stage that ended last. They outlive its Job."""
+    known = snapshot.model.status.storage
+    for job in snapshot.observed.jobs:
+        if job.result is None or job.result.storage is None or job.finished_at is None:
+            continue
+        if known is None or job.finished_at > known.measured_at:
+            known = StorageStatus(**dict(job.result.storage), measured_at=job.finished_at)
+    return known
 
 
 def _lineage(snapshot: Snapshot) -> Lineage:

@@ -99,7 +99,8 @@ def stage_env(config: Document, pod: PodFields, *, offline: bool = True) -> dict
     """The environment of every stage container: configuration, home directory, offline mode and thread count."""
     offline_env = {"HF_HUB_OFFLINE": "1"} if offline else {}
     threads = thread_count(pod)
-    thread_env = {"OMP_NUM_THREADS": str(threads)} if pod.gpus == 0 and threads else {}
+    # a stage has one process per GPU
+    thread_env = {"OMP_NUM_THREADS": str(max(1, threads // max(1, pod.gpus)))} if threads else {}
     document = config.model_dump_json(
         by_alias=True, exclude_none=True, exclude={key: {"pod"} for key in STAGE_SPECS}
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toxicity_api.stage_config import EvaluationConfig
+from toxicity_api.stage_config import EvaluationConfig, Retention
 from toxicity_operator.chain import Chain
 from toxicity_operator.manifests.common import Manifest, env, stage_folder
 from toxicity_operator.manifests.engine import engine_config, engine_env
@@ -10,7 +10,7 @@ from toxicity_operator.manifests.job import build_job, stage_pod
 from toxicity_operator.model import Model
 
 
-def build_evaluation_job(model: Model, chain: Chain, image: str) -> Manifest:
+def build_evaluation_job(model: Model, chain: Chain, image: str, retention: Retention | None = None) -> Manifest:
     """The evaluation Job, with the image and the pod fields of the serving pods."""
     stage, serving, spec = chain.evaluate, model.spec.serving, model.spec.evaluation
     config = EvaluationConfig(
@@ -20,6 +20,7 @@ def build_evaluation_job(model: Model, chain: Chain, image: str) -> Manifest:
         original=engine_config(model, chain.train) if chain.quantize else None,
         splits_dir=stage_folder(chain.train) / "splits",
         seed=model.spec.training.seed,
+        retention=retention,
     )
     pod = stage_pod(model, stage, image, "toxicity_evaluation", env(engine_env(config, serving)), serving)
     return build_job(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from toxicity_api.stage_config import QuantizationConfig
+from toxicity_api.stage_config import QuantizationConfig, Retention
 from toxicity_operator.chain import JobStage
 from toxicity_operator.manifests.common import Manifest, env, stage_env
 from toxicity_operator.manifests.job import build_job, stage_pod
 from toxicity_operator.model import Model
 
 
-def build_quantization_job(model: Model, stage: JobStage, training_fingerprint: str, image: str) -> Manifest:
+def build_quantization_job(
+    model: Model, stage: JobStage, training_fingerprint: str, image: str, retention: Retention | None = None
+) -> Manifest:
     """The Job that quantizes the merged model and evaluates the result."""
     quantization = model.spec.quantization
     config = QuantizationConfig(
@@ -18,6 +20,7 @@ def build_quantization_job(model: Model, stage: JobStage, training_fingerprint: 
         training_fingerprint=training_fingerprint,
         training=model.spec.training,
         quantization=quantization,
+        retention=retention,
     )
     variables = env(stage_env(config, quantization))
     return build_job(

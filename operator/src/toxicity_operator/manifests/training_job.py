@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toxicity_api.stage_config import TrainingConfig
+from toxicity_api.stage_config import Retention, TrainingConfig
 from toxicity_operator.chain import JobStage
 from toxicity_operator.manifests.common import Manifest, artifacts_volume, env, resources, stage_env
 from toxicity_operator.manifests.job import build_job, stage_pod
@@ -10,7 +10,7 @@ from toxicity_operator.manifests.sources import base_model_source, dataset_sourc
 from toxicity_operator.model import Model
 
 
-def build_training_job(model: Model, stage: JobStage, image: str) -> Manifest:
+def build_training_job(model: Model, stage: JobStage, image: str, retention: Retention | None = None) -> Manifest:
     """The Job that trains the adapter and merges it into the base model."""
     spec, training = model.spec, model.spec.training
     _, mount = artifacts_volume(model, read_only=False)
@@ -25,6 +25,7 @@ def build_training_job(model: Model, stage: JobStage, image: str) -> Manifest:
         split=spec.dataset.split,
         base_model_path=base.path,
         training=training.with_normal_form(stage.normal_form),
+        retention=retention,
     )
     pod = stage_pod(
         model,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from toxicity_api.quantities import canonical
+from toxicity_api.quantities import canonical, quantity
 from toxicity_api.types import Raw
 from toxicity_operator.manifests.common import Manifest, of_existing
 
@@ -26,8 +26,9 @@ QUANTITIES = frozenset({"requests", "limits"})
 QUANTITY_FIELDS = frozenset({"sizeLimit"})
 """Fields with one quantity."""
 
-WRITE_ONCE = frozenset({"Job", "PersistentVolumeClaim"})
-"""Kinds that are created and never changed. A changed Job has another name."""
+CLAIM = "PersistentVolumeClaim"
+WRITE_ONCE = frozenset({"Job", CLAIM})
+"""Kinds that are created and never changed, except that a claim can grow. A changed Job has another name."""
 
 MADE_ANEW = frozenset({"RoleBinding"})
 """Kinds with an immutable field (roleRef) that are safe to delete and create again."""
@@ -41,6 +42,14 @@ INVALID = 422
 def first_drift(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> str | None:
     """The dotted path of the first field of the manifest `wanted` that differs in `live`; None if none differs."""
     return _differs(wanted, live, "", ())
+
+
+def can_grow(body: Manifest, live: Raw) -> bool:
+    """Whether the claim `body` requests more than the `live` one, which is bound. A claim is never made smaller."""
+    if live.get("status", {}).get("phase") != "Bound":
+        return False  # the API server refuses the change of an unbound claim
+    wanted, present = (item["spec"]["resources"]["requests"]["storage"] for item in (body, live))
+    return quantity(str(wanted)) > quantity(str(present))
 
 
 def _differs(wanted: Any, live: Any, path: str, keys: tuple[str, ...]) -> str | None:

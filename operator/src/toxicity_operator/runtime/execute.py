@@ -16,7 +16,7 @@ from toxicity_operator.decide.plan import Plan
 from toxicity_operator.errors import CONFLICT, ClusterError, NotOurs, PredecessorRemains
 from toxicity_operator.manifests.common import Manifest, of_existing, runs_with
 from toxicity_operator.model import Identity
-from toxicity_operator.observe.drift import INVALID, MADE_ANEW, WRITE_ONCE, overwriting
+from toxicity_operator.observe.drift import CLAIM, INVALID, MADE_ANEW, WRITE_ONCE, can_grow, overwriting
 from toxicity_operator.observe.ownership import Ownership, controller_of, ownership
 from toxicity_operator.observe.state import Observed
 from toxicity_operator.runtime.cluster import Children
@@ -198,6 +198,8 @@ def _change(cluster: Children, body: Manifest, live: Raw) -> None:
     kind, name = body["kind"], body["metadata"]["name"]
     if kind in WRITE_ONCE:
         _label(cluster, body, live)
+        if kind == CLAIM and can_grow(body, live):
+            _grow(cluster, body, live)
         return
     try:
         cluster.apply(body, live)
@@ -214,6 +216,16 @@ def _change(cluster: Children, body: Manifest, live: Raw) -> None:
         again = cluster.read(body)
         if again is not None:
             cluster.apply(body, again)
+
+
+def _grow(cluster: Children, body: Manifest, live: Raw) -> None:
+    """Request more storage for a claim. Raises ClusterError with the remedy if its storage class does not allow it."""
+    size = body["spec"]["resources"]["requests"]["storage"]
+    try:
+        cluster.overwrite({**of_existing(body, live), "spec": {"resources": {"requests": {"storage": size}}}})
+    except ClusterError as error:
+        remedy = "storage.size cannot grow: set allowVolumeExpansion: true in the storage class of the claim"
+        raise ClusterError(f"{remedy} ({error})", error.status) from error
 
 
 def _label(cluster: Children, body: Manifest, live: Raw) -> None:
