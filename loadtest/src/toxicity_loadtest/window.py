@@ -27,6 +27,7 @@ class OpenWindow:
         """Number of slots that are due and wait for a user."""
         self._open = 0
         self._omitted: list[float] = []
+        self._cpu: list[tuple[float, float]] = []
         self._closed = False
         self.begin = clock() + LEAD_SECONDS
         self.began_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -65,6 +66,10 @@ class OpenWindow:
         self._open -= 1
         return record
 
+    def add_cpu(self, share: float) -> None:
+        """Keep the CPU use of this process since the last call, as a share of what it may use."""
+        self._cpu.append((round(self.elapsed(), 3), round(share, 4)))
+
     def close(self) -> None:
         """Stop giving out slots."""
         self._closed = True
@@ -83,4 +88,6 @@ class OpenWindow:
         """Return the finished window. Its slots that were never sent are omitted, unless it was closed."""
         left = range(self._next, self.order.slots, self.order.parts)
         omitted = [] if self._closed else [*self._omitted, *(self.order.scheduled(slot) for slot in left)]
-        return Window(self.order, self.records, omitted, cpu_share, self.began_at, self.open_peak)
+        return Window(
+            self.order, self.records, omitted, cpu_share, self.began_at, self.open_peak, tuple(self._cpu)
+        )
