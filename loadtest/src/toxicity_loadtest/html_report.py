@@ -168,6 +168,8 @@ def _line(axes: Axes, values: pd.Series[float], colour: str, label: str, spans: 
 
 
 def _distributions(axes: Axes, windows: Sequence[Window]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     for window in windows:
         points = distribution(window)
         axes.plot(
@@ -176,8 +178,9 @@ def _distributions(axes: Axes, windows: Sequence[Window]) -> None:
             label=window.order.name,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("corrected latency, seconds")
     axes.set_ylabel("per cent of requests")
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import gevent
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 from locust import FastHttpUser, task
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
@@ -63,7 +63,7 @@ class RequestFeed:
         if not self._free:
             self._late.append(request)
             request.window.late += 1
-        elif request.window.admit(request.slot):
+        elif request.window.admit(request.slot, waited=False):
             self._free.pop().set(request)
 
     def get(self) -> Request:
@@ -71,7 +71,7 @@ class RequestFeed:
         while self._late:
             late = self._late.popleft()
             late.window.late -= 1
-            if late.window.admit(late.slot):
+            if late.window.admit(late.slot, waited=True):
                 return late._replace(intended=late.window.elapsed())
         mine: AsyncResult = AsyncResult()
         self._free.append(mine)
@@ -209,8 +209,10 @@ class LocalGenerator:
     def __init__(self, target: Target, corpus: Corpus, users: int) -> None:
         self._pool = UserPool(target, corpus)
         self._runner: Runner = self._pool.environment.create_local_runner()
+        started = Event()
+        self._pool.environment.events.spawning_complete.add_listener(lambda **_event: started.set())
         self._runner.start(users, spawn_rate=spawn_rate(users))
-        self._runner.spawning_greenlet.join()
+        started.wait()
 
     def offer(self, order: WindowOrder) -> Window:
         """Run one window, as UserPool.run_window."""

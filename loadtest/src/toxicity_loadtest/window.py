@@ -37,20 +37,24 @@ class OpenWindow:
         return self._clock() - self.begin
 
     def next_slot(self) -> tuple[int, Sequence[str]] | None:
-        """Return the next slot of the schedule and its texts; None after the last one and after the end."""
+        """Return the next slot of the schedule and its texts; None after the last one or if the window is closed."""
         slot = self._next
-        if self._closed or slot >= self.order.slots or self.elapsed() >= self.order.seconds:
+        if self._closed or slot >= self.order.slots:
             return None
         texts = self._texts[self._taken % len(self._texts)]
         self._next += self.order.parts
         self._taken += 1
         return slot, texts
 
-    def admit(self, slot: int) -> bool:
-        """Count a slot as sent, unless the window has ended while it waited for a user."""
-        if self._closed or self.elapsed() >= self.order.seconds:
-            if not self._closed:
-                self._omitted.append(self.order.scheduled(slot))
+    def admit(self, slot: int, *, waited: bool) -> bool:
+        """Count a slot as sent, unless the window has ended while it waited for a user.
+
+        A slot for which a user was free is sent even if the generator is late. Its lag then shows that.
+        """
+        if self._closed:
+            return False
+        if waited and self.elapsed() >= self.order.seconds:
+            self._omitted.append(self.order.scheduled(slot))
             return False
         self._open += 1
         self.open_peak = max(self.open_peak, self._open)
