@@ -1,4 +1,4 @@
-"""Write the run's folder in the artifact volume: all requests, all buckets, two plots and the final status.
+"""Write the run's folder in the artifact volume: all requests, all buckets, two plots, a report and the final status.
 
 Like other stages, the folder gets its name only when it is complete. Two attempts measure different figures, so a
 later attempt does not replace the folder of an earlier one. Its folder name has a number appended.
@@ -17,15 +17,22 @@ from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
 from toxicity_api.spec import LoadTestSpec
 from toxicity_loadtest.errors import ArtifactsError
 from toxicity_loadtest.figures import frame
+from toxicity_loadtest.html_report import build_report
+from toxicity_loadtest.measurement import Observation
 from toxicity_loadtest.plots import write_plots
 from toxicity_loadtest.records import Window
 
 REQUESTS, BUCKETS_CSV, BUCKETS_JSON, STATUS = "requests.csv", "buckets.csv", "buckets.json", "status.json"
+REPORT = "report.html"
 DIGITS = 6
 
 
 def write_artifacts(
-    folder: Path, windows: Sequence[Window], status: LoadTestStatus, spec: LoadTestSpec
+    folder: Path,
+    windows: Sequence[Window],
+    status: LoadTestStatus,
+    spec: LoadTestSpec,
+    observed: Sequence[Observation] = (),
 ) -> LoadTestStatus:
     """Write the folder and return the status that names it. A failed attempt's folder is replaced.
 
@@ -33,7 +40,7 @@ def write_artifacts(
     """
     try:
         work = open_folder(folder, os.getpid())
-        _fill(work, windows, status, spec)
+        _fill(work, windows, status, spec, observed)
         for number in count(2):
             status = status.model_copy(update={"artifacts": folder.name})
             text = json.dumps(status.to_wire(), ensure_ascii=False, indent=1)
@@ -46,7 +53,13 @@ def write_artifacts(
     return status
 
 
-def _fill(work: Path, windows: Sequence[Window], status: LoadTestStatus, spec: LoadTestSpec) -> None:
+def _fill(
+    work: Path,
+    windows: Sequence[Window],
+    status: LoadTestStatus,
+    spec: LoadTestSpec,
+    observed: Sequence[Observation],
+) -> None:
     import pandas as pd
 
     frame(windows).round(DIGITS).to_csv(work / REQUESTS, index=False)
@@ -57,6 +70,17 @@ def _fill(work: Path, windows: Sequence[Window], status: LoadTestStatus, spec: L
     (work / BUCKETS_JSON).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if results:
         _draw(work, results, spec)
+    _write_report(work, windows, status, observed)
+
+
+def _write_report(
+    work: Path, windows: Sequence[Window], status: LoadTestStatus, observed: Sequence[Observation]
+) -> None:
+    """Write report.html. An error of matplotlib must not fail a run whose figures are complete."""
+    try:
+        (work / REPORT).write_text(build_report(status, windows, observed), encoding="utf-8")
+    except (ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+        raise ArtifactsError(f"cannot write the report: {error!r}") from error
 
 
 def _draw(work: Path, results: Sequence[BucketResult], spec: LoadTestSpec) -> None:

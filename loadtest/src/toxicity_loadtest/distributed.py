@@ -27,7 +27,7 @@ from toxicity_loadtest.errors import (
 )
 from toxicity_loadtest.records import Outcome, Record, Window, WindowOrder, join
 from toxicity_loadtest.service import Target
-from toxicity_loadtest.user_pool import UserPool
+from toxicity_loadtest.user_pool import UserPool, spawn_rate
 
 WINDOW, RECORDS, SUMMARY, END = "window", "window_records", "window_done", "run_end"
 RECORDS_PER_MESSAGE = 10_000
@@ -60,6 +60,7 @@ class _WorkerPart:
             summary.get("cpuShare", 0.0),
             summary.get("beganAt", ""),
             summary.get("openPeak", 0),
+            [(at, share) for at, share in summary.get("cpu", [])],
         )
 
 
@@ -91,7 +92,7 @@ class MasterGenerator:
             raise WorkersMissingError(
                 f"{len(self._alive())} of {workers} workers connected within {seconds:g} s: see the logs of their pods"
             )
-        self._runner.start(users, spawn_rate=users)
+        self._runner.start(users, spawn_rate=spawn_rate(users))
         self._wait(lambda: self._runner.user_count == users, SPAWN_SECONDS)
         if self._runner.user_count != users:
             raise GeneratorError(f"{self._runner.user_count} of {users} users started within {SPAWN_SECONDS:g} s")
@@ -207,7 +208,7 @@ class Worker:
             self._runner.send_message(RECORDS, {"number": order.number, "records": rows})
         summary |= {"number": order.number, "count": len(window.records), "omitted": list(window.omitted)}
         summary |= {"cpuShare": window.cpu_share, "beganAt": window.began_at}
-        summary |= {"openPeak": window.open_peak}
+        summary |= {"openPeak": window.open_peak, "cpu": list(window.cpu)}
         self._runner.send_message(SUMMARY, summary)
 
     def _on_end(self, **_event: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +30,15 @@ class LoadGenerator(Protocol):
 
     def offer(self, order: WindowOrder) -> Window:
         """Offer one window and return when all its requests have ended. Raises LoadTestError."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The serving pods at the end of a window: the number of ready replicas, and the CPU of each pod in cores."""
+
+    window: int
+    replicas: int | None
+    cpu: Mapping[str, float]
 
 
 @dataclass(frozen=True)

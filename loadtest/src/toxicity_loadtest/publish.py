@@ -2,7 +2,7 @@
 
 The status has two writers. The load test applies only `status.loadTest`, server-side and under its own field manager.
 The operator never writes that field. The load test needs `patch` on toxicitymodels/status, and `get` on its
-ToxicityModel, for the previous run, and on the serving Deployment.
+ToxicityModel, for the previous run, and on the serving Deployment, and `list` on the metrics of pods.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ class Publisher(Protocol):
     def serving_deployment(self) -> ServingDeployment | None:
         """Return the state of the serving Deployment; None if unknown."""
 
+    def pod_cpu(self) -> dict[str, float]:
+        """Return the CPU use of each serving pod, in cores; empty if unknown."""
+
 
 class StreamPublisher:
     """Prints each status as one line of JSON, for a service outside a cluster.
@@ -67,6 +70,9 @@ class StreamPublisher:
     def serving_deployment(self) -> ServingDeployment | None:
         return None if self._replicas is None else ServingDeployment(self._replicas, None)
 
+    def pod_cpu(self) -> dict[str, float]:
+        return {}
+
 
 class KubernetesPublisher:
     """Applies the status to the ToxicityModel of the load test."""
@@ -76,6 +82,7 @@ class KubernetesPublisher:
 
         self._objects = client.CustomObjectsApi(api_client)
         self._config = config
+        self._has_metrics = True
 
     def publish(self, status: LoadTestStatus) -> None:
         from kubernetes.client.exceptions import OpenApiException
@@ -117,6 +124,34 @@ class KubernetesPublisher:
         limit, request = (resources.get(kind, {}).get("cpu") for kind in ("limits", "requests"))
         ready = int(deployment.get("status", {}).get("readyReplicas", 0))
         return ServingDeployment(ready, _ratio(limit, request))
+
+    def pod_cpu(self) -> dict[str, float]:
+        """Return the CPU use that the metrics API measured last. Without metrics-server it is unknown."""
+        from kubernetes.client.exceptions import OpenApiException
+        from kubernetes.utils.quantity import parse_quantity
+        from urllib3.exceptions import HTTPError
+
+        deployment = self._get("apps", "v1", "deployments", self._config.serving_deployment)
+        labels = deployment.get("spec", {}).get("selector", {}).get("matchLabels", {})
+        if not labels or not self._has_metrics:
+            return {}
+        try:
+            found = self._objects.list_namespaced_custom_object(
+                group="metrics.k8s.io",
+                version="v1beta1",
+                namespace=self._config.namespace,
+                plural="pods",
+                label_selector=",".join(f"{name}={value}" for name, value in labels.items()),
+                _request_timeout=REQUEST_TIMEOUT_SECONDS,
+            )
+        except (OpenApiException, HTTPError) as error:
+            logger.warning("pod_metrics_unreadable error=%s", error)
+            self._has_metrics = False
+            return {}
+        return {
+            pod["metadata"]["name"]: float(sum(parse_quantity(part["usage"]["cpu"]) for part in pod["containers"]))
+            for pod in found["items"]
+        }
 
     def _get(self, group: str, version: str, plural: str, name: str) -> dict[str, Any]:
         """Get an object. If it cannot be read, log a warning and return an empty one."""

@@ -91,6 +91,8 @@ class Window:
     """Wall clock time, RFC 3339."""
     open_peak: int = 0
     """Largest number of requests that waited for an answer at the same time; of several workers, the sum."""
+    cpu: Sequence[tuple[float, float]] = field(default_factory=tuple)
+    """CPU use over time: seconds since the window began, and the share as in `cpu_share`."""
 
 
 def join(order: WindowOrder, parts: Sequence[Window]) -> Window:
@@ -100,6 +102,7 @@ def join(order: WindowOrder, parts: Sequence[Window]) -> Window:
         records=sorted((record for part in parts for record in part.records), key=lambda record: record.slot),
         omitted=sorted(start for part in parts for start in part.omitted),
         open_peak=sum(part.open_peak for part in parts),
+        cpu=sorted(point for part in parts for point in part.cpu),
         cpu_share=max((part.cpu_share for part in parts), default=0.0),
         began_at=min((part.began_at for part in parts), default=""),
     )

@@ -26,6 +26,9 @@ def format_facts(status: LoadTestStatus) -> str:
         f" {_word(status.generator_saturated)}, limit of {status.users} open requests reached:"
         f" {_word(status.open_limit_reached)}",
     ]
+    if status.comparison is not None:
+        word = "worse than" if status.comparison.regressed else "not worse than"
+        lines.append(f"{word} the previous run: {status.comparison.message}")
     return "\n".join([*lines, *_conclusion_lines(status.conclusions)])
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from toxicity_api.buckets import Bucket
 from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.stage_config import LoadTestConfig
 from toxicity_loadtest.artifacts import write_artifacts
+from toxicity_loadtest.comparison import baseline_of, compare, offered
 from toxicity_loadtest.conclusions import (
     Serving,
     capacity,
@@ -25,9 +27,9 @@ from toxicity_loadtest.conclusions import (
 from toxicity_loadtest.corpus import Corpus, read_corpus
 from toxicity_loadtest.errors import ArtifactsError, LoadTestError, NoSuccessError, PublishError
 from toxicity_loadtest.figures import failure_summary, overall, served
-from toxicity_loadtest.measurement import LoadGenerator, Measurement, WindowRunner
+from toxicity_loadtest.measurement import LoadGenerator, Measurement, Observation, WindowRunner
 from toxicity_loadtest.publish import Publisher
-from toxicity_loadtest.records import MIXED, WARMUP, Outcome, Window
+from toxicity_loadtest.records import MIXED, WARMUP, Outcome, Window, WindowOrder
 from toxicity_loadtest.report import format_facts, format_table
 from toxicity_loadtest.search import FINE
 from toxicity_loadtest.service import wait_until_ready
@@ -49,6 +51,18 @@ class Engine(Protocol):
         """Open a generator that is ready to offer load. Raises LoadTestError."""
 
 
+class ObservedGenerator:
+    """A generator whose windows are followed by an observation of the serving pods."""
+
+    def __init__(self, generator: LoadGenerator, observe: Callable[[int], None]) -> None:
+        self._generator, self._observe = generator, observe
+
+    def offer(self, order: WindowOrder) -> Window:
+        window = self._generator.offer(order)
+        self._observe(order.number)
+        return window
+
+
 class LoadTest:
     """One run. `status` has the figures measured so far."""
 
@@ -58,7 +72,7 @@ class LoadTest:
         self._mixed: Measurement | None = None
         self._runner: WindowRunner | None = None
         self._previous: LoadTestStatus | None = None
-        self._replicas_seen: list[int | None] = []
+        self._observed: list[Observation] = []
         spec = config.load_test
         self.status = LoadTestStatus(
             fingerprint=config.fingerprint,
@@ -81,21 +95,28 @@ class LoadTest:
     def run(self, engine: Engine) -> LoadTestStatus:
         """Run the load test and return the complete, published status. Raises LoadTestError."""
         config = self._config
-        self._previous = self._comparable(self._publisher.previous())
+        previous = self._publisher.previous()
+        self._previous = self._comparable(previous)
+        self._update(baseline=baseline_of(previous))
         self._publish_progress()
         corpus = read_corpus(config)
         trace = read_trace(config.trace_path) if config.trace_path else ()
         wait_until_ready(config.url, self._ready_seconds)
         self._update(generator_ceiling_rps=engine.ceiling(corpus))
-        self._replicas_seen = [self._replicas()]
-        self._update(replicas_at_start=self._replicas_seen[0])
+        self._observe(0)
+        self._update(replicas_at_start=self._observed[0].replicas)
         with engine.generator(corpus) as generator:
             self._runner = WindowRunner(
-                generator, config.load_test, self.status.generator_ceiling_rps, config.seed, trace
+                ObservedGenerator(generator, self._observe),
+                config.load_test,
+                self.status.generator_ceiling_rps,
+                config.seed,
+                trace,
             )
             self._measure(self._runner, corpus)
         self._update(
-            replicas_at_end=self._replicas_seen[-1], replicas_changed=len(set(self._replicas_seen)) > 1 or None
+            replicas_at_end=self._observed[-1].replicas,
+            replicas_changed=len({seen.replicas for seen in self._observed}) > 1 or None,
         )
         self._add_totals(self._runner.windows)
         self._conclude(corpus)
@@ -141,14 +162,12 @@ class LoadTest:
             self._mixed = runner.measure(MIXED, expected, FINE)
         else:
             self._mixed = runner.measure(MIXED, spec.slo.rps or spec.requested_rps)
-        self._replicas_seen.append(self._replicas())
         self._update(mixed=self._mixed.result)
         self._publish_progress()
 
     def _add(self, bucket: Bucket, measured: Measurement) -> None:
         result = measured.result
         self._measured.append((bucket, measured))
-        self._replicas_seen.append(self._replicas())
         self._update(buckets=[measured.result for _, measured in self._measured])
         logger.info("bucket_done bucket=%s requests=%d failures=%d", result.name, result.requests, result.failures)
         self._publish_progress()
@@ -192,6 +211,7 @@ class LoadTest:
                 self._previous,
             ),
         )
+        self._update(comparison=compare(self.status.baseline, self.status))
         logger.info("result\n%s\n%s", format_table(self.status), format_facts(self.status))
         if self.status.p95_seconds is None:
             raise NoSuccessError(f"all requests failed: {self.status.failure_kinds}")
@@ -203,15 +223,17 @@ class LoadTest:
         is_same_version = previous.serving_fingerprint == self.status.serving_fingerprint
         return previous if is_same_version and offered(previous) == offered(self.status) else None
 
-    def _replicas(self) -> int | None:
-        serving_deployment = self._publisher.serving_deployment()
-        return serving_deployment.ready_replicas if serving_deployment else None
+    def _observe(self, window: int) -> None:
+        """Record the serving pods at the end of a window. Window 0 is before the first one."""
+        deployment = self._publisher.serving_deployment()
+        replicas = deployment.ready_replicas if deployment else None
+        self._observed.append(Observation(window, replicas, self._publisher.pod_cpu()))
 
     def _write_artifacts(self, windows: list[Window]) -> None:
         """Write the artifacts. If that fails, the run still completes, since its figures are published."""
         folder = self._config.output_dir
         try:
-            status = write_artifacts(folder, windows, self.status, self._config.load_test)
+            status = write_artifacts(folder, windows, self.status, self._config.load_test, self._observed)
         except ArtifactsError as error:
             logger.error("artifacts_not_written error=%s", error)
             self._update(message=self.status.message or str(error))
@@ -239,17 +261,6 @@ class LoadTest:
                     raise
                 logger.warning("final_status_not_published error=%s", error)
             time.sleep(RETRY_INTERVAL_SECONDS)
-
-
-def offered(status: LoadTestStatus) -> tuple[object, ...]:
-    """Return what two runs must have in common to be comparable. Earlier releases had only the values named here."""
-    return (
-        status.arrivals or "uniform",
-        status.route or "classify",
-        status.texts_per_request or 1,
-        status.bucket_unit or "characters",
-        status.slo_p95_seconds,
-    )
 
 
 def _now() -> str:

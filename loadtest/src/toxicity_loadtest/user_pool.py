@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import gevent
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 from locust import FastHttpUser, task
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
 from locust.runners import Runner
 
 from toxicity_loadtest.corpus import Corpus
-from toxicity_loadtest.cpu import usable_cores
+from toxicity_loadtest.cpu import CpuMeter, usable_cores
 from toxicity_loadtest.errors import GeneratorError, OutageError, describe_crash
 from toxicity_loadtest.records import Outcome, Window, WindowOrder
 from toxicity_loadtest.routes import Route
@@ -35,6 +35,9 @@ KEEP_ALIVE_SECONDS = 2.0
 after 5 seconds, and a request at that moment would fail although the service works."""
 
 TICK_SECONDS = 0.05
+MAX_SPAWN_RATE = 100
+SPAWN_SECONDS = 30.0
+"""Longest time to start the users, in seconds."""
 
 
 class Request(NamedTuple):
@@ -60,7 +63,7 @@ class RequestFeed:
         if not self._free:
             self._late.append(request)
             request.window.late += 1
-        elif request.window.admit(request.slot):
+        elif request.window.admit(request.slot, waited=False):
             self._free.pop().set(request)
 
     def get(self) -> Request:
@@ -68,7 +71,7 @@ class RequestFeed:
         while self._late:
             late = self._late.popleft()
             late.window.late -= 1
-            if late.window.admit(late.slot):
+            if late.window.admit(late.slot, waited=True):
                 return late._replace(intended=late.window.elapsed())
         mine: AsyncResult = AsyncResult()
         self._free.append(mine)
@@ -151,18 +154,19 @@ class UserPool:
         """
         window = OpenWindow(order, self._corpus.window_texts(order))
         dispatcher = gevent.spawn(self._dispatch, window)
-        cpu_begin = time.process_time()
+        meter = CpuMeter(usable_cores())
         outage_seconds = 0.0
         while not (dispatcher.ready() and window.is_over) and not self._errors:
             gevent.sleep(TICK_SECONDS)
+            if (share := meter.share_per_second()) is not None:
+                window.add_cpu(share)
             if not outage_seconds and self.feed.outage.is_too_long(time.perf_counter()):
                 outage_seconds = self.feed.outage.seconds(time.perf_counter())
                 window.close()
                 dispatcher.kill()
         dispatcher.kill()
         dispatcher.get()
-        cores = (time.process_time() - cpu_begin) / max(window.elapsed(), TICK_SECONDS)
-        result = window.result(round(cores / usable_cores(), 4))
+        result = window.result(round(meter.share(), 4))
         self._check(window)
         if outage_seconds:
             raise OutageError(self._outage_message(outage_seconds), result)
@@ -194,14 +198,21 @@ class UserPool:
         self._errors.append(exception)
 
 
+def spawn_rate(users: int) -> float:
+    """Return the users to start per second. Locust warns above 100, and many users must not take minutes."""
+    return max(float(MAX_SPAWN_RATE), users / SPAWN_SECONDS)
+
+
 class LocalGenerator:
     """Offers load with all users in this process. Close it when done."""
 
     def __init__(self, target: Target, corpus: Corpus, users: int) -> None:
         self._pool = UserPool(target, corpus)
         self._runner: Runner = self._pool.environment.create_local_runner()
-        self._runner.start(users, spawn_rate=users)
-        self._runner.spawning_greenlet.join()
+        started = Event()
+        self._pool.environment.events.spawning_complete.add_listener(lambda **_event: started.set())
+        self._runner.start(users, spawn_rate=spawn_rate(users))
+        started.wait()
 
     def offer(self, order: WindowOrder) -> Window:
         """Run one window, as UserPool.run_window."""

@@ -27,6 +27,7 @@ class OpenWindow:
         """Number of slots that are due and wait for a user."""
         self._open = 0
         self._omitted: list[float] = []
+        self._cpu: list[tuple[float, float]] = []
         self._closed = False
         self.begin = clock() + LEAD_SECONDS
         self.began_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -36,20 +37,24 @@ class OpenWindow:
         return self._clock() - self.begin
 
     def next_slot(self) -> tuple[int, Sequence[str]] | None:
-        """Return the next slot of the schedule and its texts; None after the last one and after the end."""
+        """Return the next slot of the schedule and its texts; None after the last one or if the window is closed."""
         slot = self._next
-        if self._closed or slot >= self.order.slots or self.elapsed() >= self.order.seconds:
+        if self._closed or slot >= self.order.slots:
             return None
         texts = self._texts[self._taken % len(self._texts)]
         self._next += self.order.parts
         self._taken += 1
         return slot, texts
 
-    def admit(self, slot: int) -> bool:
-        """Count a slot as sent, unless the window has ended while it waited for a user."""
-        if self._closed or self.elapsed() >= self.order.seconds:
-            if not self._closed:
-                self._omitted.append(self.order.scheduled(slot))
+    def admit(self, slot: int, *, waited: bool) -> bool:
+        """Count a slot as sent, unless the window has ended while it waited for a user.
+
+        A slot for which a user was free is sent even if the generator is late. Its lag then shows that.
+        """
+        if self._closed:
+            return False
+        if waited and self.elapsed() >= self.order.seconds:
+            self._omitted.append(self.order.scheduled(slot))
             return False
         self._open += 1
         self.open_peak = max(self.open_peak, self._open)
@@ -64,6 +69,10 @@ class OpenWindow:
         self.records.append(record)
         self._open -= 1
         return record
+
+    def add_cpu(self, share: float) -> None:
+        """Keep the CPU use of this process since the last call, as a share of what it may use."""
+        self._cpu.append((round(self.elapsed(), 3), round(share, 4)))
 
     def close(self) -> None:
         """Stop giving out slots."""
@@ -83,4 +92,6 @@ class OpenWindow:
         """Return the finished window. Its slots that were never sent are omitted, unless it was closed."""
         left = range(self._next, self.order.slots, self.order.parts)
         omitted = [] if self._closed else [*self._omitted, *(self.order.scheduled(slot) for slot in left)]
-        return Window(self.order, self.records, omitted, cpu_share, self.began_at, self.open_peak)
+        return Window(
+            self.order, self.records, omitted, cpu_share, self.began_at, self.open_peak, tuple(self._cpu)
+        )

@@ -19,13 +19,14 @@ class ConditionType(StrEnum):
     AVAILABLE = "Available"
     SCALABLE = "Scalable"
     LOAD_TESTED = "LoadTested"
+    PERFORMANCE_REGRESSED = "PerformanceRegressed"
     READY = "Ready"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
 
 
-ABNORMAL_TYPES = frozenset({ConditionType.RECONCILING, ConditionType.STALLED})
-"""Condition types whose normal status is False, as kstatus defines them."""
+ABNORMAL_TYPES = frozenset({ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.PERFORMANCE_REGRESSED})
+"""Condition types whose normal status is False. kstatus defines the first two."""
 
 
 class Reason(StrEnum):
@@ -62,6 +63,9 @@ class Reason(StrEnum):
     METRIC_AVAILABLE = "MetricAvailable"
     METRIC_MISSING = "MetricMissing"
     KEDA_MISSING = "KedaMissing"
+    NO_BASELINE = "NoBaseline"
+    AS_BEFORE = "AsBefore"
+    SLOWER = "SlowerThanBefore"
     ALL_STAGES_DONE = "AllStagesDone"
 
 

@@ -137,6 +137,42 @@ class Conclusions(Document):
     )
 
 
+class Baseline(Document):
+    """The last complete run before this one, with what a comparison needs."""
+
+    fingerprint: str = Field(description="Fingerprint of that run.")
+    serving_fingerprint: str | None = Field(None, description="Fingerprint of the version that it measured.")
+    finished_at: str | None = Field(None, description="End time of that run, RFC 3339.")
+    mode: Literal["fixed", "search"] | None = Field(None, description="Mode of that run.")
+    arrivals: Literal["poisson", "uniform", "trace"] | None = Field(
+        None, description="Distribution of the arrival times."
+    )
+    route: Literal["classify", "openai", "perspective"] | None = Field(
+        None, description="Route that got the requests."
+    )
+    texts_per_request: int | None = Field(None, description="Number of texts in each request.")
+    bucket_unit: Literal["characters", "tokens"] | None = Field(None, description="Unit of the lengths.")
+    slo_p95_seconds: float | None = Field(None, description="Objective of that run, in seconds.")
+    replicas: int | None = Field(None, description="Number of ready replicas of that run.")
+    mixed: BucketResult = Field(description="Figures for the mix of text lengths.")
+
+
+class Comparison(Document):
+    """What changed since the previous complete run with the same load, mode, objective and replicas."""
+
+    regressed: bool = Field(
+        description="Whether the mix became slower, or its capacity lower, by more than 5 % and beyond the intervals of"
+        " both runs."
+    )
+    p95_change: float | None = Field(
+        None, description="Relative change of p95CorrectedSeconds of the mix. Set in mode fixed."
+    )
+    capacity_change: float | None = Field(
+        None, description="Relative change of maxRpsWithinSlo of the mix. Set in mode search."
+    )
+    message: str = Field(description="The two figures with their intervals.")
+
+
 class LoadTestStatus(Document):
     """Figures that the load test writes under its own field manager, bucket by bucket."""
 
@@ -183,6 +219,10 @@ class LoadTestStatus(Document):
         None,
         description="Upper end, in bucketUnit, of the longest bucket that carried 95 % of slo.rps within slo."
         " Without slo.rps, requestedRps is used.",
+    )
+    baseline: Baseline | None = Field(None, description="The last complete run before this one.")
+    comparison: Comparison | None = Field(
+        None, description="Comparison with the baseline. Unset if there is none, or if it is not comparable."
     )
     conclusions: Conclusions | None = Field(None, description="Conclusions from a complete run.")
     replicas_at_start: int | None = Field(None, description="Number of ready replicas at the start.")

@@ -29,8 +29,8 @@ STAGE_PLOTS = {
     "evaluation/f1_by_length.png": "F1 by length in characters",
 }
 LOAD_TEST_PLOTS = {
-    "p95.png": "Load test: p95 latency by length in characters",
-    "rps.png": "Load test: requests per second by length in characters",
+    "p95.png": "Load test: p95 latency by text length",
+    "rps.png": "Load test: requests per second by text length",
 }
 """Plots by their path in a stage's folder, with their titles on the page."""
 

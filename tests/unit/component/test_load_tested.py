@@ -91,3 +91,31 @@ def test_figure_that_the_mix_did_not_give_is_marked() -> None:
     }  # fmt: skip
     said = sentence(mode="search", buckets=[bucket("1-100", 5.0, 5.0)], conclusions=conclusions)
     assert "4.00 per replica for the mix of lengths (computed from the buckets)" in said
+
+
+@pytest.mark.parametrize(
+    ("comparison", "expected"),
+    [
+        (None, ("False", "NoBaseline")),
+        ({"regressed": False, "p95Change": 0.01, "message": "p95 is equal"}, ("False", "AsBefore")),
+        ({"regressed": True, "p95Change": 0.5, "message": "p95 is higher"}, ("True", "SlowerThanBefore")),
+    ],
+)
+def test_regression_sets_its_condition_and_emits_one_event(
+    comparison: dict[str, Any] | None, expected: tuple[str, str]
+) -> None:
+    cluster = drive(a_model())
+    assert cluster.model is not None
+    cluster.model["status"]["loadTest"] |= {"comparison": comparison} if comparison else {}
+    settle(cluster)
+    settle(cluster)
+    assert conditions(cluster)["PerformanceRegressed"] == expected
+    warned = [event.message for event in cluster.events if event.reason == "PerformanceRegressed"]
+    assert warned == (["p95 is higher"] if expected[0] == "True" else [])
+    assert conditions(cluster)["Ready"][0] == "True", "a slower version still serves"
+
+
+def test_regression_is_unknown_before_a_load_test_and_off_without_one() -> None:
+    assert conditions(drive(a_model(), 2))["PerformanceRegressed"] == ("Unknown", "Waiting")
+    off = drive(a_model().with_spec("loadTest.enabled", False), 3)
+    assert conditions(off)["PerformanceRegressed"] == ("False", "Skipped")

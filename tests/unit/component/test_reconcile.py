@@ -28,6 +28,7 @@ def test_first_pass_starts_training_and_sets_every_condition() -> None:
         "Available": ("False", "Waiting"),
         "Scalable": ("True", "Skipped"),
         "LoadTested": ("Unknown", "Waiting"),
+        "PerformanceRegressed": ("Unknown", "Waiting"),
         "Ready": ("False", "Running"),
         "Reconciling": ("True", "Running"),
         "Stalled": ("False", "Running"),

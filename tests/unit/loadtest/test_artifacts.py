@@ -20,7 +20,7 @@ WINDOWS = [
     a_window(a_record(0.1), a_record(0.3, start=2.0, waited=1.0, lag=0.25), omitted=[9.0]),
     a_window(a_record(outcome=Outcome.HTTP_ERROR, status_code=503), name="101-200"),
 ]
-FILES = ["buckets.csv", "buckets.json", "p95.png", "requests.csv", "rps.png", "status.json"]
+FILES = ["buckets.csv", "buckets.json", "p95.png", "report.html", "requests.csv", "rps.png", "status.json"]
 
 
 def a_status() -> LoadTestStatus:

@@ -162,6 +162,34 @@ def test_ratio_of_cpu_is_not_known_where_there_is_nothing_to_divide(
     assert a_publisher(api, a_config()).serving_deployment() == ServingDeployment(1, 1.0 if known else None)
 
 
+METRICS_PATH = "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods?labelSelector=app%3Dserve%2Cmodel%3Ddemo"
+
+
+def test_cpu_of_the_serving_pods_is_the_sum_of_their_containers(api: ApiEndpoint) -> None:
+    publisher = a_publisher(api, a_config())
+    assert publisher.pod_cpu() == {}, "no Deployment yet"
+    deployment = a_deployment(2)
+    deployment["spec"]["selector"] = {"matchLabels": {"app": "serve", "model": "demo"}}
+    api.objects[DEPLOYMENT_PATH] = deployment
+    usage = {"serve-a": ["1500m", "20m"], "serve-b": ["730123456n"]}
+    items = [
+        {"metadata": {"name": pod}, "containers": [{"usage": {"cpu": each}} for each in used]}
+        for pod, used in usage.items()
+    ]
+    api.objects[METRICS_PATH] = {"items": items}
+    assert publisher.pod_cpu() == pytest.approx({"serve-a": 1.52, "serve-b": 0.730123456})
+
+
+def test_cluster_without_metrics_is_asked_once(api: ApiEndpoint) -> None:
+    deployment = a_deployment(1)
+    deployment["spec"]["selector"] = {"matchLabels": {"app": "serve", "model": "demo"}}
+    api.objects[DEPLOYMENT_PATH] = deployment
+    publisher = a_publisher(api, a_config())
+    assert publisher.pod_cpu() == {}
+    api.objects[METRICS_PATH] = {"items": [{"metadata": {"name": "late"}, "containers": []}]}
+    assert publisher.pod_cpu() == {}
+
+
 def test_previous_is_what_the_run_before_wrote(api: ApiEndpoint) -> None:
     publisher = a_publisher(api, a_config())
     assert publisher.previous() is None

@@ -42,21 +42,29 @@ def test_part_of_a_window_has_every_second_slot() -> None:
 def test_slot_that_nobody_was_free_for_is_omitted() -> None:
     clock = Clock()
     window = an_open_window(clock)
-    assert window.next_slot() == (0, ("a",)) and window.admit(0)
+    assert window.next_slot() == (0, ("a",)) and window.admit(0, waited=False)
     assert window.next_slot() == (1, ("b",))
     clock.now += LEAD_SECONDS + 1.0
-    assert not window.admit(1), "the window ended while it waited for a user"
-    assert window.next_slot() is None
+    assert not window.admit(1, waited=True), "the window ended while it waited for a user"
     assert window.missing == 1
     record = window.add(0, 0.0, 0.01, 1.0, Outcome.OK, 200)
     result = window.result(0.5)
     assert (result.records, result.omitted, result.cpu_share) == ([record], [0.25, 0.5, 0.75], 0.5)
 
 
+def test_slot_for_which_a_user_was_free_is_sent_even_if_the_generator_is_late() -> None:
+    clock = Clock()
+    window = an_open_window(clock)
+    clock.now += LEAD_SECONDS + 1.5
+    assert window.next_slot() == (0, ("a",)) and window.admit(0, waited=False)
+    record = window.add(0, 0.0, 1.5, 1.6, Outcome.OK, 200)
+    assert (record.intended_start, record.start) == (0.0, 1.5), "1.5 s are the generator's lag"
+
+
 def test_open_requests_are_counted_at_their_peak() -> None:
     window = an_open_window(Clock())
     for slot in (0, 1, 2):
-        assert window.admit(slot)
+        assert window.admit(slot, waited=False)
         if slot == 1:
             window.add(0, 0.0, 0.0, 0.1, Outcome.OK, 200)
     assert window.result(0.5).open_peak == 2
@@ -71,7 +79,7 @@ def test_lateness_begins_when_a_user_was_free() -> None:
 def test_window_is_over_when_all_requests_have_ended_and_the_time_is_up() -> None:
     clock = Clock()
     window = an_open_window(clock)
-    assert window.admit(0) and window.admit(1)
+    assert window.admit(0, waited=False) and window.admit(1, waited=False)
     window.add(0, 0.0, 0.0, 0.1, Outcome.OK, 200)
     clock.now += LEAD_SECONDS + 2.0
     assert not window.is_over
@@ -82,7 +90,7 @@ def test_window_is_over_when_all_requests_have_ended_and_the_time_is_up() -> Non
     early = an_open_window(clock)
     assert not early.is_over
     early.close()
-    assert early.is_over and early.next_slot() is None and not early.admit(0)
+    assert early.is_over and early.next_slot() is None and not early.admit(0, waited=False)
 
 
 @pytest.mark.parametrize(("rps", "seconds", "slots"), [(10, 30, 300), (0.3, 10, 3), (0.35, 10, 4), (0.01, 10, 1)])
@@ -165,7 +173,7 @@ def test_constant_server_waits_for_a_whole_request(data: bytes, size: int | None
 def test_slots_that_are_left_when_a_window_is_ended_are_not_omitted() -> None:
     """The run was ended; the service was not too slow for them."""
     window = an_open_window(Clock())
-    assert window.admit(0)
+    assert window.admit(0, waited=False)
     record = window.add(0, 0.0, 0.01, 0.2, Outcome.OK, 200)
     window.close()
     result = window.result(0.25)

@@ -25,8 +25,10 @@ def test_chart_grants_what_is_needed_and_no_more() -> None:
 
 
 def test_of_pods_only_the_log_is_read_one_by_one() -> None:
-    pods = {(resource, verb) for _, resource, verb in grants(RULES) if resource.startswith("pods")}
-    assert pods == {("pods", "list"), ("pods", "watch"), ("pods/log", "get")}
+    pods = {(group, resource, verb) for group, resource, verb in grants(RULES) if resource.startswith("pods")}
+    assert pods == {
+        ("", "pods", "list"), ("", "pods", "watch"), ("", "pods/log", "get"), ("metrics.k8s.io", "pods", "list"),
+    }  # fmt: skip
 
 
 def test_there_is_no_wildcard() -> None:

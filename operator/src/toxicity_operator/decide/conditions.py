@@ -17,6 +17,7 @@ from toxicity_api.status import (
 from toxicity_operator import names
 from toxicity_operator.chain import JobStage
 from toxicity_operator.decide.handover import advice
+from toxicity_operator.decide.records import succeeded
 from toxicity_operator.decide.snapshot import Snapshot
 from toxicity_operator.manifests.autoscaler import SCALERS, in_flight_query
 from toxicity_operator.model import Model
@@ -51,6 +52,7 @@ def derive_findings(snapshot: Snapshot) -> dict[ConditionType, Finding]:
         ConditionType.AVAILABLE: _available(snapshot),
         ConditionType.SCALABLE: _scalable(snapshot),
         ConditionType.LOAD_TESTED: _load_tested(snapshot),
+        ConditionType.PERFORMANCE_REGRESSED: _regressed(snapshot),
     }
 
 
@@ -222,6 +224,22 @@ def _load_tested(snapshot: Snapshot) -> Finding:
     if finding.status == "True" and figures is not None:
         return Finding("True", Reason.SUCCEEDED, _figures(figures))
     return finding
+
+
+def _regressed(snapshot: Snapshot) -> Finding:
+    """Whether the load test found the served version slower than the previous complete run did."""
+    if snapshot.chain.loadtest is None:
+        return Finding("False", Reason.SKIPPED, "disabled: spec.loadTest.enabled is false")
+    figures = snapshot.model.status.load_test
+    if not succeeded(snapshot.records.load_test) or figures is None:
+        return Finding(UNKNOWN, Reason.WAITING, "the load test has not finished")
+    found = figures.comparison
+    if found is None:
+        text = "no previous complete load test had the same load, objective and replicas"
+        return Finding("False", Reason.NO_BASELINE, text)
+    if not found.regressed:
+        return Finding("False", Reason.AS_BEFORE, found.message)
+    return Finding("True", Reason.SLOWER, found.message)
 
 
 def _figures(figures: LoadTestStatus) -> str:

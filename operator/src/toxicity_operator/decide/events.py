@@ -69,6 +69,8 @@ def _of_condition(condition: Condition, *, first: bool) -> list[Event]:
     if condition.type == ConditionType.QUALITY_ACCEPTED and condition.status != "Unknown":
         word = "QualityAccepted" if good else "QualityRefused"
         return [Event("Normal" if good else "Warning", word, condition.message)]
+    if condition.type == ConditionType.PERFORMANCE_REGRESSED:
+        return [Event("Warning", condition.type, condition.message)] if good else []
     if condition.reason == Reason.GPU_HANDED_OVER:
         return [Event("Normal", condition.reason, condition.message)]
     if condition.type == ConditionType.READY and not (first and not good):

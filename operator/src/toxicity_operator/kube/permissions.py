@@ -1,8 +1,8 @@
 """The RBAC rules that the operator needs. A test compares them with the chart's ClusterRole.
 
 There are no wildcards. A child is read (`get`) before it is changed, and if its name is already in use. `get` on
-Deployments is also granted to the load test. Pod logs contain the training's progress. Events explain why a Job gets no
-pod or a pod does not start. Only the metadata of Secrets are read.
+Deployments and `list` on the metrics of pods are also granted to the load test. Pod logs contain the training's
+progress. Events explain why a Job gets no pod or a pod does not start. Only the metadata of Secrets are read.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ RULES: list[dict[str, list[str]]] = [
     {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+    {"apiGroups": ["metrics.k8s.io"], "resources": ["pods"], "verbs": ["list"]},
     {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]},
     {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "list"]},

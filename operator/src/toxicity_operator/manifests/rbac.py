@@ -9,12 +9,13 @@ from toxicity_operator.model import Model
 
 
 def build_loadtest_access(model: Model) -> list[Manifest]:
-    """ServiceAccount, Role and RoleBinding. Every rule is limited to one object by name."""
+    """ServiceAccount, Role and RoleBinding. Rules are limited to one object by name, except `list` on pod metrics."""
     name = names.loadtest_account_name(model.name)
     rules = [
         _rule(API_GROUP, PLURAL, model.name, "get"),
         _rule(API_GROUP, f"{PLURAL}/status", model.name, "patch"),
         _rule("apps", "deployments", names.serving_name(model.name), "get"),
+        {"apiGroups": ["metrics.k8s.io"], "resources": ["pods"], "verbs": ["list"]},
     ]
     group = "rbac.authorization.k8s.io"
     subject = {"kind": "ServiceAccount", "name": name, "namespace": model.namespace}
