@@ -90,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="toxicity_training.explore", description="Counts labels and lengths of a data set, and plots them."
     )
-    parser.add_argument("--dataset", type=Path, required=True, help="CSV file, plain or gzip")
+    parser.add_argument(
+        "--dataset", type=Path, required=True, help="CSV, TSV, JSON lines or Parquet file, plain or gzip"
+    )
     parser.add_argument("--text-column", default="comment", help="column with the texts (default: %(default)s)")
     parser.add_argument("--label-column", default="toxic", help="column with 0 or 1 (default: %(default)s)")
     parser.add_argument(
