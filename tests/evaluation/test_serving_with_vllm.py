@@ -21,6 +21,7 @@ from support.serving.process import DEADLINE, Served, running, wait
 from support.training.evaluation_process import STAGE_SECONDS, engine_config
 from support.training.tiny import ALIKE, PLAIN, SPELLED, write_base_model
 from toxicity_api.checksums import write_checksums
+from toxicity_api.normal_form.folder import write_normal_form
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE
 
 pytestmark = pytest.mark.engine
@@ -35,6 +36,7 @@ FLOOD = {"texts": [" ".join(PLAIN * 600)] * 64}
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serving") / "model"
     write_base_model(folder, hidden_size=64, intermediate_size=128, head_dim=64)
+    write_normal_form(folder, 1)
     write_checksums(folder)
     return folder
 
@@ -59,6 +61,15 @@ def test_model_card_names_the_engine_and_verified_weights(served: Served) -> Non
     card = served.client.get("/v1/model").json()
     assert card["verified"] is True
     assert card["engine"].startswith("vllm ")
+    assert card["normalForm"] == 1
+
+
+def test_a_text_is_scored_in_the_normal_form_that_the_folder_names(served: Served) -> None:
+    texts = ["ты дурак", " т\u200bы дура\u0301к\n", "\u202eкаруд ыт\u202c", "чай"]
+    answers = served.client.post("/v1/classify", json={"texts": texts}).json()["results"]
+    plain, *written, other = (answer["score"] for answer in answers)
+    assert written == pytest.approx([plain] * 2, abs=1e-3)
+    assert other != pytest.approx(plain, abs=1e-3)
 
 
 def test_an_identical_text_scores_the_same_alone_and_in_a_batch_of_64(served: Served) -> None:

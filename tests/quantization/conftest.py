@@ -17,6 +17,8 @@ import pytest
 
 from support.training.gpu_device import granted
 from support.training.tiny import make_examples, write_base_model
+from toxicity_api.normal_form import NORMAL_FORM_VERSION
+from toxicity_api.normal_form.folder import write_normal_form
 from toxicity_api.results import Metrics, StageResult, TrainingResult
 from toxicity_api.spec import Labels, QuantizationSpec, Split, TrainingSpec
 from toxicity_api.stage_config import QuantizationConfig
@@ -115,11 +117,13 @@ def make_config(tmp_path: Path, merged_model: Path, backend: str, gpus: int) -> 
 def _publish_training(folder: Path, model: Path) -> None:
     work = open_work_folder(folder)
     shutil.copytree(model, work / MODEL_FOLDER)
+    write_normal_form(work / MODEL_FOLDER, NORMAL_FORM_VERSION)
     splits = split_examples(make_examples(ROWS), Split(validation=0.2, test=0.2))
     write_splits(splits, work / "splits")
     training = TrainingResult(
-        metrics=METRICS, train_samples=len(splits.train), loss=0.3, duration_seconds=1.0, max_input_length=64
-    )
+        metrics=METRICS, train_samples=len(splits.train), loss=0.3, duration_seconds=1.0, max_input_length=64,
+        normal_form=NORMAL_FORM_VERSION,
+    )  # fmt: skip
     publish(work, folder, StageResult(stage="train", fingerprint="abc", outcome="succeeded", training=training))
 
 

@@ -14,6 +14,8 @@ import pytest
 from support.training.gpu_device import on_cpu_and_gpu
 from support.training.tiny import ALIKE, SPELLED
 from toxicity_api.checksums import CHECKSUMS_FILE, verify_checksums
+from toxicity_api.normal_form import NORMAL_FORM_VERSION
+from toxicity_api.normal_form.folder import read_normal_form
 from toxicity_api.prompting import build_prompt
 from toxicity_api.results import TERMINATION_MESSAGE_LIMIT, QuantizationResult, StageResult
 from toxicity_api.spec import TrainingSpec
@@ -90,6 +92,7 @@ def test_the_checkpoint_is_described_as_the_merged_model_is(make_config: MakeCon
     assert stated_sizes(after) == {(4, 32)}
     assert after.pop("quantization_config")["quant_method"] == packing.method
     assert after == before
+    assert read_normal_form(folder) == NORMAL_FORM_VERSION
     assert {path.name for path in folder.iterdir()} >= {path.name for path in source.iterdir()}
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (folder / name).read_bytes() == (source / name).read_bytes()

@@ -10,7 +10,7 @@ import pytest
 from support.training.tiny import make_examples, write_dataset
 from toxicity_api.results import EXIT_INVALID_INPUT
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.explore import load_tokenizer, main
+from toxicity_training.explore import CHANGED_FILE, load_tokenizer, main
 
 pytestmark = pytest.mark.engine
 
@@ -30,6 +30,7 @@ def test_files_of_a_training_stage_are_written(tmp_path: Path, dataset: Path, ba
     assert eda["tokens"]["all"]["min"] > len(without_text), "the template counts"
     plots = {"labels.png", "len_text_chars.png", "len_text_tokens.png", "labels_len.png"}
     assert {path.name for path in output.glob("*.png")} == plots
+    assert (output / CHANGED_FILE).read_text(encoding="utf-8").splitlines() == ["row,text,form"]
 
 
 def test_folder_without_a_tokenizer_is_refused(

@@ -15,6 +15,7 @@ import pytest
 from support.training.gpu_device import narrower_than_a_block, on_cpu_and_gpu
 from support.training.stage_process import loss_values
 from support.training.tiny import ALIKE, SPELLED
+from toxicity_api.normal_form.folder import read_normal_form
 from toxicity_api.results import TERMINATION_MESSAGE_LIMIT
 from toxicity_api.spec import Labels, Lora, TrainingSpec
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
@@ -41,10 +42,24 @@ def test_names_of_control_tokens_in_a_comment_are_trained_as_characters(
     assert spelled == alike
 
 
+def test_texts_are_trained_in_the_normal_form_that_the_stage_is_asked_for(
+    base_model: Path, make_spec: MakeSpec
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base_model)
+    texts = ["ты дурак", " т\u200bы дура\u0301к\n", "ты дyрак"]
+    rows = [build_rows(tokenizer, [Example(text, True)], make_spec(normal_form=1)) for text in texts]
+    assert rows[0] == rows[1] == rows[2]
+    older = [build_rows(tokenizer, [Example(text, True)], make_spec()) for text in texts]
+    assert older[0] == rows[0] and older[1] != older[0]
+
+
 @on_cpu_and_gpu
 def test_the_published_folder_is_whole(make_config: MakeConfig, make_spec: MakeSpec) -> None:
     config = make_config(
-        make_spec(epochs=12, lora=Lora(r=16, alpha=32, dropout=0), max_input_length="auto"), rows=300
+        make_spec(epochs=12, lora=Lora(r=16, alpha=32, dropout=0), max_input_length="auto", normal_form=1),
+        rows=300,
     )
     result = run(config)
     assert result is not None
@@ -57,6 +72,7 @@ def test_the_published_folder_is_whole(make_config: MakeConfig, make_spec: MakeS
     assert (training.data.rows, training.data.toxic) == (300, 100)
     assert 20 < (training.max_input_length or 0) < 40
     folder = config.output_dir
+    assert training.normal_form == read_normal_form(folder / "model") == 1
     assert {path.name for path in folder.iterdir()} == {
         "adapter", "eda", "evaluation", "losses.csv", "model", "result.json", "splits",
     }  # fmt: skip

@@ -166,6 +166,14 @@ def test_joiners_and_selectors_stay_in_emoji_only() -> None:
     assert normalise_text("1\ufe0f\u20e3 1\ufe0f") == "1\ufe0f\u20e3 1"
 
 
+@pytest.mark.parametrize(
+    "text", ["б у " * 5_000 + "х", "a." * 9_999 + "@ дyр", "ж д р " * 3_000, "а@" * 9_999, "🏴\U000e0061" * 9_999]
+)
+def test_text_of_the_greatest_length_that_looks_like_many_words_is_no_work_without_end(text: str) -> None:
+    """With a pattern that tries every way to read such a text, this test would not end."""
+    assert normalise_text(normalise_text(text)) == normalise_text(text)
+
+
 def test_links_and_addresses_do_not_change_beside_words_that_do() -> None:
     for link in (word for text in LINKS_AND_CODE[:2] for word in text.split() if ":" in word or "@" in word):
         assert normalise_text(f"дурааак {link} т\u200bут") == f"дурак {link} тут"

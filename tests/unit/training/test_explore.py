@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from toxicity_api.results import EXIT_INVALID_INPUT
 from toxicity_training.dataset import Example
 from toxicity_training.eda import explore
-from toxicity_training.explore import HEADER, main, render_lengths
+from toxicity_training.explore import HEADER, main, render_lengths, write_changes
 
 
 def test_table_has_characters_and_tokens_of_all_rows_and_of_each_label() -> None:
@@ -30,6 +32,14 @@ def test_table_has_characters_and_tokens_of_all_rows_and_of_each_label() -> None
 
 def test_label_without_rows_has_no_line() -> None:
     assert "not toxic" not in render_lengths(explore([Example("а", toxic=True)], [3]))
+
+
+def test_texts_that_the_normal_form_changes_are_listed(tmp_path: Path) -> None:
+    texts = ["спасибо", " йога\n", unicodedata.normalize("NFD", "йога"), "ду\u200bрак", 'дурааак, "да"']
+    write_changes([Example(text, toxic=False) for text in texts], tmp_path / "changed.csv")
+    with (tmp_path / "changed.csv").open(encoding="utf-8", newline="") as file:
+        listed = list(csv.reader(file))
+    assert listed == [["row", "text", "form"], ["4", texts[3], "дурак"], ["5", texts[4], 'дурак, "да"']]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
+import json
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -72,14 +78,15 @@ def test_read_dataset_names_the_row_and_the_value_when_a_label_is_neither_0_nor_
     error = refused(written(tmp_path, f"comment,toxic\nодин,1\nдва,{bad}\nтри,7\n"))
     assert error.reason == "InvalidLabel"
     assert str(error) == (
-        f"dataset.labelColumn: {bad!r} in column 'toxic', row 2, is not a label; use 1 (toxic) or 0 (not toxic)"
+        f"dataset.labelColumn: {bad!r} in column 'toxic', row 2 of comments.csv, is not a label; use 1 (toxic) or 0"
+        " (not toxic)"
     )
 
 
 def test_read_dataset_counts_empty_texts_and_names_the_first(tmp_path: Path) -> None:
     error = refused(written(tmp_path, 'comment,toxic\nодин,1\n"  ",0\n"",1\n'))
     assert error.reason == "EmptyText"
-    assert "dataset.textColumn: 2 empty texts" in str(error)
+    assert "dataset.textColumn: 2 texts in column 'comment' of comments.csv have no visible" in str(error)
     assert "first in row 2; remove" in str(error)
 
 
@@ -89,10 +96,18 @@ def test_read_dataset_counts_empty_texts_and_names_the_first(tmp_path: Path) -> 
         (b"", "EmptyFile", "provide a CSV file with a header row"),
         (b"\n\n", "EmptyFile", "provide a CSV file with a header row"),
         (b"comment,toxic\n", "NoRows", "add labelled comments"),
-        ("comment,toxic\nтекст,1\n".encode("cp1251"), "WrongEncoding", "in line 2); save it as UTF-8"),
+        (
+            "comment,toxic\nтекст,1\n".encode("cp1251"),
+            "WrongEncoding",
+            "in line 2); in Excel, save it as CSV UTF-8; or run: iconv -f WINDOWS-1251 -t UTF-8 comments.csv",
+        ),
         (b"\x1f\x8bnot gzip at all", "CorruptGzip", "compress it again"),
-        (b"comment,toxic\na,b,1\n", "InvalidCsv", "row 1 has 3 fields where the header has 2; quote texts"),
-        (b'comment,toxic\nfine,0\n"open,1\n', "InvalidCsv", "row 2 is not valid CSV"),
+        (
+            b"comment,toxic\na,b,1\n",
+            "InvalidCsv",
+            "row 1 of comments.csv has 3 fields where the header has 2; quote texts",
+        ),
+        (b'comment,toxic\nfine,0\n"open,1\n', "InvalidCsv", "row 2 of comments.csv is not valid CSV"),
         (b"comment,comment,toxic\na,b,1\n", "AmbiguousColumn", "rename one"),
     ],
 )
@@ -101,6 +116,134 @@ def test_read_dataset_refuses_a_broken_file(tmp_path: Path, content: bytes, reas
     assert error.reason == reason
     assert str(error).startswith("dataset")
     assert remedy in str(error)
+
+
+TEXTS = ["привет, мир; пока\tвсем | да", "две\nстроки", 'он сказал "да"', "1,0; 2", " с краю "]
+ROWS = [Example(text, number % 2 == 1) for number, text in enumerate(TEXTS)]
+
+
+def delimited(delimiter: str, columns: Sequence[str] = ("id", "comment", "toxic")) -> str:
+    """ROWS as CSV, with other columns than the two beside them."""
+    sink = io.StringIO(newline="")
+    writer = csv.writer(sink, delimiter=delimiter, lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows([n, row.text, int(row.toxic)] for n, row in enumerate(ROWS))
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_read_dataset_finds_delimiter_and_encoding(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    assert read_dataset(written(tmp_path, delimited(delimiter).encode(encoding)), "comment", "toxic") == ROWS
+
+
+@pytest.mark.parametrize("delimiter", [";", "~"])
+def test_read_dataset_uses_the_delimiter_that_the_first_line_declares(tmp_path: Path, delimiter: str) -> None:
+    path = written(tmp_path, f"sep={delimiter}\r\n{delimited(delimiter)}")
+    assert read_dataset(path, "comment", "toxic") == ROWS
+
+
+def test_delimiter_is_that_of_the_columns_and_not_of_the_texts(tmp_path: Path) -> None:
+    """A column name may contain other delimiters, and an unquoted text may contain them more often."""
+    path = written(tmp_path, "comment, as written, in full;toxic\nраз, два, три, четыре;1\n")
+    assert read_dataset(path, "comment, as written, in full", "toxic") == [Example("раз, два, три, четыре", True)]
+    error = refused(path)
+    assert "which has 'comment, as written, in full', 'toxic'; set dataset.textColumn to one of them" in str(error)
+
+
+def test_a_row_with_more_delimiters_than_columns_names_its_delimiter(tmp_path: Path) -> None:
+    error = refused(written(tmp_path, "comment;toxic\nраз;1\nраз; два;0\n", "отзывы.csv"))
+    assert "row 2 of отзывы.csv has 3 fields" in str(error) and "contain semicolons" in str(error)
+
+
+def test_decimal_comma_of_a_label_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path, "comment;toxic\nраз;1,0\nдва;0,0\n")
+    assert [row.toxic for row in read_dataset(path, "comment", "toxic")] == [True, False]
+
+
+def test_column_names_are_compared_as_a_reader_sees_them(tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "отзывы йоги")
+    path = written(tmp_path, f"\u200b{decomposed} ,\ufeffметка\nраз,1\n")
+    assert read_dataset(path, "отзывы йоги", "метка") == [Example("раз", True)]
+
+
+RECORDS = [{"id": n, "comment": row.text, "toxic": row.toxic, "tags": []} for n, row in enumerate(ROWS)]
+
+
+def json_lines(records: Sequence[object] = RECORDS) -> str:
+    return "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json_lines().encode(),
+        ("\ufeff\n" + json_lines().replace("\n", "\r\n\r\n")).encode(),
+        gzip.compress(json_lines().encode()),
+        json.dumps(RECORDS, indent=2).encode(),
+    ],
+    ids=["lines", "with blank lines", "gzip", "array"],
+)
+def test_read_dataset_reads_json_whatever_the_name(tmp_path: Path, content: bytes) -> None:
+    assert read_dataset(written(tmp_path, content, "dataset.csv"), "comment", "toxic") == ROWS
+
+
+@pytest.mark.parametrize("labels", ["bool", "int8", "float64", "string"])
+def test_read_dataset_reads_parquet_whatever_the_name(tmp_path: Path, labels: str) -> None:
+    path = tmp_path / "dataset.csv"
+    columns = {"id": range(len(ROWS)), "comment": TEXTS, "toxic": [int(row.toxic) for row in ROWS]}
+    frame = pandas.DataFrame(columns)
+    frame.astype({"toxic": labels, "comment": "category"}).to_parquet(path)
+    assert read_dataset(path, "comment", "toxic") == ROWS
+
+
+@pytest.mark.parametrize(
+    ("record", "reason", "message"),
+    [
+        ({"comment": "два"}, "InvalidLabel", "'None' in column 'toxic', row 2 of c.jsonl, is not a label"),
+        ({"comment": "два", "toxic": "да"}, "InvalidLabel", "'да' in column 'toxic', row 2 of c.jsonl"),
+        ({"comment": None, "toxic": 1}, "EmptyText", "of c.jsonl have no visible character, the first in row 2"),
+        ({"comment": "\u200b\u0301", "toxic": 1}, "EmptyText", "the first in row 2; remove these rows"),
+        ({"comment": 7, "toxic": 1}, "InvalidText", "row 2 of c.jsonl has in column 'comment' a int, not a text"),
+        ({"comment": "\ud83d", "toxic": 1}, "InvalidText", "row 2 of c.jsonl has in column 'comment' half a character"),
+        ([1], "InvalidJson", "row 2 of c.jsonl is not a JSON object; write one object per line"),
+    ],
+)  # fmt: skip
+def test_a_wrong_record_is_named(tmp_path: Path, record: object, reason: str, message: str) -> None:
+    content = "".join(json.dumps(item) + "\n" for item in ({"comment": "раз", "toxic": 0}, record))
+    if reason == "InvalidJson":
+        content = content.replace("[1]", "7")
+    error = refused(written(tmp_path, content, "c.jsonl"))
+    assert error.reason == reason
+    assert message in str(error)
+
+
+def parquet(frame: pandas.DataFrame) -> bytes:
+    sink = io.BytesIO()
+    frame.to_parquet(sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "remedy"),
+    [
+        (b"PK\x03\x04...", "UnsupportedFormat", "is a zip archive or an Excel workbook; provide a CSV, TSV,"),
+        (b"\xd0\xcf\x11\xe0...", "UnsupportedFormat", "in Excel, save the sheet as CSV UTF-8"),
+        (b"\x28\xb5\x2f\xfd...", "UnsupportedFormat", "comments.csv is compressed with zstd; provide a CSV"),
+        (b'{"comment": "a", "toxic": 1}\n{"comment"', "InvalidJson", "row 2 of comments.csv is not valid JSON"),
+        (b"PAR1 broken", "CorruptParquet", "comments.csv is a broken Parquet file"),
+        ("comment,toxic\nтекст,1\n".encode("utf-16-le"), "WrongEncoding", "is UTF-16 without a byte order mark"),
+        (b"\xff\xfea", "WrongEncoding", "save it as UTF-8"),
+        ("comment,toxic\nтекст,1\n".encode("koi8-r"), "WrongEncoding", "save it as UTF-8"),
+        (parquet(pandas.DataFrame({"comment": [b"abc"], "toxic": [1]})), "InvalidText", "a bytes, not a text"),
+        (parquet(pandas.DataFrame({"comment": [], "toxic": []})), "NoRows", "add labelled comments"),
+        (parquet(pandas.DataFrame({"text": ["a"], "toxic": [1]})), "MissingColumn", "which has 'text', 'toxic'"),
+    ],
+)  # fmt: skip
+def test_read_dataset_names_what_it_cannot_read(tmp_path: Path, content: bytes, reason: str, remedy: str) -> None:
+    error = refused(written(tmp_path, content))
+    assert error.reason == reason
+    assert "comments.csv" in str(error) and remedy in str(error)
 
 
 def test_read_dataset_refuses_a_truncated_gzip(tmp_path: Path) -> None:

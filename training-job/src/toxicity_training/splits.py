@@ -16,7 +16,7 @@ from random import Random
 from toxicity_api.spec import Split
 from toxicity_stage.errors import DatasetError
 from toxicity_training.dataset import Example, group_equal
-from toxicity_training.sources.files import read_dataset
+from toxicity_training.sources.files import read_rows
 
 TEXT, LABEL = "text", "label"
 SPLIT_NAMES = ("train", "validation", "test")
@@ -210,4 +210,4 @@ def write_splits(splits: Splits, folder: Path) -> None:
 
 def read_split(folder: Path, name: str) -> list[Example]:
     """The rows of a split that `write_splits` wrote. Raises DatasetError if it is missing or damaged."""
-    return read_dataset(folder / f"{name}.csv", TEXT, LABEL)
+    return read_rows(folder / f"{name}.csv", TEXT, LABEL)

@@ -36,10 +36,10 @@ def normalise_text(text: str, version: int = NORMAL_FORM_VERSION) -> str:
     The result is in normal form itself. Raises UnknownFormError.
     """
     try:
-        form = _FORMS[version]
+        form = FORMS[version]
     except KeyError:
         raise UnknownFormError(
-            f"version {version} of the normal form is unknown; this release knows {sorted(_FORMS)}: use the release"
+            f"version {version} of the normal form is unknown; this release knows {sorted(FORMS)}: use the release"
             " that trained the model, or a later one"
         ) from None
     return form(text)
@@ -58,4 +58,5 @@ def _version_1(text: str) -> str:
     return clean_words(text.strip() if _PLAIN.fullmatch(text) else clean_characters(text))
 
 
-_FORMS: Mapping[int, Callable[[str], str]] = {0: _unchanged, 1: _version_1}
+FORMS: Mapping[int, Callable[[str], str]] = {0: _unchanged, 1: _version_1}
+"""The form of each version. A released version does not change, since models were trained with it."""

@@ -22,19 +22,19 @@ LOOK_ALIKES = {
 
 Latin i is missing, since it stands for и in Russian and for і in Ukrainian words.
 """
-DIGITS = {"0": "о", "3": "з", "4": "ч", "6": "б"}
-SYMBOLS = {"@": "а", "$": "с", "€": "е"}
+SIGNS = {"0": "о", "3": "з", "4": "ч", "6": "б", "@": "а", "$": "с", "€": "е"}
+"""Digits and symbols, and the letters that they stand for between Cyrillic letters."""
 
 _LETTER = f"[{CYRILLIC}{''.join(LOOK_ALIKES)}]"
 _SIGN = "[.*_·•]"
-_PROTECTED = r"(?P<kept>\w+://\S+|www\.\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.(?:[A-Za-z]{2,}|рф|рус|укр|бел)(?!\w))"
+_PROTECTED = r"(?P<kept>(?<!\w)\w+://\S+|www\.\S+|(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.(?:[A-Za-z]{2,}|рф|рус|укр|бел)(?!\w))"
 _MAY_BE_PROTECTED = re.compile(r"://|www\.|@")
 
 _MAY_BE_SEPARATED = re.compile(rf"[ .*_·•]{_LETTER}[ .*_·•] ?{_LETTER}(?!\w)")
 _BY_SIGNS, _BY_SPACES = (
     rf"(?<!\w){_LETTER}(?P<gap>{gap}){_LETTER}(?:(?P=gap){_LETTER})+(?!\w)" for gap in (rf"\. |{_SIGN}", " ")
 )
-_ORDINARY_LETTERS = re.compile(r"(?:(?:т [депк]|м б|б у|ж д|д р|н э|[аияобж]|[вксу](?! [вксуо](?: |$)))(?: |$))+")
+_ORDINARY_LETTERS = re.compile(r"(?:(?:т [депк]|м б|ж д|д р|н э|[аияобж]|[вксу](?! [вксуо](?: |$)))(?: |$))+")
 """Words of one letter and abbreviations: `а я и в`, `и т д и т п`. Two prepositions do not follow each other."""
 
 _AFTER_LETTER = re.compile(rf"(?:.*\W|_)?[^\W_]{_SIGN}", re.DOTALL).fullmatch
@@ -123,7 +123,7 @@ def _as_cyrillic(word: str, index: int, known: int) -> str | None:
     character = word[index]
     if _IS_CYRILLIC(character):
         return character
-    if stands_for := (DIGITS | SYMBOLS).get(character):
+    if stands_for := SIGNS.get(character):
         around = word[index - 1 : index] + word[index + 1 : index + 2]
         if known < 3 or len(around) < 2 or not all(map(_IS_CYRILLIC, around)):
             return None

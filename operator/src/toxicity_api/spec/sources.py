@@ -40,7 +40,7 @@ class HubFile(Document):
     revision: NonEmpty = Field("main", description="Branch, tag or commit to download.")
     file: RelativePath | None = Field(
         None,
-        description="Path of the CSV file in the repository. Unset means the only .csv or .csv.gz file in it.",
+        description="Path of the file in the repository. Unset means the only CSV, TSV, JSON or Parquet file in it.",
     )
     secret_name: str | None = Field(
         None, description="Name of a Secret with the key HF_TOKEN. Unset means anonymous access."
@@ -49,7 +49,7 @@ class HubFile(Document):
 
 class KaggleFile(Document):
     dataset: OwnerAndName = Field(description="Kaggle dataset, as `owner/name`. The newest version is downloaded.")
-    file: RelativePath = Field(description="Path of the CSV file in the Kaggle dataset.")
+    file: RelativePath = Field(description="Path of the file in the Kaggle dataset.")
     secret_name: str | None = Field(
         None,
         description="Name of a Secret with the keys KAGGLE_USERNAME and KAGGLE_KEY. Unset means anonymous access.",
@@ -67,7 +67,7 @@ class Split(Document):
 
 
 class DatasetSpec(Document):
-    """Source of the labelled comments: a CSV file in UTF-8 with a header, plain or gzip."""
+    """Source of the labelled comments: a file in CSV, TSV, JSON lines or Parquet, plain or gzip."""
 
     model_config = {
         "json_schema_extra": exactly_one("configMap", "persistentVolumeClaim", "image", "huggingFace", "kaggle")

@@ -56,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="toxicity_training.experiments", description="Trains several configurations and compares them."
     )
     parser.add_argument("grid", type=Path, help="YAML file with the configurations")
-    parser.add_argument("--dataset", type=Path, required=True, help="CSV file, plain or gzip")
+    parser.add_argument(
+        "--dataset", type=Path, required=True, help="CSV, TSV, JSON lines or Parquet file, plain or gzip"
+    )
     parser.add_argument(
         "--base-model",
         type=_base_model,

@@ -1,1 +1,1 @@
-"""Where data sets and base models come from: the Hugging Face hub, Kaggle, and CSV files on a volume."""
+"""Where data sets and base models come from: the Hugging Face hub, Kaggle, and files on a volume."""

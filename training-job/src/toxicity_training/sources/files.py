@@ -1,24 +1,18 @@
-"""Reads labelled comments from a CSV file; an error names the field of the spec, the row and the remedy."""
+"""Reads labelled comments from a file; an error names the file, the field of the spec, the row and the remedy."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from toxicity_api.normal_form.characters import clean_characters
+from toxicity_api.normal_form.form import is_blank
 from toxicity_stage.errors import DatasetError, listed
 from toxicity_training.dataset import Example
-
-FIELD_LIMIT = 10_000_000
-"""The longest field in characters; a longer one means an unclosed quote."""
+from toxicity_training.sources.tables import read_table
 
 SHOWN = 40
 """Characters of a value that a message quotes: any cell of the file may hold a whole comment."""
-
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def shown(value: str) -> str:
@@ -28,118 +22,80 @@ def shown(value: str) -> str:
 
 
 def read_dataset(path: Path, text_column: str, label_column: str) -> list[Example]:
-    """Reads all rows of a CSV file (plain or gzip, UTF-8, with a header row), in order.
+    """Reads all rows of a data set, in order. Texts keep the form in which they are written.
 
-    Raises DatasetError for the first invalid row; rows are counted from 1, without the header.
+    Raises DatasetError for the first invalid row, and for texts without a visible character; rows are counted from 1,
+    without the header.
     """
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
-    csv.field_size_limit(FIELD_LIMIT)
-    rows = _records(reader)
-    _, header = next(rows, (0, None))
-    if header is None:
-        raise DatasetError("EmptyFile", f"dataset: {path.name} is empty; provide a CSV file with a header row")
-    text_index = _column(header, text_column, "dataset.textColumn", path)
-    label_index = _column(header, label_column, "dataset.labelColumn", path)
-    if text_index == label_index:
-        raise DatasetError(
-            "SameColumn",
-            f"dataset.textColumn and dataset.labelColumn both name {shown(text_column)}; name two columns",
-        )
-    numbered = [(number, _fields(row, number, len(header))) for number, row in rows]
-    if not numbered:
-        raise DatasetError("NoRows", f"dataset: {path.name} has a header and no rows; add labelled comments")
-    _refuse_empty(numbered, text_index, text_column)
-    return [
-        Example(row[text_index], _parse_label(row[label_index], number, label_column)) for number, row in numbered
-    ]
-
-
-def _read_text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DatasetError("FileUnreadable", f"dataset: cannot read {path}: {error.strerror}") from error
-    if raw.startswith(_GZIP_MAGIC):
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DatasetError(
-                "CorruptGzip", f"dataset: {path.name} is a broken gzip file ({error}); compress it again"
-            ) from error
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise DatasetError(
-            "WrongEncoding",
-            f"dataset: {path.name} is not UTF-8 (byte 0x{raw[error.start]:02x} in line {line}); save it as UTF-8",
-        ) from error
-
-
-def _records(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    """(row number, fields) of each row; the header is row 0, blank lines are skipped and not counted."""
-    number = 0
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DatasetError(
-                "InvalidCsv", f"dataset: {_place(number)} is not valid CSV ({error}); quote fields as in RFC 4180"
-            ) from error
-        if row:
-            yield number, row
-            number += 1
-
-
-def _place(number: int) -> str:
-    return f"row {number}" if number else "the header"
-
-
-def _column(header: Sequence[str], name: str, field: str, path: Path) -> int:
-    if header.count(name) > 1:
-        raise DatasetError(
-            "AmbiguousColumn", f"{field}: column {shown(name)} occurs twice in {path.name}; rename one"
-        )
-    if name not in header:
-        raise DatasetError(
-            "MissingColumn",
-            f"{field}: no column {shown(name)} in {path.name}, which has {listed([*map(shown, header)])};"
-            f" set {field} to one of them",
-        )
-    return header.index(name)
-
-
-def _fields(row: list[str], number: int, expected: int) -> list[str]:
-    if len(row) != expected:
-        raise DatasetError(
-            "InvalidCsv",
-            f"dataset: row {number} has {len(row)} fields where the header has {expected};"
-            " quote texts that contain commas",
-        )
-    return row
-
-
-def _refuse_empty(numbered: Iterable[tuple[int, list[str]]], index: int, column: str) -> None:
-    empty = [number for number, row in numbered if not row[index].strip()]
+    examples = read_rows(path, text_column, label_column)
+    empty = [number for number, example in enumerate(examples, start=1) if is_blank(example.text)]
     if empty:
         raise DatasetError(
             "EmptyText",
-            f"dataset.textColumn: {len(empty)} empty texts in column {shown(column)}, the first in row {empty[0]};"
-            " remove these rows",
+            f"dataset.textColumn: {len(empty)} texts in column {shown(text_column)} of {path.name} have no visible"
+            f" character, the first in row {empty[0]}; remove these rows",
         )
+    return examples
 
 
-def _parse_label(value: str, number: int, column: str) -> bool:
+def read_rows(path: Path, text_column: str, label_column: str) -> list[Example]:
+    """Reads all rows as `read_dataset` does, blank texts as well."""
+    table = read_table(path, (text_column, label_column))
+    text_index = _column(table.columns, text_column, "dataset.textColumn", path.name)
+    label_index = _column(table.columns, label_column, "dataset.labelColumn", path.name)
+    if text_index == label_index:
+        raise DatasetError(
+            "SameColumn",
+            f"dataset.textColumn and dataset.labelColumn both name {shown(text_column)} of {path.name}; name two"
+            " columns",
+        )
+    rows = list(table.rows)
+    if not rows:
+        raise DatasetError("NoRows", f"dataset: {path.name} has a header and no rows; add labelled comments")
+    return [
+        Example(
+            _text(row[text_index], number, text_column, path.name),
+            _label(row[label_index], number, label_column, path.name),
+        )
+        for number, row in rows
+    ]
+
+
+def _column(header: Sequence[str], name: str, field: str, file: str) -> int:
+    """The index of a column. Names are compared without invisible characters, composed and stripped."""
+    clean, wanted = [clean_characters(column) for column in header], clean_characters(name)
+    if clean.count(wanted) > 1:
+        raise DatasetError("AmbiguousColumn", f"{field}: column {shown(name)} occurs twice in {file}; rename one")
+    if wanted not in clean:
+        raise DatasetError(
+            "MissingColumn",
+            f"{field}: no column {shown(name)} in {file}, which has {listed([*map(shown, header)])};"
+            f" set {field} to one of them",
+        )
+    return clean.index(wanted)
+
+
+def _text(value: object, number: int, column: str, file: str) -> str:
+    if value is None:
+        return ""
+    place = f"dataset.textColumn: row {number} of {file} has in column {shown(column)}"
+    if not isinstance(value, str):
+        raise DatasetError("InvalidText", f"{place} a {type(value).__name__}, not a text; write it as text")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise DatasetError("InvalidText", f"{place} half a character (U+D800 to U+DFFF); remove it")
+    return value
+
+
+def _label(value: object, number: int, column: str, file: str) -> bool:
     try:
-        parsed = float(value)
-    except ValueError:
+        # Excel writes a decimal comma in Russian
+        parsed = float(value.replace(",", ".") if isinstance(value, str) else value)  # type: ignore[arg-type]
+    except (ValueError, TypeError):
         parsed = float("nan")
     if parsed not in (0.0, 1.0):
         raise DatasetError(
             "InvalidLabel",
-            f"dataset.labelColumn: {shown(value)} in column {shown(column)}, row {number}, is not a label;"
-            " use 1 (toxic) or 0 (not toxic)",
+            f"dataset.labelColumn: {shown(value if isinstance(value, str) else str(value))} in column"
+            f" {shown(column)}, row {number} of {file}, is not a label; use 1 (toxic) or 0 (not toxic)",
         )
     return parsed == 1.0

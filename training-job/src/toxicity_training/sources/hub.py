@@ -23,13 +23,14 @@ from huggingface_hub.errors import (
 )
 
 from toxicity_stage.errors import DownloadError, InputError, detail_of, listed
+from toxicity_training.sources.tables import SUFFIXES
 
 MODEL_FIELD = "spec.baseModel.huggingFace"
 DATASET_FIELD = "spec.dataset.huggingFace"
 MODELS: Literal["model"] = "model"
 DATASETS: Literal["dataset"] = "dataset"
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
-CSV_SUFFIXES = (".csv", ".csv.gz")
+ENDINGS = tuple(f"{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz"))
 TRANSIENT = (408, 425, 429)
 """HTTP statuses below 500 after which a retry may succeed."""
 
@@ -108,7 +109,7 @@ def download_model(repository: Repository, folder: Path) -> Path:
 
 
 def download_file(repository: Repository, file: str | None, folder: Path) -> Path:
-    """Downloads one CSV file of a data set to a path below `folder`; `file` None means the only CSV file.
+    """Downloads one file of a data set to a path below `folder`; `file` None means the only data file.
 
     Raises InputError if the repository or the file cannot be used, DownloadError if a retry may help.
     """
@@ -123,20 +124,22 @@ def download_file(repository: Repository, file: str | None, folder: Path) -> Pat
 
 
 def choose_file(names: Sequence[str], wanted: str | None, repository: Repository) -> str:
-    """`wanted` if it is among `names`, or the only CSV file. Raises InputError listing the CSV files otherwise."""
+    """`wanted` if it is among `names`, or the only data file. Raises InputError listing the data files otherwise."""
     if wanted in names:
         return str(wanted)
-    files = sorted(name for name in names if name.lower().endswith(CSV_SUFFIXES))
+    files = sorted(name for name in names if name.lower().endswith(ENDINGS))
     place = f"{repository.field}.file: {repository.name} at {repository.revision}"
     if not files:
         raise InputError(
-            "FileNotFound", f"{place} has no .csv or .csv.gz file; name a repository or revision that does"
+            "FileNotFound",
+            f"{place} has no file that ends in {', '.join(SUFFIXES)} or one of these with .gz; name a repository or"
+            " revision that does",
         )
     if wanted is not None:
         raise InputError("FileNotFound", f"{place} has no {wanted!r}; set file to one of {listed(files)}")
     if len(files) > 1:
         raise InputError(
-            "AmbiguousFile", f"{place} has {len(files)} CSV files; set file to one of {listed(files)}"
+            "AmbiguousFile", f"{place} has {len(files)} data files; set file to one of {listed(files)}"
         )
     return files[0]
 

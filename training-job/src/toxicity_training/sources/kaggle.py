@@ -117,7 +117,7 @@ def _unpacked(answer: Path, file: str) -> Path:
         members = [member for member in archive.infolist() if not member.is_dir()]
         if len(members) != 1:
             raise InputError(
-                "AmbiguousFile", f"{FIELD}.file: {file} is an archive of {len(members)} files; name a CSV file"
+                "AmbiguousFile", f"{FIELD}.file: {file} is an archive of {len(members)} files; name one file"
             )
         unpacked = answer.with_name("unpacked")
         with archive.open(members[0]) as source, unpacked.open("wb") as sink:

@@ -230,7 +230,7 @@ class AttributeScores(Document):
 
 class AnalyzeCommentResponse(Document):
     attribute_scores: dict[Literal["TOXICITY"], AttributeScores] | None = Field(
-        description="absent when the score is below scoreThreshold"
+        None, description="absent when the score is below scoreThreshold"
     )
     languages: list[str] = Field(description="the request's languages; ru when it has none")
     client_token: str | None = None
