@@ -41,7 +41,8 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with running(model_dir, tmp_path_factory.mktemp("served")) as found:
+    # a queue for all windows of FLOOD
+    with running(model_dir, tmp_path_factory.mktemp("served"), queueLimit=4096) as found:
         yield found
 
 
