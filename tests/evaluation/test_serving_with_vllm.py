@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from support.training.evaluation_process import STAGE_SECONDS, engine_config
 from support.training.tiny import ALIKE, PLAIN, SPELLED, write_base_model
 from toxicity_api.checksums import write_checksums
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE
+from toxicity_serving.engine.runners import VLLM_INTERNAL_NAMES, VLLM_NAMES
 
 pytestmark = pytest.mark.engine
 
@@ -54,6 +57,18 @@ def flood_seconds(served: Served) -> float:
     seconds = time.monotonic() - began
     assert seconds > 0.8, "too quick to tell work that was dropped from work that was done"
     return seconds
+
+
+@pytest.mark.parametrize("name", [*VLLM_NAMES, *VLLM_INTERNAL_NAMES])
+def test_vllm_has_the_names_that_the_engine_uses(name: str) -> None:
+    assert pkgutil.resolve_name(name)
+
+
+@pytest.mark.parametrize("field", ["logprob_token_ids", "output_kind", "detokenize", "max_tokens"])
+def test_vllm_has_the_sampling_parameters_that_the_engine_uses(field: str) -> None:
+    import vllm
+
+    assert field in inspect.signature(vllm.SamplingParams).parameters
 
 
 def test_model_card_names_the_engine_and_verified_weights(served: Served) -> None:
