@@ -140,9 +140,7 @@ class Classifier:
         Raises LabelTokenMissing, EngineError.
         """
         flow = Flow()
-        if (
-            len(texts) == 1 and len(texts[0]) == 1
-        ):  # most requests: a group of tasks would cost more than the queue
+        if [len(prompts) for prompts in texts] == [1]:  # most requests; a task group costs more than the queue
             values = [[await self._value(flow, texts[0][0])]]
         else:
             values = await self._values(flow, texts)
