@@ -129,6 +129,12 @@ bench-loadtest: .venv/ready ## measure the limit of the load generator beside wr
 bench-serving: packages .venv/ready ## measure throughput and latency of the API, vLLM and Transformers (MODEL=model folder of a training stage)
 	$(PYTHON) -m toxicity_cluster environment serving -- python -m benchmarks.bench_serving --model-dir $(MODEL) --dataset $(COMMENTS)
 
+bench-soak: packages .venv/ready ## measure what clients of the API see beside hostile ones, and its memory (MODEL=model folder, 11 min)
+	$(PYTHON) -m toxicity_cluster environment serving -- python -m benchmarks.bench_soak --model-dir $(MODEL)
+
+tiny-model: packages .venv/ready ## write a tiny random model with the tokenizer of the base model, for bench-serving and bench-soak
+	$(TRAINING) python -m benchmarks.tiny_model --base $(BASE_MODEL) --output $(RUNS)/tiny-model
+
 bench-operator: packages binaries ## measure the cost of the operator with 10, 100 and 1000 resources on a kube-apiserver
 	PYTHONPATH=tests $(PYTHON) tests/benchmarks/bench_operator.py
 

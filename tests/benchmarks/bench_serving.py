@@ -59,6 +59,7 @@ def main() -> int:
     service = apart(
         serving_phases.measure_service, compiled, chosen, lengths, chosen[: options.same], options.rounds
     )
+    vllm_serve = apart(serving_phases.measure_vllm_serve, config, chosen, options.rounds)
     starts["takes over what was compiled"] = service.batches.load_seconds
     ways: dict[str, dict[str, object]] = {"compiled": {}, "eager": {"enforce_eager": True}}
     direct = {
@@ -72,7 +73,8 @@ def main() -> int:
     print(
         f"\n{len(chosen)} texts, {options.rounds} rounds, {machine(options.gpus)}, {dtype}, {config.model_dir}\n"
     )
-    print(speeds(service, direct, plain))
+    print(speeds(service, vllm_serve, direct, plain))
+    print(f"CPU time of the API's thread: {1000 * service.api_seconds:.2f} ms per request with one text\n")
     print(table(["start of the service", "ready after, s"], [[name, f"{s:.1f}"] for name, s in starts.items()]))
     print(latencies(service))
     print(
@@ -157,10 +159,14 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def speeds(service: Service, direct: dict[str, Speed], plain: dict[int, Speed]) -> str:
+def speeds(
+    service: Service, vllm_serve: tuple[Speed, Speed], direct: dict[str, Speed], plain: dict[int, Speed]
+) -> str:
     ways = {
         f"our API, {BATCH} texts a request": service.batches,
         "our API, one text a request": service.singles,
+        f"vllm serve, {BATCH} texts a request": vllm_serve[1],
+        "vllm serve, one text a request": vllm_serve[0],
         "vLLM directly": direct["compiled"],
         "vLLM directly, eager": direct["eager"],
         "Transformers, one by one": plain[1],

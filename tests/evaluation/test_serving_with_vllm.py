@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from support.training.tiny import ALIKE, PLAIN, SPELLED, write_base_model
 from toxicity_api.checksums import write_checksums
 from toxicity_api.normal_form.folder import write_normal_form
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE
+from toxicity_serving.engine.runners import VLLM_INTERNAL_NAMES, VLLM_NAMES
 
 pytestmark = pytest.mark.engine
 
@@ -43,7 +46,8 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with running(model_dir, tmp_path_factory.mktemp("served")) as found:
+    # a queue for all windows of FLOOD
+    with running(model_dir, tmp_path_factory.mktemp("served"), queueLimit=4096) as found:
         yield found
 
 
@@ -55,6 +59,18 @@ def flood_seconds(served: Served) -> float:
     seconds = time.monotonic() - began
     assert seconds > 0.8, "too quick to tell work that was dropped from work that was done"
     return seconds
+
+
+@pytest.mark.parametrize("name", [*VLLM_NAMES, *VLLM_INTERNAL_NAMES])
+def test_vllm_has_the_names_that_the_engine_uses(name: str) -> None:
+    assert pkgutil.resolve_name(name)
+
+
+@pytest.mark.parametrize("field", ["logprob_token_ids", "output_kind", "detokenize", "max_tokens"])
+def test_vllm_has_the_sampling_parameters_that_the_engine_uses(field: str) -> None:
+    import vllm
+
+    assert field in inspect.signature(vllm.SamplingParams).parameters
 
 
 def test_model_card_names_the_engine_and_verified_weights(served: Served) -> None:

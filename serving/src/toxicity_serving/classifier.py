@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from toxicity_api.prompting import Prompt, build_prompt, build_windows, label_tokens, toxic_score
 from toxicity_api.spec import LongTexts, PromptFormat
@@ -16,6 +17,9 @@ from toxicity_serving.fair_queue import FairQueue, Flow
 
 CHUNK_CHARACTERS = 20_000
 """Characters that are tokenized in one go, a few milliseconds. Then other requests have their turn."""
+
+INLINE_CHARACTERS = 400
+"""Characters that are tokenized on the event loop, a fifth of a millisecond. A switch of threads would cost as much."""
 
 ENGINE_BATCHES = 4
 """Batches of `maxNumSeqs` prompts that the engine has at most: the one that it computes, and some to come."""
@@ -59,7 +63,8 @@ class Classifier:
         self._long_texts = config.long_texts
         self._labels = label_tokens(loaded.tokenizer, config.labels)
         self.queue = FairQueue(ENGINE_BATCHES * config.max_num_seqs)
-        # One thread, because a fast tokenizer fails with "Already borrowed" when two threads use it.
+        # A fast tokenizer fails with "Already borrowed" when two threads use it.
+        self._tokenizer_lock = threading.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
 
     async def scores(self, texts: Sequence[str]) -> list[Score]:
@@ -81,7 +86,9 @@ class Classifier:
         for chunk in _chunks(texts):
             work = (chunk, len(built), long_texts or self._long_texts, cancelled)
             try:
-                found = await loop.run_in_executor(self._thread, self._prompts, *work)
+                found = self._prompts_inline(*work) or await loop.run_in_executor(
+                    self._thread, self._prompts_locked, *work
+                )
             except asyncio.CancelledError:
                 cancelled.set()  # all requests share the thread, and cancelling the future does not stop it
                 raise
@@ -93,6 +100,19 @@ class Classifier:
                     " set long_texts to truncate"
                 )
         return built
+
+    def _prompts_inline(self, texts: Sequence[str], *work: Any) -> list[list[Prompt]]:
+        """Return the prompts of short texts, or nothing for longer ones and while the thread tokenizes."""
+        if sum(map(len, texts)) > INLINE_CHARACTERS or not self._tokenizer_lock.acquire(blocking=False):
+            return []
+        try:
+            return self._prompts(texts, *work)
+        finally:
+            self._tokenizer_lock.release()
+
+    def _prompts_locked(self, *work: Any) -> list[list[Prompt]]:
+        with self._tokenizer_lock:
+            return self._prompts(*work)
 
     def _prompts(
         self, texts: Sequence[str], first: int, long_texts: LongTexts, cancelled: threading.Event
@@ -120,9 +140,7 @@ class Classifier:
         Raises LabelTokenMissing, EngineError.
         """
         flow = Flow()
-        if (
-            len(texts) == 1 and len(texts[0]) == 1
-        ):  # most requests: a group of tasks would cost more than the queue
+        if [len(prompts) for prompts in texts] == [1]:  # most requests; a task group costs more than the queue
             values = [[await self._value(flow, texts[0][0])]]
         else:
             values = await self._values(flow, texts)

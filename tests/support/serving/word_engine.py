@@ -21,7 +21,7 @@ from toxicity_api.stage_config import ServingConfig
 from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, LoadedModel
 from toxicity_serving.http.app import create_app
 from toxicity_serving.http.connection import ConnectionLimits
-from toxicity_serving.http.server import server_config
+from toxicity_serving.http.server import listen, server_config
 from toxicity_serving.lifecycle import StallLimits
 
 CONFIG = ServingConfig.model_validate(
@@ -128,7 +128,7 @@ def running(
     reported = [] if failures is None else failures
     app = create_app(config, engine, reported.append, check_seconds, token, stall)
     server = uvicorn.Server(server_config(app, finish_seconds=5, limits=limits))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen(0) as listener:
         if limits is not None:  # a small buffer, which a client that does not read fills at once
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 12)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -19,6 +19,35 @@ from toxicity_serving.engine.steps import StepLoop
 
 logger = logging.getLogger(__name__)
 
+VLLM_NAMES = (
+    "vllm.AsyncEngineArgs",
+    "vllm.AsyncLLMEngine.abort",
+    "vllm.AsyncLLMEngine.dead_error",
+    "vllm.AsyncLLMEngine.errored",
+    "vllm.AsyncLLMEngine.from_engine_args",
+    "vllm.AsyncLLMEngine.generate",
+    "vllm.AsyncLLMEngine.get_tokenizer",
+    "vllm.AsyncLLMEngine.shutdown",
+    "vllm.EngineArgs",
+    "vllm.LLMEngine.abort_request",
+    "vllm.LLMEngine.add_request",
+    "vllm.LLMEngine.from_engine_args",
+    "vllm.LLMEngine.get_tokenizer",
+    "vllm.LLMEngine.has_unfinished_requests",
+    "vllm.LLMEngine.step",
+    "vllm.SamplingParams",
+)
+"""The names of vLLM's public API that this package uses."""
+
+VLLM_INTERNAL_NAMES = (
+    "vllm.config.ModelConfig.get_vocab_size",
+    "vllm.inputs.tokens_input",  # TokensPrompt would be converted in a thread pool
+    "vllm.sampling_params.RequestOutputKind",
+    "vllm.v1.engine.core_client.EngineCoreClient.shutdown",  # LLMEngine has no method for it
+    "vllm.v1.engine.exceptions.EngineDeadError",
+)
+"""The names without a public equivalent. A test fails when a new version of vLLM lacks one."""
+
 
 STOP_SECONDS = 10.0
 """How long the stop waits for the current step."""
@@ -60,7 +89,7 @@ def _loaded(make: Callable[[], Any]) -> Any:
 
 
 class SubprocessRunner:
-    """vLLM's AsyncLLM, whose engine core runs in a subprocess."""
+    """vLLM's AsyncLLMEngine, whose engine core runs in a subprocess."""
 
     def __init__(self, llm: Any) -> None:
         self._llm = llm
@@ -70,10 +99,9 @@ class SubprocessRunner:
     @classmethod
     async def load(cls, arguments: dict[str, Any]) -> Self:
         def make() -> Any:
-            from vllm.engine.arg_utils import AsyncEngineArgs
-            from vllm.v1.engine.async_llm import AsyncLLM
+            from vllm import AsyncEngineArgs, AsyncLLMEngine
 
-            return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+            return AsyncLLMEngine.from_engine_args(AsyncEngineArgs(**arguments))
 
         # in a thread, so that the probes are answered during the half minute of loading
         return cls(await asyncio.to_thread(_loaded, make))
@@ -116,8 +144,7 @@ class InProcessRunner:
     @classmethod
     async def load(cls, arguments: dict[str, Any]) -> Self:
         def make() -> Any:
-            from vllm.engine.arg_utils import EngineArgs
-            from vllm.v1.engine.llm_engine import LLMEngine
+            from vllm import EngineArgs, LLMEngine
 
             return LLMEngine.from_engine_args(EngineArgs(**arguments))
 

@@ -14,6 +14,9 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+IPV4_MAPPED = "::ffff:"
+"""Prefix of an IPv4 address in IPv6 (RFC 4291, 2.5.5.2)."""
+
 
 @dataclass(frozen=True)
 class ConnectionLimits:
@@ -48,6 +51,10 @@ class LimitedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if (
+            self.client is not None
+        ):  # an IPv4 client of the listener for both, as the log and trustedProxies write it
+            self.client = (self.client[0].removeprefix(IPV4_MAPPED), self.client[1])
         self._receiving = self._abort_after(self._limits.idle)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -47,7 +47,7 @@ def server_config(
         app,
         http=cast(type[asyncio.Protocol], functools.partial(LimitedProtocol, limits=limits)),
         ws="none",
-        loop="asyncio",
+        loop="auto",  # uvloop, which vLLM brings
         log_config=None,
         access_log=False,
         proxy_headers=bool(proxies),
