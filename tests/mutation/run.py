@@ -1,7 +1,8 @@
 """Mutation tests of the pure modules with cosmic-ray: how many small changes of the code do the unit tests notice?
 
-Each module is mutated in a copy of the checkout. The work folder keeps the results of a module under a hash of the
-module, its tests and the operators. An interrupted run continues; a change of any of them starts the module again.
+Each module is mutated in a copy of the checkout, by worker.py. The work folder keeps the results of a module under a
+hash of the module, its tests and the operators. An interrupted run continues; a change of any of them starts the module
+again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,18 +66,26 @@ def main() -> int:
         "--report", action="store_true", help="print the table of finished mutants and run nothing"
     )
     parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="modules at the same time (default: as many as cores)"
+    )
+    parser.add_argument(
         "modules", nargs="*", help="names (quality) or ends of paths (decide/quality.py); default: all"
     )
     options = parser.parse_args()
     configuration = tomllib.loads(CONFIGURATION.read_text(encoding="utf-8"))
     chosen = select(configuration["modules"], options.modules)
-    scores: list[Score] = []
-    for module in chosen:
-        session = prepare(module, configuration, options.work)
+
+    def scored(module: str) -> Score:
+        session = prepare(module, configuration, options.work.resolve())
         if not options.report:
-            execute(session)
-        scores.append(score(module, session / "session.sqlite", configuration["without_logic"]))
-        print(scores[-1], flush=True)
+            execute(session, module, configuration)
+        return score(module, session / "session.sqlite", configuration["without_logic"])
+
+    scores: list[Score] = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for found in pool.map(scored, chosen):
+            print(found, flush=True)
+            scores.append(found)
     print_table(scores)
     too_few = [
         each.module for each in scores if each.percent < configuration["minimum_percent"] or each.unfinished
@@ -104,15 +114,15 @@ def prepare(module: str, configuration: dict[str, Any], work: Path) -> Path:
     session = work / f"{Path(module).stem}-{content_hash(settings, [module, *tests])}"
     session.mkdir(parents=True, exist_ok=True)
     config = session / "cosmic-ray.toml"
-    config.write_text(cosmic_ray_toml(module, tests, configuration), encoding="utf-8")
+    config.write_text(cosmic_ray_toml(module, configuration), encoding="utf-8")
     database = session / "session.sqlite"
     if not database.exists():
         # the name appears with the last mutant, so that an interrupted run leaves no partial list
         partial = session / "partial.sqlite"
         partial.unlink(missing_ok=True)
         copy_checkout(session / "tree")
-        cosmic_ray(session, "cosmic_ray.cli", "init", str(config), str(partial))
-        cosmic_ray(session, "cosmic_ray.tools.filters.operators_filter", str(partial), str(config))
+        run_in_copy(session, "cosmic_ray.cli", "init", str(config), str(partial))
+        run_in_copy(session, "cosmic_ray.tools.filters.operators_filter", str(partial), str(config))
         partial.rename(database)
     return session
 
@@ -147,20 +157,17 @@ def sources(tree: Path) -> list[str]:
     return [str(path) for path in sorted(tree.glob("*/src"))]
 
 
-def cosmic_ray_toml(module: str, tests: Sequence[str], configuration: dict[str, Any]) -> str:
-    """The configuration of one session."""
+def cosmic_ray_toml(module: str, configuration: dict[str, Any]) -> str:
+    """The configuration with which cosmic-ray lists the mutants. The worker runs the tests, so there is no command."""
     used = "|".join(configuration["operators"]["use"])
     excluded = [name for name in operator_names() if not re.fullmatch(f"core/({used})", name)]
-    command = f"{sys.executable} -m pytest -x -q -p no:cacheprovider {' '.join(tests)}"
     return "\n".join(
         (
             "[cosmic-ray]",
             f"module-path = {json.dumps(module)}",
             f"timeout = {configuration['mutant_seconds']}",
             "excluded-modules = []",
-            f"test-command = {json.dumps(command)}",
-            "[cosmic-ray.distributor]",
-            'name = "local"',
+            'test-command = ""',
             "[cosmic-ray.filters.operators-filter]",
             f"exclude-operators = {json.dumps([f'{name}$' for name in excluded])}",
             "",
@@ -168,28 +175,28 @@ def cosmic_ray_toml(module: str, tests: Sequence[str], configuration: dict[str, 
     )
 
 
-def execute(session: Path) -> None:
+def execute(session: Path, module: str, configuration: dict[str, Any]) -> None:
     """Check that the tests pass without a mutation, then run those mutants that have no result yet."""
-    config, database = str(session / "cosmic-ray.toml"), session / "session.sqlite"
-    with use_db(database, WorkDB.Mode.open) as found:
+    with use_db(session / "session.sqlite", WorkDB.Mode.open) as found:
         if not list(found.pending_work_items):
             return
     copy_checkout(session / "tree")
-    cosmic_ray(session, "cosmic_ray.cli", "baseline", config)
-    cosmic_ray(session, "cosmic_ray.cli", "exec", config, str(database))
+    limit = str(configuration["mutant_seconds"])
+    where = ("--session", str(session), "--module", module, "--seconds", limit)
+    run_in_copy(session, "mutation.worker", *where, *configuration["modules"][module])
 
 
-def cosmic_ray(session: Path, module: str, *arguments: str) -> None:
-    """Run a program of cosmic-ray in the copy, which its imports come from. Exits when it fails."""
+def run_in_copy(session: Path, program: str, *arguments: str) -> None:
+    """Run a Python program in the copy, which its imports come from. Exits when it fails."""
     tree = session / "tree"
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(sources(tree)),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": os.pathsep.join([*sources(tree), str(tree / "tests")]),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "OMP_NUM_THREADS": "1",
     }
-    done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=tree, env=environment)
+    done = subprocess.run([sys.executable, "-m", program, *arguments], cwd=tree, env=environment)
     if done.returncode:
-        sys.exit(f"{session.name}: {module} {arguments[0]} failed")
+        sys.exit(f"{session.name}: {program} failed")
 
 
 def score(module: str, database: Path, without_logic: Sequence[str]) -> Score:
