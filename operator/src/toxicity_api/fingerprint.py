@@ -45,7 +45,7 @@ def fingerprint(parts: Mapping[str, object]) -> str:
 def content(document: Document, exclude: Set[str] = frozenset()) -> dict[str, object]:
     """Return the non-default fields of a document as JSON-ready data, with quantities in canonical form."""
     found: dict[str, object] = document.model_dump(
-        mode="json", by_alias=True, exclude=set(exclude), exclude_defaults=True, exclude_none=True
+        mode="json", by_alias=True, exclude=set(exclude), exclude_defaults=True
     )
     return {key: _canonical(key, value) for key, value in found.items()}
 
