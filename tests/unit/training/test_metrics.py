@@ -84,6 +84,22 @@ def test_choose_threshold_lies_in_range_when_all_scores_are_equal() -> None:
     assert 0.0 <= choose_threshold([0.5, 0.5], [True, False]) <= 0.5
 
 
+@pytest.mark.parametrize(
+    ("scores", "labels", "threshold"),
+    [
+        ([0.0, 0.0], [True, False], 0.5),  # nothing separates them
+        # one toxic row or four rows in front: F1 2/3 both times, so the threshold nearer to 0.5
+        ([1.0, 0.9, 0.8, 0.35, 0.15], [True, False, False, True, False], 0.25),
+        ([0.7, 0.6, 0.5, 0.15, 0.05], [True, False, False, True, False], 0.65),
+        ([0.3, 0.2, 0.1], [True, False, True], 0.05),  # all toxic: F1 0.8
+    ],
+)
+def test_choose_threshold_lies_between_two_scores(
+    scores: list[float], labels: list[bool], threshold: float
+) -> None:
+    assert choose_threshold(scores, labels) == pytest.approx(threshold)
+
+
 def drawn(rows: int, seed: int) -> tuple[list[float], list[bool]]:
     """Rounded scores with ties, higher for toxic rows; both labels occur."""
     random = Random(seed)
@@ -183,5 +199,12 @@ def test_by_length_loses_no_row() -> None:
 
 
 def test_figures_of_unequal_length_are_refused() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        by_length([0.1, 0.2], [True, False], [5], 0.5)
+    scores, labels = [0.1, 0.2], [True, False]
+    for refused in (
+        lambda: by_length(scores, labels, [5], 0.5),
+        lambda: choose_threshold([*scores, 0.3], labels),
+        lambda: count_confusion([*scores, 0.3], labels, 0.5),
+        lambda: reliability([*scores, 0.3], labels),
+    ):
+        with pytest.raises(ValueError, match="zip"):
+            refused()
