@@ -1,28 +1,38 @@
-"""Finds the tests that execute a line. The others cannot notice a mutant of that line, so they need not run."""
+"""Finds out about a line of a module: which function it belongs to, and which tests execute it.
+
+Other tests cannot notice a mutant of that line, so they need not run.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 
-def covering_tests(source: str, line: int, executed: Mapping[int, Collection[str]]) -> set[str] | None:
-    """The tests that execute the statement of a line. None if the statement runs when the module is imported.
+def function_path(source: str, line: int) -> list[str]:
+    """The names of the classes around a line, then of the outermost function.
 
-    `executed` has the tests of each executed line. Line numbers begin at 1.
+    Empty if the line runs when the module is imported, as decorators and default arguments do. Line numbers begin at 1.
     """
-    around = [
-        node
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno)
-    ]
-    is_in_function = any(
-        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.body[0].lineno <= line for node in around
-    )
-    if not is_in_function:
-        return None
-    innermost = max(around, key=lambda node: node.lineno)
+    names = []
+    for node in _around(source, line):
+        if isinstance(node, ast.ClassDef):
+            names.append(node.name)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            return [*names, node.name] if node.body[0].lineno <= line else []
+    return []
+
+
+def covering_tests(source: str, line: int, executed: Mapping[int, Collection[str]]) -> set[str]:
+    """The tests that execute the statement of a line. `executed` has the tests of each executed line."""
+    *_, innermost = _around(source, line)
     return {test for number in _own_lines(innermost) for test in executed.get(number, ())}
+
+
+def _around(source: str, line: int) -> Iterator[ast.stmt]:
+    """The statements around a line, from the outermost to the innermost."""
+    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt))
+    return (node for node in nodes if node.lineno <= line <= (node.end_lineno or node.lineno))
 
 
 def _own_lines(statement: ast.stmt) -> range:

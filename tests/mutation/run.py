@@ -1,8 +1,8 @@
 """Mutation tests of the pure modules with cosmic-ray: how many small changes of the code do the unit tests notice?
 
-Each module is mutated in a copy of the checkout, by worker.py. The work folder keeps the results of a module under a
-hash of the module, its tests and the operators. An interrupted run continues; a change of any of them starts the module
-again.
+Each module is mutated in a copy of the checkout: baseline.py finds the tests that can kill a mutant, and worker.py runs
+them. The work folder keeps the results of a module under a hash of the module, its tests and the operators. An
+interrupted run continues; a change of any of them starts the module again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from cosmic_ray.work_item import TestOutcome, WorkerOutcome
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = Path(__file__).with_name("modules.toml")
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
+MEASURING = threading.Lock()
 
 
 @dataclass
@@ -176,14 +178,27 @@ def cosmic_ray_toml(module: str, configuration: dict[str, Any]) -> str:
 
 
 def execute(session: Path, module: str, configuration: dict[str, Any]) -> None:
-    """Check that the tests pass without a mutation, then run those mutants that have no result yet."""
+    """Run those mutants that have no result yet, after a run of the tests without a mutation."""
     with use_db(session / "session.sqlite", WorkDB.Mode.open) as found:
         if not list(found.pending_work_items):
             return
     copy_checkout(session / "tree")
+    baseline = measure(session, configuration["modules"], configuration["modules"][module])
     limit = str(configuration["mutant_seconds"])
-    where = ("--session", str(session), "--module", module, "--seconds", limit)
-    run_in_copy(session, "mutation.worker", *where, *configuration["modules"][module])
+    where = ("--session", str(session), "--module", module, "--baseline", str(baseline))
+    run_in_copy(session, "mutation.worker", *where, "--seconds", limit)
+
+
+def measure(session: Path, modules: Mapping[str, Sequence[str]], tests: Sequence[str]) -> Path:
+    """Run the tests without a mutation, unless the work folder has the result for these tests and sources."""
+    observed = [module for module, nearest in modules.items() if list(nearest) == list(tests)]
+    arguments = [*(f"--module={module}" for module in observed), *tests]
+    code = [str(path.relative_to(ROOT)) for path in (*ROOT.glob("*/src"), ROOT / "tests" / "support")]
+    file = session.parent / f"baseline-{content_hash(json.dumps(arguments), [*code, *tests])}.json"
+    with MEASURING:  # modules with the same tests share the result
+        if not file.exists():
+            run_in_copy(session, "mutation.baseline", "--output", str(file), *arguments)
+    return file
 
 
 def run_in_copy(session: Path, program: str, *arguments: str) -> None:

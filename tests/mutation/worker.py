@@ -1,7 +1,8 @@
-"""Runs the mutants of one session. Each is tested in a fork of a process that has the libraries already imported.
+"""Runs the mutants of one session, each in a fork of a process that has imported the libraries and collected the tests.
 
-The working folder is the copy of the checkout. A first run of all tests, without a mutation, shows which tests execute
-which lines. A mutant is tested by those that execute its line, the fastest first, up to the first failure.
+The working folder is the copy of the checkout. A mutant is tested by the tests that execute its statement, up to the
+first failure: first those that have killed most mutants per second, then the fastest ones. A mutant of what runs when
+the module is imported, such as a constant, needs a process that has not imported it.
 """
 
 from __future__ import annotations
@@ -9,177 +10,187 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import functools
 import importlib
-import json
 import multiprocessing
 import os
+import resource
 import signal
 import sys
-import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
-from cosmic_ray.mutating import use_mutation
+from cosmic_ray.mutating import mutate_code, use_mutation
 from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkResult
-from coverage import Coverage
+from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResult
 
-from mutation.covering import covering_tests
+from mutation.baseline import PYTEST, Baseline, read_baseline
+from mutation.covering import covering_tests, function_path
+from mutation.patching import patched
 
 FORK = multiprocessing.get_context("fork")
+WAITING = 4
+"""A mutant is also stopped after this many times its CPU time on the clock, because it may wait for ever."""
 
 
-@dataclass
-class Baseline:
-    """A run of the tests without a mutation: what the choice of tests for a mutant depends on."""
+class Failures:
+    """A pytest plugin that notes which test failed."""
 
-    seconds: dict[str, float] = field(default_factory=dict)
-    """By test."""
-    executed: dict[int, list[str]] = field(default_factory=dict)
-    """The tests that execute a line of the module."""
-    libraries: list[str] = field(default_factory=list)
-    """The modules outside the checkout that the tests import."""
+    def __init__(self, file: Path) -> None:
+        self.file = file
 
-    def ranked(self, tests: set[str] | None) -> list[str]:
-        """The tests, or all if None, the fastest first."""
-        return sorted(self.seconds if tests is None else tests, key=self.seconds.__getitem__)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.file.write_text(report.nodeid, encoding="utf-8")
 
 
-class Recorder:
-    """A pytest plugin that fills a baseline."""
+class Loop:
+    """A pytest plugin that hands over the collected tests and runs none."""
 
-    def __init__(self, module: str) -> None:
-        self.coverage = Coverage(data_file=None, config_file=False, include=[module])
-        self.seconds: dict[str, float] = {}
+    def __init__(self, act: Callable[[Sequence[pytest.Item]], None]) -> None:
+        self.act = act
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        self.coverage.switch_context(item.nodeid)
-        began = time.monotonic()
-        try:
-            return (yield)
-        finally:
-            self.seconds[item.nodeid] = time.monotonic() - began
-            self.coverage.switch_context("")
-
-
-class Chosen:
-    """A pytest plugin that keeps the chosen tests of those collected, in the order of the choice."""
-
-    def __init__(self, tests: Sequence[str]) -> None:
-        self.place = {test: index for index, test in enumerate(tests)}
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = sorted((item for item in items if item.nodeid in self.place), key=self._place)
-
-    def _place(self, item: pytest.Item) -> int:
-        return self.place[item.nodeid]
-
-
-def main() -> int:
-    """Run the mutants that have no result yet. The exit status is 1 if the tests fail without a mutation."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--session", type=Path, required=True, help="folder with session.sqlite")
-    parser.add_argument("--module", required=True)
-    parser.add_argument("--seconds", type=float, required=True, help="time limit of a mutant")
-    parser.add_argument("tests", nargs="+")
-    options = parser.parse_args()
-    worker = Worker(options.session, options.module, options.seconds)
-    if not worker.measure(options.tests):
-        return 1
-    with use_db(str(options.session / "session.sqlite"), WorkDB.Mode.open) as database:
-        for item in database.pending_work_items:
-            database.set_result(item.job_id, worker.result(item.mutations[0]))
-    return 0
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self.act(session.items)
+        return True
 
 
 class Worker:
-    """Forks a process for each run of tests."""
+    """Tests the mutants of a module."""
 
-    def __init__(self, session: Path, module: str, seconds: float) -> None:
-        self.session, self.module, self.seconds = session, module, seconds
+    def __init__(self, session: Path, module: str, baseline: Baseline, seconds: int) -> None:
+        self.session, self.module, self.baseline, self.seconds = session, module, baseline, seconds
         self.source = Path(module).read_text(encoding="utf-8")
-        self.baseline = Baseline()
+        self.failure = session / "failed.txt"
+        """The test that killed the last mutant."""
+        self.kills: Counter[str] = Counter()
+        """Killed mutants by test."""
 
-    def measure(self, tests: Sequence[str]) -> bool:
-        """Run the tests without a mutation, then import their libraries. Returns whether all tests pass."""
-        process = FORK.Process(target=self._measure, args=(tests,))
+    def run(self) -> int:
+        """Run the mutants that have no result yet. Return the exit status."""
+        with self._database() as database:
+            pending = database.pending_work_items
+        in_functions = [item for item in pending if self._path(item)]
+        process = FORK.Process(target=self._collect, args=(in_functions,))
         process.start()
         process.join()
-        if process.exitcode:
-            print(self._output_file.read_text(encoding="utf-8"), file=sys.stderr)
-            return False
-        found = json.loads(self._baseline_file.read_text(encoding="utf-8"))
-        executed = {int(line): names for line, names in found["executed"].items()}
-        self.baseline = Baseline(found["seconds"], executed, found["libraries"])
-        for name in self.baseline.libraries:
-            with contextlib.suppress(ImportError):  # some names are not those of files
-                importlib.import_module(name)
-        return True
+        with self._database() as database:
+            for item in pending:
+                if item not in in_functions:
+                    database.set_result(item.job_id, self._of_import(item))
+        return process.exitcode or 0
 
-    def result(self, mutation: MutationSpec) -> WorkResult:
-        """Whether the tests notice the mutation. A mutant whose tests take too long counts as noticed."""
-        operator = get_operator(mutation.operator_name)(**mutation.operator_args)
-        tests = self.baseline.ranked(covering_tests(self.source, mutation.start_pos[0], self.baseline.executed))
-        with use_mutation(mutation.module_path, operator, mutation.occurrence) as (code, mutated):
-            survived = not tests or self._passes(tests)
-        return WorkResult(
-            worker_outcome=WorkerOutcome.NORMAL,
-            test_outcome=TestOutcome.SURVIVED if survived else TestOutcome.KILLED,
-            diff="\n".join(difflib.unified_diff(code.splitlines(), (mutated or code).splitlines(), lineterm="")),
-        )
+    def _collect(self, items: Sequence[WorkItem]) -> None:
+        """In a fork: collect the tests, then run the mutants of functions."""
+        loop = Loop(functools.partial(self._run_collected, items))
+        sys.exit(self._pytest(self.baseline.seconds, loop))
 
-    @property
-    def _baseline_file(self) -> Path:
-        return self.session / "baseline.json"
+    def _run_collected(self, items: Sequence[WorkItem], collected: Sequence[pytest.Item]) -> None:
+        tests = {test.nodeid: test for test in collected}
+        module = importlib.import_module(self.module.partition("/src/")[2].removesuffix(".py").replace("/", "."))
+        with self._database() as database:
+            for item in items:
+                mutation = item.mutations[0]
+                mutated = mutate_code(self.source, _operator(item), mutation.occurrence)
+                chosen = [tests[name] for name in self._covering(mutation.start_pos[0])]
+                try:
+                    with patched(module, self._path(item), mutated):
+                        survived = not chosen or self._survives(functools.partial(self._run_tests, chosen))
+                except SyntaxError:
+                    survived = False
+                database.set_result(item.job_id, self._result(mutated, survived))
 
-    @property
-    def _output_file(self) -> Path:
-        """What the last run of tests printed."""
-        return self.session / "output.txt"
+    def _run_tests(self, tests: Sequence[pytest.Item]) -> None:
+        for test, following in zip(tests, [*tests[1:], None], strict=True):
+            test.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
+            if self.failure.exists():
+                sys.exit(1)
 
-    def _passes(self, tests: Sequence[str]) -> bool:
-        process = FORK.Process(target=self._test, args=(tests,))
+    def _of_import(self, item: WorkItem) -> WorkResult:
+        """Test a mutant of what runs when the module is imported, with all tests."""
+        mutation = item.mutations[0]
+        with use_mutation(mutation.module_path, _operator(item), mutation.occurrence) as (_, mutated):
+            tests = sorted(self.baseline.seconds, key=self._rank)
+            survived = self._survives(lambda: sys.exit(self._pytest(tests)))
+        return self._result(mutated, survived)
+
+    def _survives(self, run_tests: Callable[[], None]) -> bool:
+        """Whether the tests pass in a fork. Tests that take too long count as failed."""
+        self.failure.unlink(missing_ok=True)
+        process = FORK.Process(target=self._limited, args=(run_tests,))
         process.start()
-        process.join(self.seconds)
-        if process.is_alive() and process.pid:
+        process.join(WAITING * self.seconds)
+        assert process.pid
+        with contextlib.suppress(ProcessLookupError):  # also what a test has started
             os.killpg(process.pid, signal.SIGKILL)
-            process.join()
+        process.join()
+        if self.failure.exists():
+            self.kills[self.failure.read_text(encoding="utf-8")] += 1
         return process.exitcode == 0
 
-    def _measure(self, tests: Sequence[str]) -> None:
-        """In a fork: run the tests and write the baseline."""
-        recorder = Recorder(self.module)
-        recorder.coverage.start()
-        status = self._pytest(tests, recorder)
-        recorder.coverage.stop()
-        executed = recorder.coverage.get_data().contexts_by_lineno(str(Path(self.module).resolve()))
-        libraries = [name for name, module in sys.modules.items() if _is_library(module)]
-        baseline = {"seconds": recorder.seconds, "executed": executed, "libraries": libraries}
-        self._baseline_file.write_text(json.dumps(baseline), encoding="utf-8")
-        sys.exit(status)
+    def _limited(self, run_tests: Callable[[], None]) -> None:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (self.seconds, self.seconds))
+        run_tests()
 
-    def _test(self, tests: Sequence[str]) -> None:
-        """In a fork: run these tests in this order."""
-        os.setsid()  # so that a process that a test started is stopped with it
-        files = dict.fromkeys(test.partition("::")[0] for test in tests)
-        sys.exit(self._pytest(list(files), Chosen(tests)))
-
-    def _pytest(self, paths: Sequence[str], plugin: object) -> int:
-        with self._output_file.open("wb") as output:
+    def _pytest(self, tests: Iterable[str], *plugins: object) -> int:
+        """Run pytest with the files of the tests, in the order of their first tests."""
+        with (self.session / "output.txt").open("wb") as output:
             os.dup2(output.fileno(), sys.stdout.fileno())
             os.dup2(output.fileno(), sys.stderr.fileno())
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not dataset"]
-        return int(pytest.main([*options, *paths], plugins=[plugin]))
+        files = dict.fromkeys(test.partition("::")[0] for test in tests)
+        options = [*PYTEST, f"--basetemp={self.session / 'temporary'}"]
+        return int(pytest.main([*options, *files], plugins=[Failures(self.failure), *plugins]))
+
+    def _covering(self, line: int) -> list[str]:
+        executed = {int(number): tests for number, tests in self.baseline.executed[self.module].items()}
+        return sorted(covering_tests(self.source, line, executed), key=self._rank)
+
+    def _rank(self, test: str) -> tuple[float, float]:
+        seconds = self.baseline.seconds[test]
+        return -self.kills[test] / seconds, seconds
+
+    def _path(self, item: WorkItem) -> list[str]:
+        return function_path(self.source, item.mutations[0].start_pos[0])
+
+    def _result(self, mutated: str | None, survived: bool) -> WorkResult:
+        lines = difflib.unified_diff(self.source.splitlines(), (mutated or "").splitlines(), lineterm="")
+        outcome = TestOutcome.SURVIVED if survived else TestOutcome.KILLED
+        return WorkResult(worker_outcome=WorkerOutcome.NORMAL, test_outcome=outcome, diff="\n".join(lines))
+
+    def _database(self) -> contextlib.AbstractContextManager[WorkDB]:
+        database: contextlib.AbstractContextManager[WorkDB] = use_db(
+            str(self.session / "session.sqlite"), WorkDB.Mode.open
+        )
+        return database
 
 
-def _is_library(module: object) -> bool:
-    file = getattr(module, "__file__", None)
-    return file is not None and not Path(file).is_relative_to(Path.cwd())
+def _operator(item: WorkItem) -> object:
+    return get_operator(item.mutations[0].operator_name)(**item.mutations[0].operator_args)
+
+
+def import_libraries(names: Iterable[str]) -> None:
+    """Import the modules, except those that exist only while another one runs."""
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def main() -> int:
+    """Run the mutants of the session that the arguments name."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--session", type=Path, required=True, help="folder with session.sqlite")
+    parser.add_argument("--module", required=True)
+    parser.add_argument("--baseline", type=Path, required=True, help="file that baseline.py wrote")
+    parser.add_argument("--seconds", type=int, required=True, help="CPU time limit of a mutant")
+    options = parser.parse_args()
+    baseline = read_baseline(options.baseline)
+    import_libraries(baseline.libraries)
+    return Worker(options.session, options.module, baseline, options.seconds).run()
 
 
 if __name__ == "__main__":

@@ -55,6 +55,17 @@ def test_turn_ends_when_the_resource_does_not_go_on_by_itself(happen: Callable[[
     assert limiter.acquire(ANOTHER), conditions(cluster)
 
 
+def test_turn_lasts_until_the_new_pod_is_ready() -> None:
+    cluster, limiter = drive(a_model()), RolloutLimiter(1)
+    passes(cluster, ROLLING, limiter)
+    cluster.finish_evaluation()
+    passes(cluster, ROLLING, limiter)
+    assert not limiter.acquire(ANOTHER)
+    cluster.roll_out()
+    passes(cluster, ROLLING, limiter)
+    assert limiter.acquire(ANOTHER)
+
+
 def test_turn_of_a_resource_that_serves_with_no_replicas_ends() -> None:
     cluster, limiter = drive(a_model()), RolloutLimiter(1)
     cluster.change_spec(a_model().with_spec("serving.replicas", 0).spec)
