@@ -39,12 +39,23 @@ def retrain(cluster: FakeCluster) -> None:
     cluster.change_spec(a_model().with_spec("training.learningRate", 1e-4).spec)
 
 
+def raise_gate(cluster: FakeCluster) -> None:
+    cluster.change_spec(a_model().with_spec("qualityGate.minF1", 0.99).spec)
+
+
+def lose_deployment(cluster: FakeCluster) -> None:
+    cluster.remove("Deployment")
+
+
 def pause_deployment(cluster: FakeCluster) -> None:
     cluster.finish_evaluation()
     cluster.objects["Deployment", "ru-toxicity-serve"]["spec"]["paused"] = True
 
 
-@pytest.mark.parametrize("happen", [refuse, leave_open, fail, pause, spoil, retrain, pause_deployment])
+@pytest.mark.parametrize(
+    "happen",
+    [refuse, leave_open, fail, pause, spoil, retrain, raise_gate, lose_deployment, pause_deployment],
+)
 def test_turn_ends_when_the_resource_does_not_go_on_by_itself(happen: Callable[[FakeCluster], None]) -> None:
     cluster, limiter = drive(a_model()), RolloutLimiter(1)
     passes(cluster, ROLLING, limiter)
@@ -53,6 +64,19 @@ def test_turn_ends_when_the_resource_does_not_go_on_by_itself(happen: Callable[[
     happen(cluster)
     passes(cluster, ROLLING, limiter)
     assert limiter.acquire(ANOTHER), conditions(cluster)
+
+
+def test_turn_ends_with_a_new_training_of_a_model_that_is_not_quantized() -> None:
+    model, limiter = a_model().with_spec("quantization.method", "none"), RolloutLimiter(1)
+    cluster = drive(model, 1)
+    for step in (lambda: cluster.finish_evaluation(drop=None), cluster.roll_out, cluster.finish_load_test):
+        step()
+        settle(cluster)
+    passes(cluster, ROLLING, limiter)
+    assert not limiter.acquire(ANOTHER)
+    cluster.change_spec(model.with_spec("training.learningRate", 1e-4).spec)
+    passes(cluster, ROLLING, limiter)
+    assert limiter.acquire(ANOTHER)
 
 
 def test_turn_lasts_until_the_new_pod_is_ready() -> None:

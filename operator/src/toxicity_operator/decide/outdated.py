@@ -94,7 +94,7 @@ def is_moving(snapshot: Snapshot) -> bool:
 
 
 def _of_stage(name: str, record: StageRecord | None, stage: JobStage | None, remedy: str) -> Iterator[Outdated]:
-    if record is None or stage is None or not succeeded(record) or record.made_with is None:
+    if stage is None or not succeeded(record) or record.made_with is None:
         return
     made, now = record.made_with, stage.made_with
     if made.image and made.image != now.image:

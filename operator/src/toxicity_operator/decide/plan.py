@@ -132,7 +132,7 @@ def _held_by_sidecar(snapshot: Snapshot) -> list[str]:
     """
     status = snapshot.model.status
     records = (status.training, status.quantization, status.evaluation, status.load_test_job)
-    recorded = {record.job_name for record in records if finished(record) and record is not None}
+    recorded = {record.job_name for record in records if finished(record)}
     unread = snapshot.chain.job_names() - recorded
     return [job.name for job in snapshot.observed.jobs if job.held_by_sidecar and job.name not in unread]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from toxicity_api.base import Document
 from toxicity_api.conditions import Reason
@@ -63,12 +63,12 @@ class Records:
         return self.evaluation if succeeded(self.evaluation) else None
 
 
-def succeeded(record: StageRecord | None) -> bool:
+def succeeded(record: RecordT | None) -> TypeGuard[RecordT]:
     """Whether the stage has succeeded."""
     return record is not None and record.outcome == "Succeeded"
 
 
-def finished(record: StageRecord | None) -> bool:
+def finished(record: RecordT | None) -> TypeGuard[RecordT]:
     """Whether the stage has succeeded or failed, so it needs no Job."""
     return record is not None and record.outcome != "Running"
 
