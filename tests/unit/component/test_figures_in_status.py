@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from support.builders import a_model
 from support.operator.pipeline import drive, message, settle, status
 from toxicity_api.results import (
@@ -58,6 +60,23 @@ def test_evaluation_s_figures_are_those_of_the_same_name() -> None:
     assert "F1 0.810 in vllm 1, 12.5 texts per second" in message(cluster, "Evaluated")
     assert "before quantization F1 0.910, same decision for 97.0% of the rows" in message(cluster, "Evaluated")
     assert "4-bit has 0.62 times the throughput and 0.75 times the memory" in message(cluster, "Evaluated")
+
+
+@pytest.mark.parametrize(("texts_per_second", "is_advised"), [(18.9, True), (19.0, False), (25.0, False)])
+def test_other_method_is_advised_where_quantization_slows_the_model_down(
+    texts_per_second: float, is_advised: bool
+) -> None:
+    """Before quantization it answers 20 texts per second; a twentieth less does not count."""
+    cluster = drive(a_model(), 2)
+    fingerprint = cluster.job("evaluate")["metadata"]["labels"][names.FINGERPRINT_LABEL]
+    evaluation = EvaluationResult(
+        engine="vllm 1", metrics=SERVED, original_metrics=ORIGINAL, original_figures=ORIGINAL_SPEED, drop=DROP,
+        figures=SPEED.model_copy(update={"texts_per_second": texts_per_second}), duration_seconds=150.0,
+    )  # fmt: skip
+    result = StageResult(stage="evaluate", fingerprint=fingerprint, outcome="succeeded", evaluation=evaluation)
+    cluster.finish_job("evaluate", result)
+    settle(cluster)
+    assert ("quantization.method: none is faster" in message(cluster, "Evaluated")) is is_advised
 
 
 def test_quantization_s_figures_are_those_of_the_same_name() -> None:
