@@ -101,7 +101,7 @@ test-keda: packages .venv/ready ## test autoscaling by requests in flight on the
 
 mutation: .venv/ready ## test the unit tests of the pure modules by mutations (hours; MODULES="quality records" for some)
 	.venv/bin/uv pip install -q -p $(PYTHON) -e '.[mutation]'
-	nice -n 19 $(PYTHON) tests/mutation/run.py --work $(TOXICITY_CACHE)/mutation $(MODULES)
+	PYTHONPATH=tests nice -n 19 $(PYTHON) -m mutation.run --work $(TOXICITY_CACHE)/mutation $(MODULES)
 
 explore: packages .venv/ready ## count labels and lengths of DATASET and plot them, without training
 	$(TRAINING) python -m toxicity_training.explore --dataset $(COMMENTS) --base-model $(BASE_MODEL) --output $(RUNS)/explore

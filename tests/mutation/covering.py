@@ -1,12 +1,13 @@
-"""Finds out about a line of a module: which function it belongs to, and which tests execute it.
+"""Finds out about a mutated line: which function it belongs to, and which tests execute it.
 
-Other tests cannot notice a mutant of that line, so they need not run.
+Other tests cannot notice the mutant, so they need not run.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 
 def function_path(source: str, line: int) -> list[str]:
@@ -40,3 +41,14 @@ def _own_lines(statement: ast.stmt) -> range:
     body: list[ast.stmt] = getattr(statement, "body", [])
     end = body[0].lineno if body else (statement.end_lineno or statement.lineno) + 1
     return range(statement.lineno, max(end, statement.lineno + 1))
+
+
+def mutated_line(diff: str) -> str:
+    """The line that a mutation added, without its indentation."""
+    added = [line for line in diff.splitlines() if line.startswith("+") and not line.startswith("+++")]
+    return added[0][1:].strip() if added else ""
+
+
+def is_without_logic(line: str, patterns: Iterable[str]) -> bool:
+    """Whether a line begins like one of the patterns, so that no behaviour depends on it."""
+    return any(re.match(pattern, line) for pattern in patterns)

@@ -27,6 +27,8 @@ from cosmic_ray.plugins import operator_names
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import TestOutcome, WorkerOutcome
 
+from mutation.covering import is_without_logic, mutated_line
+
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = Path(__file__).with_name("modules.toml")
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
@@ -122,9 +124,8 @@ def prepare(module: str, configuration: dict[str, Any], work: Path) -> Path:
         # the name appears with the last mutant, so that an interrupted run leaves no partial list
         partial = session / "partial.sqlite"
         partial.unlink(missing_ok=True)
-        copy_checkout(session / "tree")
-        run_in_copy(session, "cosmic_ray.cli", "init", str(config), str(partial))
-        run_in_copy(session, "cosmic_ray.tools.filters.operators_filter", str(partial), str(config))
+        run_python(ROOT, "cosmic_ray.cli", "init", str(config), str(partial))
+        run_python(ROOT, "cosmic_ray.tools.filters.operators_filter", str(partial), str(config))
         partial.rename(database)
     return session
 
@@ -147,16 +148,6 @@ def copy_checkout(tree: Path) -> None:
         if (ROOT / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, tree / name)
-    # checked by content: a mutant may have the size and the second of the file that it replaces
-    subprocess.run(
-        [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", *sources(tree)],
-        check=True,
-    )
-
-
-def sources(tree: Path) -> list[str]:
-    """The source folders of the checkout's parts."""
-    return [str(path) for path in sorted(tree.glob("*/src"))]
 
 
 def cosmic_ray_toml(module: str, configuration: dict[str, Any]) -> str:
@@ -184,9 +175,9 @@ def execute(session: Path, module: str, configuration: dict[str, Any]) -> None:
             return
     copy_checkout(session / "tree")
     baseline = measure(session, configuration["modules"], configuration["modules"][module])
-    limit = str(configuration["mutant_seconds"])
     where = ("--session", str(session), "--module", module, "--baseline", str(baseline))
-    run_in_copy(session, "mutation.worker", *where, "--seconds", limit)
+    limits = ("--seconds", str(configuration["mutant_seconds"]), *configuration["without_logic"])
+    run_python(session / "tree", "mutation.worker", *where, *limits)
 
 
 def measure(session: Path, modules: Mapping[str, Sequence[str]], tests: Sequence[str]) -> Path:
@@ -197,21 +188,22 @@ def measure(session: Path, modules: Mapping[str, Sequence[str]], tests: Sequence
     file = session.parent / f"baseline-{content_hash(json.dumps(arguments), [*code, *tests])}.json"
     with MEASURING:  # modules with the same tests share the result
         if not file.exists():
-            run_in_copy(session, "mutation.baseline", "--output", str(file), *arguments)
+            run_python(session / "tree", "mutation.baseline", "--output", str(file), *arguments)
     return file
 
 
-def run_in_copy(session: Path, program: str, *arguments: str) -> None:
-    """Run a Python program in the copy, which its imports come from. Exits when it fails."""
-    tree = session / "tree"
+def run_python(folder: Path, program: str, *arguments: str) -> None:
+    """Run a Python program in a checkout, which its imports come from. Exits when it fails."""
+    paths = [*sorted(folder.glob("*/src")), folder / "tests"]
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([*sources(tree), str(tree / "tests")]),
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
+        "PYTHONDONTWRITEBYTECODE": "1",  # a mutant may have the size and the second of the file that it replaces
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "OMP_NUM_THREADS": "1",
     }
-    done = subprocess.run([sys.executable, "-m", program, *arguments], cwd=tree, env=environment)
+    done = subprocess.run([sys.executable, "-m", program, *arguments], cwd=folder, env=environment)
     if done.returncode:
-        sys.exit(f"{session.name}: {program} failed")
+        sys.exit(f"{program} {' '.join(arguments)} failed")
 
 
 def score(module: str, database: Path, without_logic: Sequence[str]) -> Score:
@@ -225,26 +217,16 @@ def score(module: str, database: Path, without_logic: Sequence[str]) -> Score:
     with use_db(database, WorkDB.Mode.open) as results:
         found.unfinished = len(list(results.pending_work_items))
         for _, result in results.results:
+            line = mutated_line(result.diff or "")
             if result.worker_outcome == WorkerOutcome.SKIPPED:
                 continue
             if result.test_outcome != TestOutcome.SURVIVED:
                 found.killed += 1
-            elif is_equivalent(mutated_line(result.diff or ""), accepted, without_logic):
+            elif line in accepted or is_without_logic(line, without_logic):
                 found.equivalent += 1
             else:
                 found.survivors.append(result.diff or "")
     return found
-
-
-def is_equivalent(line: str, accepted: Sequence[str], without_logic: Sequence[str]) -> bool:
-    """Whether no test can tell the mutated line from the code's own."""
-    return line in accepted or any(re.match(pattern, line) for pattern in without_logic)
-
-
-def mutated_line(diff: str) -> str:
-    """The line that a mutation added, without its indentation."""
-    added = [line for line in diff.splitlines() if line.startswith("+") and not line.startswith("+++")]
-    return added[0][1:].strip() if added else ""
 
 
 def print_table(scores: Sequence[Score]) -> None:

@@ -28,7 +28,7 @@ from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResult
 
 from mutation.baseline import PYTEST, Baseline, read_baseline
-from mutation.covering import covering_tests, function_path
+from mutation.covering import covering_tests, function_path, is_without_logic, mutated_line
 from mutation.patching import patched
 
 FORK = multiprocessing.get_context("fork")
@@ -47,6 +47,17 @@ class Failures:
             self.file.write_text(report.nodeid, encoding="utf-8")
 
 
+class Chosen:
+    """A pytest plugin that runs the tests in a given order."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        self.place = {test: index for index, test in enumerate(tests)}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: self.place[item.nodeid])
+
+
 class Loop:
     """A pytest plugin that hands over the collected tests and runs none."""
 
@@ -62,17 +73,26 @@ class Loop:
 class Worker:
     """Tests the mutants of a module."""
 
-    def __init__(self, session: Path, module: str, baseline: Baseline, seconds: int) -> None:
+    def __init__(
+        self, session: Path, module: str, baseline: Baseline, seconds: int, without_logic: Sequence[str]
+    ) -> None:
         self.session, self.module, self.baseline, self.seconds = session, module, baseline, seconds
+        self.without_logic = without_logic
         self.source = Path(module).read_text(encoding="utf-8")
         self.failure = session / "failed.txt"
         """The test that killed the last mutant."""
         self.kills: Counter[str] = Counter()
         """Killed mutants by test."""
+        self.mutated: dict[str, str] = {}
+        """The code of each mutant, by the id of its job."""
 
     def run(self) -> int:
         """Run the mutants that have no result yet. Return the exit status."""
         with self._database() as database:
+            self.mutated = {item.job_id: self._mutate(item) for item in database.pending_work_items}
+            for job, code in self.mutated.items():
+                if is_without_logic(mutated_line(self._diff(code)), self.without_logic):
+                    database.set_result(job, self._result(code, survived=True))
             pending = database.pending_work_items
         in_functions = [item for item in pending if self._path(item)]
         process = FORK.Process(target=self._collect, args=(in_functions,))
@@ -94,9 +114,8 @@ class Worker:
         module = importlib.import_module(self.module.partition("/src/")[2].removesuffix(".py").replace("/", "."))
         with self._database() as database:
             for item in items:
-                mutation = item.mutations[0]
-                mutated = mutate_code(self.source, _operator(item), mutation.occurrence)
-                chosen = [tests[name] for name in self._covering(mutation.start_pos[0])]
+                mutated = self.mutated[item.job_id]
+                chosen = [tests[name] for name in self._covering(item.mutations[0].start_pos[0])]
                 try:
                     with patched(module, self._path(item), mutated):
                         survived = not chosen or self._survives(functools.partial(self._run_tests, chosen))
@@ -113,10 +132,10 @@ class Worker:
     def _of_import(self, item: WorkItem) -> WorkResult:
         """Test a mutant of what runs when the module is imported, with all tests."""
         mutation = item.mutations[0]
-        with use_mutation(mutation.module_path, _operator(item), mutation.occurrence) as (_, mutated):
+        with use_mutation(mutation.module_path, _operator(item), mutation.occurrence):
             tests = sorted(self.baseline.seconds, key=self._rank)
-            survived = self._survives(lambda: sys.exit(self._pytest(tests)))
-        return self._result(mutated, survived)
+            survived = self._survives(lambda: sys.exit(self._pytest(tests, Chosen(tests))))
+        return self._result(self.mutated[item.job_id], survived)
 
     def _survives(self, run_tests: Callable[[], None]) -> bool:
         """Whether the tests pass in a fork. Tests that take too long count as failed."""
@@ -157,10 +176,18 @@ class Worker:
     def _path(self, item: WorkItem) -> list[str]:
         return function_path(self.source, item.mutations[0].start_pos[0])
 
-    def _result(self, mutated: str | None, survived: bool) -> WorkResult:
-        lines = difflib.unified_diff(self.source.splitlines(), (mutated or "").splitlines(), lineterm="")
+    def _result(self, mutated: str, survived: bool) -> WorkResult:
         outcome = TestOutcome.SURVIVED if survived else TestOutcome.KILLED
-        return WorkResult(worker_outcome=WorkerOutcome.NORMAL, test_outcome=outcome, diff="\n".join(lines))
+        diff = self._diff(mutated)
+        return WorkResult(worker_outcome=WorkerOutcome.NORMAL, test_outcome=outcome, diff=diff)
+
+    def _diff(self, mutated: str) -> str:
+        return "\n".join(difflib.unified_diff(self.source.splitlines(), mutated.splitlines(), lineterm=""))
+
+    def _mutate(self, item: WorkItem) -> str:
+        mutated: str | None = mutate_code(self.source, _operator(item), item.mutations[0].occurrence)
+        assert mutated is not None, f"{item} does not occur in {self.module}"
+        return mutated
 
     def _database(self) -> contextlib.AbstractContextManager[WorkDB]:
         database: contextlib.AbstractContextManager[WorkDB] = use_db(
@@ -187,10 +214,11 @@ def main() -> int:
     parser.add_argument("--module", required=True)
     parser.add_argument("--baseline", type=Path, required=True, help="file that baseline.py wrote")
     parser.add_argument("--seconds", type=int, required=True, help="CPU time limit of a mutant")
+    parser.add_argument("without_logic", nargs="*", help="patterns of mutated lines that need no test")
     options = parser.parse_args()
     baseline = read_baseline(options.baseline)
     import_libraries(baseline.libraries)
-    return Worker(options.session, options.module, baseline, options.seconds).run()
+    return Worker(options.session, options.module, baseline, options.seconds, options.without_logic).run()
 
 
 if __name__ == "__main__":
