@@ -35,7 +35,7 @@ class Score:
 
     value: float
     truncated: bool
-    windows: int = 1
+    windows: int
 
 
 @dataclass(frozen=True)

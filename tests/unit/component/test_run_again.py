@@ -90,6 +90,20 @@ def test_failed_load_test_is_tried_again_with_another_token() -> None:
     assert begun(cluster, "loadtest") == 2
 
 
+@pytest.mark.parametrize(("part", "steps", "runs"), [("train", 0, 1), ("evaluate", 2, 1), ("loadtest", 4, 2)])
+def test_only_the_load_test_is_tried_again_when_the_content_of_the_token_s_secret_changes(
+    part: str, steps: int, runs: int
+) -> None:
+    cluster = FakeCluster(a_model().with_spec("serving.apiTokenSecretName", "token").raw())
+    cluster.sources = {"Secret/token": "1"}
+    take_steps(cluster, steps)
+    cluster.fail_job(part, CRASH)
+    settle(cluster)
+    cluster.sources["Secret/token"] = "2"
+    settle(cluster)
+    assert begun(cluster, part) == runs
+
+
 def test_failed_stage_is_tried_again_with_another_image() -> None:
     cluster = failed_with(a_model(), {})
     newer = replace(SETTINGS, images=replace(SETTINGS.images, training="train-image:2"))
