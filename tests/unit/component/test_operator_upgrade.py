@@ -17,7 +17,9 @@ from support.operator.pipeline import NEWER, ROLLING, STEPS, conditions, drive, 
 from toxicity_api.base import Document
 from toxicity_api.spec import LoadTestSpec, QuantizationSpec, ServingSpec, ToxicityModelSpec, TrainingSpec
 from toxicity_operator import names
+from toxicity_operator.chain import ClusterFacts, build_chain
 from toxicity_operator.manifests import serving
+from toxicity_operator.model import read_model
 from toxicity_operator.runtime.reconcile import reconcile
 from toxicity_operator.runtime.rollout_limiter import RolloutLimiter
 
@@ -299,6 +301,15 @@ def test_resource_that_cannot_move_gives_its_turn_to_another(end: Callable[[Fake
     end(cluster)
     passes(cluster, ROLLING, limiter)
     assert limiter.acquire(("default", "another"))
+
+
+def test_other_image_makes_an_evaluation_only_where_an_upgrade_is_allowed() -> None:
+    model = read_model(drive(a_model()).model or {})
+    kept, moved = build_chain(model, NEWER), build_chain(model, NEWER, ClusterFacts(may_upgrade=True))
+    assert model.status.evaluation is not None
+    assert kept.evaluate.fingerprint == model.status.evaluation.fingerprint != moved.evaluate.fingerprint
+    assert kept.evaluate.job_name != moved.evaluate.job_name
+    assert kept.train == moved.train
 
 
 def test_only_as_many_are_rolled_out_at_once_as_the_chart_says() -> None:

@@ -147,7 +147,8 @@ def test_secret_of_a_source_changes_no_result_but_a_refused_download_is_tried_ag
     remote = a_model().with_spec(field, source)
     opened = remote.with_spec(f"{field}.{kind}.secretName", "token")
     assert prints(chain(remote)) == prints(chain(opened))
-    assert chain(remote).train.job_name != chain(opened).train.job_name
+    other = remote.with_spec(f"{field}.{kind}.secretName", "other-token")
+    assert len({chain(each).train.job_name for each in (remote, opened, other)}) == 3
     for name, value in changes.items():
         assert (
             prints(chain(remote))["train"]

@@ -32,10 +32,10 @@ class Snapshot:
     observed: Observed
     settings: OperatorSettings
 
-    named_claim: Raw | None = None
+    named_claim: Raw | None
     """The claim that `storage.claimName` names; None if it does not exist or if the spec names none."""
 
-    may_upgrade: bool = False
+    may_upgrade: bool
     """Whether this pass may roll out what the current operator makes of the spec."""
 
     @cached_property
@@ -179,4 +179,4 @@ def first_replicas(snapshot: Snapshot) -> int | None:
     scaling, deployment = snapshot.model.spec.serving.autoscaling, snapshot.observed.deployment
     if scaling is None or deployment is None or not deployment.handed_to:
         return None
-    return max(1, scaling.min_replicas)
+    return scaling.min_replicas
