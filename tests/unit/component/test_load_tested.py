@@ -68,6 +68,8 @@ def test_search_never_compares_with_the_rate_that_it_began_at(found: list[float 
 @pytest.mark.parametrize(
     ("figures", "words"),
     [
+        ({}, ""),
+        ({"generatorSaturated": True, "openLimitReached": True}, "; the load generator was saturated"),
         ({"openLimitReached": True}, "; the limit of 16 open requests was reached, so requests were sent late"),
         (
             {"openLimitReached": True, "usersExhausted": True},
@@ -91,3 +93,9 @@ def test_figure_that_the_mix_did_not_give_is_marked() -> None:
     }  # fmt: skip
     said = sentence(mode="search", buckets=[bucket("1-100", 5.0, 5.0)], conclusions=conclusions)
     assert "4.00 per replica for the mix of lengths (computed from the buckets)" in said
+
+
+def test_figures_that_the_test_did_not_get_are_told_as_such() -> None:
+    assert sentence(actualRps=None, p95Seconds=None, maxLengthAtRequestedRps=None) == (
+        "no of 10 requested requests per second, p95 none, longest length bucket within the objective: none"
+    )
