@@ -327,8 +327,11 @@ def test_splits_are_lines_that_end_alike(tmp_path: Path) -> None:
 
 def test_summarise_counts_duplicates_and_contradictions() -> None:
     rows = [Example("Ёж", True), Example("еж!", False), Example("еж", True), Example("кот", False)]
+    rows += [Example("пёс", False)] * 2 + [Example("уж", True), Example("лис", False)]
     summary = summarise(rows)
-    assert (summary.rows, summary.toxic, summary.duplicates, summary.contradictions) == (4, 2, 2, 1)
+    assert (summary.rows, summary.toxic, summary.duplicates, summary.contradictions) == (8, 3, 3, 1)
+    assert str(summary) == "8 rows, 3 toxic (37.5%), 3 duplicates, 1 texts with both labels"
+    assert str(summarise([])) == "0 rows, 0 toxic (0.0%), 0 duplicates, 0 texts with both labels"
 
 
 @pytest.fixture
