@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.builders import a_model
-from support.operator.pipeline import drive, message, settle, status
+from support.builders import a_model, evaluation_result, training_result
+from support.operator.pipeline import conditions, drive, message, settle, status
 from toxicity_api.results import (
     DropFigures,
     EngineFigures,
@@ -77,6 +77,42 @@ def test_other_method_is_advised_where_quantization_slows_the_model_down(
     cluster.finish_job("evaluate", result)
     settle(cluster)
     assert ("quantization.method: none is faster" in message(cluster, "Evaluated")) is is_advised
+
+
+@pytest.mark.parametrize("missing", ["original_figures", "drop"])
+def test_evaluation_without_all_figures_before_quantization_is_not_compared(missing: str) -> None:
+    cluster = drive(a_model(), 2)
+    fingerprint = cluster.job("evaluate")["metadata"]["labels"][names.FINGERPRINT_LABEL]
+    evaluation = EvaluationResult(
+        engine="vllm 1", metrics=SERVED, figures=SPEED, original_metrics=ORIGINAL, original_figures=ORIGINAL_SPEED,
+        drop=DROP, duration_seconds=150.0,
+    ).model_copy(update={missing: None})  # fmt: skip
+    result = StageResult(stage="evaluate", fingerprint=fingerprint, outcome="succeeded", evaluation=evaluation)
+    cluster.finish_job("evaluate", result)
+    settle(cluster)
+    assert message(cluster, "Evaluated") == "F1 0.810 in vllm 1, 12.5 texts per second"
+
+
+@pytest.mark.parametrize(
+    ("component", "steps", "kind"),
+    [("train", 0, "Trained"), ("quantize", 1, "Quantized"), ("evaluate", 2, "Evaluated")],
+)
+def test_result_of_another_stage_is_no_result(component: str, steps: int, kind: str) -> None:
+    cluster = drive(a_model(), steps)
+    fingerprint = cluster.job(component)["metadata"]["labels"][names.FINGERPRINT_LABEL]
+    other = evaluation_result(fingerprint) if component != "evaluate" else training_result(fingerprint)
+    cluster.finish_job(component, other.model_copy(update={"stage": component}))
+    settle(cluster)
+    assert conditions(cluster)[kind] == ("False", "ResultMissing")
+
+
+def test_pulled_image_is_recorded_once_the_node_reports_it() -> None:
+    cluster = drive(a_model(), 0)
+    assert "imageId" not in status(cluster)["training"]
+    pod = cluster.objects["Pod", cluster.run_pod("train")]
+    pod["status"]["containerStatuses"][0]["imageID"] = "registry/train@sha256:4f"
+    settle(cluster)
+    assert status(cluster)["training"]["imageId"] == "registry/train@sha256:4f"
 
 
 def test_quantization_s_figures_are_those_of_the_same_name() -> None:

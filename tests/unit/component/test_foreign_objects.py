@@ -58,6 +58,7 @@ def test_service_of_somebody_else_is_not_told_as_where_the_model_is_served() -> 
             run(cluster)
             cluster.roll_out()
         assert conditions(cluster)["Ready"] == ("False", "Paused" if paused else "NotOurs")
+        assert not [name for _, name in cluster.ever_created if "loadtest" in name], "it would load their service"
         assert "url" not in status(cluster)
         assert status(cluster)["serving"]["url"] == ""
     assert cluster.objects["Service", service["name"]]["metadata"] == service

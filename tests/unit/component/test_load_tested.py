@@ -68,6 +68,8 @@ def test_search_never_compares_with_the_rate_that_it_began_at(found: list[float 
 @pytest.mark.parametrize(
     ("figures", "words"),
     [
+        ({}, ""),
+        ({"generatorSaturated": True, "openLimitReached": True}, "; the load generator was saturated"),
         ({"openLimitReached": True}, "; the limit of 16 open requests was reached, so requests were sent late"),
         (
             {"openLimitReached": True, "usersExhausted": True},
@@ -119,3 +121,9 @@ def test_regression_is_unknown_before_a_load_test_and_off_without_one() -> None:
     assert conditions(drive(a_model(), 2))["PerformanceRegressed"] == ("Unknown", "Waiting")
     off = drive(a_model().with_spec("loadTest.enabled", False), 3)
     assert conditions(off)["PerformanceRegressed"] == ("False", "Skipped")
+
+
+def test_figures_that_the_test_did_not_get_are_told_as_such() -> None:
+    assert sentence(actualRps=None, p95Seconds=None, maxLengthAtRequestedRps=None) == (
+        "no of 10 requested requests per second, p95 none, longest length bucket within the objective: none"
+    )

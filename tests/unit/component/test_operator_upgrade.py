@@ -114,6 +114,7 @@ def test_version_that_was_given_up_is_not_tried_again_by_an_upgrade(earlier: boo
         passes(cluster)
     assert (children(cluster), cluster.ever_created) == (before, made)
     assert conditions(cluster)["Ready"] == ("False", "RolledBack")
+    assert status(cluster)["serving"]["failedMessage"] == "late"
     cluster.change_spec(a_model().with_spec("serving.maxNumSeqs", 16).spec)
     passes(cluster)
     assert children(cluster) != before

@@ -200,12 +200,32 @@ def test_new_resource_with_a_bad_spec_has_every_condition() -> None:
 
 
 class RefusingCluster(FakeCluster):
-    """Cluster that rejects every Job, like a quota."""
+    """Cluster that rejects new objects of some kinds, like a quota."""
+
+    refused = frozenset({"Job"})
 
     def create(self, body: Any) -> None:
-        if body["kind"] == "Job":
-            raise ClusterError("jobs.batch is forbidden: exceeded quota", 403)
+        if body["kind"] in self.refused:
+            raise ClusterError(f"{body['kind']} is forbidden: exceeded quota", 403)
         super().create(body)
+
+
+@pytest.mark.parametrize(
+    ("service_is_there", "ready"), [(True, ("True", "ReplicasReady")), (False, ("False", "ApplyFailed"))]
+)
+def test_refused_write_takes_ready_away_only_where_nobody_can_reach_the_pods(
+    service_is_there: bool, ready: tuple[str, str]
+) -> None:
+    cluster = RefusingCluster(drive(a_model(), 4).model or {})
+    cluster.objects = drive(a_model(), 4).objects
+    if not service_is_there:
+        cluster.remove("Service")
+    cluster.refused = frozenset({"Job", "Service"})
+    cluster.change_spec(a_model().with_spec("loadTest.runId", "2").spec)
+    run(cluster)
+    assert conditions(cluster)["Ready"] == ready
+    assert "exceeded quota" in message(cluster, "Ready")
+    assert ("some objects could not be applied" in message(cluster, "Ready")) is service_is_there
 
 
 def test_refused_write_is_told_in_the_status() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from support.builders import a_model
+from support.builders import NOW, a_model
 from support.operator.fake_cluster import FakeCluster
 from support.operator.pipeline import conditions, message, run, settle, status, take_steps
 from toxicity_api.crd import STRING_LIMIT
+from toxicity_api.status import ToxicityModelStatus
 from toxicity_api.types import Raw
+from toxicity_operator.decide.status import derive_invalid
 from toxicity_operator.errors import ClusterError
 
 DENIED = "admission webhook denied the request: "
@@ -62,3 +64,11 @@ def test_words_of_any_length_fit_the_status(part: str) -> None:
     told = [condition["message"] for condition in status(cluster)["conditions"]]
     assert max(map(len, told)) == STRING_LIMIT
     assert any(DENIED in text for text in told)
+
+
+@pytest.mark.parametrize("length", [STRING_LIMIT - 1, STRING_LIMIT, STRING_LIMIT + 1])
+def test_only_words_beyond_the_limit_are_cut(length: int) -> None:
+    words = "x" * length
+    found = derive_invalid(a_model().build().identity, ToxicityModelStatus(), words, NOW).conditions
+    (told,) = [condition.message for condition in found if condition.type == "Ready"]
+    assert told == (words if length <= STRING_LIMIT else words[: STRING_LIMIT - 1] + "…")

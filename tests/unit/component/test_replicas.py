@@ -40,6 +40,24 @@ def test_some_of_the_replicas_are_not_enough(field: str) -> None:
     assert "exit code 139" in message(cluster, "Ready")
 
 
+def test_model_is_served_once_a_pod_of_it_is_ready() -> None:
+    cluster = drive(a_model())
+    served = status(cluster)["serving"]["modelFingerprint"]
+    cluster.change_spec(a_model().with_spec("training.epochs", 2.0).spec)
+    for finish in (cluster.finish_training, cluster.finish_quantization, cluster.finish_evaluation):
+        settle(cluster)
+        finish()
+    settle(cluster)
+    cluster.roll_out(ready=0)
+    settle(cluster)
+    assert status(cluster)["serving"]["modelFingerprint"] == served
+    cluster.roll_out(ready=1)
+    settle(cluster)
+    assert (
+        status(cluster)["serving"]["modelFingerprint"] == status(cluster)["quantization"]["fingerprint"] != served
+    )
+
+
 def test_replicas_beyond_those_asked_for_may_still_start() -> None:
     cluster = drive(a_model().with_spec("serving.autoscaling", FOUR))
     cluster.roll_out(ready=3, replicas=4)

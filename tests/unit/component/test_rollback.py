@@ -77,6 +77,18 @@ def test_given_up_version_is_not_tried_again_until_the_spec_changes() -> None:
     assert "failedFingerprint" not in status(cluster)["serving"]
 
 
+def test_restored_version_stays_while_its_replica_set_is_missing() -> None:
+    """The Deployment controller makes a deleted ReplicaSet again, and until then the Deployment has its template."""
+    cluster, good, bad = rolled_back(a_model())
+    cluster.roll_out()
+    cluster.remove("Pod")
+    cluster.remove("ReplicaSet")
+    settle(cluster)
+    assert fingerprint_of(cluster) == good
+    assert conditions(cluster)["Ready"] == ("False", "RolledBack")
+    assert status(cluster)["serving"]["failedFingerprint"] == bad
+
+
 def test_spec_of_the_good_version_ends_the_roll_back() -> None:
     model = a_model()
     cluster, good, _ = rolled_back(model)
@@ -96,6 +108,21 @@ def test_failure_is_remembered_where_the_status_was_lost() -> None:
     settle(cluster)
     assert fingerprint_of(cluster) == good
     assert status(cluster)["serving"]["failedFingerprint"] == bad
+
+
+def test_failed_spec_is_remembered_during_the_next_training_as_long_as_the_status_is() -> None:
+    cluster, _, bad = rolled_back(a_model())
+    failed_for = status(cluster)["serving"]["failedFor"]
+    assert failed_for
+    cluster.change_spec(a_model().with_spec("training.epochs", 2.0).spec)
+    settle(cluster)
+    serving = status(cluster)["serving"]
+    assert (serving["failedFingerprint"], serving["failedFor"]) == (bad, failed_for)
+    assert cluster.model is not None
+    del cluster.model["status"]["serving"]
+    settle(cluster)
+    serving = status(cluster)["serving"]
+    assert (serving["failedFingerprint"], serving.get("failedFor")) == (bad, None)
 
 
 def test_failure_is_remembered_where_the_deployment_was_deleted_with_its_revisions() -> None:

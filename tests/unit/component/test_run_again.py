@@ -90,6 +90,19 @@ def test_failed_load_test_is_tried_again_with_another_token() -> None:
     assert begun(cluster, "loadtest") == 2
 
 
+@pytest.mark.parametrize(("part", "steps"), [("quantize", 1), ("evaluate", 2), ("loadtest", 4)])
+def test_each_failed_stage_is_tried_again_when_a_pull_secret_has_another_content(part: str, steps: int) -> None:
+    cluster = FakeCluster(a_model().with_spec("images.pullSecrets", ["registry"]).raw())
+    cluster.sources = {"Secret/registry": "1"}
+    take_steps(cluster, steps)
+    cluster.fail_job(part, CRASH)
+    settle(cluster)
+    assert begun(cluster, part) == 1
+    cluster.sources["Secret/registry"] = "2"
+    settle(cluster)
+    assert begun(cluster, part) == 2
+
+
 @pytest.mark.parametrize(("part", "steps", "runs"), [("train", 0, 1), ("evaluate", 2, 1), ("loadtest", 4, 2)])
 def test_only_the_load_test_is_tried_again_when_the_content_of_the_token_s_secret_changes(
     part: str, steps: int, runs: int

@@ -189,7 +189,9 @@ def test_deployment_is_rolled_out_when_no_old_pod_is_left(
     generation: int, status: dict[str, Any], rolled_out: bool
 ) -> None:
     metadata = {"name": "m-serve", "generation": generation, "annotations": {names.SERVING_FINGERPRINT: "s"}}
-    deployment = from_objects([{"kind": "Deployment", "metadata": metadata, "status": status}]).deployment
+    deployment = from_objects(
+        [{"kind": "Deployment", "metadata": metadata, "spec": {"template": {}}, "status": status}]
+    ).deployment
     assert deployment is not None
     assert (deployment.rolled_out, deployment.serving_fingerprint) == (rolled_out, "s")
 

@@ -183,7 +183,9 @@ def serving(status: Raw, version: str = "new") -> Raw:
 def read_deployment(conditions: list[Raw], *pods: Raw, seen: bool = True) -> DeploymentState:
     metadata = {"name": "m-serve", "generation": 2, "annotations": {names.SERVING_FINGERPRINT: "new"}}
     status = {"observedGeneration": 2 if seen else 1, "conditions": conditions}
-    state = from_objects([{"kind": "Deployment", "metadata": metadata, "status": status}, *pods]).deployment
+    state = from_objects(
+        [{"kind": "Deployment", "metadata": metadata, "spec": {"template": {}}, "status": status}, *pods]
+    ).deployment
     assert state is not None
     return state
 

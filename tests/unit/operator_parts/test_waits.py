@@ -537,6 +537,7 @@ def read_deployment(status: Raw, *pods: Raw, created: str = PLACED_AT, **spec: A
         "labels": names.labels("m", "serve"),
         "creationTimestamp": created,
     }
+    spec = {"template": {}, **spec}
     return read({"kind": "Deployment", "metadata": metadata, "spec": spec, "status": status}, *pods)
 
 

@@ -228,6 +228,37 @@ def test_too_few_of_a_label_for_three_splits_is_cured_by_comments_alone(toxic: i
         assert sentence.startswith("dataset: ") and sentence.endswith("both are needed; add labelled comments")
 
 
+def copies(text: str, count: int) -> list[Example]:
+    return [Example(text, True)] * count
+
+
+@pytest.mark.parametrize(
+    ("size", "field"),
+    [
+        (49, "dataset.split.validation: the validation split has 0 toxic and 10 others"),  # fits into 49 % of 100
+        (99, "dataset: the validation split has 0 toxic and 10 others"),  # needs half of 200
+    ],
+)
+def test_shares_below_a_half_are_tried_for_texts_with_many_copies(size: int, field: str, tmp_path: Path) -> None:
+    """Three toxic texts, of which the small one goes to the test split."""
+    harmless = [Example(f"текст {index}", False) for index in range(100)]
+    rows = harmless + copies("раз", size) + copies("два", size) + copies("три", 2)
+    assert (refused(configured(tmp_path, rows, Split(validation=0.1, test=0.1))) or "").startswith(field)
+
+
+def test_validation_share_that_cannot_be_raised_is_not_named(tmp_path: Path) -> None:
+    rows = [Example(f"текст {index}", index < 2) for index in range(50)]
+    sentence = refused(configured(tmp_path, rows, Split(validation=0.49, test=0.1))) or ""
+    assert sentence.startswith("dataset: ")
+
+
+def test_split_of_a_seed_is_pinned() -> None:
+    """Models of several versions are compared on the same rows. One text has both labels, mostly harmless."""
+    disputed = [Example("спор", True), Example("Спор!", False), Example("спор...", False)]
+    splits = split_examples(examples_of(3, rows=80) + disputed, Split(validation=0.2, test=0.3, seed=5), limit=60)
+    assert split_hash(splits) == "3506ec79eb6a4288d142f21ead3dbf6740d5f7fa7f6045c71efe01e30c0008d4"
+
+
 def test_small_sample_with_large_shares_is_cured_by_more_samples_and_then_lower_shares(tmp_path: Path) -> None:
     rows = [Example(f"текст номер {index}", index < 6) for index in range(134)]
     shares = Split(validation=0.4375, test=0.4375)
@@ -319,16 +350,20 @@ def test_splits_come_back_whatever_character_a_text_has_wherever(place: str) -> 
 
 def test_splits_are_lines_that_end_alike(tmp_path: Path) -> None:
     rows = [Example('он сказал "да", и ушёл', True), Example("нет", False)]
-    write_splits(Splits(rows, rows, rows), tmp_path)
-    assert (tmp_path / "test.csv").read_bytes().decode() == (
+    folder = tmp_path / "train-1" / "splits"
+    write_splits(Splits(rows, rows, rows), folder)
+    assert (folder / "test.csv").read_bytes().decode() == (
         '"text","label"\n"он сказал ""да"", и ушёл",1\n"нет",0\n'
     )
 
 
 def test_summarise_counts_duplicates_and_contradictions() -> None:
     rows = [Example("Ёж", True), Example("еж!", False), Example("еж", True), Example("кот", False)]
+    rows += [Example("пёс", False)] * 2 + [Example("уж", True), Example("лис", False)]
     summary = summarise(rows)
-    assert (summary.rows, summary.toxic, summary.duplicates, summary.contradictions) == (4, 2, 2, 1)
+    assert (summary.rows, summary.toxic, summary.duplicates, summary.contradictions) == (8, 3, 3, 1)
+    assert str(summary) == "8 rows, 3 toxic (37.5%), 3 duplicates, 1 texts with both labels"
+    assert str(summarise([])) == "0 rows, 0 toxic (0.0%), 0 duplicates, 0 texts with both labels"
 
 
 @pytest.fixture

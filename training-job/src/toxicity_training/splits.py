@@ -20,6 +20,8 @@ from toxicity_training.sources.files import read_rows
 
 TEXT, LABEL = "text", "label"
 SPLIT_NAMES = ("train", "validation", "test")
+SHARES = [hundredths / 100 for hundredths in range(1, 50)]
+"""The shares below a half that are tried to find out what would give a split both labels."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Splits:
 
     def items(self) -> list[tuple[str, list[Example]]]:
         """(name, rows) of each split."""
-        return list(zip(SPLIT_NAMES, (self.train, self.validation, self.test), strict=True))
+        return [("train", self.train), ("validation", self.validation), ("test", self.test)]
 
 
 Groups = list[list[Example]]
@@ -142,21 +144,20 @@ def _cure(index: int, examples: Sequence[Example], split: Split, limit: int | No
 
 
 def _equal_shares(split: Split) -> list[Split]:
-    """`split` with the same share of validation and test rows, for each share in hundredths below a half."""
-    return [split.model_copy(update={"validation": share / 100, "test": share / 100}) for share in range(1, 50)]
+    """`split` with the same share of validation and test rows, for each of SHARES."""
+    return [split.model_copy(update={"validation": share, "test": share}) for share in SHARES]
 
 
 def _cure_by_shares(index: int, examples: Sequence[Example], split: Split) -> tuple[str, str] | None:
-    shares = [hundredths / 100 for hundredths in range(1, 50)]
     old = {"validation": split.validation, "test": split.test}
     if index == 0:
         lower = [each for each in _equal_shares(split) if each.test < min(old.values())]
         remedy = "lower dataset.split.validation and dataset.split.test, or "
         return ("dataset.split", remedy) if _is_whole(examples, lower) else None
     name = SPLIT_NAMES[index]
-    higher = [split.model_copy(update={name: s}) for s in shares if s > old[name]]
+    higher = [split.model_copy(update={name: s}) for s in SHARES if s > old[name]]
     # the other share may be too small as well; raising both helps only if rows to train on are left
-    both = [split.model_copy(update={n: max(s, share) for n, share in old.items()}) for s in shares]
+    both = [split.model_copy(update={n: max(s, share) for n, share in old.items()}) for s in SHARES]
     cures = _is_whole(examples, higher, index) and _is_whole(examples, both)
     return (f"dataset.split.{name}", f"raise dataset.split.{name} or ") if cures else None
 

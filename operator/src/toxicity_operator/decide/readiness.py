@@ -71,8 +71,8 @@ def _paused(finding: Finding, stage: str) -> tuple[Finding, str]:
 def _rolled_back(snapshot: Snapshot, failure: Failure) -> tuple[Finding, str]:
     seconds, observed = snapshot.model.spec.serving.progress_deadline_seconds, snapshot.observed
     text = f"version {failure.fingerprint} did not become ready within {seconds} s: {failure.message}"
-    good, deployed = snapshot.good_version, observed.deployment.version if observed.deployment else None
-    if good is None or (good != deployed and good not in observed.templates):
+    good = snapshot.good_version
+    if good is None or good not in observed.templates:
         missing = f"the ReplicaSet of the last good version {good} no longer exists"
         why = "there is no earlier version to restore" if good is None else missing
         return Finding("False", Reason.ROLL_OUT_FAILED, f"{text}; {why}"), "RollOutFailed"

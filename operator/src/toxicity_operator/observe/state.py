@@ -109,7 +109,7 @@ def _templates(objects: Iterable[Raw], deployment: Raw) -> dict[str, Raw]:
 
     A manual edit makes another revision with the same annotations, so the oldest revision of a version counts.
     Operators that predate the version annotation made several templates with the same annotations; of these the
-    newest counts.
+    newest counts. Until the Deployment's revision exists, its own template counts.
     """
     revisions = [item for item in objects if item["kind"] == "ReplicaSet" and is_owned_by(item, deployment)]
     revisions.sort(key=lambda item: str(item["metadata"].get("creationTimestamp", "")))
@@ -119,6 +119,7 @@ def _templates(objects: Iterable[Raw], deployment: Raw) -> dict[str, Raw]:
         annotations = template["metadata"].get("annotations", {})
         if names.VERSION not in annotations or version_of(annotations) not in found:
             found[version_of(annotations)] = template
+    found.setdefault(version_of(deployment["metadata"].get("annotations", {})), deployment["spec"]["template"])
     return {version: template for version, template in found.items() if version}
 
 
