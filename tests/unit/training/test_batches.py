@@ -47,6 +47,18 @@ def test_the_longest_row_comes_first_so_that_memory_runs_out_at_once() -> None:
     assert max(rows) == max(rows[index] for index in plan_batches(rows, 8, 1, 5, 0)[0])
 
 
+def test_the_longest_row_comes_first_although_some_rows_fill_no_step() -> None:
+    rows = [*range(10, 10 + 84)]
+    for seed in range(300):
+        batches = plan_batches(rows, 8, 1, seed, 0)
+        assert rows[batches[0][0]] == max(rows)
+        assert sorted(index for batch in batches for index in batch) == list(range(84))
+
+
+def test_rows_fewer_than_a_step_are_one_step() -> None:
+    assert sorted(plan_batches([5, 9, 7], 8, 1, 1, 0)[0]) == [0, 1, 2]
+
+
 def test_padding_is_a_small_part_where_random_batches_waste_much() -> None:
     rows = lengths(8 * GROUP_BATCHES * 2)
     grouped = plan_batches(rows, 8, 1, 1, 0)

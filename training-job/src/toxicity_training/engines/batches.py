@@ -90,13 +90,15 @@ def plan_batches(
     """The row indices of each micro-batch of an epoch, in order; every row occurs once.
 
     Rows of similar length share an optimizer step of `accumulation` micro-batches. Steps come in random order, but the
-    longest is first, so that memory runs out at once or never. Rows that fill no whole step form the last one.
+    longest row is in the first, so that memory runs out at once or never. Rows that fill no whole step form the last
+    one.
     """
     random = Random(f"{seed}/{epoch}")
     order = list(range(len(lengths)))
     random.shuffle(order)
     rows = batch_size * accumulation
     whole = len(order) - len(order) % rows
+    _move_longest(order, lengths, whole)
     steps: list[list[int]] = []
     for start in range(0, whole, rows * GROUP_BATCHES):
         group = sorted(order[start : min(start + rows * GROUP_BATCHES, whole)], key=lambda index: -lengths[index])
@@ -108,6 +110,13 @@ def plan_batches(
     if whole < len(order):
         steps.append(order[whole:])
     return [step[first : first + batch_size] for step in steps for first in range(0, len(step), batch_size)]
+
+
+def _move_longest(order: list[int], lengths: Sequence[int], whole: int) -> None:
+    """Moves the longest row of `order` into its first `whole` places, which fill whole steps, if there are any."""
+    longest = max(range(len(order)), key=lambda place: lengths[order[place]])
+    if 0 < whole <= longest:
+        order[0], order[longest] = order[longest], order[0]
 
 
 def count_steps(rows: int, spec: TrainingSpec, processes: int = 1) -> tuple[int, int]:
