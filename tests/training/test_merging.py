@@ -13,7 +13,7 @@ import pytest
 from toxicity_api.spec import Lora, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_stage.errors import ModelError
-from toxicity_training.model import add_lora, load_model, merge, save_adapter, save_merged
+from toxicity_training.model import add_lora, in_full, load_model, merge, save_adapter, save_merged
 from toxicity_training.stage import run
 
 pytestmark = [
@@ -73,16 +73,16 @@ def set_adapter(model: Any) -> None:
 
 def trained_and_merged(folder: Path, spec: TrainingSpec, tmp_path: Path) -> tuple[Any, Any, Any]:
     """The logits of the base, of the adapted model, and of the merged model read from disk."""
-    base, tokenizer = load_model(folder, spec)
+    base, _ = load_model(folder, spec)
     untouched = logits(base)
     adapted = add_lora(base, spec)
     set_adapter(adapted)
     trained = logits(adapted)
     save_adapter(adapted, tmp_path / "adapter")
-    merged = merge(adapted, spec, folder, tmp_path / "adapter")
+    merged, tokenizer = merge(folder, tmp_path / "adapter", spec)
     answers = logits(merged)
     save_merged(merged, tokenizer, tmp_path / "merged")
-    read, _ = load_model(tmp_path / "merged", spec.model_copy(update={"load4bit": False}))
+    read, _ = load_model(tmp_path / "merged", in_full(spec))
     assert logits(read).sub(answers).abs().max() < 0.2  # what bf16 rounds
     return untouched, trained, answers
 

@@ -198,6 +198,42 @@ def test_a_base_in_four_bit_trains_and_merges_into_whole_weights(
         assert changed.abs().max() > 0
 
 
+@pytest.mark.parametrize("name", ["trainer", "loop"])
+def test_the_model_in_four_bit_is_gone_before_the_whole_base_is_loaded(
+    make_config: MakeConfig, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    import gc
+
+    from bitsandbytes.nn import Params4bit
+
+    from toxicity_training import model as models
+
+    load, left = models.load_model, []
+
+    def count_and_load(folder: Path, spec: TrainingSpec) -> tuple[Any, Any]:
+        left.append(sum(type(each) is Params4bit for each in gc.get_objects()))
+        return load(folder, spec)
+
+    monkeypatch.setattr(models, "load_model", count_and_load)
+    gc.collect()  # of earlier tests
+    run(make_config(make_spec(load4bit=True, engine=name)))
+    assert left == [0, 0, 0]  # to train, to merge, to evaluate
+
+
+def test_the_figures_are_those_of_the_saved_weights(make_config: MakeConfig, make_spec: MakeSpec) -> None:
+    from toxicity_training.evaluation.measure import measure
+    from toxicity_training.model import load_model
+
+    # a low learning rate: the scores stay close together, so that rounding the weights changes the figures
+    spec = make_spec(learning_rate=2e-3)
+    config = make_config(spec, rows=300)
+    result = run(config)
+    assert result is not None and result.training is not None
+    model, tokenizer = load_model(config.output_dir / "model", spec)
+    splits = (read_split(config.output_dir / "splits", name) for name in ("validation", "test"))
+    assert measure(model, tokenizer, *splits, spec, print).metrics == result.training.metrics
+
+
 def test_a_base_in_four_bit_keeps_its_embedding_in_bf16(base_model: Path, make_spec: MakeSpec) -> None:
     import torch
     from transformers import AutoModelForCausalLM

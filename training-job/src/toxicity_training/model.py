@@ -128,17 +128,27 @@ def save_adapter(model: Any, folder: Path) -> None:
     model.save_pretrained(folder, safe_serialization=True)
 
 
-def merge(model: Any, spec: TrainingSpec, base: Path, adapter: Path) -> Any:
-    """The base model with the adapter merged into its weights; `adapter` is the folder that `save_adapter` wrote.
+def release_memory() -> None:
+    """Frees the memory of models that nothing refers to any more, also on the GPU. The Trainer's are in cycles."""
+    from accelerate.utils.memory import clear_device_cache
 
-    A base in 4 bit is loaded again in bf16 first: merging into 4-bit weights would round the adapter away.
+    clear_device_cache(garbage_collection=True)
+
+
+def merge(base: Path, adapter: Path, spec: TrainingSpec) -> tuple[Any, Any]:
+    """(model, tokenizer): the base model with the adapter that `save_adapter` wrote merged into its weights.
+
+    The base is loaded in full precision: merging into 4-bit weights would round the adapter away.
     """
     from peft import PeftModel
 
-    if spec.loads_4bit:
-        whole, _ = load_model(base, spec.model_copy(update={"load4bit": False}))
-        model = PeftModel.from_pretrained(whole, adapter)
-    return model.merge_and_unload(safe_merge=True)
+    whole, tokenizer = load_model(base, in_full(spec))
+    return PeftModel.from_pretrained(whole, adapter).merge_and_unload(safe_merge=True), tokenizer
+
+
+def in_full(spec: TrainingSpec) -> TrainingSpec:
+    """`spec` without 4 bit, to load a model in bf16 on a GPU and in fp32 on the CPU."""
+    return spec.model_copy(update={"load4bit": False})
 
 
 def save_merged(model: Any, tokenizer: Any, folder: Path) -> None:

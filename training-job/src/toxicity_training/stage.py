@@ -27,6 +27,8 @@ from toxicity_training.sources.commits import source_facts
 from toxicity_training.sources.files import read_dataset
 from toxicity_training.splits import Splits, cap_evaluation, split_examples, split_hash, write_splits
 
+ADAPTER_FOLDER = "adapter"
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -39,10 +41,9 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Trained:
-    """The merged model, with the loss of each optimizer step."""
+    """A finished training: the spec with resolved lengths, and the loss of each optimizer step."""
 
-    model: Any
-    tokenizer: Any
+    spec: TrainingSpec
     losses: list[float]
     trainable_parameters: int
 
@@ -86,28 +87,27 @@ def run(config: TrainingConfig) -> StageResult | None:
     if needs_launch(config.training.gpus, os.environ):
         return _launch(config)
     work = _open_folders(config.output_dir) if is_main(os.environ) else None
-    spec, trained = _train(config, prepared, work)
+    trained = _train(config, prepared, work)
     if work is None:
         return None
-    splits = prepared.splits
-    evaluation = measure(trained.model, trained.tokenizer, splits.validation, splits.test, spec, say)
+    _merge(config, work)
+    evaluation = _evaluate(prepared, trained, work)
     result = StageResult(
         stage="train",
         fingerprint=config.fingerprint,
         outcome="succeeded",
         training=TrainingResult(
             metrics=evaluation.metrics,
-            train_samples=len(splits.train),
+            train_samples=len(prepared.splits.train),
             loss=sum(trained.losses) / len(trained.losses),
             duration_seconds=round(time.monotonic() - started, 1),
-            max_input_length=spec.max_input_tokens,
-            normal_form=spec.normal_form or None,
+            max_input_length=trained.spec.max_input_tokens,
+            normal_form=trained.spec.normal_form or None,
             trainable_parameters=trained.trainable_parameters,
             data=prepared.facts,
             sources=source_facts(config.dataset_path, config.base_model_path),
         ),
     )
-    _write(work, prepared, trained, evaluation, spec)
     result = publish(work, config.output_dir, result)
     remove_checkpoints(config.output_dir)
     return result
@@ -136,8 +136,8 @@ def _launch(config: TrainingConfig) -> StageResult:
         )
 
 
-def _train(config: TrainingConfig, prepared: Prepared, work: Path | None) -> tuple[TrainingSpec, Trained]:
-    """(spec with resolved lengths, merged model); the adapter is saved to `work`. Without `work`, merges nothing."""
+def _train(config: TrainingConfig, prepared: Prepared, work: Path | None) -> Trained:
+    """Trains the adapter and saves it to `work`, in processes that have one."""
     from transformers import set_seed
 
     from toxicity_training import model as models
@@ -157,11 +157,37 @@ def _train(config: TrainingConfig, prepared: Prepared, work: Path | None) -> tup
     say(
         f"trained on {len(rows)} rows in {time.monotonic() - started:.0f} s, mean loss {sum(losses) / len(losses):.4f}"
     )
-    if work is None:
-        return spec, Trained(None, tokenizer, losses, trainable)
-    models.save_adapter(adapted, work / "adapter")
-    merged = models.merge(adapted, spec, config.base_model_path, work / "adapter")
-    return spec, Trained(merged, tokenizer, losses, trainable)
+    if work is not None:
+        models.save_adapter(adapted, work / ADAPTER_FOLDER)
+    return Trained(spec, losses, trainable)
+
+
+def _merge(config: TrainingConfig, work: Path) -> None:
+    """Merges the adapter in `work` into the base model and saves the result to `work`."""
+    from toxicity_training import model as models
+
+    models.release_memory()  # of the model that was trained: there may be no room for two
+    merged, tokenizer = models.merge(config.base_model_path, work / ADAPTER_FOLDER, config.training)
+    models.save_merged(merged, tokenizer, work / MODEL_FOLDER)
+    write_normal_form(work / MODEL_FOLDER, config.training.prompt_format.normal_form)
+
+
+def _evaluate(prepared: Prepared, trained: Trained, work: Path) -> Evaluation:
+    """Evaluates the model as it was saved to `work`, and writes the figures and the files for people there."""
+    from toxicity_training import model as models
+
+    models.release_memory()
+    spec = trained.spec
+    model, tokenizer = models.load_model(work / MODEL_FOLDER, models.in_full(spec))
+    evaluation = measure(model, tokenizer, prepared.splits.validation, prepared.splits.test, spec, say)
+    write_splits(prepared.splits, work / "splits")
+    write_evaluation(evaluation, work / "evaluation")
+    texts = [example.text for example in prepared.rows]
+    write_eda(prepared.rows, prompt_lengths(tokenizer, spec.prompt_format, texts), work / "eda")
+    (work / "losses.csv").write_text(
+        "step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in enumerate(trained.losses, start=1))
+    )
+    return evaluation
 
 
 def engine(spec: TrainingSpec) -> Engine:
@@ -178,19 +204,3 @@ def resolve_length(spec: TrainingSpec, tokenizer: Any, examples: list[Example]) 
     length = auto_length(prompt_lengths(tokenizer, spec.prompt_format, [e.text for e in examples]))
     say(f"maxInputLength auto: {length} tokens, the 98th percentile of {len(examples)} training prompts")
     return spec.model_copy(update={"max_input_length": length})
-
-
-def _write(work: Path, prepared: Prepared, trained: Trained, evaluation: Evaluation, spec: TrainingSpec) -> None:
-    """Writes the model, splits, evaluation, EDA and losses to `work`."""
-    from toxicity_training import model as models
-
-    models.save_merged(trained.model, trained.tokenizer, work / MODEL_FOLDER)
-    write_normal_form(work / MODEL_FOLDER, spec.prompt_format.normal_form)
-    write_splits(prepared.splits, work / "splits")
-    write_evaluation(evaluation, work / "evaluation")
-    texts = [example.text for example in prepared.rows]
-    lengths = prompt_lengths(trained.tokenizer, spec.prompt_format, texts)
-    write_eda(prepared.rows, lengths, work / "eda")
-    (work / "losses.csv").write_text(
-        "step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in enumerate(trained.losses, start=1))
-    )
