@@ -53,15 +53,20 @@ def before() -> Tensors:
     }
 
 
+def stored(tensors: Tensors) -> Tensors:
+    """The tensors as a checkpoint has them: floating-point numbers in bf16."""
+    return {name: bf16(array) if array.dtype == np.float32 else array for name, array in tensors.items()}
+
+
 @pytest.fixture
 def after(before: Tensors, packing: Packing) -> Tensors:
-    kept = {name: bf16(before[name]) for name in ("model.embed_tokens.weight", "model.norm.weight")}
+    kept = {name: before[name] for name in ("model.embed_tokens.weight", "model.norm.weight")}
     layers = {
         key: part
         for name in (QUERY, DOWN)
         for key, part in quantized(packing, name, before[f"{name}.weight"], GROUP).items()
     }
-    return kept | {key: bf16(part) if part.dtype == np.float32 else part for key, part in layers.items()}
+    return stored(kept | layers)
 
 
 @pytest.fixture
@@ -166,6 +171,10 @@ def foreign_numbers(after: Tensors, config: Config, packing: Packing) -> None:
     after[numbers] = quantized(packing, DOWN, matrix(64, 128, 9), GROUP)[numbers]
 
 
+def multiplied(after: Tensors, config: Config, packing: Packing) -> None:
+    after.update(stored(quantized(packing, QUERY, 10 * matrix(48, 64, 1), GROUP)))
+
+
 def unknown_layer(after: Tensors, config: Config, packing: Packing) -> None:
     after.update(quantized(packing, "model.layers.7.mlp.up_proj", matrix(64, 64), GROUP))
 
@@ -186,6 +195,7 @@ def unknown_layer(after: Tensors, config: Config, packing: Packing) -> None:
         (zeroed_scales, "DeadScale", r"down_proj\.(weight_scale|scales)"),
         (zeroed_numbers, "WeightsLost", r"down_proj with inf"),
         (foreign_numbers, "WeightsLost", r"down_proj with"),
+        (multiplied, "WeightsScaled", r"of 1 layers .*q_proj with (9\.9|10\.0)"),
         (unknown_layer, "LayerUnknown", r"layers\.7\.mlp\.up_proj"),
     ],
 )
@@ -211,10 +221,14 @@ def test_factors_that_were_multiplied_in_are_found(shape: tuple[int, int]) -> No
     random = np.random.default_rng(3)
     original = matrix(*shape)
     rows, columns = (np.exp(random.normal(size=size)).astype(np.float32) for size in shape)
-    fitted_rows, fitted_columns = fit_factors(original, rows[:, None] * original * columns)
+    fitted = fit_factors(original, rows[:, None] * original * columns)
     expected = np.outer(rows, columns)
-    np.testing.assert_allclose(np.outer(fitted_rows, fitted_columns), expected, rtol=1e-2)
-    assert relative_error(original, expected * original) < 1e-3
+    np.testing.assert_allclose(np.outer(fitted.rows, fitted.columns), expected, rtol=1e-2)
+    assert error(original, expected * original) < 1e-3
+
+
+def error(original: Array, restored: Array) -> float:
+    return relative_error(original, restored, fit_factors(original, restored))
 
 
 def test_the_error_is_that_of_what_was_added_whatever_the_factors() -> None:
@@ -222,16 +236,16 @@ def test_the_error_is_that_of_what_was_added_whatever_the_factors() -> None:
     factors = np.exp(np.random.default_rng(3).normal(size=128)).astype(np.float32)
     scaled = original * factors
     noise *= 0.1 * np.linalg.norm(scaled) / np.linalg.norm(noise)
-    assert relative_error(original, scaled + noise) == pytest.approx(0.1, rel=0.05)
+    assert error(original, scaled + noise) == pytest.approx(0.1, rel=0.05)
 
 
 def test_what_was_lost_counts_whole() -> None:
     original = matrix(64, 128)
     halved = original.copy()
     halved[:32] = 0
-    assert relative_error(original, halved) == pytest.approx(math.sqrt(0.5), rel=0.05)
-    assert relative_error(original, -original) == math.inf
-    assert relative_error(original, np.zeros_like(original)) == math.inf
+    assert error(original, halved) == pytest.approx(math.sqrt(0.5), rel=0.05)
+    assert error(original, -original) == math.inf
+    assert error(original, np.zeros_like(original)) == math.inf
 
 
 @pytest.mark.parametrize(("number", "reason"), [(np.nan, "WeightsNotFinite"), (0.0, "DeadLayer")])

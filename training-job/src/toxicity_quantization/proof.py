@@ -14,6 +14,7 @@ import numpy as np
 from toxicity_api.spec import QuantizationSpec
 from toxicity_quantization.packing import BITS, Packing, packing_of, restore, stated_kept, stated_sizes
 from toxicity_quantization.refusals import INSTEAD
+from toxicity_quantization.scaling import LARGEST_FACTOR, Factors, remaining_factors
 from toxicity_quantization.tensors import Array, StoredTensor, first_dead, first_not_finite, read_values
 from toxicity_stage.errors import ModelError
 
@@ -107,9 +108,11 @@ def prove(
     require_finite(saved, packing)
     packed, kept = packing.layers(saved), kept_layers(saved, config)
     require_all_quantized(packed, kept)
-    proof = Proof([compare(name, original, saved, packing) for name in packed], kept)
+    compared = {name: compare(name, original, saved, packing) for name in packed}
+    proof = Proof([layer for layer, _ in compared.values()], kept)
     require_shrunk(proof, size_of(original), size_of(saved))
     require_near(proof)
+    require_cancelled(remaining_factors({name: each for name, (_, each) in compared.items()}, original, saved))
     return proof
 
 
@@ -183,7 +186,7 @@ def _kind(name: str) -> str:
 
 def compare(
     name: str, original: Mapping[str, StoredTensor], saved: Mapping[str, StoredTensor], packing: Packing
-) -> Layer:
+) -> tuple[Layer, Factors]:
     """Compares the quantized layer `name` with its original weights. Raises ModelError if their shapes differ."""
     before = original.get(name + WEIGHT)
     restored = restore(packing, name, saved)
@@ -195,26 +198,26 @@ def compare(
         )
     size = sum(tensor.size_bytes for key, tensor in saved.items() if key.rpartition(".")[0] == name)
     rows, columns = before.shape
-    return Layer(name, rows, columns, size, relative_error(read_values(before), restored))
+    whole = read_values(before)
+    factors = fit_factors(whole, restored)
+    return Layer(name, rows, columns, size, relative_error(whole, restored, factors)), factors
 
 
-def relative_error(original: Array, restored: Array) -> float:
+def relative_error(original: Array, restored: Array, factors: Factors) -> float:
     """|restored - scaled| / |scaled| in Frobenius norms, where `scaled` are the original weights with AWQ's factors.
 
-    AWQ multiplies the columns of a layer, and divides the rows of the previous layer, by factors that it does not
-    store; they are therefore fitted. Infinite if nothing of the original is left. A lost row counts in full.
+    Infinite if nothing of the original is left. A lost row counts in full.
     """
-    rows, columns = fit_factors(original, restored)
-    alive = rows > 0
+    alive = factors.rows > 0
     if not alive.any():
         return math.inf
-    rows = np.where(alive, rows, np.median(rows[alive]))
-    scaled = rows[:, None] * original * columns
+    rows = np.where(alive, factors.rows, np.median(factors.rows[alive]))
+    scaled = rows[:, None] * original * factors.columns
     return float(np.linalg.norm(restored - scaled) / np.linalg.norm(scaled))
 
 
-def fit_factors(original: Array, restored: Array) -> tuple[Array, Array]:
-    """Non-negative (rows, columns) for which rows x original x columns is closest to `restored`.
+def fit_factors(original: Array, restored: Array) -> Factors:
+    """The non-negative factors for which rows x original x columns is closest to `restored`.
 
     Alternating least squares: given one of them, each factor of the other has a closed form.
     """
@@ -223,7 +226,7 @@ def fit_factors(original: Array, restored: Array) -> tuple[Array, Array]:
     for _ in range(FIT_ROUNDS):
         columns = _quotients(rows @ product, rows**2 @ power)
         rows = _quotients(product @ columns, power @ columns**2)
-    return rows, columns
+    return Factors(rows, columns)
 
 
 def _quotients(dividends: Array, divisors: Array) -> Array:
@@ -256,6 +259,18 @@ def require_near(proof: Proof) -> None:
             f"the weights of {len(far)} layers are further than {LARGEST_ERROR} from their originals,"
             f" the worst is {proof.worst.name} with {proof.worst.error:.2f};"
             f" choose a smaller quantization.groupSize, raise quantization.calibrationSamples, {INSTEAD}",
+        )
+
+
+def require_cancelled(factors: Mapping[str, float]) -> None:
+    """Raises ModelError unless the factor of each layer that nothing cancels is near 1."""
+    far = {name: each for name, each in factors.items() if not 1 / LARGEST_FACTOR <= each <= LARGEST_FACTOR}
+    if far:
+        name, factor = max(far.items(), key=lambda item: abs(math.log(item[1])))
+        raise ModelError(
+            "WeightsScaled",
+            f"the weights of {len(far)} layers are multiplied by a factor that no norm and no previous layer cancels,"
+            f" the worst is {name} with {factor:.2f}; run again, {INSTEAD}",
         )
 
 
