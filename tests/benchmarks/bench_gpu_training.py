@@ -20,7 +20,8 @@ from typing import Any
 from support.training.tiny import forget_accelerator
 from toxicity_api.spec import TrainingSpec
 from toxicity_training.dataset import Example
-from toxicity_training.engines.batches import Row, build_rows, count_steps
+from toxicity_training.engines.batches import count_steps
+from toxicity_training.engines.rows import EpochRows, Row, build_rows
 from toxicity_training.experiments.grid import merge_training, read_grid
 from toxicity_training.model import add_lora, load_model
 from toxicity_training.prompts import pad_id_of
@@ -172,7 +173,14 @@ def train(base: Path, examples: Sequence[Example], spec: TrainingSpec, steps: in
     clock = Clock(spec.gradient_accumulation_steps)
     adapted.register_forward_pre_hook(clock.tick, with_kwargs=True)
     with tempfile.TemporaryDirectory() as checkpoints:
-        engine(spec)(adapted, rows, pad_id_of(tokenizer), spec, Path(checkpoints), lambda line: None)
+        engine(spec)(
+            adapted,
+            EpochRows(rows),
+            pad_id_of(tokenizer),
+            spec,
+            Path(checkpoints),
+            lambda line: None
+        )
     return Figures(
         loaded=loaded / GB,
         adapter=trainable * ADAPTER_BYTES / GB,

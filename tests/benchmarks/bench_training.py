@@ -16,7 +16,8 @@ from typing import Any
 
 from support.training.tiny import forget_accelerator
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.engines.batches import IGNORED, Row, build_rows, collate, label_loss, plan_batches
+from toxicity_training.engines.batches import IGNORED, collate, label_loss, plan_batches
+from toxicity_training.engines.rows import EpochRows, Row, build_rows
 from toxicity_training.model import add_lora, load_model
 from toxicity_training.prompts import pad_id_of
 from toxicity_training.sources.files import read_dataset
@@ -78,7 +79,14 @@ def measure_engines(model: Any, rows: Sequence[Row], pad_id: int, spec: Training
         with tempfile.TemporaryDirectory() as checkpoints:
             forget_accelerator()
             chosen = spec.model_copy(update={"engine": name})
-            engine(chosen)(model, rows, pad_id, chosen, Path(checkpoints), lambda line: None)
+            engine(chosen)(
+                model,
+                EpochRows(rows),
+                pad_id,
+                chosen,
+                Path(checkpoints),
+                lambda line: None
+            )
 
     return rates({name: (lambda name=name: run(name)) for name in ("trainer", "loop")}, len(rows))
 

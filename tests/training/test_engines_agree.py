@@ -14,8 +14,8 @@ import pytest
 
 from support.training.gpu_device import narrower_than_a_block, on_cpu_and_gpu
 from support.training.tiny import forget_accelerator, make_examples
-from toxicity_api.spec import TrainingSpec
-from toxicity_training.engines.batches import build_rows
+from toxicity_api.spec import Augmentation, TrainingSpec
+from toxicity_training.engines.rows import training_rows
 from toxicity_training.model import add_lora, load_model
 from toxicity_training.prompts import pad_id_of
 from toxicity_training.stage import engine
@@ -35,8 +35,10 @@ def losses(base_model: Path, spec: TrainingSpec, checkpoints: Path) -> list[floa
     forget_accelerator()
     set_seed(spec.seed)
     model, tokenizer = load_model(base_model, spec)
-    rows = build_rows(tokenizer, make_examples(ROWS), spec)
-    return engine(spec)(add_lora(model, spec), rows, pad_id_of(tokenizer), spec, checkpoints, print)
+    rows = training_rows(tokenizer, make_examples(ROWS), spec)
+    return engine(spec)(
+        add_lora(model, spec), rows, pad_id_of(tokenizer), spec, checkpoints, print
+    )
 
 
 @narrower_than_a_block
@@ -51,6 +53,7 @@ def losses(base_model: Path, spec: TrainingSpec, checkpoints: Path) -> list[floa
         {"batch_size": 3, "gradient_accumulation_steps": 4, "epochs": 2},
         {"gradient_checkpointing": True},
         {"load4bit": True},
+        {"epochs": 2, "augmentation": Augmentation(share=0.7)},
     ],
     ids=lambda fields: ",".join(fields) or "defaults",
 )

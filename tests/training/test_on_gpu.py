@@ -23,7 +23,7 @@ from toxicity_api.spec import Lora, TrainingSpec
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
 from toxicity_stage.artifacts import read_result
 from toxicity_training import stage
-from toxicity_training.engines.batches import build_rows
+from toxicity_training.engines.rows import training_rows
 from toxicity_training.model import add_lora, load_model
 from toxicity_training.prompts import pad_id_of
 
@@ -71,8 +71,10 @@ def walk(base_model: Path, spec: TrainingSpec, checkpoints: Path, watch: Callabl
     model, tokenizer = load_model(base_model, spec)
     adapted = add_lora(model, spec)
     watch(adapted)
-    rows = build_rows(tokenizer, make_examples(60), spec)
-    return stage.engine(spec)(adapted, rows, pad_id_of(tokenizer), spec, checkpoints, print)
+    rows = training_rows(tokenizer, make_examples(60), spec)
+    return stage.engine(spec)(
+        adapted, rows, pad_id_of(tokenizer), spec, checkpoints, print
+    )
 
 
 @ENGINES

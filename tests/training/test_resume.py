@@ -10,7 +10,7 @@ import pytest
 
 from support.training.stage_process import final_losses, past_step, run_until, run_whole
 from toxicity_api.progress import read_progress
-from toxicity_api.spec import TrainingSpec
+from toxicity_api.spec import Augmentation, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_stage.artifacts import read_result
 from toxicity_training.engines.checkpoints import (
@@ -31,7 +31,8 @@ ROWS = 400
 def test_kills_change_nothing(
     make_config: Callable[..., TrainingConfig], make_spec: Callable[..., TrainingSpec], tmp_path: Path, name: str
 ) -> None:
-    spec = make_spec(engine=name, dropout=0.1, epochs=2, checkpoint_steps=2)
+    augmentation = Augmentation(share=0.5)
+    spec = make_spec(engine=name, dropout=0.1, epochs=2, checkpoint_steps=2, augmentation=augmentation)
     config = make_config(spec, rows=ROWS)
     undisturbed = config.model_copy(update={"artifacts": tmp_path / "undisturbed"})
     log = run_whole(undisturbed, tmp_path / "log")

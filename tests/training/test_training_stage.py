@@ -22,7 +22,7 @@ from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
 from toxicity_stage.artifacts import read_result
 from toxicity_stage.errors import InputError
 from toxicity_training.dataset import Example
-from toxicity_training.engines.batches import build_rows
+from toxicity_training.engines.rows import build_rows
 from toxicity_training.splits import read_split
 from toxicity_training.stage import run
 

@@ -9,12 +9,17 @@ import pytest
 
 from toxicity_api.spec import TrainingSpec
 from toxicity_training.engines.batches import GROUP_BATCHES, GroupedBatches, count_steps, plan_batches
+from toxicity_training.engines.rows import EpochRows, Row
 
 
 def lengths(rows: int, seed: int = 3) -> list[int]:
     """Lengths with many short ones and a long tail, like those of comments."""
     random = Random(seed)
     return [min(256, round(random.lognormvariate(3.5, 0.8)) + 9) for _ in range(rows)]
+
+
+def plain(lengths: list[int]) -> list[Row]:
+    return [{"input_ids": [1] * length, "targets": [1]} for length in lengths]
 
 
 @pytest.mark.parametrize(("rows", "batch", "accumulation"), [(1, 8, 1), (7, 8, 1), (1000, 8, 1), (1003, 4, 3)])
@@ -97,7 +102,7 @@ def test_steps_are_counted_as_the_trainer_counts_them(
 
 
 def test_the_sampler_follows_its_epoch() -> None:
-    rows = [{"input_ids": [1] * length, "targets": [1]} for length in lengths(100)]
+    rows = EpochRows(plain(lengths(100)))
     batches = GroupedBatches(rows, TrainingSpec(batch_size=8, seed=4))
     first = list(batches)
     assert first == list(batches) == plan_batches([len(row["input_ids"]) for row in rows], 8, 1, 4, 0)
@@ -108,7 +113,7 @@ def test_the_sampler_follows_its_epoch() -> None:
 
 def test_steps_of_several_processes_share_rows_of_like_length() -> None:
     """Each step of all processes together is one of `plan_batches`, also a short one."""
-    rows = [{"input_ids": [1] * length, "targets": [1]} for length in lengths(101)]
+    rows = EpochRows(plain(lengths(101)))
     spec = TrainingSpec(batch_size=4, gradient_accumulation_steps=3, seed=4)
     plan = plan_batches([len(row["input_ids"]) for row in rows], 4, 6, 4, 0)
     batches = GroupedBatches(rows, spec, processes=2)
@@ -121,3 +126,14 @@ def test_rows_that_fill_no_step_come_last() -> None:
     rows = lengths(50)
     batches = plan_batches(rows, 8, 2, 1, 0)
     assert [len(batch) for batch in batches] == [8] * 6 + [2]
+
+
+def test_the_batches_of_an_epoch_are_planned_from_its_rows() -> None:
+    short, long = lengths(100), [length + 300 for length in lengths(100)]
+    rows = EpochRows(plain(short), lambda epoch: dict(enumerate(plain(long))) if epoch else {})
+    batches = GroupedBatches(rows, TrainingSpec(batch_size=8, seed=4))
+    assert list(batches) == plan_batches(short, 8, 1, 4, 0)
+    batches.set_epoch(1)
+    assert list(batches) == plan_batches(long, 8, 1, 4, 1)
+    assert len(rows[0]["input_ids"]) == long[0]
+    assert len(batches) == 13

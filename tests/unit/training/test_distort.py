@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from toxicity_training.evaluation.distort import DIGITS, LOOK_ALIKES, MOST_CUTS, SHARE, SHORTEST_WORD, distort
+from toxicity_training.evaluation.distort import DIGITS, LOOK_ALIKES, MOST_CUTS, SHARE, distort
+from toxicity_training.words import SHORTEST_WORD
 
 TEXTS = [
     "Верблюдов-то за что? Дебилы, бл...",

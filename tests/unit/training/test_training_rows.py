@@ -8,7 +8,7 @@ from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_api.spec import Labels, TrainingSpec
 from toxicity_stage.errors import ModelError
 from toxicity_training.dataset import Example
-from toxicity_training.engines.batches import build_rows
+from toxicity_training.engines.rows import build_rows
 
 
 def spec(toxic: str, other: str, length: int = 16) -> TrainingSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,8 +18,8 @@ from toxicity_stage.artifacts import MODEL_FOLDER, open_work_folder, publish, su
 from toxicity_stage.ranks import is_main, launch, leave_group, needs_launch, reported_failure
 from toxicity_training.dataset import Example, summarise
 from toxicity_training.eda import auto_length
-from toxicity_training.engines.batches import Row, build_rows
 from toxicity_training.engines.checkpoints import checkpoints_folder, open_checkpoints, remove_checkpoints
+from toxicity_training.engines.rows import EpochRows, training_rows
 from toxicity_training.evaluation.measure import Evaluation, measure
 from toxicity_training.prompts import pad_id_of, prompt_lengths
 from toxicity_training.report import write_eda, write_evaluation
@@ -48,7 +48,7 @@ class Trained:
     trainable_parameters: int
 
 
-Engine = Callable[[Any, Sequence[Row], int, TrainingSpec, Path, Callable[[str], None]], list[float]]
+Engine = Callable[[Any, EpochRows, int, TrainingSpec, Path, Callable[[str], None]], list[float]]
 """(model, rows, padding id, spec, checkpoint folder, log) to the loss of each optimizer step."""
 
 
@@ -149,7 +149,7 @@ def _train(config: TrainingConfig, prepared: Prepared, work: Path | None) -> Tra
     adapted = models.add_lora(base, spec)
     trainable, total = adapted.get_nb_trainable_parameters()
     say(f"model loaded in {time.monotonic() - started:.0f} s: {trainable} of {total} parameters are trained")
-    rows = build_rows(tokenizer, prepared.splits.train, spec)
+    rows = training_rows(tokenizer, prepared.splits.train, spec)
     started = time.monotonic()
     checkpoints = checkpoints_folder(config.output_dir)
     losses = engine(spec)(adapted, rows, pad_id_of(tokenizer), spec, checkpoints, say)

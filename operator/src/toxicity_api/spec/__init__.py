@@ -12,11 +12,20 @@ from toxicity_api.spec.pods import PodFields, Toleration
 from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
 from toxicity_api.spec.serving import HttpSpec, LongTexts, ServingSpec
 from toxicity_api.spec.sources import BaseModelSpec, DatasetSpec, HubFile, ImageFile, KaggleFile, Split, VolumeFile
-from toxicity_api.spec.training import LONGEST_INPUT, SHORTEST_INPUT, Labels, Lora, PromptFormat, TrainingSpec
+from toxicity_api.spec.training import (
+    LONGEST_INPUT,
+    SHORTEST_INPUT,
+    Augmentation,
+    Labels,
+    Lora,
+    PromptFormat,
+    TrainingSpec,
+)
 
 __all__ = [
     "LONGEST_INPUT",
     "SHORTEST_INPUT",
+    "Augmentation",
     "BaseModelSpec",
     "DatasetSpec",
     "EnvVar",

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from toxicity_api.base import Document
 from toxicity_api.normal_form import NORMAL_FORM_VERSION
-from toxicity_api.spec.fields import MAX_BATCH_SIZE, MAX_ROWS, NonEmpty, Seed, cel
+from toxicity_api.spec.fields import MAX_BATCH_SIZE, MAX_ROWS, NonEmpty, Score, Seed, cel
 from toxicity_api.spec.pods import JobFields
 
 
@@ -39,6 +39,17 @@ class Lora(Document):
     )
     init_weights: Literal["default", "gaussian"] = Field(
         "default", description="Initialization of the adapter's weights, as PEFT defines it."
+    )
+
+
+class Augmentation(Document):
+    """Distorted spelling in the training rows, as real comments have it. The labels and the steps stay the same."""
+
+    share: Score = Field(
+        0.3,
+        description="Share of the training rows that each epoch sees with distorted spelling, from 0 to 1: masked,"
+        " repeated or separated letters, leetspeak, lower case, missing punctuation, quotes, emoji, mentions or links."
+        " Each epoch draws other rows and distortions. 0 trains on the rows as they are.",
     )
 
 
@@ -151,6 +162,9 @@ class TrainingSpec(JobFields):
         ge=1,
         le=MAX_STEPS,
         description="Number of steps between two checkpoints. A restarted pod resumes from the last one.",
+    )
+    augmentation: Augmentation = Field(
+        default_factory=Augmentation, description="Augmentation of the training rows."
     )
     max_samples: int | None = Field(
         None,

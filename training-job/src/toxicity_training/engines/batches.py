@@ -1,6 +1,6 @@
-"""Training rows as token ids, their loss, and the order of the batches; both engines use them.
+"""Batches of training rows, their loss and their order; both engines use them.
 
-The order depends only on lengths, sizes and seed. The Trainer and the loop therefore see the same batches, and a
+The order depends only on lengths, sizes, seed and epoch. The Trainer and the loop therefore see the same batches, and a
 resumed training continues with the batches that it has not seen.
 """
 
@@ -11,47 +11,13 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
-from toxicity_api.spec import Labels, TrainingSpec
-from toxicity_stage.errors import ModelError
-from toxicity_training.dataset import Example
-from toxicity_training.prompts import build_prompts, find_label_tokens, pad_left
+from toxicity_api.spec import TrainingSpec
+from toxicity_training.engines.rows import EpochRows, Row
+from toxicity_training.prompts import pad_left
 
 IGNORED = -100
 GROUP_BATCHES = 50
 """Optimizer steps whose rows are sorted by length together: more reduce padding, fewer keep the order random."""
-
-Row = dict[str, list[int]]
-
-
-def build_rows(tokenizer: Any, examples: Sequence[Example], spec: TrainingSpec) -> list[Row]:
-    """input_ids (prompt, then the label without its last token) and targets (the label) of each example.
-
-    The logit at the position before a label token predicts it, so the last `len(targets)` positions are trained.
-    Raises ModelError if the labels share a first token or are too long, or the template leaves no room for text.
-    """
-    find_label_tokens(tokenizer, spec.labels)
-    answers = _answers(tokenizer, spec.labels, spec.max_target_length)
-    texts = [example.text for example in examples]
-    prompts = build_prompts(tokenizer, spec.prompt_format, texts, spec.max_input_tokens, "training.maxInputLength")
-    return [
-        {"input_ids": prompt + answers[example.toxic][:-1], "targets": answers[example.toxic]}
-        for prompt, example in zip(prompts, examples, strict=True)
-    ]
-
-
-def _answers(tokenizer: Any, labels: Labels, limit: int) -> dict[bool, list[int]]:
-    answers = {
-        toxic: list(tokenizer(word, add_special_tokens=False)["input_ids"])
-        for toxic, word in ((True, labels.toxic), (False, labels.non_toxic))
-    }
-    longest = max(map(len, answers.values()))
-    if longest > limit:
-        raise ModelError(
-            "LabelTooLong",
-            f"training.labels: a label has {longest} tokens, training.maxTargetLength allows {limit};"
-            " choose a shorter word or raise the limit",
-        )
-    return answers
 
 
 def collate(rows: Sequence[Row], pad_id: int, pad_to: int = 0) -> dict[str, Any]:
@@ -129,8 +95,8 @@ def count_steps(rows: int, spec: TrainingSpec, processes: int = 1) -> tuple[int,
 class GroupedBatches:
     """A batch sampler over `plan_batches`; both engines call `set_epoch` before each epoch."""
 
-    def __init__(self, rows: Sequence[Row], spec: TrainingSpec, processes: int = 1) -> None:
-        self._lengths = [len(row["input_ids"]) for row in rows]
+    def __init__(self, rows: EpochRows, spec: TrainingSpec, processes: int = 1) -> None:
+        self._rows = rows
         self._spec = spec
         self._processes = processes
         self._epoch = 0
@@ -139,11 +105,14 @@ class GroupedBatches:
         self.drop_last = False
 
     def set_epoch(self, epoch: int) -> None:
+        """Selects the epoch of the batches and of the rows."""
         self._epoch = epoch
+        self._rows.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return math.ceil(len(self._lengths) / self.batch_size)
+        return math.ceil(len(self._rows) / self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         accumulation = self._spec.gradient_accumulation_steps * self._processes
-        return iter(plan_batches(self._lengths, self.batch_size, accumulation, self._spec.seed, self._epoch))
+        lengths = [len(self._rows[index]["input_ids"]) for index in range(len(self._rows))]
+        return iter(plan_batches(lengths, self.batch_size, accumulation, self._spec.seed, self._epoch))

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.engines.batches import IGNORED, GroupedBatches, Row, collate, count_steps, label_loss
+from toxicity_training.engines.batches import IGNORED, GroupedBatches, collate, count_steps, label_loss
 from toxicity_training.engines.checkpoints import checkpoint_folder, last_checkpoint, mark_complete, remove_older
+from toxicity_training.engines.rows import EpochRows
 from toxicity_training.engines.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_name, warmup_steps
 
 STATE = "state.pt"
@@ -25,7 +26,7 @@ LOSSES = "losses.json"
 
 
 def train(
-    model: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec, checkpoints: Path, say: Callable[[str], None]
+    model: Any, rows: EpochRows, pad_id: int, spec: TrainingSpec, checkpoints: Path, say: Callable[[str], None]
 ) -> list[float]:
     """Trains the adapter of `model` in place; returns the mean loss of each optimizer step, also of resumed ones.
 
@@ -43,7 +44,7 @@ def train(
 
     batches = GroupedBatches(rows, spec, accelerator.num_processes)
     loader = DataLoader(
-        list(rows),
+        rows,
         batch_sampler=batches,
         collate_fn=lambda batch: collate(batch, pad_id),
         # a separate generator: otherwise the start of an epoch would advance the one that dropout uses

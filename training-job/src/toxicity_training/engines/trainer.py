@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from toxicity_api.spec import TrainingSpec
 from toxicity_stage.ranks import processes
-from toxicity_training.engines.batches import GroupedBatches, Row, collate, label_loss
+from toxicity_training.engines.batches import GroupedBatches, collate, count_steps, label_loss
 from toxicity_training.engines.checkpoints import KEPT, checkpoint_folder, last_checkpoint, mark_complete
+from toxicity_training.engines.rows import EpochRows
 from toxicity_training.engines.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_name, warmup_steps
 
 
 def train(
-    model: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec, checkpoints: Path, say: Callable[[str], None]
+    model: Any, rows: EpochRows, pad_id: int, spec: TrainingSpec, checkpoints: Path, say: Callable[[str], None]
 ) -> list[float]:
     """Trains the adapter of `model` in place; returns the mean loss of each optimizer step, also of resumed ones.
 
@@ -25,11 +26,11 @@ def train(
     trainer = _trainer_class()(
         model=model,
         args=_arguments(spec, len(rows), checkpoints),
-        train_dataset=list(rows),
+        train_dataset=rows,
         data_collator=lambda batch: collate(batch, pad_id),
     )
     trainer.batches = GroupedBatches(rows, spec, trainer.args.world_size)
-    _replace_callbacks(trainer, say)
+    _replace_callbacks(trainer, count_steps(len(rows), spec, trainer.args.world_size)[0], say)
     resumed = last_checkpoint(checkpoints)
     if resumed is not None:
         say(f"resuming from {resumed.name}")
@@ -98,13 +99,17 @@ def _trainer_class() -> Any:
     return LabelTrainer
 
 
-def _replace_callbacks(trainer: Any, say: Callable[[str], None]) -> None:
-    """Replaces the Trainer's printing by progress lines, and marks each saved checkpoint as complete."""
+def _replace_callbacks(trainer: Any, steps_per_epoch: int, say: Callable[[str], None]) -> None:
+    """Replaces the Trainer's printing by progress lines, selects each epoch's batches, and marks saved checkpoints."""
     from transformers import PrinterCallback, TrainerCallback
 
     class Lines(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.reporter = Reporter(state.global_step, state.max_steps, say, time.monotonic)
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            # the Trainer does not reach them through the wrappers of several processes and of a resumed epoch
+            trainer.batches.set_epoch(state.global_step // steps_per_epoch)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs and state.is_world_process_zero:

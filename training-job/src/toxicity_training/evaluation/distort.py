@@ -1,19 +1,17 @@
-"""Distorts spelling the way people do to evade filters; pure. `measure.py` tests robustness with these texts.
+"""Distorts spelling the way people do to evade filters; pure. `measure.py` scores the test rows in this form too.
 
-A reader still recognises every word, so the label stays valid. Replacing look-alikes and digits, and removing spaces
-and dots, restores the original letters.
+A reader still recognises every word, so the label stays valid. The normal form of texts undoes all of it: it replaces
+look-alikes and digits, and removes spaces and dots. `misspell.py` has what the normal form does not undo.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from random import Random
+
+from toxicity_training.words import change_words
 
 SHARE = 0.5
 """share of a text's distortable words that are distorted, rounded up"""
-SHORTEST_WORD = 4
-"""letters of the shortest word that is distorted; shorter words would become unreadable"""
 MOST_CUTS = 3
 """maximum number of cuts in a word; less than SHORTEST_WORD, so every word has room for them"""
 
@@ -27,9 +25,6 @@ LOOK_ALIKES = {
 DIGITS = {"о": "0", "з": "3", "ч": "4", "б": "6", "О": "0", "З": "3", "Ч": "4", "Б": "6"}
 """Cyrillic letters and the digits that stand for them"""
 
-# a whole word of Cyrillic letters; a word with digits or Latin letters is already distorted, or a name
-_WORD = re.compile(rf"(?<!\w)[А-Яа-яЁё]{{{SHORTEST_WORD},}}(?!\w)")
-
 _LOOK_ALIKES = str.maketrans(LOOK_ALIKES)
 _DIGITS = str.maketrans(DIGITS)
 
@@ -41,16 +36,7 @@ def distort(text: str, seed: int) -> str:
     (seed, text). Everything between the words is kept; a text without such words is returned unchanged.
     """
     # Random hashes a string seed the same way in every process, unlike a tuple
-    random = Random(f"{seed}:{text}")
-    words = list(_WORD.finditer(text))
-    chosen = set(random.sample(range(len(words)), math.ceil(len(words) * SHARE)))
-    pieces: list[str] = []
-    end = 0
-    for index, word in enumerate(words):
-        pieces.append(text[end : word.start()])
-        pieces.append(_distort_word(word.group(), random) if index in chosen else word.group())
-        end = word.end()
-    return "".join([*pieces, text[end:]])
+    return change_words(text, SHARE, Random(f"{seed}:{text}"), _distort_word)
 
 
 def _distort_word(word: str, random: Random) -> str:
