@@ -73,7 +73,14 @@ class QualityFigures(Document):
     false_negatives: int | None = Field(None, description="Number of toxic rows classified as non-toxic.")
     true_negatives: int | None = Field(None, description="Number of non-toxic rows classified as non-toxic.")
     distorted_f1: float | None = Field(
-        None, description="F1 of the toxic class on a copy of the test split with distorted spelling."
+        None,
+        description="F1 of the toxic class on a copy of the test split with spelling that evades filters:"
+        " look-alikes, digits, spaces and dots in words. The normal form undoes it.",
+    )
+    misspelled_f1: float | None = Field(
+        None,
+        description="F1 of the toxic class on a copy of the test split with misspellings that neither the training"
+        " uses nor the normal form undoes.",
     )
     threshold: float | None = Field(None, description="Threshold of the score, selected on the validation split.")
     test_samples: int | None = Field(None, description="Number of scored rows of the test split.")

@@ -23,7 +23,7 @@ def distinct_metrics(first: float) -> Metrics:
     """Every figure is another one; the first is F1."""
     fields = (
         "f1", "f1_low", "f1_high", "macro_f1", "macro_f1_low", "macro_f1_high", "precision", "recall", "roc_auc",
-        "pr_auc", "calibration_error", "distorted_f1", "threshold",
+        "pr_auc", "calibration_error", "distorted_f1", "misspelled_f1", "threshold",
     )  # fmt: skip
     values: dict[str, Any] = {name: round(first + index / 1000, 4) for index, name in enumerate(fields)}
     return Metrics(**values, test_samples=100)

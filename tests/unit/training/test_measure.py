@@ -13,6 +13,7 @@ from toxicity_training.evaluation import measure as measuring
 from toxicity_training.evaluation.distort import distort
 from toxicity_training.evaluation.measure import Evaluation, measure
 from toxicity_training.evaluation.metrics import evaluate_scores
+from toxicity_training.evaluation.misspell import misspell
 
 SPEC = TrainingSpec(gpus=0, seed=7)
 VALIDATION = [Example("дурак", True), Example("здравствуйте", False)]
@@ -42,19 +43,40 @@ def run(monkeypatch: pytest.MonkeyPatch) -> tuple[Evaluation, WordModel, list[st
     return measure(None, None, VALIDATION, TEST, SPEC, said.append), model, said
 
 
-def test_measure_scores_validation_test_and_the_distorted_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, model, _ = run(monkeypatch)
+def copies() -> tuple[list[str], list[str], list[str]]:
     texts = [example.text for example in TEST]
-    assert model.asked == [["дурак", "здравствуйте"], texts, [distort(text, SPEC.seed) for text in texts]]
+    distorted = [distort(text, SPEC.seed) for text in texts]
+    return texts, distorted, [misspell(text, SPEC.seed)[0] for text in texts]
 
 
-def test_measure_holds_the_distorted_copy_against_the_same_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluation, model, _ = run(monkeypatch)
+def test_measure_scores_validation_and_the_three_forms_of_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, model, _ = run(monkeypatch)
+    texts, distorted, misspelled = copies()
+    assert model.asked == [["дурак", "здравствуйте", *texts, *distorted, *misspelled]]
+    assert texts != distorted != misspelled != texts
+
+
+def test_measure_applies_the_same_threshold_to_the_distorted_and_the_misspelled_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evaluation, _, _ = run(monkeypatch)
     metrics = evaluation.metrics
     assert (metrics.f1, metrics.threshold) == pytest.approx((1.0, 0.5))
-    found = sum("дурак" in text for text in model.asked[2][:6])
-    assert 0 < found < 6
-    assert metrics.distorted_f1 == pytest.approx(2 * found / (found + 6))
+    for figure, texts in zip((metrics.distorted_f1, metrics.misspelled_f1), copies()[1:], strict=True):
+        found = sum("дурак" in text for text in texts[:6])
+        assert 0 < found < 6
+        assert figure == pytest.approx(2 * found / (found + 6))
+    assert metrics.distorted_f1 != metrics.misspelled_f1
+
+
+def test_measure_counts_each_misspelled_row_in_its_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluation, _, _ = run(monkeypatch)
+    names = [misspell(example.text, SPEC.seed)[1] for example in TEST]
+    assert {f.name: f.rows for f in evaluation.families} == {name: names.count(name) for name in set(names)}
+    assert sum(f.toxic for f in evaluation.families) == 6
+    assert {f.f1_before for f in evaluation.families} <= {1.0, None}
+    lost = [f for f in evaluation.families if f.f1 == 0.0]
+    assert lost, "a family that the model does not read"
 
 
 def test_measure_returns_what_the_artifacts_need(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +84,7 @@ def test_measure_returns_what_the_artifacts_need(monkeypatch: pytest.MonkeyPatch
     assert evaluation.labels == [example.toxic for example in TEST]
     assert evaluation.scores == [0.9] * 6 + [0.1] * 12
     expected = evaluate_scores(evaluation.scores, evaluation.labels, evaluation.metrics.threshold, seed=SPEC.seed)
-    assert evaluation.metrics.model_copy(update={"distorted_f1": None}) == expected
+    assert evaluation.metrics.model_copy(update={"distorted_f1": None, "misspelled_f1": None}) == expected
     assert sum(bucket.rows for bucket in evaluation.buckets) == len(TEST)
     assert sum(part.rows for part in evaluation.reliability) == len(TEST)
 
@@ -71,11 +93,16 @@ def test_measure_tells_the_figures_and_a_table_that_fits_the_terminal(monkeypatc
     evaluation, _, said = run(monkeypatch)
     assert all(len(STAGE_PREFIX + line) <= TERMINAL_WIDTH for line in said)
     told = "\n".join(said)
-    assert f"on distorted spelling {evaluation.metrics.distorted_f1:.3f}" in told
+    metrics = evaluation.metrics
+    assert f"F1 distorted {metrics.distorted_f1:.3f}, misspelled {metrics.misspelled_f1:.3f}" in told
     header = next(line for line in said if line.startswith("characters"))
     assert header.split() == ["characters", "rows", "toxic", "F1", "precision", "recall"]
-    table = said[said.index(header) + 1 :]
+    families = next(line for line in said if line.startswith("misspelled"))
+    table = said[said.index(header) + 1 : said.index(families)]
     assert [line.split()[0] for line in table] == [b.name for b in evaluation.buckets if b.rows]
     assert table[0].split() == ["1-100", str(evaluation.buckets[0].rows), "6", "1.000", "1.000", "1.000"]
     assert table[1].split()[2:] == ["0", "-", "-", "-"]
     assert len({len(line) for line in [header, *table]}) == 1
+    assert [line[:22].strip() for line in said[said.index(families) + 1 :]] == [
+        f.name for f in evaluation.families
+    ]

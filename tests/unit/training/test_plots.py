@@ -14,7 +14,7 @@ from toxicity_training import plots
 from toxicity_training.dataset import Example
 from toxicity_training.eda import Eda, explore, measure_lengths
 from toxicity_training.evaluation.measure import Evaluation
-from toxicity_training.evaluation.metrics import by_length, evaluate_scores, reliability
+from toxicity_training.evaluation.metrics import by_family, by_length, evaluate_scores, reliability
 from toxicity_training.report import EvaluationReport, write_eda, write_evaluation
 
 SCORES = [0.95, 0.85, 0.65, 0.45, 0.32, 0.12, 0.05, 0.03]
@@ -26,6 +26,7 @@ EVALUATION = Evaluation(
     scores=SCORES,
     labels=LABELS,
     buckets=by_length(SCORES, LABELS, LENGTHS, 0.5),
+    families=by_family(["swapped letters"] * 7 + [None], SCORES, SCORES[::-1], LABELS, 0.5),
     reliability=reliability(SCORES, LABELS),
 )
 

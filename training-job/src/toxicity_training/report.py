@@ -14,7 +14,7 @@ from toxicity_training import plots
 from toxicity_training.dataset import Example
 from toxicity_training.eda import Eda, explore
 from toxicity_training.evaluation.measure import Evaluation
-from toxicity_training.evaluation.metrics import Bin, BucketFigures
+from toxicity_training.evaluation.metrics import Bin, BucketFigures, FamilyFigures
 
 EVALUATION_FILE, EDA_FILE = "evaluation.json", "eda.json"
 
@@ -24,6 +24,9 @@ class EvaluationReport(Document):
 
     metrics: Metrics = Field(description="metrics at the model's threshold.")
     buckets: list[BucketFigures] = Field(description="buckets: metrics by the text's length in characters.")
+    misspellings: list[FamilyFigures] = Field(
+        default_factory=list, description="misspellings: F1 by family of misspellings."
+    )
     reliability: list[Bin] = Field(description="reliability: ten bins of the score.")
 
 
@@ -33,7 +36,12 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     Raises OSError if it cannot be written.
     """
     metrics = evaluation.metrics
-    document = EvaluationReport(metrics=metrics, buckets=evaluation.buckets, reliability=evaluation.reliability)
+    document = EvaluationReport(
+        metrics=metrics,
+        buckets=evaluation.buckets,
+        misspellings=evaluation.families,
+        reliability=evaluation.reliability,
+    )
     _write_json(document, folder / EVALUATION_FILE)
     plots.save(plots.pr_curve(evaluation.scores, evaluation.labels, metrics), folder / "pr_curve.png")
     plots.save(plots.reliability_diagram(evaluation.reliability, metrics), folder / "reliability.png")

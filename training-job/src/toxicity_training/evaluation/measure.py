@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from toxicity_api.prompting import toxic_score
@@ -18,13 +19,16 @@ from toxicity_training.evaluation.distort import distort
 from toxicity_training.evaluation.metrics import (
     Bin,
     BucketFigures,
+    FamilyFigures,
+    by_family,
     by_length,
     choose_threshold,
     count_confusion,
     evaluate_scores,
     reliability,
 )
-from toxicity_training.evaluation.tables import describe_metrics, length_table
+from toxicity_training.evaluation.misspell import misspell
+from toxicity_training.evaluation.tables import describe_metrics, family_table, length_table
 from toxicity_training.prompts import build_prompts, find_label_tokens, pad_id_of, pad_left
 
 EVALUATION_BATCH = 16
@@ -34,13 +38,14 @@ EVALUATION_BATCH = 16
 class Evaluation:
     """A model's results on the test split.
 
-    `scores` are p(toxic) in [0, 1]; `labels` are True for toxic; both are in the order of the split.
+    `scores` (p(toxic) in [0, 1]) and `labels` (True for toxic) are in the order of the split.
     """
 
     metrics: Metrics
     scores: list[float]
     labels: list[bool]
     buckets: list[BucketFigures]
+    families: list[FamilyFigures]
     reliability: list[Bin]
 
 
@@ -55,41 +60,51 @@ def measure(
     """Metrics on `test` at the threshold with the best F1 on `validation`; progress and results go to `say`.
 
     Each model gets its own threshold: quantization preserves the order of the scores better than their scale.
-    The same threshold is applied to a copy of `test` with distorted spelling. Raises DatasetError unless both splits
-    have both labels.
+    The same threshold is applied to two copies of `test`, distorted and misspelled. Raises DatasetError unless both
+    splits have both labels.
     """
-
-    def score(name: str, texts: Sequence[str]) -> list[float]:
-        say(f"scoring {len(texts)} rows of {name}")
-        return score_texts(
-            model,
-            tokenizer,
-            texts,
-            template=spec.prompt_format,
-            labels=spec.labels,
-            max_tokens=spec.max_input_tokens,
-            batch_size=EVALUATION_BATCH,
-        )
-
     started = time.monotonic()
-    threshold = choose_threshold(score("validation", [e.text for e in validation]), [e.toxic for e in validation])
     texts, labels = [e.text for e in test], [e.toxic for e in test]
-    scores = score("test", texts)
-    metrics = evaluate_scores(scores, labels, threshold, seed=spec.seed)
-    distorted = count_confusion(
-        score("test, distorted", [distort(text, spec.seed) for text in texts]), labels, threshold
-    )
+    misspelled = [misspell(text, spec.seed) for text in texts]
+    parts = [
+        [e.text for e in validation],
+        texts,
+        [distort(text, spec.seed) for text in texts],
+        [text for text, _ in misspelled],
+    ]
+    say(f"scoring {sum(map(len, parts))} texts: validation, and test in three spellings")
+    scored = iter(_scores(model, tokenizer, [text for part in parts for text in part], spec))
+    seen, scores, on_distorted, on_misspelled = (list(islice(scored, len(part))) for part in parts)
+    threshold = choose_threshold(seen, [e.toxic for e in validation])
+    robustness = {
+        "distorted_f1": count_confusion(on_distorted, labels, threshold).f1,
+        "misspelled_f1": count_confusion(on_misspelled, labels, threshold).f1,
+    }
     evaluation = Evaluation(
-        metrics=metrics.model_copy(update={"distorted_f1": distorted.f1}),
+        metrics=evaluate_scores(scores, labels, threshold, seed=spec.seed).model_copy(update=robustness),
         scores=scores,
         labels=labels,
         buckets=by_length(scores, labels, [len(text) for text in texts], threshold),
+        families=by_family([family for _, family in misspelled], scores, on_misspelled, labels, threshold),
         reliability=reliability(scores, labels),
     )
     say(f"evaluated {len(texts)} rows in {time.monotonic() - started:.0f} s, threshold {threshold:.3f}")
-    for line in [*describe_metrics(evaluation.metrics), *length_table(evaluation.buckets)]:
+    tables = [*length_table(evaluation.buckets), *family_table(evaluation.families)]
+    for line in [*describe_metrics(evaluation.metrics), *tables]:
         say(line)
     return evaluation
+
+
+def _scores(model: Any, tokenizer: Any, texts: Sequence[str], spec: TrainingSpec) -> list[float]:
+    return score_texts(
+        model,
+        tokenizer,
+        texts,
+        template=spec.prompt_format,
+        labels=spec.labels,
+        max_tokens=spec.max_input_tokens,
+        batch_size=EVALUATION_BATCH,
+    )
 
 
 def score_texts(
@@ -104,26 +119,23 @@ def score_texts(
 ) -> list[float]:
     """p(toxic) of each text in [0, 1], in the order of `texts`. Leaves the model in evaluation mode.
 
-    Texts of similar length share a batch. Batches are padded on the left, so the label follows the last position, and
-    only the logits of that position are computed. `max_tokens` limits each prompt.
+    Equal prompts are scored once. Prompts of similar length share a batch. Batches are padded on the left, so the label
+    follows the last position, and only the logits of that position are computed. `max_tokens` limits each prompt.
     """
     import torch
 
     tokens = find_label_tokens(tokenizer, labels)
-    prompts = build_prompts(tokenizer, template, texts, max_tokens, "training.maxInputLength")
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
+    prompts = [*map(tuple, build_prompts(tokenizer, template, texts, max_tokens, "training.maxInputLength"))]
+    order = sorted(dict.fromkeys(prompts), key=len, reverse=True)
     pad_id = pad_id_of(tokenizer)
-    scores = [0.0] * len(prompts)
+    scores: dict[tuple[int, ...], float] = {}
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            batch = {
-                key: value.to(model.device)
-                for key, value in pad_left([prompts[i] for i in chosen], pad_id).items()
-            }
+            batch = {key: value.to(model.device) for key, value in pad_left(chosen, pad_id).items()}
             logits = model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1, :].float()
             pairs = logits[:, [tokens.toxic, tokens.non_toxic]].tolist()
-            for index, (toxic, non_toxic) in zip(chosen, pairs, strict=True):
-                scores[index] = toxic_score(toxic, non_toxic)
-    return scores
+            for prompt, (toxic, non_toxic) in zip(chosen, pairs, strict=True):
+                scores[prompt] = toxic_score(toxic, non_toxic)
+    return [scores[prompt] for prompt in prompts]

@@ -67,6 +67,18 @@ class BucketFigures(Document):
     recall: float | None = Field(None, description="recall of the toxic class, unset as f1 is.")
 
 
+class FamilyFigures(Document):
+    """F1 of the toxic class on the test rows that one family misspelled."""
+
+    name: str = Field(description="name of the family.")
+    rows: int = Field(description="rows that it misspelled.")
+    toxic: int = Field(description="toxic rows among them.")
+    f1: float | None = Field(
+        None, description="f1 of the misspelled rows. Unset if no row is toxic and none is classified as toxic."
+    )
+    f1_before: float | None = Field(None, description="f1Before: F1 of the same rows as they are, unset as f1 is.")
+
+
 class Bin(Document):
     """Rows with a score in [low, high); the last bin includes 1."""
 
@@ -180,6 +192,34 @@ def by_length(
         _bucket_figures(name, low, high, [(s, t) for s, t, n in rows if low <= n <= (high or n)], threshold)
         for name, low, high in bounds
     ]
+
+
+def by_family(
+    families: Sequence[str | None],
+    before: Sequence[float],
+    scores: Sequence[float],
+    labels: Sequence[bool],
+    threshold: float,
+) -> list[FamilyFigures]:
+    """F1 by family of misspellings, from the scores of each row before and after; a row without family is left out."""
+    return [
+        FamilyFigures(
+            name=name,
+            rows=len(chosen),
+            toxic=sum(labels[row] for row in chosen),
+            f1=_known_f1(scores, labels, chosen, threshold),
+            f1_before=_known_f1(before, labels, chosen, threshold),
+        )
+        for name in sorted({name for name in families if name})
+        for chosen in [[row for row, family in enumerate(families) if family == name]]
+    ]
+
+
+def _known_f1(
+    scores: Sequence[float], labels: Sequence[bool], chosen: Sequence[int], threshold: float
+) -> float | None:
+    counts = count_confusion((scores[row] for row in chosen), (labels[row] for row in chosen), threshold)
+    return counts.f1 if len(chosen) > counts.true_negatives else None
 
 
 def _bucket_figures(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toxicity_api.base import Document
 from toxicity_api.results import Metrics
-from toxicity_training.evaluation.metrics import BucketFigures
+from toxicity_training.evaluation.metrics import BucketFigures, FamilyFigures
 
 ABSENT = "–"
 
@@ -40,10 +40,26 @@ def write_report(report: Document, table: str, output: Path) -> None:
 def describe_metrics(metrics: Metrics) -> list[str]:
     """The metrics as log lines; with the stage's name in front they fit 80 columns."""
     return [
-        f"F1 {_cell(metrics.f1)} (95 %: {_cell(metrics.f1_low)} to {_cell(metrics.f1_high)}),"
-        f" on distorted spelling {_cell(metrics.distorted_f1)}",
+        f"F1 {_cell(metrics.f1)} (95 %: {_cell(metrics.f1_low)} to {_cell(metrics.f1_high)})",
         f"macro F1 {_cell(metrics.macro_f1)}, ROC-AUC {_cell(metrics.roc_auc)},"
         f" PR-AUC {_cell(metrics.pr_auc)}, ECE {_cell(metrics.calibration_error)}",
+        *_robustness(metrics),
+    ]
+
+
+def _robustness(metrics: Metrics) -> list[str]:
+    """A line if the robustness was measured; the evaluation in the serving engine does not measure it."""
+    if metrics.distorted_f1 is None and metrics.misspelled_f1 is None:
+        return []
+    return [f"F1 distorted {_cell(metrics.distorted_f1)}, misspelled {_cell(metrics.misspelled_f1)}"]
+
+
+def family_table(families: Sequence[FamilyFigures]) -> list[str]:
+    """A header and a line per family of misspellings; they fit 80 columns."""
+    header = f"{'misspelled':<22}{'rows':>7}{'toxic':>7}{'F1':>8}{'before':>8}"
+    return [
+        header,
+        *(f"{f.name:<22}{f.rows:>7}{f.toxic:>7}{_cell(f.f1):>8}{_cell(f.f1_before):>8}" for f in families),
     ]
 
 
