@@ -17,6 +17,7 @@ from toxicity_api.spec import (
     QuantizationSpec,
     Score,
     Split,
+    ThresholdSpec,
     TrainingSpec,
 )
 
@@ -146,6 +147,7 @@ class EvaluationConfig(Document):
     splits_dir: Path = Field(description="folder with the splits that the training stage wrote")
     seed: int = Field(description="random seed of the bootstrap")
     retention: Retention | None = None
+    threshold: ThresholdSpec = Field(default_factory=ThresholdSpec, description="goal of the threshold")
 
     @property
     def output_dir(self) -> Path:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from toxicity_api.base import Document
 from toxicity_api.fingerprint import WITHOUT_INFLUENCE, content, fingerprint
-from toxicity_api.spec import PodFields, ToxicityModelSpec
+from toxicity_api.spec import PodFields, ThresholdSpec, ToxicityModelSpec
 from toxicity_api.status import MadeWith, StageRecord, ToxicityModelStatus
 from toxicity_operator import names
 from toxicity_operator.model import Model
@@ -159,6 +159,14 @@ def base_model_fingerprint(spec: ToxicityModelSpec) -> str:
     return fingerprint(source_content(spec.base_model) | _fetched_again(spec))
 
 
+def threshold_goal(spec: ToxicityModelSpec) -> ThresholdSpec:
+    """The goal of evaluation.threshold, with the metric of the quality gate if it names none and that is not F1."""
+    goal, gate = spec.evaluation.threshold, spec.quality_gate
+    if goal.maximize is None and gate.metric != type(gate)().metric:
+        return goal.model_copy(update={"maximize": gate.metric})
+    return goal
+
+
 def _fetched_again(spec: ToxicityModelSpec) -> dict[str, object]:
     """The training.runId. A new one downloads the sources again, because a branch or a tag may have moved."""
     return content(spec.training, type(spec.training).model_fields.keys() - {"run_id"})
@@ -260,7 +268,10 @@ class _Builder:
         evaluation = self.model.spec.evaluation
         run = content(evaluation, type(evaluation).model_fields.keys() - {"run_id"})
         inputs = {"spec": content(serving, others - SCORING)} | run | self._chosen_image()
-        placement = content(serving, others - WITHOUT_INFLUENCE - {"gpus"}) | content(evaluation, {"run_id"})
+        if goal := content(threshold_goal(self.model.spec)):
+            inputs["threshold"] = goal
+        placement = content(serving, others - WITHOUT_INFLUENCE - {"gpus"})
+        placement |= content(evaluation, {"run_id", "threshold"})
         request = StageRequest(names.EVALUATE, inputs, self.images.serving, placement, upstream.fingerprint)
         stage = self._stage(request, record, upstream_known=upstream.known is not None)
         if self.facts.may_upgrade and stage.known and (stage.known.image or self.facts.image) != request.image:

@@ -84,6 +84,12 @@ def test_change_runs_again_what_depends_on_it_and_nothing_else(path: str, value:
     assert [stage for stage in ALL if before[stage] != after[stage]] == changed
 
 
+def test_the_gate_s_metric_chooses_the_threshold_unless_the_evaluation_names_one() -> None:
+    named = a_model().with_spec("evaluation.threshold.maximize", "macroF1")
+    assert prints(chain(named)) == prints(chain(a_model().with_spec("qualityGate.metric", "macroF1")))
+    assert prints(chain(named)) == prints(chain(named.with_spec("qualityGate.metric", "macroF1")))
+
+
 def test_default_written_out_is_the_default_left_out() -> None:
     written = (
         a_model()

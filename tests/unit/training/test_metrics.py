@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from toxicity_api.spec import ThresholdSpec
 from toxicity_stage.errors import DatasetError
 from toxicity_training.evaluation.intervals import f1_intervals
 from toxicity_training.evaluation.metrics import (
@@ -78,6 +79,37 @@ def test_choose_threshold_is_no_worse_than_any_other() -> None:
         ]
         best = evaluate_scores(scores, labels, choose_threshold(scores, labels)).f1
         assert best >= max(evaluate_scores(scores, labels, t / 50).f1 for t in range(51)) - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_choose_threshold_maximizes_macro_f1_on_demand(seed: int) -> None:
+    scores, labels = drawn(60, seed)
+    goal = ThresholdSpec(maximize="macroF1")
+    best = count_confusion(scores, labels, choose_threshold(scores, labels, goal)).macro_f1
+    assert best >= max(count_confusion(scores, labels, t / 200).macro_f1 for t in range(201)) - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_choose_threshold_reaches_the_bounds_with_the_best_f1(seed: int) -> None:
+    scores, labels = drawn(60, seed)
+    for bounds in ({"min_precision": 0.8}, {"min_recall": 0.95}, {"min_precision": 0.5, "min_recall": 0.5}):
+        goal = ThresholdSpec(**bounds)
+        counts = count_confusion(scores, labels, choose_threshold(scores, labels, goal))
+        others = [count_confusion(scores, labels, t / 200) for t in range(201)]
+        assert all(getattr(counts, name.removeprefix("min_")) >= bound for name, bound in bounds.items())
+        fit = [c for c in others if all(getattr(c, n.removeprefix("min_")) >= b for n, b in bounds.items())]
+        assert counts.f1 >= max(c.f1 for c in fit) - 1e-9
+
+
+def test_a_precision_that_no_threshold_reaches_is_refused_by_its_field_with_the_best() -> None:
+    scores, labels = [0.9, 0.8, 0.7, 0.1], [False, True, True, False]
+    with pytest.raises(
+        DatasetError, match=r"minPrecision: the highest precision .* is 0\.667, below 0\.9; lower"
+    ) as e:
+        choose_threshold(scores, labels, ThresholdSpec(min_precision=0.9))
+    assert e.value.reason == "ThresholdUnreachable"
+    with pytest.raises(DatasetError, match=r"with a recall of at least 0\.6 is 0\.667"):
+        choose_threshold(scores, labels, ThresholdSpec(min_precision=0.9, min_recall=0.6))
 
 
 def test_choose_threshold_lies_in_range_when_all_scores_are_equal() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from toxicity_api.results import DropFigures, EvaluationResult, Metrics, StageResult
+from toxicity_api.spec import ThresholdSpec
 from toxicity_api.stage_config import COMPILED_FILE, EngineConfig, EvaluationConfig
 from toxicity_evaluation.answers import Answers, Say
 from toxicity_stage.artifacts import open_work_folder, publish
@@ -38,7 +39,7 @@ def run(config: EvaluationConfig, ask: AskRows) -> StageResult:
     served = _ask(config.served, ask, validation, test, work / COMPILED_FILE)
     if original is not None:
         require_same_labels(original, served)
-    result = evaluate(original, served, validation, test, config.seed)
+    result = evaluate(original, served, validation, test, config.seed, config.threshold)
     result = result.model_copy(update={"duration_seconds": round(time.monotonic() - started, 1)})
     for line in describe(result):
         say(line)
@@ -63,16 +64,21 @@ def _ask(
 
 
 def evaluate(
-    original: Answers | None, served: Answers, validation: Sequence[Example], test: Sequence[Example], seed: int
+    original: Answers | None,
+    served: Answers,
+    validation: Sequence[Example],
+    test: Sequence[Example],
+    seed: int,
+    goal: ThresholdSpec,
 ) -> EvaluationResult:
-    """The metrics of both models, each at its best threshold on validation; the caller sets the duration.
+    """The metrics of both models, each at its best threshold on validation for `goal`; the caller sets the duration.
 
-    Raises DatasetError unless both splits have both labels.
+    Raises DatasetError unless both splits have both labels and the goal's bounds can be reached.
     """
     labels = [example.toxic for example in test]
 
     def metrics_of(answers: Answers) -> Metrics:
-        threshold = choose_threshold(answers.validation, [example.toxic for example in validation])
+        threshold = choose_threshold(answers.validation, [example.toxic for example in validation], goal)
         return evaluate_scores(answers.test, labels, threshold, seed=seed)
 
     metrics = metrics_of(served)

@@ -9,7 +9,7 @@ from toxicity_api.spec.loadtest import LoadTestSpec, Slo
 from toxicity_api.spec.model import ToxicityModelSpec
 from toxicity_api.spec.pod_settings import EnvVar, PodSettings, Volume, VolumeMount
 from toxicity_api.spec.pods import PodFields, Toleration
-from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
+from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec, ThresholdSpec
 from toxicity_api.spec.serving import HttpSpec, LongTexts, ServingSpec
 from toxicity_api.spec.sources import BaseModelSpec, DatasetSpec, HubFile, ImageFile, KaggleFile, Split, VolumeFile
 from toxicity_api.spec.training import (
@@ -48,6 +48,7 @@ __all__ = [
     "ServingSpec",
     "Slo",
     "Split",
+    "ThresholdSpec",
     "Toleration",
     "ToxicityModelSpec",
     "TrainingSpec",

@@ -39,6 +39,26 @@ class QuantizationSpec(JobFields):
     )
 
 
+class ThresholdSpec(Document):
+    """Choice of the threshold of the score, on the validation split."""
+
+    maximize: Literal["toxicF1", "macroF1"] | None = Field(
+        None,
+        description="Metric that the threshold maximizes: F1 of the toxic class, or the mean of both classes' F1."
+        " Unset means qualityGate.metric.",
+    )
+    min_precision: Score | None = Field(
+        None,
+        description="Lowest precision of the toxic class that the threshold must reach on the validation split, from 0"
+        " to 1. If no threshold reaches it, the evaluation fails. Unset means no bound.",
+    )
+    min_recall: Score | None = Field(
+        None,
+        description="Lowest recall of the toxic class that the threshold must reach on the validation split, from 0 to"
+        " 1. If no threshold reaches it, the evaluation fails. Unset means no bound.",
+    )
+
+
 class EvaluationSpec(Document):
     """Evaluation by the serving engine, in a Job with the pod fields of `serving`."""
 
@@ -47,6 +67,9 @@ class EvaluationSpec(Document):
     )
     active_deadline_seconds: int = Field(
         7200, ge=60, le=INT32_MAX, description="Duration of the Job, in seconds, after which it fails."
+    )
+    threshold: ThresholdSpec = Field(
+        default_factory=ThresholdSpec, description="Choice of the threshold that the service uses."
     )
     run_id: str = Field(
         "1",

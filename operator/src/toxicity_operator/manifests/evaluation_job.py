@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from toxicity_api.stage_config import EvaluationConfig, Retention
-from toxicity_operator.chain import Chain
+from toxicity_operator.chain import Chain, threshold_goal
 from toxicity_operator.manifests.common import Manifest, env, stage_folder
 from toxicity_operator.manifests.engine import engine_config, engine_env
 from toxicity_operator.manifests.job import build_job, stage_pod
@@ -21,6 +21,7 @@ def build_evaluation_job(model: Model, chain: Chain, image: str, retention: Rete
         splits_dir=stage_folder(chain.train) / "splits",
         seed=model.spec.training.seed,
         retention=retention,
+        threshold=threshold_goal(model.spec),
     )
     pod = stage_pod(model, stage, image, "toxicity_evaluation", env(engine_env(config, serving)), serving)
     return build_job(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -10,6 +10,7 @@ from pydantic import Field
 from toxicity_api.base import Document
 from toxicity_api.buckets import length_buckets
 from toxicity_api.results import Metrics
+from toxicity_api.spec import ThresholdSpec
 from toxicity_stage.errors import DatasetError
 from toxicity_training.evaluation.intervals import f1_intervals
 
@@ -105,25 +106,52 @@ def _require_both_labels(labels: Sequence[bool], field: str) -> None:
         )
 
 
-def choose_threshold(scores: Sequence[float], labels: Sequence[bool]) -> float:
-    """The threshold in [0, 1] with the highest F1 of the toxic class (score >= threshold means toxic).
+def choose_threshold(scores: Sequence[float], labels: Sequence[bool], goal: ThresholdSpec | None = None) -> float:
+    """The threshold in [0, 1] that reaches `goal`, by default the highest F1 of the toxic class.
 
-    It lies halfway between two neighbouring scores; among equally good thresholds, the one nearest to 0.5 is chosen.
-    Raises DatasetError unless both labels occur.
+    A score at or above the threshold means toxic. It lies halfway between two neighbouring scores; among equally good
+    thresholds, the one nearest to 0.5 is chosen. Raises DatasetError unless both labels occur and the bounds of the
+    goal can be reached.
     """
     _require_both_labels(labels, "dataset.split.validation")
+    goal = goal or ThresholdSpec()
+    cuts = list(_cuts(scores, labels)) or [(0.5, count_confusion(scores, labels, 0.5))]
+    reached = [
+        (counts.macro_f1 if goal.maximize == "macroF1" else counts.f1, -abs(threshold - 0.5), threshold)
+        for threshold, counts in cuts
+        if counts.precision >= (goal.min_precision or 0) and counts.recall >= (goal.min_recall or 0)
+    ]
+    if not reached:
+        raise _unreachable([counts for _, counts in cuts], goal)
+    return max(reached)[2]
+
+
+def _cuts(scores: Sequence[float], labels: Sequence[bool]) -> Iterator[tuple[float, Confusion]]:
+    """(threshold, decisions) between each two neighbouring scores, and below the lowest."""
     ranked = sorted(zip(scores, labels, strict=True), reverse=True)
     positives = sum(labels)
-    candidates: list[tuple[float, float, float]] = []
     hits = 0
     for rank, (score, toxic) in enumerate(ranked, start=1):
         hits += toxic
         following = ranked[rank][0] if rank < len(ranked) else 0.0
-        if following == score:
-            continue
-        threshold = (score + following) / 2
-        candidates.append((2 * hits / (rank + positives), -abs(threshold - 0.5), threshold))
-    return max(candidates)[2] if candidates else 0.5
+        if following != score:
+            alarms, misses = rank - hits, positives - hits
+            yield (
+                (score + following) / 2,
+                Confusion(hits, alarms, misses, len(ranked) - hits - alarms - misses),
+            )
+
+
+def _unreachable(cuts: Sequence[Confusion], goal: ThresholdSpec) -> DatasetError:
+    """The error for bounds that no threshold reaches. Any recall can be reached alone, at a low threshold."""
+    precision = max(counts.precision for counts in cuts if counts.recall >= (goal.min_recall or 0))
+    field = "evaluation.threshold.minPrecision"
+    given = "" if goal.min_recall is None else f" with a recall of at least {goal.min_recall}"
+    return DatasetError(
+        "ThresholdUnreachable",
+        f"{field}: the highest precision on the validation split{given} is {precision:.3f}, below {goal.min_precision};"
+        f" lower {field}, or train a better model",
+    )
 
 
 def count_confusion(scores: Iterable[float], labels: Iterable[bool], threshold: float) -> Confusion:
