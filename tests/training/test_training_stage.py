@@ -82,7 +82,7 @@ def test_the_published_folder_is_whole(make_config: MakeConfig, make_spec: MakeS
         "eda.json", "labels.png", "labels_len.png", "len_text_chars.png", "len_text_tokens.png",
     }  # fmt: skip
     assert {path.name for path in (folder / "evaluation").iterdir()} == {
-        "evaluation.json", "f1_by_length.png", "pr_curve.png", "reliability.png",
+        "errors.csv", "evaluation.json", "f1_by_length.png", "pr_curve.png", "reliability.png",
     }  # fmt: skip
 
 

@@ -52,10 +52,21 @@ class QualityBucket(BaseModel):
     recall: float | None = None
 
 
+class WorstText(BaseModel):
+    """A text of the test split that was classified wrongly."""
+
+    error: str = Field(description="`false alarm` or `missed`")
+    score: float
+    suspicious: bool = Field(description="whether the label may be wrong rather than the decision")
+    characters: int
+    text: str = Field(description="beginning of the text")
+
+
 class _Evaluation(BaseModel):
     """The part of an evaluation document that the report includes."""
 
     buckets: list[QualityBucket] = []
+    errors: list[WorstText] = []
 
 
 class PlotLink(BaseModel):
@@ -70,6 +81,7 @@ class Report(BaseModel):
     data: DataFacts | None = Field(description="the data set as read and split by the training stage")
     train_samples: int | None = Field(description="number of texts that the adapter was trained on")
     quality: list[QualityBucket] = Field(description="quality on the test split by length in characters")
+    errors: list[WorstText] = Field(description="most confident errors on the test split")
     load_test: LoadTestStatus | None = Field(description="results of the newest load test")
     plots: list[PlotLink]
 
@@ -78,11 +90,12 @@ def read_report(config: ServingConfig) -> Report:
     """Read the report from the volume."""
     results = [result for folder in config.report_dirs if (result := _read(folder / RESULT, StageResult))]
     training = next((result.training for result in results if result.training), None)
-    plots = find_plots(config)
+    evaluation, plots = _evaluation(config.report_dirs), find_plots(config)
     return Report(
         data=training.data if training else None,
         train_samples=training.train_samples if training else None,
-        quality=_quality(config.report_dirs),
+        quality=[bucket for bucket in evaluation.buckets if bucket.rows],
+        errors=evaluation.errors,
         load_test=_load_test(config.artifacts),
         plots=[PlotLink(id=key, title=title, path=f"v1/plots/{key}") for key, (title, _) in plots.items()],
     )
@@ -147,14 +160,13 @@ def _load_test(artifacts: Path) -> LoadTestStatus | None:
     return next((status for status in read if status), None)
 
 
-def _quality(folders: Sequence[Path]) -> list[QualityBucket]:
-    """Return the non-empty buckets of the last folder that has some. The served model's folder comes last."""
+def _evaluation(folders: Sequence[Path]) -> _Evaluation:
+    """Return the last evaluation with a non-empty bucket. The served model's folder comes last."""
     for folder in reversed(folders):
         evaluation = _read(folder / EVALUATION, _Evaluation)
-        buckets = [bucket for bucket in evaluation.buckets if bucket.rows] if evaluation else []
-        if buckets:
-            return buckets
-    return []
+        if evaluation and any(bucket.rows for bucket in evaluation.buckets):
+            return evaluation
+    return _Evaluation()
 
 
 def _read(path: Path, kind: type[Document]) -> Document | None:

@@ -55,7 +55,10 @@ def write(path: Path, content: bytes) -> None:
 def evaluation(f1: float) -> bytes:
     """Return the part of an evaluation document that the page reads."""
     bucket = {"name": "1-100", "low": 1, "high": 100, "rows": 720, "toxic": 313, "f1": f1, "precision": 0.9}
-    return json.dumps({"metrics": {}, "buckets": [bucket, {**bucket, "name": "101-200", "rows": 0}]}).encode()
+    error = {"error": "missed", "score": f1 / 10, "toxic": True, "suspicious": False, "characters": 26}
+    errors = [{**error, "confidence": 0.8, "text": "<b>ну и</b> умник нашёлся"}]
+    buckets = [bucket, {**bucket, "name": "101-200", "rows": 0}]
+    return json.dumps({"metrics": {}, "buckets": buckets, "errors": errors}).encode()
 
 
 def stage_folders(artifacts: Path) -> ServingConfig:

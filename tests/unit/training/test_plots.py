@@ -23,6 +23,7 @@ LENGTHS = [20, 50, 150, 150, 250, 1500, 990, 60]
 METRICS = evaluate_scores(SCORES, LABELS, 0.5)
 EVALUATION = Evaluation(
     metrics=METRICS,
+    texts=["я" * length for length in LENGTHS],
     scores=SCORES,
     labels=LABELS,
     buckets=by_length(SCORES, LABELS, LENGTHS, 0.5),
@@ -205,7 +206,7 @@ def test_plots_leave_no_global_state() -> None:
 def test_write_evaluation_leaves_json_and_three_plots(tmp_path: Path) -> None:
     write_evaluation(EVALUATION, tmp_path / "made" / "evaluation")
     folder = tmp_path / "made" / "evaluation"
-    names = ["evaluation.json", "f1_by_length.png", "pr_curve.png", "reliability.png"]
+    names = ["errors.csv", "evaluation.json", "f1_by_length.png", "pr_curve.png", "reliability.png"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert png_size(folder / "pr_curve.png") == (900, 810)
     assert png_size(folder / "reliability.png") == (900, 840)
@@ -214,6 +215,8 @@ def test_write_evaluation_leaves_json_and_three_plots(tmp_path: Path) -> None:
     report = EvaluationReport.model_validate(document)
     assert report.metrics == METRICS
     assert (report.buckets, report.reliability) == (EVALUATION.buckets, EVALUATION.reliability)
+    assert report.misspellings == EVALUATION.families
+    assert [(row.error, row.characters) for row in report.errors] == [("false alarm", 50), ("missed", 150)]
     assert document["metrics"]["truePositives"] == 2
 
 

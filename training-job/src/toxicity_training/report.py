@@ -13,10 +13,13 @@ from toxicity_api.results import Metrics
 from toxicity_training import plots
 from toxicity_training.dataset import Example
 from toxicity_training.eda import Eda, explore
+from toxicity_training.evaluation.errors import ErrorRow, find_errors, write_errors
 from toxicity_training.evaluation.measure import Evaluation
 from toxicity_training.evaluation.metrics import Bin, BucketFigures, FamilyFigures
 
-EVALUATION_FILE, EDA_FILE = "evaluation.json", "eda.json"
+EVALUATION_FILE, ERRORS_FILE, EDA_FILE = "evaluation.json", "errors.csv", "eda.json"
+SHOWN_ERRORS, SHOWN_LENGTH = 30, 300
+"""number of errors in the evaluation's document, which the service's page shows, and characters of their texts"""
 
 
 class EvaluationReport(Document):
@@ -28,21 +31,28 @@ class EvaluationReport(Document):
         default_factory=list, description="misspellings: F1 by family of misspellings."
     )
     reliability: list[Bin] = Field(description="reliability: ten bins of the score.")
+    errors: list[ErrorRow] = Field(
+        default_factory=list, description="errors: the most confident errors; errors.csv has all of them."
+    )
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """evaluation.json, pr_curve.png, reliability.png and f1_by_length.png into `folder`, which it creates.
+    """evaluation.json, errors.csv, pr_curve.png, reliability.png and f1_by_length.png into `folder`, which it creates.
 
     Raises OSError if it cannot be written.
     """
     metrics = evaluation.metrics
+    errors = find_errors(evaluation.texts, evaluation.scores, evaluation.labels, metrics.threshold)
+    shown = [row.model_copy(update={"text": row.text[:SHOWN_LENGTH]}) for row in errors[:SHOWN_ERRORS]]
     document = EvaluationReport(
         metrics=metrics,
         buckets=evaluation.buckets,
         misspellings=evaluation.families,
         reliability=evaluation.reliability,
+        errors=shown,
     )
     _write_json(document, folder / EVALUATION_FILE)
+    write_errors(errors, folder / ERRORS_FILE)
     plots.save(plots.pr_curve(evaluation.scores, evaluation.labels, metrics), folder / "pr_curve.png")
     plots.save(plots.reliability_diagram(evaluation.reliability, metrics), folder / "reliability.png")
     plots.save(plots.f1_by_length(evaluation.buckets, metrics), folder / "f1_by_length.png")

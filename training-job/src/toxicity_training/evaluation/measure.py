@@ -38,10 +38,11 @@ EVALUATION_BATCH = 16
 class Evaluation:
     """A model's results on the test split.
 
-    `scores` (p(toxic) in [0, 1]) and `labels` (True for toxic) are in the order of the split.
+    `texts`, `scores` (p(toxic) in [0, 1]) and `labels` (True for toxic) are in the order of the split.
     """
 
     metrics: Metrics
+    texts: list[str]
     scores: list[float]
     labels: list[bool]
     buckets: list[BucketFigures]
@@ -82,6 +83,7 @@ def measure(
     }
     evaluation = Evaluation(
         metrics=evaluate_scores(scores, labels, threshold, seed=spec.seed).model_copy(update=robustness),
+        texts=texts,
         scores=scores,
         labels=labels,
         buckets=by_length(scores, labels, [len(text) for text in texts], threshold),
