@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support.training.tiny import forget_accelerator
+from support.training.tiny import forget_accelerator, last_adapter
 from toxicity_api.spec import TrainingSpec
 from toxicity_training.dataset import Example
 from toxicity_training.engines.batches import count_steps
@@ -179,7 +179,8 @@ def train(base: Path, examples: Sequence[Example], spec: TrainingSpec, steps: in
             pad_id_of(tokenizer),
             spec,
             Path(checkpoints),
-            lambda line: None
+            lambda line: None,
+            last_adapter(spec, len(rows)),
         )
     return Figures(
         loaded=loaded / GB,

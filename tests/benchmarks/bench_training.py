@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from support.training.tiny import forget_accelerator
+from support.training.tiny import forget_accelerator, last_adapter
 from toxicity_api.spec import TrainingSpec
 from toxicity_training.engines.batches import IGNORED, collate, label_loss, plan_batches
 from toxicity_training.engines.rows import EpochRows, Row, build_rows
@@ -85,7 +85,8 @@ def measure_engines(model: Any, rows: Sequence[Row], pad_id: int, spec: Training
                 pad_id,
                 chosen,
                 Path(checkpoints),
-                lambda line: None
+                lambda line: None,
+                last_adapter(spec, len(rows)),
             )
 
     return rates({name: (lambda name=name: run(name)) for name in ("trainer", "loop")}, len(rows))

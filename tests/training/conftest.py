@@ -13,7 +13,7 @@ import pytest
 
 from support.training.gpu_device import granted
 from support.training.tiny import forget_accelerator, make_examples, write_base_model, write_dataset
-from toxicity_api.spec import Augmentation, Labels, Lora, Split, TrainingSpec
+from toxicity_api.spec import Augmentation, EarlyStopping, Labels, Lora, Split, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 
 
@@ -46,6 +46,8 @@ def make_spec(gpus: int) -> Callable[..., TrainingSpec]:
             "max_input_length": 128,
             # the tiny model knows words, not spellings
             "augmentation": Augmentation(share=0),
+            # it learns only after a while
+            "early_stopping": EarlyStopping(patience=1000),
             "batch_size": 8,
         }
         return TrainingSpec(**{**defaults, **fields})

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.training.gpu_device import narrower_than_a_block, on_cpu_and_gpu
-from support.training.tiny import forget_accelerator, make_examples
+from support.training.tiny import forget_accelerator, last_adapter, make_examples
 from toxicity_api.spec import Augmentation, TrainingSpec
 from toxicity_training.engines.rows import training_rows
 from toxicity_training.model import add_lora, load_model
@@ -37,7 +37,7 @@ def losses(base_model: Path, spec: TrainingSpec, checkpoints: Path) -> list[floa
     model, tokenizer = load_model(base_model, spec)
     rows = training_rows(tokenizer, make_examples(ROWS), spec)
     return engine(spec)(
-        add_lora(model, spec), rows, pad_id_of(tokenizer), spec, checkpoints, print
+        add_lora(model, spec), rows, pad_id_of(tokenizer), spec, checkpoints, print, last_adapter(spec, ROWS)
     )
 
 

@@ -49,6 +49,10 @@ def test_kills_change_nothing(
     assert result is not None, seen[-5:]
     assert result.outcome == "succeeded"
     assert final_losses(config) == final_losses(undisturbed)
+    both = [each.output_dir / "validation.csv" for each in (config, undisturbed)]
+    assert both[0].read_text() == both[1].read_text()
+    weights = [each.output_dir / "adapter" / "adapter_model.safetensors" for each in (config, undisturbed)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
     assert json.loads((tmp_path / "log").read_text())["training"]["trainSamples"] == result.training.train_samples
     # neither checkpoints nor a folder of an attempt that died is left
     assert sorted(path.name for path in config.artifacts.iterdir()) == [config.output_dir.name]

@@ -74,7 +74,7 @@ def test_the_published_folder_is_whole(make_config: MakeConfig, make_spec: MakeS
     folder = config.output_dir
     assert training.normal_form == read_normal_form(folder / "model") == 1
     assert {path.name for path in folder.iterdir()} == {
-        "adapter", "eda", "evaluation", "losses.csv", "model", "result.json", "splits",
+        "adapter", "eda", "evaluation", "losses.csv", "model", "result.json", "splits", "validation.csv",
     }  # fmt: skip
     assert len((folder / "losses.csv").read_text().splitlines()) == 1 + 12 * 27
     assert len(read_split(folder / "splits", "train")) == training.train_samples

@@ -86,6 +86,10 @@ class TrainingResult(Document):
         None, description="Version of the normal form of the texts. Unset means that they were used as they are."
     )
     trainable_parameters: int | None = Field(None, description="Number of trainable parameters of the adapter.")
+    steps: int | None = Field(None, description="Number of optimizer steps that were run.")
+    best_step: int | None = Field(
+        None, description="Step whose adapter was kept. Unset without validation during training."
+    )
     data: DataFacts | None = Field(None, description="Data that was read, and its splits.")
     sources: SourceFacts | None = Field(
         None, description="Exact versions of the downloads. Unset without a download."

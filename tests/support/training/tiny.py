@@ -6,8 +6,11 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
+from typing import Any
 
+from toxicity_api.spec import EarlyStopping, TrainingSpec
 from toxicity_training.dataset import Example
+from toxicity_training.engines.validation import BestAdapter
 
 INSULTS = ("дурак", "болван", "осёл", "тупица")
 PLAIN = ("книга", "погода", "чай", "дорога", "музыка")
@@ -71,6 +74,16 @@ def write_base_model(
         initializer_range=0.3,
     )
     Gemma3ForCausalLM(configuration).save_pretrained(folder)
+
+
+def last_adapter(spec: TrainingSpec, rows: int) -> BestAdapter:
+    """Validates nothing and keeps the last adapter."""
+
+    def loss(model: Any) -> float:
+        raise AssertionError("nothing is validated")
+
+    unvalidated = spec.model_copy(update={"early_stopping": EarlyStopping(validations_per_epoch=0)})
+    return BestAdapter(unvalidated, rows, 1, loss, print)
 
 
 def forget_accelerator() -> None:

@@ -56,6 +56,17 @@ def launch(module: str, count: int, arguments: list[str]) -> int:
     return subprocess.run([*command, "-m", module, *arguments], check=False).returncode
 
 
+def value_of_first(value: float) -> float:
+    """`value` of rank 0, in every process that trains together; each must call it."""
+    import torch.distributed
+
+    if not torch.distributed.is_initialized():
+        return value
+    values = [value]
+    torch.distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
 def leave_group() -> None:
     """Leaves the process group after training; a process that exits while still in it aborts."""
     import torch.distributed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,17 +15,18 @@ from toxicity_api.results import DataFacts, StageResult, TrainingResult
 from toxicity_api.spec import TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_stage.artifacts import MODEL_FOLDER, open_work_folder, publish, succeeded_result
-from toxicity_stage.ranks import is_main, launch, leave_group, needs_launch, reported_failure
+from toxicity_stage.ranks import is_main, launch, leave_group, needs_launch, processes, reported_failure
 from toxicity_training.dataset import Example, summarise
 from toxicity_training.eda import auto_length
 from toxicity_training.engines.checkpoints import checkpoints_folder, open_checkpoints, remove_checkpoints
 from toxicity_training.engines.rows import EpochRows, training_rows
-from toxicity_training.evaluation.measure import Evaluation, measure
+from toxicity_training.engines.validation import BestAdapter
+from toxicity_training.evaluation.measure import Evaluation, measure, validation_loss
 from toxicity_training.prompts import pad_id_of, prompt_lengths
 from toxicity_training.report import write_eda, write_evaluation
 from toxicity_training.sources.commits import source_facts
 from toxicity_training.sources.files import read_dataset
-from toxicity_training.splits import Splits, cap_evaluation, split_examples, split_hash, write_splits
+from toxicity_training.splits import Splits, cap_evaluation, sample, split_examples, split_hash, write_splits
 
 ADAPTER_FOLDER = "adapter"
 
@@ -41,15 +42,16 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: the spec with resolved lengths, and the loss of each optimizer step."""
+    """A finished training: the spec with resolved lengths, the loss of each optimizer step, and the validations."""
 
     spec: TrainingSpec
     losses: list[float]
     trainable_parameters: int
+    best: BestAdapter
 
 
-Engine = Callable[[Any, EpochRows, int, TrainingSpec, Path, Callable[[str], None]], list[float]]
-"""(model, rows, padding id, spec, checkpoint folder, log) to the loss of each optimizer step."""
+Engine = Callable[[Any, EpochRows, int, TrainingSpec, Path, Callable[[str], None], BestAdapter], list[float]]
+"""(model, rows, padding id, spec, checkpoint folder, log, best adapter) to the loss of each optimizer step."""
 
 
 def say(message: str) -> None:
@@ -104,6 +106,8 @@ def run(config: TrainingConfig) -> StageResult | None:
             max_input_length=trained.spec.max_input_tokens,
             normal_form=trained.spec.normal_form or None,
             trainable_parameters=trained.trainable_parameters,
+            steps=len(trained.losses),
+            best_step=trained.best.best_step,
             data=prepared.facts,
             sources=source_facts(config.dataset_path, config.base_model_path),
         ),
@@ -152,14 +156,25 @@ def _train(config: TrainingConfig, prepared: Prepared, work: Path | None) -> Tra
     rows = training_rows(tokenizer, prepared.splits.train, spec)
     started = time.monotonic()
     checkpoints = checkpoints_folder(config.output_dir)
-    losses = engine(spec)(adapted, rows, pad_id_of(tokenizer), spec, checkpoints, say)
+    best = best_adapter(tokenizer, prepared.splits, spec)
+    losses = engine(spec)(adapted, rows, pad_id_of(tokenizer), spec, checkpoints, say, best)
     leave_group()
     say(
         f"trained on {len(rows)} rows in {time.monotonic() - started:.0f} s, mean loss {sum(losses) / len(losses):.4f}"
     )
     if work is not None:
         models.save_adapter(adapted, work / ADAPTER_FOLDER)
-    return Trained(spec, losses, trainable)
+    return Trained(spec, losses, trainable, best)
+
+
+def best_adapter(tokenizer: Any, splits: Splits, spec: TrainingSpec) -> BestAdapter:
+    """Validates on a sample of the validation split, by the log loss of p(toxic)."""
+    rows = sample(splits.validation, spec.early_stopping.max_rows, spec.seed)
+
+    def loss(model: Any) -> float:
+        return validation_loss(model, tokenizer, rows, spec)
+
+    return BestAdapter(spec, len(splits.train), processes(os.environ), loss, say)
 
 
 def _merge(config: TrainingConfig, work: Path) -> None:
@@ -184,10 +199,13 @@ def _evaluate(prepared: Prepared, trained: Trained, work: Path) -> Evaluation:
     write_evaluation(evaluation, work / "evaluation")
     texts = [example.text for example in prepared.rows]
     write_eda(prepared.rows, prompt_lengths(tokenizer, spec.prompt_format, texts), work / "eda")
-    (work / "losses.csv").write_text(
-        "step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in enumerate(trained.losses, start=1))
-    )
+    _write_losses(enumerate(trained.losses, start=1), work / "losses.csv")
+    _write_losses(trained.best.losses.items(), work / "validation.csv")
     return evaluation
+
+
+def _write_losses(losses: Iterable[tuple[int, float]], path: Path) -> None:
+    path.write_text("step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in losses))
 
 
 def engine(spec: TrainingSpec) -> Engine:

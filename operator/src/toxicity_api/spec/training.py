@@ -53,6 +53,30 @@ class Augmentation(Document):
     )
 
 
+class EarlyStopping(Document):
+    """Validation during training. The adapter with the lowest loss on the validation rows is kept."""
+
+    validations_per_epoch: int = Field(
+        2,
+        ge=0,
+        le=1000,
+        description="Number of validations per epoch, evenly spaced. Another one follows the last step. 0 turns"
+        " validation off and keeps the last adapter.",
+    )
+    patience: int = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="Number of validations in a row without a lower loss after which the training stops.",
+    )
+    max_rows: int = Field(
+        256,
+        ge=8,
+        le=MAX_ROWS,
+        description="Maximum number of rows of a validation, in a stratified sample of the validation split.",
+    )
+
+
 MAX_STEPS = 999_999_999
 """Maximum of checkpointSteps. A progress line of the training has at most nine digits for a step."""
 
@@ -165,6 +189,9 @@ class TrainingSpec(JobFields):
     )
     augmentation: Augmentation = Field(
         default_factory=Augmentation, description="Augmentation of the training rows."
+    )
+    early_stopping: EarlyStopping = Field(
+        default_factory=EarlyStopping, description="Validation during training, which keeps the best adapter."
     )
     max_samples: int | None = Field(
         None,

@@ -20,17 +20,25 @@ from toxicity_training.engines.batches import IGNORED, GroupedBatches, collate, 
 from toxicity_training.engines.checkpoints import checkpoint_folder, last_checkpoint, mark_complete, remove_older
 from toxicity_training.engines.rows import EpochRows
 from toxicity_training.engines.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_name, warmup_steps
+from toxicity_training.engines.validation import BestAdapter
 
 STATE = "state.pt"
 LOSSES = "losses.json"
 
 
 def train(
-    model: Any, rows: EpochRows, pad_id: int, spec: TrainingSpec, checkpoints: Path, say: Callable[[str], None]
+    model: Any,
+    rows: EpochRows,
+    pad_id: int,
+    spec: TrainingSpec,
+    checkpoints: Path,
+    say: Callable[[str], None],
+    best: BestAdapter,
 ) -> list[float]:
     """Trains the adapter of `model` in place; returns the mean loss of each optimizer step, also of resumed ones.
 
-    Resumes from the newest complete checkpoint in `checkpoints` and writes its own there.
+    Resumes from the newest complete checkpoint in `checkpoints` and writes its own there. Stops when `best` says so,
+    and ends with its adapter.
     """
     import torch
     from accelerate import Accelerator
@@ -57,22 +65,25 @@ def train(
     )
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
-    losses = _resume(accelerator.unwrap_model(model), optimizer, schedule, last_checkpoint(checkpoints), say)
+    adapted = accelerator.unwrap_model(model)
+    losses = _resume(adapted, optimizer, schedule, last_checkpoint(checkpoints), best, say)
     reporter = Reporter(len(losses), steps, say, time.monotonic)
     model.train()
-    while len(losses) < steps:
+    stopped = False
+    while len(losses) < steps and not stopped:
         epoch, done = divmod(len(losses), per_epoch)
         loader.set_epoch(epoch)  # otherwise accelerate counts epochs from the start of this process,
         batches.set_epoch(epoch)  # and with several processes does not pass the number on
         for micro_batches in _optimizer_steps(loader, spec.gradient_accumulation_steps, done):
             losses.append(_step(accelerator, model, optimizer, schedule, micro_batches))
+            stopped = best.step_done(len(losses), adapted)
             if accelerator.is_main_process:
                 reporter.step_done(len(losses), len(losses) / per_epoch, losses[-1])
-                if len(losses) % spec.checkpoint_steps == 0:
-                    unwrapped = accelerator.unwrap_model(model)
-                    _save(checkpoints, unwrapped, optimizer, schedule, losses)
-            if len(losses) == steps:
+                if len(losses) % spec.checkpoint_steps == 0 and not stopped:
+                    _save(checkpoints, adapted, optimizer, schedule, losses, best)
+            if len(losses) == steps or stopped:
                 break
+    best.restore(adapted)
     return losses
 
 
@@ -109,8 +120,10 @@ def _step(accelerator: Any, model: Any, optimizer: Any, schedule: Any, micro_bat
     return float(accelerator.gather(total).mean())
 
 
-def _save(checkpoints: Path, model: Any, optimizer: Any, schedule: Any, losses: Sequence[float]) -> None:
-    """Writes a complete checkpoint: adapter, optimizer, schedule, random generators and the losses so far."""
+def _save(
+    checkpoints: Path, model: Any, optimizer: Any, schedule: Any, losses: Sequence[float], best: BestAdapter
+) -> None:
+    """Writes a complete checkpoint: adapter, optimizer, schedule, random generators, losses and validations so far."""
     import torch
     from peft import get_peft_model_state_dict
 
@@ -126,12 +139,18 @@ def _save(checkpoints: Path, model: Any, optimizer: Any, schedule: Any, losses: 
     }
     torch.save(state, folder / STATE)
     (folder / LOSSES).write_text(json.dumps(list(losses)))
+    best.save(folder)
     mark_complete(folder)
     remove_older(checkpoints)
 
 
 def _resume(
-    model: Any, optimizer: Any, schedule: Any, checkpoint: Path | None, say: Callable[[str], None]
+    model: Any,
+    optimizer: Any,
+    schedule: Any,
+    checkpoint: Path | None,
+    best: BestAdapter,
+    say: Callable[[str], None],
 ) -> list[float]:
     """Restores a checkpoint that `_save` wrote; returns its losses, or none without a checkpoint."""
     import torch
@@ -146,6 +165,7 @@ def _resume(
     torch.random.set_rng_state(state["random"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
+    best.load(checkpoint)
     say(f"resuming from {checkpoint.name}")
     losses: list[float] = json.loads((checkpoint / LOSSES).read_text())
     return losses

@@ -14,14 +14,22 @@ from toxicity_training.engines.batches import GroupedBatches, collate, count_ste
 from toxicity_training.engines.checkpoints import KEPT, checkpoint_folder, last_checkpoint, mark_complete
 from toxicity_training.engines.rows import EpochRows
 from toxicity_training.engines.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_name, warmup_steps
+from toxicity_training.engines.validation import BestAdapter
 
 
 def train(
-    model: Any, rows: EpochRows, pad_id: int, spec: TrainingSpec, checkpoints: Path, say: Callable[[str], None]
+    model: Any,
+    rows: EpochRows,
+    pad_id: int,
+    spec: TrainingSpec,
+    checkpoints: Path,
+    say: Callable[[str], None],
+    best: BestAdapter,
 ) -> list[float]:
     """Trains the adapter of `model` in place; returns the mean loss of each optimizer step, also of resumed ones.
 
-    Resumes from the newest complete checkpoint in `checkpoints` and writes its own there.
+    Resumes from the newest complete checkpoint in `checkpoints` and writes its own there. Stops when `best` says so,
+    and ends with its adapter.
     """
     trainer = _trainer_class()(
         model=model,
@@ -30,11 +38,13 @@ def train(
         data_collator=lambda batch: collate(batch, pad_id),
     )
     trainer.batches = GroupedBatches(rows, spec, trainer.args.world_size)
-    _replace_callbacks(trainer, count_steps(len(rows), spec, trainer.args.world_size)[0], say)
+    _replace_callbacks(trainer, count_steps(len(rows), spec, trainer.args.world_size)[0], best, say)
     resumed = last_checkpoint(checkpoints)
     if resumed is not None:
+        best.load(resumed)
         say(f"resuming from {resumed.name}")
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    best.restore(model)
     return [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
 
 
@@ -99,8 +109,8 @@ def _trainer_class() -> Any:
     return LabelTrainer
 
 
-def _replace_callbacks(trainer: Any, steps_per_epoch: int, say: Callable[[str], None]) -> None:
-    """Replaces the Trainer's printing by progress lines, selects each epoch's batches, and marks saved checkpoints."""
+def _replace_callbacks(trainer: Any, steps_per_epoch: int, best: BestAdapter, say: Callable[[str], None]) -> None:
+    """Replaces the Trainer's printing by progress lines; selects each epoch's batches, validates, marks checkpoints."""
     from transformers import PrinterCallback, TrainerCallback
 
     class Lines(TrainerCallback):  # type: ignore[misc]
@@ -111,13 +121,21 @@ def _replace_callbacks(trainer: Any, steps_per_epoch: int, say: Callable[[str], 
             # the Trainer does not reach them through the wrappers of several processes and of a resumed epoch
             trainer.batches.set_epoch(state.global_step // steps_per_epoch)
 
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> Any:
+            if best.step_done(state.global_step, model):
+                control.should_training_stop = True
+                control.should_save = False  # from it, a training would resume after its end
+            return control
+
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs and state.is_world_process_zero:
                 self.reporter.step_done(state.global_step, float(state.epoch), float(logs["loss"]))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.is_world_process_zero:
-                mark_complete(checkpoint_folder(Path(args.output_dir), state.global_step))
+                folder = checkpoint_folder(Path(args.output_dir), state.global_step)
+                best.save(folder)
+                mark_complete(folder)
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Lines())

@@ -97,6 +97,14 @@ def measure(
     return evaluation
 
 
+def validation_loss(model: Any, tokenizer: Any, rows: Sequence[Example], spec: TrainingSpec) -> float:
+    """The log loss of p(toxic) on `rows`, in nats. Leaves the model in evaluation mode."""
+    from sklearn.metrics import log_loss
+
+    scores = _scores(model, tokenizer, [row.text for row in rows], spec)
+    return float(log_loss([row.toxic for row in rows], scores, labels=[False, True]))
+
+
 def _scores(model: Any, tokenizer: Any, texts: Sequence[str], spec: TrainingSpec) -> list[float]:
     return score_texts(
         model,
@@ -131,7 +139,7 @@ def score_texts(
     order = sorted(dict.fromkeys(prompts), key=len, reverse=True)
     pad_id = pad_id_of(tokenizer)
     scores: dict[tuple[int, ...], float] = {}
-    model.eval()
+    _switch_to_evaluation(model)
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -141,3 +149,15 @@ def score_texts(
             for prompt, (toxic, non_toxic) in zip(chosen, pairs, strict=True):
                 scores[prompt] = toxic_score(toxic, non_toxic)
     return [scores[prompt] for prompt in prompts]
+
+
+def _switch_to_evaluation(model: Any) -> None:
+    """Evaluation mode, except for 4-bit layers, which compute the same in both modes.
+
+    In evaluation mode, bitsandbytes repacks them on CPUs with bf16 instructions. That rounds their scales and is not
+    undone when the training continues.
+    """
+    model.eval()
+    for module in model.modules():
+        if getattr(getattr(module, "weight", None), "quant_state", None) is not None:
+            module.training = True
