@@ -132,6 +132,7 @@ def _replace_callbacks(trainer: Any, steps_per_epoch: int, best: BestAdapter, sa
                 self.reporter.step_done(state.global_step, float(state.epoch), float(logs["loss"]))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            trainer.accelerator.wait_for_everyone()  # each process writes the state of its random generators
             if state.is_world_process_zero:
                 folder = checkpoint_folder(Path(args.output_dir), state.global_step)
                 best.save(folder)
