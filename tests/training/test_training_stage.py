@@ -76,6 +76,8 @@ def test_the_published_folder_is_whole(make_config: MakeConfig, make_spec: MakeS
     assert {path.name for path in folder.iterdir()} == {
         "adapter", "eda", "evaluation", "losses.csv", "model", "result.json", "splits", "validation.csv",
     }  # fmt: skip
+    card = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"| F1 of the toxic class | {training.metrics.f1:.3f} |" in card
     assert len((folder / "losses.csv").read_text().splitlines()) == 1 + 12 * 27
     assert len(read_split(folder / "splits", "train")) == training.train_samples
     assert {path.name for path in (folder / "eda").iterdir()} == {

@@ -70,6 +70,8 @@ class TrainingConfig(Document):
     base_model_path: Path
     training: TrainingSpec
     retention: Retention | None = None
+    dataset: str = Field("", description="name of the data set, for the model card")
+    base_model: str = Field("", description="name of the base model, for the model card")
 
     @property
     def output_dir(self) -> Path:

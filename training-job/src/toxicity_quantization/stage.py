@@ -18,6 +18,7 @@ from toxicity_quantization.tensors import read_tensors
 from toxicity_stage.artifacts import MODEL_FOLDER, input_result, open_work_folder, publish
 from toxicity_stage.errors import ModelError
 from toxicity_training.evaluation.measure import Evaluation, measure
+from toxicity_training.model_card import add_quantization
 from toxicity_training.prompts import find_label_tokens
 from toxicity_training.report import write_evaluation
 from toxicity_training.splits import read_split
@@ -66,6 +67,7 @@ def run(config: QuantizationConfig) -> StageResult:
 
     after = evaluate(config, training, target, labels)
     write_evaluation(after, work / "evaluation")
+    add_quantization(target, spec, after.metrics)
     result = StageResult(
         stage="quantize",
         fingerprint=config.fingerprint,

@@ -22,6 +22,7 @@ from toxicity_training.engines.checkpoints import checkpoints_folder, open_check
 from toxicity_training.engines.rows import EpochRows, training_rows
 from toxicity_training.engines.validation import BestAdapter
 from toxicity_training.evaluation.measure import Evaluation, measure, validation_loss
+from toxicity_training.model_card import write_card
 from toxicity_training.prompts import pad_id_of, prompt_lengths
 from toxicity_training.report import write_eda, write_evaluation
 from toxicity_training.sources.commits import source_facts
@@ -94,24 +95,21 @@ def run(config: TrainingConfig) -> StageResult | None:
         return None
     _merge(config, work)
     evaluation = _evaluate(prepared, trained, work)
-    result = StageResult(
-        stage="train",
-        fingerprint=config.fingerprint,
-        outcome="succeeded",
-        training=TrainingResult(
-            metrics=evaluation.metrics,
-            train_samples=len(prepared.splits.train),
-            loss=sum(trained.losses) / len(trained.losses),
-            duration_seconds=round(time.monotonic() - started, 1),
-            max_input_length=trained.spec.max_input_tokens,
-            normal_form=trained.spec.normal_form or None,
-            trainable_parameters=trained.trainable_parameters,
-            steps=len(trained.losses),
-            best_step=trained.best.best_step,
-            data=prepared.facts,
-            sources=source_facts(config.dataset_path, config.base_model_path),
-        ),
+    training = TrainingResult(
+        metrics=evaluation.metrics,
+        train_samples=len(prepared.splits.train),
+        loss=sum(trained.losses) / len(trained.losses),
+        duration_seconds=round(time.monotonic() - started, 1),
+        max_input_length=trained.spec.max_input_tokens,
+        normal_form=trained.spec.normal_form or None,
+        trainable_parameters=trained.trainable_parameters,
+        steps=len(trained.losses),
+        best_step=trained.best.best_step,
+        data=prepared.facts,
+        sources=source_facts(config.dataset_path, config.base_model_path),
     )
+    write_card(work / MODEL_FOLDER, config, trained.spec, training)
+    result = StageResult(stage="train", fingerprint=config.fingerprint, outcome="succeeded", training=training)
     result = publish(work, config.output_dir, result)
     remove_checkpoints(config.output_dir)
     return result

@@ -6,7 +6,13 @@ from toxicity_api.stage_config import Retention, TrainingConfig
 from toxicity_operator.chain import JobStage
 from toxicity_operator.manifests.common import Manifest, artifacts_volume, env, resources, stage_env
 from toxicity_operator.manifests.job import build_job, stage_pod
-from toxicity_operator.manifests.sources import base_model_source, dataset_source, tools_container
+from toxicity_operator.manifests.sources import (
+    base_model_name,
+    base_model_source,
+    dataset_name,
+    dataset_source,
+    tools_container,
+)
 from toxicity_operator.model import Model
 
 
@@ -26,6 +32,8 @@ def build_training_job(model: Model, stage: JobStage, image: str, retention: Ret
         base_model_path=base.path,
         training=training.with_normal_form(stage.normal_form),
         retention=retention,
+        dataset=dataset_name(spec.dataset),
+        base_model=base_model_name(spec.base_model),
     )
     pod = stage_pod(
         model,
