@@ -75,7 +75,7 @@ class QualityFigures(Document):
     distorted_f1: float | None = Field(
         None,
         description="F1 of the toxic class on a copy of the test split with spelling that evades filters:"
-        " look-alikes, digits, spaces and dots in words. The normal form undoes it.",
+        " look-alikes, digits, spaces and dots in words. The normal form and the augmentation address it.",
     )
     misspelled_f1: float | None = Field(
         None,

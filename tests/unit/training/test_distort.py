@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from toxicity_api.normal_form.form import normalise_text
 from toxicity_training.evaluation.distort import DIGITS, LOOK_ALIKES, MOST_CUTS, SHARE, distort
 from toxicity_training.words import SHORTEST_WORD
 
@@ -33,6 +34,15 @@ def fold(text: str) -> str:
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_letters_come_back_under_the_inverse_map(text: str, seed: int) -> None:
     assert fold(distort(text, seed)) == fold(text)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_normal_form_undoes_look_alikes_and_separated_words(text: str) -> None:
+    look_alikes = str.maketrans(LOOK_ALIKES)
+    for word in re.findall("[А-Яа-яё]{4,}", text):
+        for evasion in (word.translate(look_alikes), " ".join(word), ".".join(word)):
+            # a word of look-alikes alone is a Latin word, such as `coco`
+            assert normalise_text(evasion) == word or evasion.isascii()
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from toxicity_api.normal_form.form import normalise_text
 from toxicity_training import augmentation
 from toxicity_training.evaluation.misspell import FAMILIES, LATIN, misspell
 
@@ -103,3 +104,12 @@ def test_misspellings_have_nothing_that_a_filter_evasion_has(name: str) -> None:
                 mixed = re.search("[а-яё]", word, re.I) and re.search("[a-z0-9]", word, re.I)
                 assert not mixed or "мир2" in misspelt
                 assert not re.search(r"(\w)\1\1", word)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_normal_form_undoes_no_misspelling(name: str) -> None:
+    for text in TEXTS:
+        plain = normalise_text(text)
+        for seed in SEEDS:
+            misspelt = FAMILIES[name](plain, Random(seed))
+            assert normalise_text(misspelt) == misspelt

@@ -67,7 +67,8 @@ def test_the_hub_reads_language_licence_base_model_and_figures(base: Path, tmp_p
 def test_people_read_data_use_figures_training_and_licence(base: Path, tmp_path: Path) -> None:
     text = written(base, tmp_path).text
     for words in (
-        "# ru-toxicity", "токсичный текст: {text}", "' да'", "0.500000", "at most 96 tokens", "Normal form of the text: version 1",
+        "# ru-toxicity", "токсичный текст: {text}", "' да'", "0.500000", "at most 96 tokens",
+        "Normal form of the text: version 1",
         "owner/comments@v1", "c0ffee", "14412 comments, 4826 of them toxic", "11530 training rows, 1441 test rows",
         "| 95 % interval of F1 | 0.876 to 0.915 |", "LoRA r 16", "1442 steps, adapter of step 721, seed 7",
         "30% of the rows augmented", "`gemma`",

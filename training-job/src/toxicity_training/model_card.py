@@ -124,7 +124,9 @@ def _use(spec: TrainingSpec, metrics: Metrics) -> str:
         [
             "## Use\n",
             f"- Prompt: `{spec.prompt_template!r}`, at most {spec.max_input_tokens} tokens",
-            f"- Normal form of the text: version {spec.normal_form}, `normalise_text`" if spec.normal_form else "- Text as it is",
+            f"- Normal form of the text: version {spec.normal_form}, `normalise_text`"
+            if spec.normal_form
+            else "- Text as it is",
             f"- Labels: `{spec.labels.toxic!r}` for toxic, `{spec.labels.non_toxic!r}` for other comments",
             f"- Threshold of the score: {metrics.threshold:.6f}, with the best F1 of the toxic class on the validation"
             " split",

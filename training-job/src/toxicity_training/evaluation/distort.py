@@ -1,7 +1,8 @@
 """Distorts spelling the way people do to evade filters; pure. `measure.py` scores the test rows in this form too.
 
-A reader still recognises every word, so the label stays valid. The normal form of texts undoes all of it: it replaces
-look-alikes and digits, and removes spaces and dots. `misspell.py` has what the normal form does not undo.
+A reader still recognises every word, so the label stays valid. These are known evasions: the normal form undoes
+look-alikes and fully separated words, and the augmentation trains with digits and separated letters. `misspell.py` has
+what neither addresses.
 """
 
 from __future__ import annotations
