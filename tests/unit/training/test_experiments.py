@@ -20,6 +20,7 @@ from toxicity_training.experiments.grid import (
     Grid,
     GridError,
     Inputs,
+    code_digest,
     file_digest,
     folder_digest,
     plan_runs,
@@ -45,6 +46,7 @@ def inputs(**changes: Any) -> Inputs:
         "dataset": Path("/d.csv"),
         "dataset_digest": "d",
         "base_models": {DEFAULT_BASE_MODEL: BaseModel(Path(__file__).parent, "b")},
+        "code_digest": "c",
         "work": Path("/w"),
     }
     return Inputs(**(values | changes))
@@ -78,6 +80,7 @@ def test_fingerprint_follows_the_content_and_nothing_else() -> None:
     for changed in (
         plan_runs(grid(), inputs(dataset_digest="other")),
         plan_runs(grid(), inputs(label_column="other")),
+        plan_runs(grid(), inputs(code_digest="other")),
         plan_runs(grid(), inputs(base_models=base)),
         plan_runs(grid(dataset={"split": {"seed": 1}}), inputs()),
         plan_runs(grid(training=GRID["training"] | {"learningRate": 0.1}), inputs()),
@@ -254,7 +257,12 @@ def test_one_run_is_done_already_the_other_fails_and_both_are_in_the_report(
 ) -> None:
     command = prepare(tmp_path)
     base = {DEFAULT_BASE_MODEL: BaseModel(tmp_path / "base", folder_digest(tmp_path / "base"))}
-    given = inputs(base_models=base, dataset_digest=file_digest(tmp_path / "c.csv"), work=tmp_path / "work")
+    given = inputs(
+        base_models=base,
+        code_digest=code_digest(),
+        dataset_digest=file_digest(tmp_path / "c.csv"),
+        work=tmp_path / "work",
+    )
     small, large = plan_runs(grid(), given)
     publish(open_work_folder(small.output_dir), small.output_dir, succeeded(small.fingerprint, 0.81))
 
@@ -278,7 +286,12 @@ def test_one_run_is_done_already_the_other_fails_and_both_are_in_the_report(
 def test_all_done_is_success_and_the_output_goes_where_it_is_asked_for(tmp_path: Path) -> None:
     command = prepare(tmp_path)
     base = {DEFAULT_BASE_MODEL: BaseModel(tmp_path / "base", folder_digest(tmp_path / "base"))}
-    given = inputs(base_models=base, dataset_digest=file_digest(tmp_path / "c.csv"), work=tmp_path / "work")
+    given = inputs(
+        base_models=base,
+        code_digest=code_digest(),
+        dataset_digest=file_digest(tmp_path / "c.csv"),
+        work=tmp_path / "work",
+    )
     for config in plan_runs(grid(), given):
         publish(open_work_folder(config.output_dir), config.output_dir, succeeded(config.fingerprint, 0.8))
     assert main([*command, "--output", str(tmp_path / "out/table.md")]) == 0

@@ -1,8 +1,8 @@
 """A grid of training configurations: its YAML file and the stage configurations that follow from it.
 
-Pure except for `read_grid` and the two digests. The fingerprint of a run hashes what its result depends on: the content
-of the data set and of the base model, and the settings that differ from their defaults. It does not include the run's
-name, paths or pod placement.
+Pure except for `read_grid` and the digests. The fingerprint of a run hashes what its result depends on: the content
+of the data set and of the base model, the settings that differ from their defaults, and the code, which has the
+defaults. It does not include the run's name, paths or pod placement.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+import toxicity_api
+import toxicity_stage
+import toxicity_training
 from toxicity_api.base import Document
 from toxicity_api.fingerprint import WITHOUT_INFLUENCE, content, fingerprint
 from toxicity_api.spec import NonEmpty, Score, Split, TrainingSpec
@@ -80,6 +83,7 @@ class Inputs:
     dataset: Path
     dataset_digest: str
     base_models: Mapping[str, BaseModel]
+    code_digest: str
     work: Path
     text_column: str = "comment"
     label_column: str = "toxic"
@@ -135,7 +139,8 @@ def _plan_run(grid: Grid, run: GridRun, inputs: Inputs) -> TrainingConfig:
         base_model_path=base.path,
         training=training.with_normal_form(training.wanted_normal_form),
     )
-    return config.model_copy(update={"fingerprint": run_fingerprint(config, inputs.dataset_digest, base.digest)})
+    result = run_fingerprint(config, inputs.dataset_digest, base.digest, inputs.code_digest)
+    return config.model_copy(update={"fingerprint": result})
 
 
 def merge_training(defaults: TrainingSpec, run: GridRun) -> TrainingSpec:
@@ -159,9 +164,10 @@ def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
     return {**below, **above, **both}
 
 
-def run_fingerprint(config: TrainingConfig, dataset_digest: str, base_model_digest: str) -> str:
-    """Hash of what the run's result depends on; independent of file paths."""
+def run_fingerprint(config: TrainingConfig, dataset_digest: str, base_model_digest: str, code_digest: str) -> str:
+    """Hash of what the run's result depends on; independent of file paths. Defaults are part of the code."""
     parts = {
+        "code": code_digest,
         "dataset": [dataset_digest, config.text_column, config.label_column],
         "split": config.split.to_wire(),
         "baseModel": base_model_digest,
@@ -190,6 +196,16 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise GridError("FileUnreadable", f"cannot read {path}: {error.strerror}") from error
+
+
+def code_digest() -> str:
+    """sha256 over the Python files of the packages that a training runs."""
+    packages = [
+        Path(package.__file__ or "").parent for package in (toxicity_api, toxicity_stage, toxicity_training)
+    ]
+    files = [(folder, path) for folder in packages for path in sorted(folder.rglob("*.py"))]
+    lines = [f"{path.relative_to(folder.parent).as_posix()} {file_digest(path)}" for folder, path in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def folder_digest(folder: Path) -> str:

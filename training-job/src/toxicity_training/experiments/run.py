@@ -25,6 +25,7 @@ from toxicity_training.experiments.grid import (
     BaseModel,
     Grid,
     Inputs,
+    code_digest,
     file_digest,
     folder_digest,
     plan_runs,
@@ -90,6 +91,7 @@ def _inputs(grid: Grid, options: argparse.Namespace) -> Inputs:
     return Inputs(
         dataset=options.dataset.resolve(),
         dataset_digest=file_digest(options.dataset),
+        code_digest=code_digest(),
         base_models={name: BaseModel(given[name], folder_digest(given[name])) for name in used},
         work=options.work.resolve(),
         text_column=options.text_column,
