@@ -123,8 +123,8 @@ bench-quantization: packages .venv/ready ## measure quality, size and speed of 4
 	$(PYTHON) tests/benchmarks/bench_quantization.py --trained $(firstword $(wildcard $(RUNS)/quality/train-*/)) \
 		--work $(RUNS)/quantization
 
-bench-loadtest: .venv/ready ## measure the limit of the load generator beside wrk (Debian package wrk)
-	$(PYTHON) tests/benchmarks/bench_loadtest.py
+bench-loadtest: .venv/ready ## compare the load generator with wrk (Debian package wrk) and vegeta
+	$(PYTHON) tests/benchmarks/bench_loadtest.py --vegeta "$$($(PYTHON) -m toxicity_cluster program vegeta)"
 
 bench-serving: packages .venv/ready ## measure throughput and latency of the API, vLLM and Transformers (MODEL=model folder of a training stage)
 	$(PYTHON) -m toxicity_cluster environment serving -- python -m benchmarks.bench_serving --model-dir $(MODEL) --dataset $(COMMENTS)

@@ -1,9 +1,9 @@
-"""The load generator beside itself and beside wrk: `make bench-loadtest`. Prints two Markdown tables.
+"""The load generator beside itself, wrk and vegeta: `make bench-loadtest`. Prints two Markdown tables.
 
 The ceiling: requests per second of a closed loop against a constant server, and per core of the generator's own CPU,
-with Locust's FastHttpUser (what the load test uses), Locust's HttpUser, and wrk, a generator in C. The profile: the
-load test's own users against a service of a known delay, and wrk with as many connections against the same one, p95
-side by side. All on the loopback, in one run on one machine: only the ratios mean something elsewhere.
+with Locust's FastHttpUser (what the load test uses), Locust's HttpUser, wrk, a generator in C, and vegeta, one in Go.
+The profile: an open loop at a given rate against a service of a known delay, by the load test and by vegeta,
+percentiles side by side. All on the loopback, in one run on one machine: only the ratios mean something elsewhere.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from toxicity_api.spec import LoadTestSpec
 from toxicity_loadtest.calibration import UNREACHABLE_RPS, constant_server
@@ -38,7 +39,8 @@ done = function(summary, latency, requests)
     summary.errors.timeout, latency:percentile(95)))
 end
 """
-MICROSECONDS = 1e6
+MICROSECONDS, NANOSECONDS = 1e6, 1e9
+OPEN_REQUESTS = 256
 
 
 def main() -> int:
@@ -46,16 +48,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=10, help="of each measurement")
     parser.add_argument("--users", type=int, default=16)
     parser.add_argument("--delay", type=float, default=0.05, help="seconds the paced service takes")
+    parser.add_argument("--rps", type=float, default=160, help="requests per second of the open loop")
+    parser.add_argument("--vegeta", type=Path, required=True, help="the program, built by toxicity_cluster")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         print("wrk is missing: apt-get install wrk", file=sys.stderr)
         return 1
-    print_ceilings(options.users, options.seconds)
-    print_profile(options.users, options.seconds, options.delay)
+    print_ceilings(options.vegeta, options.users, options.seconds)
+    print_profile(options.vegeta, options.rps, options.seconds, options.delay)
     return 0
 
 
-def print_ceilings(users: int, seconds: int) -> None:
+def print_ceilings(program: Path, users: int, seconds: int) -> None:
     """Requests per second at most, and per core of the generator's CPU."""
     print(f"### Ceiling, {users} connections, {seconds} s against a constant server\n")
     print("| generator | requests/s | CPU, cores | requests/s per core |\n|---|---:|---:|---:|")
@@ -63,6 +67,7 @@ def print_ceilings(users: int, seconds: int) -> None:
         "Locust FastHttpUser (the load test)": lambda url: load_test_ceiling(url, users, seconds),
         "Locust HttpUser": lambda url: http_user_ceiling(url, users, seconds),
         "wrk, 1 thread": lambda url: wrk_ceiling(url, users, seconds),
+        "vegeta": lambda url: vegeta_ceiling(program, url, users, seconds),
     }
     for name, measure in ways.items():
         with constant_server() as url:
@@ -127,30 +132,50 @@ def _children_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def print_profile(users: int, seconds: int, delay: float) -> None:
-    """p95 of a service of known delay by two tools: both offer what `users` connections can, wrk without a pace."""
-    rps = users / delay / 2
-    print(f"\n### p95 of a service that takes {delay * 1000:g} ms, {users} users, {seconds} s\n")
-    print("| generator | requests/s | p95, ms |\n|---|---:|---:|")
+def vegeta_ceiling(program: Path, url: str, workers: int, seconds: int) -> tuple[float, float]:
+    """Vegeta without a pace, with as many workers as the others have connections."""
+    cpu = _children_cpu()
+    found = vegeta(program, url, seconds, "-rate=0", f"-workers={workers}", f"-max-workers={workers}")
+    assert found["success"] == 1, found["errors"]
+    return found["throughput"], (_children_cpu() - cpu) / seconds
+
+
+def print_profile(program: Path, rps: float, seconds: int, delay: float) -> None:
+    """Percentiles of a service of known delay by two open loops at the same rate and even intervals."""
+    print(f"\n### Open loop, {rps:g} requests/s for {seconds} s, service of {delay * 1000:g} ms\n")
+    print("| generator | requests/s | p50, ms | p95, ms | p99, ms | CPU, cores |\n|---|---:|---:|---:|---:|---:|")
     with constant_server(delay) as url:
-        generator = a_generator(url, users)
+        generator = a_generator(url, OPEN_REQUESTS)
         try:
-            paced = bucket_result(
-                generator.offer(WindowOrder(number=1, name=CALIBRATION, rps=rps, seconds=seconds))
-            )
-            free = bucket_result(
-                generator.offer(WindowOrder(number=2, name=CALIBRATION, rps=UNREACHABLE_RPS, seconds=seconds))
-            )
+            window = generator.offer(WindowOrder(number=1, name=CALIBRATION, rps=rps, seconds=seconds))
         finally:
             generator.close()
-        requests, took, failures, p95 = wrk(url, users, seconds)
-    assert (paced.failures, free.failures, failures) == (0, 0, 0)
-    for name, rate, value in (
-        (f"load test, paced to {rps:g}/s", paced.actual_rps, paced.p95_seconds),
-        ("load test, unpaced", free.actual_rps, free.p95_seconds),
-        ("wrk, unpaced", requests / took, p95),
-    ):
-        print(f"| {name} | {rate:.1f} | {1000 * (value or 0.0):.2f} |")
+        cpu = _children_cpu()
+        other = vegeta(program, url, seconds, f"-rate={rps:g}/s")
+        cores = (_children_cpu() - cpu) / seconds
+    own = bucket_result(window)
+    assert (own.failures, own.delayed, other["success"]) == (0, 0, 1)
+    times = [own.p50_seconds, own.p95_seconds, own.p99_seconds]
+    print_row("load test", own.actual_rps, [time or 0.0 for time in times], window.cpu_share * usable_cores())
+    theirs = [other["latencies"][name] / NANOSECONDS for name in ("50th", "95th", "99th")]
+    print_row("vegeta", other["throughput"], theirs, cores)
+
+
+def print_row(name: str, rps: float, seconds: list[float], cores: float) -> None:
+    print(f"| {name} | {rps:.1f} | {' | '.join(f'{1000 * each:.2f}' for each in seconds)} | {cores:.2f} |")
+
+
+def vegeta(program: Path, url: str, seconds: int, *options: str) -> dict[str, Any]:
+    """Return the report of an attack. Latencies are in nanoseconds."""
+    with TemporaryDirectory() as folder:
+        body, targets = Path(folder, "body.json"), Path(folder, "targets.txt")
+        body.write_bytes(CLASSIFY.request_body([TEXT]))
+        targets.write_text(f"POST {url}{CLASSIFY.path}\nContent-Type: application/json\n@{body}\n", "utf-8")
+        attack = [str(program), "attack", f"-duration={seconds}s", f"-targets={targets}", *options]
+        results = subprocess.run(attack, check=True, capture_output=True).stdout
+    report = subprocess.run([str(program), "report", "-type=json"], check=True, capture_output=True, input=results)
+    found: dict[str, Any] = json.loads(report.stdout)
+    return found
 
 
 def a_generator(url: str, users: int) -> LocalGenerator:

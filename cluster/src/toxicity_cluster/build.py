@@ -96,9 +96,10 @@ OPTIONAL_PROGRAMS = (
 
 TOOLS = (
     Program("actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
+    Program("vegeta", "github.com/tsenart/vegeta/v12"),
     Program("registry", "github.com/distribution/distribution/v3/cmd/registry", minutes="2 min"),
 )
-"""Programs of the checks and tests; no part of the cluster."""
+"""Programs of the checks, tests and benchmarks; no part of the cluster."""
 
 EVERY_PROGRAM = (*PROGRAMS, *OPTIONAL_PROGRAMS, *TOOLS)
 

@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from toxicity_loadtest.corpus import Corpus
+from toxicity_loadtest.cpu import usable_cores
 from toxicity_loadtest.figures import served, window_seconds
 from toxicity_loadtest.records import CALIBRATION, WindowOrder
 from toxicity_loadtest.service import Target
 from toxicity_loadtest.user_pool import LocalGenerator
 
 UNREACHABLE_RPS = 20_000.0
+"""About twice the requests per second that a process on one core can offer."""
+
 REQUEST_SECONDS = 5.0
 END_SECONDS = 5.0
 
@@ -41,7 +44,9 @@ def constant_server(delay: float = 0.0) -> Iterator[str]:
 
 def measure_ceiling(corpus: Corpus, users: int, seconds: float) -> float | None:
     """Return the requests per second that one process can offer; None without an answer."""
-    order = WindowOrder(number=0, name=CALIBRATION, rps=UNREACHABLE_RPS, seconds=seconds)
+    # in proportion to the CPU, because the slots that nobody is free for take CPU too
+    rps = UNREACHABLE_RPS * usable_cores()
+    order = WindowOrder(number=0, name=CALIBRATION, rps=rps, seconds=seconds)
     with constant_server() as url:
         target = Target(url, REQUEST_SECONDS, max_outage_seconds=REQUEST_SECONDS, run=CALIBRATION)
         generator = LocalGenerator(target, corpus, users)
@@ -49,6 +54,6 @@ def measure_ceiling(corpus: Corpus, users: int, seconds: float) -> float | None:
             window = generator.offer(order)
         finally:
             generator.close()
-    rps = len(served([window])) / window_seconds(window)
+    carried = len(served([window])) / window_seconds(window)
     # cpu_share is relative to usable_cores(): at a share of 1 the process offers its maximum
-    return round(rps / window.cpu_share, 1) if rps and window.cpu_share else None
+    return round(carried / window.cpu_share, 1) if carried and window.cpu_share else None
