@@ -81,7 +81,8 @@ def files() -> Files:
         datasets={
             "owner/one": {"README.md": b"", "data/comments.csv": CSV},
             "owner/two": {"b.csv.gz": gzip.compress(CSV), "a.csv": CSV},
-            "owner/none": {"train.parquet": b""},
+            "owner/parquet": {"README.md": b"", "dataset_infos.json": b"{}", "data/train.parquet": b"PAR1"},
+            "owner/none": {"train.xlsx": b"", "dataset_infos.json": b"{}"},
         },
         models={"owner/model": MODEL, "owner/bin": {"config.json": b"{}", "pytorch_model.bin": b""}},
     )
@@ -141,10 +142,11 @@ def test_model_at_a_commit(hub: Program) -> None:
     assert (hub.target / "config.json").read_bytes() == b"{}"
 
 
-def test_only_csv_file_of_a_repository_is_found(hub: Program) -> None:
-    assert hub.run(*from_hub("owner/one")) == 0
+@pytest.mark.parametrize(("repo", "content"), [("owner/one", CSV), ("owner/parquet", b"PAR1")])
+def test_only_data_file_of_a_repository_is_found(hub: Program, repo: str, content: bytes) -> None:
+    assert hub.run(*from_hub(repo)) == 0
     assert hub.left_behind() == ["base-model-1/c.csv"]
-    assert (hub.target / "c.csv").read_bytes() == CSV
+    assert (hub.target / "c.csv").read_bytes() == content
 
 
 def test_file_that_is_named_is_taken_as_it_is(hub: Program) -> None:
@@ -156,8 +158,8 @@ def test_file_that_is_named_is_taken_as_it_is(hub: Program) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (from_hub("owner/two"), ["spec.dataset.huggingFace.file", "2 CSV files", "a.csv, b.csv.gz"]),
-        (from_hub("owner/none"), ["spec.dataset.huggingFace.file", "no .csv or .csv.gz"]),
+        (from_hub("owner/two"), ["spec.dataset.huggingFace.file", "2 data files", "a.csv, b.csv.gz"]),
+        (from_hub("owner/none"), ["spec.dataset.huggingFace.file", "no file that ends in .csv, .tsv"]),
         (from_hub("owner/two", "--file=c.csv"), ["spec.dataset.huggingFace.file", "'c.csv'", "a.csv, b.csv.gz"]),
         (from_hub("owner/missing"), ["spec.dataset.huggingFace.repo", "owner/missing", "secretName"]),
         (from_hub("owner/one", "--revision=v9"), ["spec.dataset.huggingFace.revision", "'v9'"]),

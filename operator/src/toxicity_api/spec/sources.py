@@ -40,7 +40,7 @@ class HubFile(Document):
     revision: NonEmpty = Field("main", description="Branch, tag or commit to download.")
     file: RelativePath | None = Field(
         None,
-        description="Path of the file in the repository. Unset means the only CSV, TSV, JSON or Parquet file in it.",
+        description="Path of the file in the repository. Unset means its only CSV, TSV, JSON lines or Parquet file.",
     )
     secret_name: str | None = Field(
         None, description="Name of a Secret with the key HF_TOKEN. Unset means anonymous access."

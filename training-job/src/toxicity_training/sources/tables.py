@@ -18,8 +18,8 @@ from pathlib import Path
 from toxicity_stage.errors import DatasetError
 from toxicity_training.sources.delimited import Rows, decoded, parse_delimited
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
-"""Suffixes of data files. Any of them can be followed by .gz."""
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+"""Suffixes of data files, which .gz can follow. A .json file beside data is often a description of it."""
 
 SUPPORTED = "a CSV, TSV, JSON lines or Parquet file, plain or gzip"
 
