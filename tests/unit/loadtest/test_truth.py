@@ -186,15 +186,19 @@ def test_stall_shows_in_the_corrected_latency_alone_at_the_limit_of_open_request
     assert bucket["p95Seconds"] < bucket["p95CorrectedSeconds"] - 1
 
 
-def test_poisson_arrivals_wait_where_even_ones_do_not(tmp_path: Path, service: Service) -> None:
-    """One replica takes 0.05 s per request and is asked 17 times per second, a load of 85 %."""
-    found = {}
-    for arrivals in ("uniform", "poisson"):
-        service.hold = Replicas(1, 0.05)
-        folder = tmp_path / arrivals
-        folder.mkdir()
-        fields = {"requested_rps": 17, "seconds_per_bucket": 6, "arrivals": arrivals}
-        found[arrivals], rows = measure(folder, service, **fields)
-        assert len(rows) == 102
-    assert found["poisson"]["openRequestsPeak"] > found["uniform"]["openRequestsPeak"]
-    assert found["poisson"]["p95CorrectedSeconds"] > found["uniform"]["p95CorrectedSeconds"] + 0.05
+def test_poisson_arrivals_wait_in_the_queue_of_the_service(tmp_path: Path, service: Service) -> None:
+    """One replica takes 0.05 s per request and is asked 17 times per second, a load of 85 %.
+
+    The queue at the scheduled times is a lower bound: on a busy machine requests are only later.
+    """
+    service.hold = Replicas(1, 0.05)
+    bucket, rows = measure(tmp_path, service, requested_rps=17, seconds_per_bucket=6, arrivals="poisson")
+    scheduled = sorted(float(row["scheduled_start"]) for row in rows)
+    assert len(scheduled) == 102
+    free, ideal = 0.0, []
+    for due in scheduled:
+        free = max(free, due) + 0.05
+        ideal.append(free - due)
+    assert nearest_rank(ideal, 0.95) > 0.1, "with even intervals no request waits"
+    assert bucket["p95CorrectedSeconds"] >= nearest_rank(ideal, 0.95) - 0.002
+    assert (bucket["omitted"], bucket["delayed"]) == (0, 0)
