@@ -275,7 +275,7 @@ def measure_transformers(config: EngineConfig, texts: Sequence[str], rounds: int
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from toxicity_training.evaluation.measure import score_texts
+    from toxicity_training.evaluation.scoring import score_texts
 
     began = time.perf_counter()
     tokenizer = AutoTokenizer.from_pretrained(config.model_dir)

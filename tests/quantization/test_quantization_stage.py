@@ -27,7 +27,7 @@ from toxicity_quantization.packing import Packing, restore, stated_sizes
 from toxicity_quantization.stage import resolved, run, training_result
 from toxicity_quantization.tensors import Array, read_tensors
 from toxicity_stage.artifacts import read_result
-from toxicity_training.evaluation.measure import score_texts
+from toxicity_training.evaluation.scoring import score_texts
 from toxicity_training.splits import read_split
 
 pytestmark = pytest.mark.engine

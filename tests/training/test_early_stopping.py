@@ -14,7 +14,7 @@ from toxicity_api.spec import EarlyStopping, TrainingSpec
 from toxicity_training.engines.checkpoints import last_checkpoint
 from toxicity_training.engines.rows import training_rows
 from toxicity_training.engines.validation import BestAdapter
-from toxicity_training.evaluation.measure import validation_loss
+from toxicity_training.evaluation.scoring import validation_loss
 from toxicity_training.model import add_lora, load_model
 from toxicity_training.prompts import pad_id_of
 from toxicity_training.stage import engine

@@ -96,7 +96,7 @@ def test_merged_weights_are_plain_bf16_safetensors_that_score_like_the_adapter(
     from peft import PeftModel
     from safetensors import safe_open
 
-    from toxicity_training.evaluation.measure import score_texts
+    from toxicity_training.evaluation.scoring import score_texts
     from toxicity_training.model import load_model
 
     spec = make_spec(epochs=12, lora=Lora(r=16, alpha=32, dropout=0))

@@ -93,6 +93,16 @@ def test_evaluation_without_all_figures_before_quantization_is_not_compared(miss
     assert message(cluster, "Evaluated") == "F1 0.810 in vllm 1, 12.5 texts per second"
 
 
+@pytest.mark.parametrize("missing", ["f1", "figures"])
+def test_evaluation_of_an_earlier_operator_without_a_figure_has_succeeded(missing: str) -> None:
+    cluster = drive(a_model())
+    del status(cluster)["evaluation"][missing]
+    cluster.remove("Job")
+    settle(cluster)
+    assert conditions(cluster)["Evaluated"] == ("True", "Succeeded")
+    assert message(cluster, "Evaluated") == f"Job {status(cluster)['evaluation']['jobName']} succeeded"
+
+
 @pytest.mark.parametrize(
     ("component", "steps", "kind"),
     [("train", 0, "Trained"), ("quantize", 1, "Quantized"), ("evaluate", 2, "Evaluated")],

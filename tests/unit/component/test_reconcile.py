@@ -78,6 +78,7 @@ def test_url_is_told_while_the_service_is_there() -> None:
     assert "url" not in status(cluster)
     cluster.finish_evaluation()
     run(cluster)
+    assert status(cluster)["serving"]["madeWith"]["image"] == "serve-image:1"
     assert cluster.names_of("Service") == ["ru-toxicity-serve"]
     assert status(cluster)["url"] == "http://ru-toxicity-serve.default.svc"
     cluster.change_spec(a_model().with_spec("training.learningRate", 1e-4).spec)

@@ -48,6 +48,7 @@ def test_model_is_served_once_a_pod_of_it_is_ready() -> None:
         settle(cluster)
         finish()
     settle(cluster)
+    assert status(cluster)["serving"]["modelFingerprint"] == served, "the pod of the version before is ready"
     cluster.roll_out(ready=0)
     settle(cluster)
     assert status(cluster)["serving"]["modelFingerprint"] == served

@@ -8,7 +8,7 @@ import pytest
 
 from support.builders import NOW, SETTINGS, ModelBuilder, a_model
 from support.operator.fake_cluster import FakeCluster
-from support.operator.pipeline import conditions, drive, message, run, settle, status, take_steps
+from support.operator.pipeline import NEWER, conditions, drive, message, passes, run, settle, status, take_steps
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.runtime.reconcile import reconcile
 
@@ -124,6 +124,15 @@ def test_failed_stage_is_tried_again_with_another_image() -> None:
         reconcile(cluster, newer, "default", "ru-toxicity", NOW)
     assert begun(cluster, "train") == 2
     assert cluster.job("train")["spec"]["template"]["spec"]["containers"][0]["image"] == "train-image:2"
+
+
+def test_stage_that_is_tried_again_is_recorded_with_the_image_of_the_new_try() -> None:
+    cluster = failed_with(a_model(), {})
+    assert status(cluster)["training"]["madeWith"]["image"] == "train-image:1"
+    cluster.change_spec(a_model().with_spec("training.resources.limits.memory", "16Gi").spec)
+    passes(cluster)
+    assert begun(cluster, "train") == 2
+    assert status(cluster)["training"]["madeWith"]["image"] == NEWER.images.training
 
 
 def test_changed_data_of_a_finished_training_is_reported_and_waits_for_a_run_id() -> None:

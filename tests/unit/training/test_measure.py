@@ -9,7 +9,7 @@ import pytest
 
 from toxicity_api.spec import TrainingSpec
 from toxicity_training.dataset import Example
-from toxicity_training.evaluation import measure as measuring
+from toxicity_training.evaluation import scoring
 from toxicity_training.evaluation.distort import distort
 from toxicity_training.evaluation.measure import Evaluation, measure
 from toxicity_training.evaluation.metrics import evaluate_scores
@@ -38,7 +38,7 @@ class WordModel:
 
 def run(monkeypatch: pytest.MonkeyPatch) -> tuple[Evaluation, WordModel, list[str]]:
     model = WordModel()
-    monkeypatch.setattr(measuring, "score_texts", model.score)
+    monkeypatch.setattr(scoring, "score_texts", model.score)
     said: list[str] = []
     return measure(None, None, VALIDATION, TEST, SPEC, said.append), model, said
 

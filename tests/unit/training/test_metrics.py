@@ -174,6 +174,12 @@ def test_evaluate_scores_reports_the_interval_of_its_seed() -> None:
         assert metrics.f1_low < metrics.f1 < metrics.f1_high
 
 
+def test_evaluate_scores_draws_with_seed_0_unless_another_is_given() -> None:
+    scores, labels = drawn(100, seed=7)
+    found = evaluate_scores(scores, labels, 0.5)
+    assert found == evaluate_scores(scores, labels, 0.5, seed=0) != evaluate_scores(scores, labels, 0.5, seed=1)
+
+
 def test_reliability_sorts_scores_into_ten_bins_with_the_edges_below_and_one_above() -> None:
     bins = reliability([0.0, 0.05, 0.1, 0.95, 1.0], [False, True, True, True, False])
     assert [(b.low, b.high) for b in bins] == [(i / 10, (i + 1) / 10) for i in range(10)]

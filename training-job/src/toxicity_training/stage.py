@@ -21,7 +21,8 @@ from toxicity_training.eda import auto_length
 from toxicity_training.engines.checkpoints import checkpoints_folder, open_checkpoints, remove_checkpoints
 from toxicity_training.engines.rows import EpochRows, training_rows
 from toxicity_training.engines.validation import BestAdapter
-from toxicity_training.evaluation.measure import Evaluation, measure, validation_loss
+from toxicity_training.evaluation.measure import Evaluation, measure
+from toxicity_training.evaluation.scoring import validation_loss
 from toxicity_training.model_card import write_card
 from toxicity_training.prompts import pad_id_of, prompt_lengths
 from toxicity_training.report import write_eda, write_evaluation

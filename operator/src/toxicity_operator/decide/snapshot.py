@@ -170,11 +170,9 @@ class Snapshot:
 
     @property
     def serves_with_all(self) -> bool:
-        """Whether, in addition, every existing and wanted replica is ready, which a load test requires."""
-        deployment = self.observed.deployment
-        if deployment is None or not self.serves_current:
-            return False
-        return deployment.ready_replicas == deployment.replicas == deployment.wanted_replicas
+        """Whether every existing and wanted replica is ready, which a load test requires besides `serves_current`."""
+        found = self.observed.deployment
+        return found is not None and found.ready_replicas == found.replicas == found.wanted_replicas
 
 
 def asked_replicas(serving: ServingSpec) -> int:
