@@ -132,8 +132,10 @@ class BucketStore:
         self.client.remove(self.client.list_keys(prefix))
 
 
-def open_bucket(spec: ObjectStore) -> BucketStore:
-    """The store of the spec, which has answered. Raises StoreError."""
-    store = BucketStore(connect(spec))
+def open_artifacts(spec: ObjectStore | None, secrets_folder: Path) -> ArtifactStore:
+    """The store of the spec, which has answered; without a spec, the volume. Raises StoreError."""
+    if spec is None:
+        return VolumeStore()
+    store = BucketStore(connect(spec, secrets_folder))
     store.check()
     return store

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from toxicity_store.artifacts import BucketStore
-from toxicity_store.errors import StoreError
+from toxicity_store.errors import ArtifactDamaged, ArtifactMissing, StoreError
 
 KEPT = 2
 SCAN_SECONDS = 5.0
@@ -44,9 +45,15 @@ def stored_steps(store: BucketStore, stage: str) -> list[int]:
 
 
 def restore(store: BucketStore, stage: str, folder: Path) -> int | None:
-    """Downloads the newest checkpoint into `folder`; returns its step, None if there is none. Raises StoreError."""
+    """Downloads the newest usable checkpoint into `folder`; returns its step, or None. Raises StoreError."""
     for step in stored_steps(store, stage):
-        store.fetch_as(f"{checkpoints_name(stage)}/checkpoint-{step}", folder / f"checkpoint-{step}")
+        try:
+            store.fetch_as(f"{checkpoints_name(stage)}/checkpoint-{step}", folder / f"checkpoint-{step}")
+        except (ArtifactDamaged, ArtifactMissing) as error:  # another attempt can remove it meanwhile
+            logger.warning("checkpoint_not_restored step=%d error=%s", step, error)
+            shutil.rmtree(folder)
+            continue
+        logger.info("checkpoint_restored step=%d", step)
         return step
     return None
 

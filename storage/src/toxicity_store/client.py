@@ -182,7 +182,7 @@ class Client:
         return "give the ServiceAccount of the pod access to the bucket, or set secretName"
 
 
-def connect(spec: ObjectStore, secrets: Path = SECRETS, retry: RetryConfig | None = None) -> Client:
+def connect(spec: ObjectStore, secrets: Path, retry: RetryConfig | None = None) -> Client:
     """Opens the store of the spec without a request. Raises StoreRefused for missing or malformed Secrets."""
     from obstore.exceptions import BaseError
     from obstore.store import AzureStore, GCSStore, S3Store
