@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -65,6 +65,14 @@ class InputFolder(Document):
 
     path: Path
     parts: list[str] = Field(default_factory=list)
+
+
+def _folders(parts: Iterable[tuple[Path, str]]) -> list[InputFolder]:
+    """Return each folder once, with all its parts."""
+    found: dict[Path, list[str]] = {}
+    for folder, part in parts:
+        found.setdefault(folder, []).append(part)
+    return [InputFolder(path=folder, parts=names) for folder, names in found.items()]
 
 
 STORE_DESCRIPTION = "where `artifacts` is downloaded from and uploaded to; None means that it is a volume"
@@ -177,10 +185,7 @@ class EvaluationConfig(Document):
     def inputs(self) -> list[InputFolder]:
         """The models and the splits. The training's folder can be both."""
         models = [engine.model_dir for engine in (self.served, self.original) if engine is not None]
-        parts: dict[Path, list[str]] = {}
-        for path in [*models, self.splits_dir]:
-            parts.setdefault(path.parent, []).append(path.name)
-        return [InputFolder(path=folder, parts=names) for folder, names in parts.items()]
+        return _folders((path.parent, path.name) for path in [*models, self.splits_dir])
 
     @property
     def output_dir(self) -> Path:
@@ -214,8 +219,18 @@ class LoadTestConfig(Document):
     def inputs(self) -> list[InputFolder]:
         """The texts, and the tokenizer if lengths are in tokens."""
         files = [path for path in (self.texts_path, self.tokenizer_path) if path is not None]
-        return [InputFolder(path=path.parents[1], parts=[f"{path.parent.name}/{path.name}"]) for path in files]
+        return _folders((path.parents[1], f"{path.parent.name}/{path.name}") for path in files)
 
     @property
     def output_dir(self) -> Path:
         return self.artifacts / f"loadtest-{self.fingerprint}"
+
+
+class FetchConfig(Document):
+    """What a serving pod downloads before the server starts, and adds while it runs."""
+
+    object_store: ObjectStore
+    artifacts: Path = Path("/artifacts")
+    inputs: list[InputFolder] = Field(default_factory=list)
+    watched: str = Field("loadtest", description="component whose new artifacts are added while the server runs")
+    watched_parts: list[str] = Field(default_factory=list, description="files of the new artifacts")

@@ -117,6 +117,10 @@ class BucketStore:
             raise ArtifactDamaged("ArtifactDamaged", f"{place} is not a manifest; {run_again(name)}")
         return manifest
 
+    def published_at(self, name: str) -> float | None:
+        """When the artifact was published, in seconds since 1970; None if there is none."""
+        return self.client.modified_at(manifest_key(name))
+
     def remove(self, name: str) -> None:
         """Removes an artifact: first its manifest, so that no reader begins to read it."""
         self.client.remove([manifest_key(name)])

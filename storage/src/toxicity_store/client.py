@@ -108,6 +108,16 @@ class Client:
                 return False
         return True
 
+    def modified_at(self, key: str) -> float | None:
+        """When the object was written, in seconds since 1970; None if it does not exist."""
+        import obstore
+
+        try:
+            with self._reported(f"read {key}", may_miss=True):
+                return float(obstore.head(self.store, key)["last_modified"].timestamp())
+        except FileNotFoundError:
+            return None
+
     def list_names(self, prefix: str | None = None) -> list[str]:
         """The names of the folders directly below `prefix`."""
         import obstore
