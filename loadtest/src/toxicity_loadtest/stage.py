@@ -245,7 +245,9 @@ class LoadTest:
         assert self._store is not None
         folder = self._config.output_dir
         try:
-            status = write_artifacts(folder, windows, self.status, self._config.load_test, self._store, self._observed)
+            status = write_artifacts(
+                folder, windows, self.status, self._config.load_test, self._store, self._observed
+            )
         except ArtifactsError as error:
             logger.error("artifacts_not_written error=%s", error)
             self._update(message=self.status.message or str(error))

@@ -91,7 +91,9 @@ def test_failed_download_leaves_a_message_and_an_exit_code(
 def test_damaged_load_test_does_not_stop_the_server(store: BucketStore, server: S3Server, tmp_path: Path) -> None:
     for name in ("loadtest-1", "loadtest-2"):
         publish_load_test(store, tmp_path / name)
-    damaged = next(path for path in server.files() if path.startswith("loadtest-1") and path.endswith("status.json"))
+    damaged = next(
+        path for path in server.files() if path.startswith("loadtest-1") and path.endswith("status.json")
+    )
     (server.bucket / "team" / damaged).unlink()
     add_new(store, config_of(server, tmp_path / "pod"))
     assert [folder.name for folder in (tmp_path / "pod").iterdir() if "." not in folder.name] == ["loadtest-2"]
