@@ -167,7 +167,10 @@ class Client:
     def _translated(self, doing: str, error: Exception) -> StoreError:
         url, code, text, what = self.spec.url, _code(str(error)), str(error), summary(error)
         if code in MISSING_BUCKET or "specified bucket does not exist" in text:
-            message = f"{FIELD}.url: the bucket of {url} does not exist; create it, or correct the url"
+            message = (
+                f"{FIELD}.url: the bucket of {url} does not exist; create it and change the stage's runId, or delete"
+                " the resource and create it again with another url"
+            )
             return StoreRefused("BucketMissing", message)
         if code in UNKNOWN_ACCOUNT or re.search(r"status code: 40[13]\b", text):
             message = f"{FIELD}: {url} does not allow to {doing} ({what}); {self._identity()}"

@@ -42,6 +42,7 @@ class S3Server:
     folder: Path
     certificate: tuple[Path, Path] | None = None
     """certificate and key for https"""
+    host: str = "127.0.0.1"
     tmpfs_bytes: int | None = None
     """size of a tmpfs that holds the buckets; None for the folder itself"""
     port: int = field(default_factory=lambda: free_ports(1)[0])
@@ -53,13 +54,13 @@ class S3Server:
 
     @property
     def endpoint(self) -> str:
-        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://{self.host}:{self.port}"
 
     def start(self) -> None:
         """Starts the server and waits until it accepts connections."""
         self.bucket.mkdir(parents=True, exist_ok=True)
         certificate = self.certificate and ("--cert", str(self.certificate[0]), "--key", str(self.certificate[1]))
-        command = [str(self.program), "--port", f"127.0.0.1:{self.port}", *(certificate or ()), "posix"]
+        command = [str(self.program), "--port", f"{self.host}:{self.port}", *(certificate or ()), "posix"]
         command.append(str(self.bucket.parent))
         if self.tmpfs_bytes:
             script = f'mount -t tmpfs -o size={self.tmpfs_bytes} tmpfs "$0" && mkdir "$0/{BUCKET}" && exec "$@"'
@@ -86,7 +87,7 @@ class S3Server:
         return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
 
     def _listens(self) -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+        with suppress(OSError), socket.create_connection((self.host, self.port), 1):
             return True
         return False
 

@@ -21,7 +21,7 @@ CREDENTIALS, AUTHORITY = "store-credentials", "store-ca"
 DOWNLOAD, WATCH = "download", "load-tests"
 """Names of the containers that download for the server, and of the volumes with the Secrets."""
 
-REPORT = ["result.json", "eda", "evaluation", "losses.csv"]
+REPORT = ["result.json", "eda", "evaluation"]
 LOAD_TEST_REPORT = ["status.json", "p95.png", "rps.png"]
 WATCH_RESOURCES = {
     "requests": {"cpu": "10m", "memory": "96Mi"},
