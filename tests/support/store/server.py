@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from support.operator.api_server import free_ports
+from support.ports import free_ports
 from toxicity_api.spec import ObjectStore
 from toxicity_cluster.demo_kubectl import wait_until
 from toxicity_store.artifacts import BucketStore
@@ -47,6 +47,8 @@ class S3Server:
     """size of a tmpfs that holds the buckets; None for the folder itself"""
     port: int = field(default_factory=lambda: free_ports(1)[0])
     _process: subprocess.Popen[bytes] | None = None
+    _planned: list[threading.Timer] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def bucket(self) -> Path:
@@ -65,7 +67,7 @@ class S3Server:
         if self.tmpfs_bytes:
             script = f'mount -t tmpfs -o size={self.tmpfs_bytes} tmpfs "$0" && mkdir "$0/{BUCKET}" && exec "$@"'
             command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, command[-1], *command]
-        with (self.folder / "server.log").open("ab") as log:
+        with self._lock, (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 env={"PATH": os.environ["PATH"], "ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET},
@@ -76,10 +78,21 @@ class S3Server:
 
     def kill(self) -> None:
         """Kills the server as a lost node does."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        with self._lock:
+            if self._process is not None:
+                self._process.send_signal(signal.SIGKILL)
+                self._process.wait()
+                self._process = None
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Kills or starts the server from another thread, at the latest before the test ends."""
+        self._planned.append(threading.Timer(seconds, action))
+        self._planned[-1].start()
+
+    def close(self) -> None:
+        for planned in self._planned:
+            planned.join()
+        self.kill()
 
     def files(self) -> list[str]:
         """The paths of all objects below the prefix."""
@@ -98,7 +111,7 @@ def running(server: S3Server) -> Iterator[S3Server]:
     try:
         yield server
     finally:
-        server.kill()
+        server.close()
 
 
 def write_secret(folder: Path, **keys: str) -> Path:

@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from support.store.artifacts import contents, make_folder, start_publishing
-from support.store.server import KEY, NO_RETRY, SECRET, Front, S3Server, open_store, running, spec_of, write_secret
+from support.store.server import (
+    BUCKET,
+    KEY,
+    NO_RETRY,
+    SECRET,
+    Front,
+    S3Server,
+    open_store,
+    running,
+    spec_of,
+    write_secret,
+)
 from toxicity_api.spec import ObjectStore
 from toxicity_cluster.pki import ensure_pki
 from toxicity_cluster.settings import Settings
@@ -79,6 +90,19 @@ def test_every_cloud_is_opened_without_a_secret(tmp_path: Path) -> None:
         assert connect(spec, tmp_path).spec == spec
 
 
+def test_identity_of_the_pod_is_used_without_a_secret(
+    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = ObjectStore(url=f"s3://{BUCKET}/team", endpoint=server.endpoint)
+    with pytest.raises(
+        StoreRefused, match="give the ServiceAccount of the pod access to the bucket, or set secretN"
+    ):
+        BucketStore(connect(spec, tmp_path, NO_RETRY)).check()  # type: ignore[arg-type]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    BucketStore(connect(spec, tmp_path, NO_RETRY)).check()  # type: ignore[arg-type]
+
+
 def test_account_key_of_azure_is_used(tmp_path: Path) -> None:
     secrets = write_secret(
         tmp_path, AZURE_STORAGE_ACCOUNT_NAME="account", AZURE_STORAGE_ACCOUNT_KEY="c2VjcmV0LWtleQ=="
@@ -140,7 +164,7 @@ def restarting(server: S3Server, request_number: int) -> Callable[[int, str], No
     def on_request(number: int, line: str) -> None:
         if number == request_number:
             server.kill()
-            threading.Timer(OUTAGE_SECONDS, server.start).start()
+            server.later(OUTAGE_SECONDS, server.start)
 
     return on_request
 
@@ -207,8 +231,8 @@ def test_answer_lost_after_the_manifest_was_written_counts_as_published(
     def restart_after_the_manifest(number: int, line: str) -> None:
         if "manifest.json" in line and line.startswith("PUT") and not restarted:
             restarted.append(time.monotonic())
-            threading.Timer(0.05, server.kill).start()
-            threading.Timer(OUTAGE_SECONDS, server.start).start()
+            server.later(0.05, server.kill)
+            server.later(OUTAGE_SECONDS, server.start)
 
     front = Front(server.port, restart_after_the_manifest)
     made = make_folder(tmp_path / "a" / "train-abc", 1, large=10)
