@@ -436,3 +436,8 @@ def test_server_reads_the_folders_that_are_downloaded() -> None:
 def test_model_in_an_object_store_has_no_claim() -> None:
     assert build_claim(a_store_model().build()) is None
     assert runs_with(train(a_store_model())) == []
+
+
+@pytest.mark.parametrize("case", ["training-job-object-store", "deployment-object-store"])
+def test_pods_of_an_object_store_need_not_share_a_node(case: str) -> None:
+    assert "affinity" not in PODS[case]()["spec"]["template"]["spec"]
