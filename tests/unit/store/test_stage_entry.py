@@ -32,6 +32,10 @@ from toxicity_training.engines.checkpoints import (
 SECONDS = 20.0
 
 
+def no_gpus(config: object) -> int:
+    return 0
+
+
 class Node:
     """One node: the stages that run on it share no folder with those of another node."""
 
@@ -56,7 +60,9 @@ class Node:
         )
         self._set(STAGE_CONFIG_VARIABLE, config.model_dump_json(by_alias=True))
         failed = StageResult(stage="train", fingerprint="", outcome="failed")
-        entry = Entry("toxicity_training", "training", TrainingConfig, failed, CRASHED, work)
+        entry = Entry(
+            "toxicity_training", "training", TrainingConfig, failed, CRASHED, work, "training.gpus", no_gpus
+        )
         return run_stage(entry, self._options)
 
     def quantize(self, work: Callable[[QuantizationConfig], StageResult]) -> int:
@@ -72,8 +78,9 @@ class Node:
         self._set(STAGE_CONFIG_VARIABLE, config.model_dump_json(by_alias=True))
         failed = StageResult(stage="quantize", fingerprint="", outcome="failed")
         entry = Entry(
-            "toxicity_quantization", "quantization", QuantizationConfig, failed, "QuantizationCrashed", work
-        )
+            "toxicity_quantization", "quantization", QuantizationConfig, failed, "QuantizationCrashed", work,
+            "quantization.gpus", no_gpus,
+        )  # fmt: skip
         return run_stage(entry, self._options)
 
     @property
