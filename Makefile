@@ -64,6 +64,7 @@ check-workflows: .venv/ready # without shellcheck and pyflakes, which actionlint
 	"$$($(PYTHON) -m toxicity_cluster program actionlint)" -shellcheck= -pyflakes=
 
 unit: test-packages .venv/ready ## run the tests that need no cluster and no root
+	@$(PYTHON) -m toxicity_cluster program versitygw >/dev/null
 	.venv/bin/pytest tests $(IN_PARALLEL) -m "$(WITHOUT_CLUSTER)$(if $(TOXICITY_DATASET),, and not dataset)"
 
 test-training: packages .venv/ready ## run the tests with torch on a tiny model, with the packages of the training image

@@ -31,7 +31,8 @@ from urllib3.exceptions import HTTPError
 
 from support.builders import a_model
 from support.operator.actors import GROUPS, Api, RequestFailed, finish_job, is_finished, is_rolled_out, roll_out
-from support.operator.api_server import ApiServer, die_with_parent, free_ports, running_api_server
+from support.operator.api_server import ApiServer, die_with_parent, running_api_server
+from support.ports import free_ports
 from toxicity_api.base import KIND
 from toxicity_cluster.demo_kubectl import wait_until
 from toxicity_operator import names

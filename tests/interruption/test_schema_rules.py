@@ -128,6 +128,75 @@ def test_storage_cannot_be_changed(api: Api, change: dict[str, Any]) -> None:
     assert refusal.value.status == UNPROCESSABLE
 
 
+STORE = {"url": "s3://models/team", "secretName": "key"}
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        {"objectStore": STORE},
+        {"objectStore": {"url": "gs://my_bucket"}, "scratch": {"size": "5Gi"}},
+        {"objectStore": {"url": "az://models/a/b.c", "endpoint": "https://account.blob.core.windows.net"}},
+        {"objectStore": STORE | {"endpoint": "http://[fd00::1]:7070"}, "size": "20480Mi"},
+    ],
+)
+def test_object_store_is_accepted(api: Api, storage: dict[str, Any]) -> None:
+    made = create(api, a_model().with_spec("storage", storage))
+    assert made["spec"]["storage"]["objectStore"] == storage["objectStore"]
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ({"objectStore": STORE, "claimName": "mine"}, "objectStore replaces the volume"),
+        ({"objectStore": STORE, "size": "30Gi"}, "objectStore replaces the volume"),
+        ({"objectStore": STORE, "accessModes": ["ReadWriteMany"]}, "objectStore replaces the volume"),
+        ({"objectStore": STORE, "reclaim": "Retain"}, "objectStore replaces the volume"),
+        ({"objectStore": STORE, "storageClassName": "fast"}, "objectStore replaces the volume"),
+        ({"scratch": {"size": "5Gi"}}, "scratch is used only with storage.objectStore"),
+        ({"objectStore": {"url": "https://models/team"}}, "storage.objectStore.url"),
+        ({"objectStore": {"url": "s3://key:secret@models/team"}}, "storage.objectStore.url"),
+        ({"objectStore": {"url": "s3://models/../other"}}, "storage.objectStore.url"),
+        ({"objectStore": STORE | {"endpoint": "s3.example.com"}}, "storage.objectStore.endpoint"),
+        (
+            {"objectStore": STORE | {"endpoint": "https://key:secret@s3.example.com"}},
+            "storage.objectStore.endpoint",
+        ),
+        ({"objectStore": STORE | {"secretName": ""}}, "storage.objectStore.secretName"),
+    ],
+)
+def test_contradictory_storage_is_refused(api: Api, storage: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestFailed, match=message) as refusal:
+        create(api, a_model().with_spec("storage", storage))
+    assert refusal.value.status == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("before", "change"),
+    [
+        ({"objectStore": STORE}, {"objectStore": {"url": "s3://models/other"}}),
+        ({"objectStore": STORE}, {"objectStore": None}),
+        ({}, {"objectStore": STORE}),
+    ],
+)
+def test_store_cannot_be_changed(api: Api, before: dict[str, Any], change: dict[str, Any]) -> None:
+    create(api, a_model().with_spec("storage", before))
+    with pytest.raises(RequestFailed, match="storage cannot be changed") as refusal:
+        api.merge(KIND, NAME, {"spec": {"storage": change}})
+    assert refusal.value.status == REFUSED
+
+
+def test_access_to_the_store_and_the_scratch_space_can_be_changed(api: Api) -> None:
+    create(api, a_model().with_spec("storage", {"objectStore": STORE}))
+    change = {
+        "objectStore": {"secretName": "other", "endpoint": "https://s3.example.com"},
+        "scratch": {"size": "90Gi"},
+    }
+    changed = api.merge(KIND, NAME, {"spec": {"storage": change}})
+    assert changed["spec"]["storage"]["scratch"]["size"] == "90Gi"
+    assert changed["spec"]["storage"]["objectStore"]["secretName"] == "other"
+
+
 def scale_of(api: Api) -> dict[str, Any]:
     return api.request("GET", api.path(KIND, NAME) + "/scale")
 

@@ -22,7 +22,19 @@ SOURCES = sorted(
 )
 DEFINES_DOCUMENT = re.compile(r"^class \w+\((?:\w+\.)?Document\)", re.MULTILINE)
 
-WORDS = ("word", "owner/name", "/absolute", "http://host:9090", "{text}", "8Gi", "0 3 * * *", "10.0.0.0/8")
+WORDS = (
+    "word",
+    "owner/name",
+    "/absolute",
+    "http://host:9090",
+    "{text}",
+    "8Gi",
+    "0 3 * * *",
+    "10.0.0.0/8",
+    "s3://bucket/prefix",
+    "http://127.0.0.1:7070",
+    "0" * 64,
+)
 NUMBERS = (64, 4, 1024, 0.25)
 
 Place = tuple[str | int, ...]

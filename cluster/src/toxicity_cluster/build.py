@@ -98,6 +98,7 @@ TOOLS = (
     Program("actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
     Program("vegeta", "github.com/tsenart/vegeta/v12"),
     Program("registry", "github.com/distribution/distribution/v3/cmd/registry", minutes="2 min"),
+    Program("versitygw", "github.com/versity/versitygw/cmd/versitygw", minutes="2 min"),
 )
 """Programs of the checks, tests and benchmarks; no part of the cluster."""
 

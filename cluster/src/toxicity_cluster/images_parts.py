@@ -17,6 +17,7 @@ NAME_PREFIX = "localhost/toxicity-"
 IGNORED_NAMES = frozenset({"__pycache__", ".mypy_cache", ".ruff_cache"})
 
 API = "operator/src/toxicity_api"
+STORE = "storage/src/toxicity_store"
 STAGE = "training-job/src/toxicity_stage"
 TRAINING = "training-job/src/toxicity_training"
 QUANTIZATION = "training-job/src/toxicity_quantization"
@@ -46,11 +47,15 @@ PARTS = (
     Part("base"),
     Part("torch", ("images/torch/requirements.txt",), PYTHON_IMAGE, "3 min"),
     Part("operator", ("images/operator/requirements.txt", API, "operator/src/toxicity_operator"), PYTHON_IMAGE),
-    Part("loadtest", ("images/loadtest/requirements.txt", API, "loadtest/src/toxicity_loadtest"), PYTHON_IMAGE),
-    Part("training", ("images/training/requirements.txt", API, STAGE, TRAINING), TORCH_IMAGE, "2 min"),
+    Part(
+        "loadtest",
+        ("images/loadtest/requirements.txt", API, STORE, "loadtest/src/toxicity_loadtest"),
+        PYTHON_IMAGE,
+    ),
+    Part("training", ("images/training/requirements.txt", API, STORE, STAGE, TRAINING), TORCH_IMAGE, "2 min"),
     Part(
         "quantization",
-        ("images/quantization/requirements.txt", API, STAGE, TRAINING, QUANTIZATION),
+        ("images/quantization/requirements.txt", API, STORE, STAGE, TRAINING, QUANTIZATION),
         TORCH_IMAGE,
         "2 min",
     ),
@@ -59,6 +64,7 @@ PARTS = (
         (
             "images/quantization-autoawq/requirements.txt",
             API,
+            STORE,
             STAGE,
             TRAINING,
             "training-job/src/toxicity_quantization",
@@ -72,6 +78,7 @@ PARTS = (
             "images/serving/requirements.txt",
             "images/serving/requirements-cuda.txt",
             API,
+            STORE,
             "serving/src/toxicity_serving",
             STAGE,
             TRAINING,

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
 from toxicity_api.stage_config import LoadTestConfig, StageConfigError, parse_stage_config
 from toxicity_loadtest.errors import LoadTestError, Terminated, describe_crash, log_crash
+from toxicity_store.client import SECRETS
 
 if TYPE_CHECKING:
     from toxicity_loadtest.stage import LoadTest
@@ -96,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--termination-log", type=Path, default=TERMINATION_LOG, help="file for the result document"
     )
+    parser.add_argument(
+        "--object-store-secrets",
+        type=Path,
+        default=SECRETS,
+        help="folder of the mounted Secrets of the object store",
+    )
     return parser
 
 
@@ -108,10 +116,12 @@ def _run_master(config: LoadTestConfig, options: argparse.Namespace) -> None:
     )
     from toxicity_loadtest.publish import in_cluster_publisher, local_publisher
     from toxicity_loadtest.stage import LoadTest
+    from toxicity_loadtest.storage import open_store
 
     is_local, previous, replicas = options.local, options.previous, options.replicas
     publisher = local_publisher(sys.stdout, previous, replicas) if is_local else in_cluster_publisher(config)
-    test = LoadTest(config, publisher, options.ready_seconds)
+    store = partial(open_store, config, options.object_store_secrets)
+    test = LoadTest(config, publisher, store, options.ready_seconds)
     try:
         _handle_sigterm_in_greenlet()
         log_greenlet_crashes()
@@ -128,9 +138,11 @@ def _run_master(config: LoadTestConfig, options: argparse.Namespace) -> None:
 def _run_worker(config: LoadTestConfig, options: argparse.Namespace) -> None:
     """Run one worker, which reports to the master only."""
     from toxicity_loadtest.engine import build_target, log_greenlet_crashes, run_worker
+    from toxicity_loadtest.storage import open_store
 
     _handle_sigterm_in_greenlet()
     log_greenlet_crashes()
+    open_store(config, options.object_store_secrets)
     run_worker(config, build_target(config, options.request_seconds, os.environ))
 
 

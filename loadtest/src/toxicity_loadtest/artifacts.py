@@ -21,6 +21,8 @@ from toxicity_loadtest.html_report import build_report
 from toxicity_loadtest.measurement import Observation
 from toxicity_loadtest.plots import write_plots
 from toxicity_loadtest.records import Window
+from toxicity_store.artifacts import ArtifactStore
+from toxicity_store.errors import StoreError
 
 REQUESTS, BUCKETS_CSV, BUCKETS_JSON, STATUS = "requests.csv", "buckets.csv", "buckets.json", "status.json"
 REPORT = "report.html"
@@ -32,9 +34,10 @@ def write_artifacts(
     windows: Sequence[Window],
     status: LoadTestStatus,
     spec: LoadTestSpec,
+    store: ArtifactStore,
     observed: Sequence[Observation] = (),
 ) -> LoadTestStatus:
-    """Write the folder and return the status that names it. A failed attempt's folder is replaced.
+    """Write the folder and return the status that names it. On a volume, a failed attempt's folder is replaced.
 
     Raises ArtifactsError.
     """
@@ -46,9 +49,11 @@ def write_artifacts(
             text = json.dumps(status.to_wire(), ensure_ascii=False, indent=1)
             (work / STATUS).write_text(f"{text}\n", encoding="utf-8")
             if publish_folder(work, folder, STATUS, says("state", "Complete")):
-                break
+                if store.publish(folder):
+                    break
+                os.rename(folder, work)
             folder = folder.with_name(f"{work.name.partition('.')[0]}-{number}")
-    except OSError as error:
+    except (OSError, StoreError) as error:
         raise ArtifactsError(f"cannot write the folder {folder}: {error}") from error
     return status
 

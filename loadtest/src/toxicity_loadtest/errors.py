@@ -102,6 +102,14 @@ class ArtifactsError(LoadTestError):
     reason = "ArtifactsNotWritten"
 
 
+class StorageError(LoadTestError):
+    """The object store does not answer, refuses access, or lacks the texts."""
+
+    def __init__(self, message: str, reason: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.reason, self.exit_code = reason, exit_code
+
+
 class PublishError(LoadTestError):
     """The status cannot be written."""
 

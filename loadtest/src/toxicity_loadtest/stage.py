@@ -34,6 +34,7 @@ from toxicity_loadtest.report import format_facts, format_table
 from toxicity_loadtest.search import FINE
 from toxicity_loadtest.service import wait_until_ready
 from toxicity_loadtest.trace import read_trace
+from toxicity_store.artifacts import ArtifactStore
 
 FINAL_PUBLISH_SECONDS = 30.0
 RETRY_INTERVAL_SECONDS = 2.0
@@ -66,8 +67,17 @@ class ObservedGenerator:
 class LoadTest:
     """One run. `status` has the figures measured so far."""
 
-    def __init__(self, config: LoadTestConfig, publisher: Publisher, ready_seconds: float) -> None:
+    def __init__(
+        self,
+        config: LoadTestConfig,
+        publisher: Publisher,
+        open_store: Callable[[], ArtifactStore],
+        ready_seconds: float,
+    ) -> None:
+        """`open_store` provides the texts, and keeps the run's folder."""
         self._config, self._publisher, self._ready_seconds = config, publisher, ready_seconds
+        self._open_store = open_store
+        self._store: ArtifactStore | None = None
         self._measured: list[tuple[Bucket, Measurement]] = []
         self._mixed: Measurement | None = None
         self._runner: WindowRunner | None = None
@@ -99,6 +109,7 @@ class LoadTest:
         self._previous = self._comparable(previous)
         self._update(baseline=baseline_of(previous))
         self._publish_progress()
+        self._store = self._open_store()
         corpus = read_corpus(config)
         trace = read_trace(config.trace_path) if config.trace_path else ()
         wait_until_ready(config.url, self._ready_seconds)
@@ -231,9 +242,12 @@ class LoadTest:
 
     def _write_artifacts(self, windows: list[Window]) -> None:
         """Write the artifacts. If that fails, the run still completes, since its figures are published."""
+        assert self._store is not None
         folder = self._config.output_dir
         try:
-            status = write_artifacts(folder, windows, self.status, self._config.load_test, self._observed)
+            status = write_artifacts(
+                folder, windows, self.status, self._config.load_test, self._store, self._observed
+            )
         except ArtifactsError as error:
             logger.error("artifacts_not_written error=%s", error)
             self._update(message=self.status.message or str(error))

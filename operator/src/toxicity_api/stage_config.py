@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -14,6 +14,7 @@ from toxicity_api.spec import (
     Labels,
     LoadTestSpec,
     LongTexts,
+    ObjectStore,
     QuantizationSpec,
     Score,
     Split,
@@ -59,6 +60,24 @@ class Retention(Document):
     versions: int = Field(2, ge=1, description="number of results of each stage that stay, with those of `keep`")
 
 
+class InputFolder(Document):
+    """A folder of an earlier stage that a pod reads, and the files and folders of it; empty means all."""
+
+    path: Path
+    parts: list[str] = Field(default_factory=list)
+
+
+def _folders(parts: Iterable[tuple[Path, str]]) -> list[InputFolder]:
+    """Return each folder once, with all its parts."""
+    found: dict[Path, list[str]] = {}
+    for folder, part in parts:
+        found.setdefault(folder, []).append(part)
+    return [InputFolder(path=folder, parts=names) for folder, names in found.items()]
+
+
+STORE_DESCRIPTION = "where `artifacts` is downloaded from and uploaded to; None means that it is a volume"
+
+
 class TrainingConfig(Document):
     model: str = Field(description="name of the ToxicityModel, for logs")
     fingerprint: str
@@ -72,6 +91,11 @@ class TrainingConfig(Document):
     retention: Retention | None = None
     dataset: str = Field("", description="name of the data set, for the model card")
     base_model: str = Field("", description="name of the base model, for the model card")
+    object_store: ObjectStore | None = Field(None, description=STORE_DESCRIPTION)
+
+    @property
+    def inputs(self) -> list[InputFolder]:
+        return []
 
     @property
     def output_dir(self) -> Path:
@@ -86,6 +110,11 @@ class QuantizationConfig(Document):
     training: TrainingSpec
     quantization: QuantizationSpec
     retention: Retention | None = None
+    object_store: ObjectStore | None = Field(None, description=STORE_DESCRIPTION)
+
+    @property
+    def inputs(self) -> list[InputFolder]:
+        return [InputFolder(path=self.input_dir)]
 
     @property
     def input_dir(self) -> Path:
@@ -150,6 +179,13 @@ class EvaluationConfig(Document):
     seed: int = Field(description="random seed of the bootstrap")
     retention: Retention | None = None
     threshold: ThresholdSpec = Field(default_factory=ThresholdSpec, description="goal of the threshold")
+    object_store: ObjectStore | None = Field(None, description=STORE_DESCRIPTION)
+
+    @property
+    def inputs(self) -> list[InputFolder]:
+        """The models and the splits. The training's folder can be both."""
+        models = [engine.model_dir for engine in (self.served, self.original) if engine is not None]
+        return _folders((path.parent, path.name) for path in [*models, self.splits_dir])
 
     @property
     def output_dir(self) -> Path:
@@ -177,7 +213,24 @@ class LoadTestConfig(Document):
         None, description="tokenizer.json of the served model; None if lengths are in characters"
     )
     load_test: LoadTestSpec
+    object_store: ObjectStore | None = Field(None, description=STORE_DESCRIPTION)
+
+    @property
+    def inputs(self) -> list[InputFolder]:
+        """The texts, and the tokenizer if lengths are in tokens."""
+        files = [path for path in (self.texts_path, self.tokenizer_path) if path is not None]
+        return _folders((path.parents[1], f"{path.parent.name}/{path.name}") for path in files)
 
     @property
     def output_dir(self) -> Path:
         return self.artifacts / f"loadtest-{self.fingerprint}"
+
+
+class FetchConfig(Document):
+    """What a serving pod downloads before the server starts, and adds while it runs."""
+
+    object_store: ObjectStore
+    artifacts: Path = Path("/artifacts")
+    inputs: list[InputFolder] = Field(default_factory=list)
+    watched: str = Field("loadtest", description="component whose new artifacts are added while the server runs")
+    watched_parts: list[str] = Field(default_factory=list, description="files of the new artifacts")

@@ -197,7 +197,9 @@ def references(spec: ToxicityModelSpec, component: str) -> list[str]:
     A failed stage runs again when one of them changes.
     """
     of_pod = pod_fields(spec, component).settings.secret_names()
-    found = [f"Secret/{name}" for name in (*spec.images.pull_secrets, *of_pod)]
+    store = spec.storage.object_store
+    of_store = (store.secret_name, store.ca_secret_name) if store else ()
+    found = [f"Secret/{name}" for name in (*spec.images.pull_secrets, *of_pod, *of_store) if name]
     if component == names.TRAIN:
         found += [f"Secret/{name}" for name in source_secrets(spec.dataset, spec.base_model)]
         if spec.dataset.config_map:
@@ -280,7 +282,7 @@ class _Builder:
 
     def serve(self, evaluate: JobStage) -> JobStage:
         inputs = {"spec": content(self.model.spec.serving, REPLICATION)} | self._chosen_image()
-        inputs |= _pull_secrets(self.model)
+        inputs |= _pull_secrets(self.model) | _object_store(self.model)
         request = StageRequest(names.SERVE, inputs, self.images.serving, upstream=evaluate.fingerprint)
         return self._stage(request, self._serving_record(), upstream_known=evaluate.known is not None)
 
@@ -309,7 +311,7 @@ class _Builder:
 
     def _stage(self, request: StageRequest, record: StageRecord | None, *, upstream_known: bool) -> JobStage:
         """The recorded stage if the spec still requests it, else a new one."""
-        placement = fingerprint({**request.placement, **_pull_secrets(self.model)})
+        placement = fingerprint({**request.placement, **_pull_secrets(self.model), **_object_store(self.model)})
         read_as, generation = fingerprint(request.inputs), self.model.identity.generation
         made = MadeWith(
             operator=self.settings.version, image=request.image, inputs=read_as, read_as=read_as, placement=placement,
@@ -361,3 +363,8 @@ def _placement(spec: Document) -> dict[str, object]:
 
 def _pull_secrets(model: Model) -> dict[str, object]:
     return content(model.spec.images, type(model.spec.images).model_fields.keys() - {"pull_secrets"})
+
+
+def _object_store(model: Model) -> dict[str, object]:
+    """How pods reach the object store and where they work. It does not determine a result."""
+    return content(model.spec.storage, type(model.spec.storage).model_fields.keys() - {"object_store", "scratch"})

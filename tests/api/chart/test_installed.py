@@ -19,7 +19,8 @@ from kubernetes import client
 from support.builders import a_model
 from support.chart import CHART, RELEASE, Render, environment, operator_container
 from support.operator.actors import Api, finish_job, is_finished, is_rolled_out, roll_out, start_pod
-from support.operator.api_server import OPERATOR_USER, SYSTEM_NAMESPACE, ApiServer, free_ports, running_api_server
+from support.operator.api_server import OPERATOR_USER, SYSTEM_NAMESPACE, ApiServer, running_api_server
+from support.ports import free_ports
 from toxicity_api.base import KIND, PLURAL
 from toxicity_cluster.commands import run
 from toxicity_cluster.demo_kubectl import wait_until

@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from toxicity_api.spec import LoadTestSpec
+from toxicity_api.spec import LoadTestSpec, ObjectStore
 from toxicity_api.stage_config import LoadTestConfig
 
 STALLED_SECONDS = 3.0
@@ -196,9 +196,11 @@ class Run:
         token: str | None = None,
         trace: Path | None = None,
         program: Sequence[str] = ("-m", "toxicity_loadtest"),
+        object_store: ObjectStore | None = None,
     ) -> None:
-        texts = folder / "test.csv"
-        texts.write_text(csv, encoding="utf-8")
+        texts = folder / ("test.csv" if object_store is None else "train-abc/splits/test.csv")
+        if object_store is None:
+            texts.write_text(csv, encoding="utf-8")
         config = LoadTestConfig(
             model="demo",
             namespace="default",
@@ -211,6 +213,7 @@ class Run:
             trace_path=trace,
             master_port=port,
             load_test=spec,
+            object_store=object_store,
         )
         self.folder = config.output_dir
         self._termination_log = folder / f"termination-log-{index}"

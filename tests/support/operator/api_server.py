@@ -7,20 +7,18 @@ embedded cluster, except that all addresses are loopback and the ports are free 
 from __future__ import annotations
 
 import ctypes
-import itertools
 import json
-import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kubernetes import client, config
 
+from support.ports import free_ports
 from toxicity_api.crd import build_crd
 from toxicity_cluster.build import find_programs
 from toxicity_cluster.components import api_server, etcd
@@ -30,13 +28,10 @@ from toxicity_cluster.settings import Settings
 from toxicity_operator.kube.permissions import LEASE_RULES, RULES
 
 PR_SET_PDEATHSIG = 1
-PORTS = range(20000, 32768)
-PORTS_OF_A_PROCESS = 64
 START_SECONDS = 60
 STOP_SECONDS = 20
 OPERATOR = "toxicity-operator"
 SYSTEM_NAMESPACE = "toxicity-system"
-_asked = itertools.count()
 OPERATOR_USER = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{OPERATOR}"
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -116,20 +111,6 @@ def running_api_server(folder: Path) -> Iterator[ApiServer]:
         wait_until("the API server to be ready", lambda: _is_ready(api_client), START_SECONDS)
         apply_crd(api_client)
         yield server
-
-
-def free_ports(count: int) -> list[int]:
-    """Free TCP ports of loopback that this process has not used before.
-
-    They are below the ephemeral port range. Each process starts at another port, so that parallel test processes do not
-    choose the same one.
-    """
-    found: list[int] = []
-    while len(found) < count:
-        port = PORTS[(os.getpid() * PORTS_OF_A_PROCESS + next(_asked)) % len(PORTS)]
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found.append(port)
-    return found
 
 
 def keda_stand_in() -> dict[str, Any]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from kubernetes import client
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.operator.api_server import SYSTEM_NAMESPACE, ApiServer, die_with_parent, free_ports
+from support.operator.api_server import SYSTEM_NAMESPACE, ApiServer, die_with_parent
+from support.ports import free_ports
 from toxicity_operator.kube.permissions import RULES
 from toxicity_operator.settings import Images
 

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,10 @@ from toxicity_api.progress import read_progress
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
 
 
-def start(config: TrainingConfig, log: Path) -> subprocess.Popen[str]:
+def start(config: TrainingConfig, log: Path, arguments: Sequence[str] = ()) -> subprocess.Popen[str]:
     """Starts the stage in a new process group; `log` is its termination message."""
     return subprocess.Popen(
-        [sys.executable, "-m", "toxicity_training", "--termination-log", str(log)],
+        [sys.executable, "-m", "toxicity_training", "--termination-log", str(log), *arguments],
         env={**os.environ, STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -51,10 +51,12 @@ def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
     yield from process.stdout
 
 
-def run_until(config: TrainingConfig, log: Path, is_moment: Callable[[str], bool]) -> list[str]:
+def run_until(
+    config: TrainingConfig, log: Path, is_moment: Callable[[str], bool], arguments: Sequence[str] = ()
+) -> list[str]:
     """The log up to the line that matches `moment`, at which the process is killed; without a moment, the whole log."""
     seen: list[str] = []
-    with start(config, log) as process:
+    with start(config, log, arguments) as process:
         for line in lines_of(process):
             seen.append(line.rstrip())
             if is_moment(line):
@@ -63,9 +65,9 @@ def run_until(config: TrainingConfig, log: Path, is_moment: Callable[[str], bool
     return seen
 
 
-def run_whole(config: TrainingConfig, log: Path) -> list[str]:
+def run_whole(config: TrainingConfig, log: Path, arguments: Sequence[str] = ()) -> list[str]:
     """The log of an undisturbed stage."""
-    return run_until(config, log, lambda line: False)
+    return run_until(config, log, lambda line: False, arguments)
 
 
 def past_step(step: int) -> Callable[[str], bool]:

@@ -91,7 +91,7 @@ def test_wait_for_the_node_of_the_volume_names_what_to_do(words: str) -> None:
     settle(cluster)
     for remedy in (
         "free resources on the node",
-        "ReadWriteMany volume (storage.accessModes or storage.claimName)",
+        "ReadWriteMany volume or storage.objectStore",
     ):
         assert remedy in message(cluster, "Ready")
 

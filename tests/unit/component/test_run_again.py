@@ -50,6 +50,7 @@ def failed_with(model: ModelBuilder, sources: dict[str, str]) -> FakeCluster:
     return cluster
 
 
+STORE = {"url": "s3://models/team", "secretName": "store-key", "caSecretName": "store-ca"}
 HUB = {"huggingFace": {"repo": "a/b", "secretName": "hub"}}
 
 
@@ -59,6 +60,8 @@ HUB = {"huggingFace": {"repo": "a/b", "secretName": "hub"}}
         (FROM_CONFIG_MAP, CONFIG_MAP),
         (a_model().with_spec("baseModel", HUB), "Secret/hub"),
         (a_model().with_spec("images.pullSecrets", ["registry"]), "Secret/registry"),
+        (a_model().with_spec("storage.objectStore", STORE), "Secret/store-key"),
+        (a_model().with_spec("storage.objectStore", STORE), "Secret/store-ca"),
     ],
 )
 @pytest.mark.parametrize(("old", "new"), [("1", "2"), ("absent", "1"), ("1", "absent")])

@@ -12,7 +12,7 @@ from toxicity_cluster.demo_install import SAMPLE_DATASET, dataset_file_name, loa
 IMAGES = {"dataset": "registry.example/d:1", "base-model": "registry.example/b:2"}
 
 
-@pytest.mark.parametrize("name", ["minimal", "cpu", "gpu"])
+@pytest.mark.parametrize("name", ["minimal", "cpu", "gpu", "object-store"])
 def test_sample_is_a_valid_spec(name: str) -> None:
     sample = load_sample(name)
     spec = ToxicityModelSpec.model_validate(sample["spec"])
@@ -31,7 +31,13 @@ def test_the_gpu_sample_needs_one_gpu_and_nothing_that_a_device_plugin_does_not_
     assert spec.storage.access_modes == ["ReadWriteOnce"]
 
 
-@pytest.mark.parametrize("name", ["minimal", "cpu"])
+def test_the_object_store_sample_names_no_volume() -> None:
+    storage = ToxicityModelSpec.model_validate(load_sample("object-store")["spec"]).storage
+    assert storage.object_store is not None and storage.object_store.secret_name == "model-store"
+    assert not storage.makes_claim and storage.size == "20Gi"
+
+
+@pytest.mark.parametrize("name", ["minimal", "cpu", "object-store"])
 def test_images_take_the_place_of_the_sample_references(name: str) -> None:
     sample = load_sample(name)
     spec = with_images(sample, IMAGES, "comments.csv.gz")["spec"]

@@ -15,6 +15,7 @@ from toxicity_loadtest.errors import ArtifactsError
 from toxicity_loadtest.figures import bucket_result
 from toxicity_loadtest.plots import latency_plot, rate_plot, write_plots
 from toxicity_loadtest.records import Outcome
+from toxicity_store.artifacts import VolumeStore
 
 WINDOWS = [
     a_window(a_record(0.1), a_record(0.3, start=2.0, waited=1.0, lag=0.25), omitted=[9.0]),
@@ -37,7 +38,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def test_folder_has_every_request_and_every_bucket(tmp_path: Path) -> None:
     folder = tmp_path / "artifacts" / "loadtest-f"
-    write_artifacts(folder, WINDOWS, a_status(), LoadTestSpec())
+    write_artifacts(folder, WINDOWS, a_status(), LoadTestSpec(), VolumeStore())
     assert sorted(path.name for path in folder.iterdir()) == FILES
     requests = read(folder / "requests.csv")
     assert [(row["bucket"], row["outcome"], row["status_code"]) for row in requests] == [
@@ -67,18 +68,20 @@ def requests_of(folder: Path) -> int:
 def test_folder_replaces_that_of_an_attempt_that_failed_and_leaves_no_other(tmp_path: Path) -> None:
     folder = tmp_path / "loadtest-f"
     failed = a_status().model_copy(update={"state": "Failed"})
-    write_artifacts(folder, WINDOWS[:1], failed, LoadTestSpec())
+    write_artifacts(folder, WINDOWS[:1], failed, LoadTestSpec(), VolumeStore())
     assert requests_of(folder) == 2
-    assert write_artifacts(folder, WINDOWS, a_status(), LoadTestSpec()).artifacts == "loadtest-f"
+    assert write_artifacts(folder, WINDOWS, a_status(), LoadTestSpec(), VolumeStore()).artifacts == "loadtest-f"
     assert [path.name for path in tmp_path.iterdir()] == ["loadtest-f"]
     assert requests_of(folder) == 3
 
 
 def test_complete_figures_of_another_attempt_stay_and_these_are_beside_them(tmp_path: Path) -> None:
     folder, beside = tmp_path / "loadtest-f", tmp_path / "loadtest-f-2"
-    write_artifacts(folder, WINDOWS[:1], a_status(), LoadTestSpec())
-    assert write_artifacts(folder, WINDOWS, a_status(), LoadTestSpec()).artifacts == "loadtest-f-2"
-    assert write_artifacts(folder, WINDOWS[1:], a_status(), LoadTestSpec()).artifacts == "loadtest-f-3"
+    write_artifacts(folder, WINDOWS[:1], a_status(), LoadTestSpec(), VolumeStore())
+    assert write_artifacts(folder, WINDOWS, a_status(), LoadTestSpec(), VolumeStore()).artifacts == "loadtest-f-2"
+    assert (
+        write_artifacts(folder, WINDOWS[1:], a_status(), LoadTestSpec(), VolumeStore()).artifacts == "loadtest-f-3"
+    )
     assert (requests_of(folder), requests_of(beside), requests_of(tmp_path / "loadtest-f-3")) == (2, 3, 1)
     assert json.loads((beside / "status.json").read_text(encoding="utf-8"))["artifacts"] == "loadtest-f-2"
     assert len(list(tmp_path.iterdir())) == 3
@@ -88,14 +91,14 @@ def test_folder_that_another_attempt_is_writing_stays(tmp_path: Path) -> None:
     other = tmp_path / "loadtest-f.tmp-ru-loadtest-1a2b-x7k2p-1-abcd1234"
     other.mkdir()
     (other / "requests.csv").touch()
-    write_artifacts(tmp_path / "loadtest-f", WINDOWS, a_status(), LoadTestSpec())
+    write_artifacts(tmp_path / "loadtest-f", WINDOWS, a_status(), LoadTestSpec(), VolumeStore())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["loadtest-f", other.name]
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ArtifactsError, match=r"cannot write the folder .*file/loadtest-f: "):
-        write_artifacts(tmp_path / "file" / "loadtest-f", WINDOWS, a_status(), LoadTestSpec())
+        write_artifacts(tmp_path / "file" / "loadtest-f", WINDOWS, a_status(), LoadTestSpec(), VolumeStore())
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,7 @@ def test_plot_that_cannot_be_drawn_is_a_fault_of_the_artifacts(
 
     monkeypatch.setattr(Figure, "savefig", broken)
     with pytest.raises(ArtifactsError, match="cannot draw the plots"):
-        write_artifacts(tmp_path / "loadtest-f", WINDOWS, a_status(), LoadTestSpec())
+        write_artifacts(tmp_path / "loadtest-f", WINDOWS, a_status(), LoadTestSpec(), VolumeStore())
 
 
 def test_most_buckets_that_a_spec_may_ask_for_can_be_drawn(tmp_path: Path) -> None:
@@ -131,7 +134,7 @@ def test_most_buckets_that_a_spec_may_ask_for_can_be_drawn(tmp_path: Path) -> No
 
 def test_run_that_measured_no_bucket_has_no_plots(tmp_path: Path) -> None:
     status = a_status().model_copy(update={"buckets": []})
-    write_artifacts(tmp_path / "loadtest-f", WINDOWS, status, LoadTestSpec())
+    write_artifacts(tmp_path / "loadtest-f", WINDOWS, status, LoadTestSpec(), VolumeStore())
     names = {path.name for path in (tmp_path / "loadtest-f").iterdir()}
     assert names == set(FILES) - {"p95.png", "rps.png"}
 

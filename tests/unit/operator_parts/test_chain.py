@@ -170,6 +170,31 @@ def test_pull_secrets_name_every_job_anew_so_that_what_could_not_be_pulled_is_tr
     assert not before.job_names() & after.job_names()
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("storage.objectStore.secretName", "other"),
+        ("storage.objectStore.endpoint", "https://s3.example.com"),
+        ("storage.scratch", {"size": "90Gi"}),
+    ],
+)
+def test_access_to_the_store_names_every_job_anew_and_changes_no_result(path: str, value: object) -> None:
+    stored = a_model().with_spec("storage.objectStore", {"url": "s3://models/team", "secretName": "key"})
+    before, after = chain(stored), chain(stored.with_spec(path, value))
+    assert not before.job_names() & after.job_names()
+    same = {"train", "quantize", "evaluate", "loadtest"}
+    assert {stage for stage in same if prints(before)[stage] == prints(after)[stage]} == same
+    assert prints(before)["serve"] != prints(after)["serve"], "the pods are replaced"
+
+
+def test_place_of_the_artifacts_changes_no_fingerprint_of_a_job() -> None:
+    stored = a_model().with_spec("storage.objectStore", {"url": "s3://models/team"})
+    on_volume, in_store = prints(chain(a_model())), prints(chain(stored))
+    assert {key: on_volume[key] for key in ALL if key != "serve"} == {
+        key: in_store[key] for key in ALL if key != "serve"
+    }
+
+
 def test_backend_has_an_image_of_its_own_and_its_change_runs_the_quantization_again() -> None:
     awq = a_model().with_spec("quantization.backend", "autoawq")
     assert prints(chain(awq))["quantize"] != prints(chain(a_model()))["quantize"]

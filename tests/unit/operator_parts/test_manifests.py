@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 from support.builders import SETTINGS, ModelBuilder, a_model, metrics
 from toxicity_api.stage_config import (
+    COMPILED_FILE,
     EvaluationConfig,
     LoadTestConfig,
     QuantizationConfig,
@@ -22,7 +24,7 @@ from toxicity_api.stage_config import (
 from toxicity_api.status import EvaluationStatus
 from toxicity_operator.chain import build_chain
 from toxicity_operator.manifests.autoscaler import Bounds, build_autoscaler
-from toxicity_operator.manifests.common import seal, thread_count
+from toxicity_operator.manifests.common import runs_with, seal, thread_count
 from toxicity_operator.manifests.evaluation_job import build_evaluation_job
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job, build_loadtest_service
 from toxicity_operator.manifests.quantization_job import build_quantization_job
@@ -80,6 +82,24 @@ def a_distributed_model() -> ModelBuilder:
     return a_model().with_spec("loadTest.workers", 3).with_spec("serving.apiTokenSecretName", "token")
 
 
+def a_store_model() -> ModelBuilder:
+    """A model with its artifacts in an S3-compatible store with a private authority."""
+    store = {
+        "url": "s3://models/team",
+        "endpoint": "https://s3.example.com:9000",
+        "region": "eu-north-1",
+        "secretName": "store-key",
+        "caSecretName": "store-ca",
+    }
+    return a_model().with_spec("storage.objectStore", store)
+
+
+def a_cloud_model() -> ModelBuilder:
+    """A model with its artifacts in a cloud's store, reached by workload identity, and scratch volumes."""
+    model = a_model().with_spec("storage.objectStore", {"url": "gs://models/team"})
+    return model.with_spec("storage.scratch", {"storageClassName": "local-ssd", "size": "80Gi"})
+
+
 def scaled_by_requests(**fields: Any) -> ModelBuilder:
     """A model that is autoscaled by requests in flight."""
     scaling = {"metric": "inFlight", "prometheusAddress": "http://prometheus.monitoring.svc:9090"}
@@ -117,6 +137,11 @@ CASES: dict[str, Callable[[], Any]] = {
     "evaluation-job-gpu": lambda: evaluate(a_gpu_model()),
     "evaluation-job-unquantized": lambda: evaluate(a_model().with_spec("quantization.method", "none")),
     "deployment": lambda: deployment(a_model()),
+    "training-job-object-store": lambda: train(a_store_model()),
+    "quantization-job-object-store": lambda: quantize(a_cloud_model()),
+    "evaluation-job-object-store": lambda: evaluate(a_store_model()),
+    "deployment-object-store": lambda: deployment(a_store_model()),
+    "loadtest-job-object-store": lambda: loadtest(a_store_model()),
     "deployment-gpu": lambda: deployment(a_gpu_model()),
     "service": lambda: build_service(a_model().build()),
     "disruption-budget": lambda: build_disruption_budget(a_model().build()),
@@ -372,3 +397,47 @@ def test_number_of_replicas_is_the_one_that_was_asked_for(
     evaluation = EvaluationStatus(fingerprint="e", outcome="Succeeded")
     built = build_deployment(model, build_chain(model, SETTINGS), evaluation, "serve-image:1", first)
     assert built["spec"].get("replicas") == wanted
+
+
+STORE_PODS = [case for case in PODS if case.endswith("object-store") and case != "quantization-job-object-store"]
+
+
+@pytest.mark.parametrize("case", STORE_PODS)
+def test_only_containers_that_transfer_artifacts_have_the_credentials(case: str) -> None:
+    spec = PODS[case]()["spec"]["template"]["spec"]
+    containers = spec["containers"] + spec.get("initContainers", [])
+    with_secrets = {
+        item["name"]
+        for item in containers
+        if any(mount["name"].startswith("store-") for mount in item["volumeMounts"])
+    }
+    expected = {"download", "load-tests"} if case.startswith("deployment") else {case.partition("-")[0]}
+    names = {"training": "train", "evaluation": "evaluate", "loadtest": "loadtest"}
+    assert with_secrets == {names.get(name, name) for name in expected}
+    assert "store-key" not in str([item.get("command", []) + item.get("args", []) for item in containers])
+    assert not any("secretKeyRef" in str(item.get("env")) for item in containers)
+
+
+def test_server_reads_the_folders_that_are_downloaded() -> None:
+    spec = deployment(a_store_model())["spec"]["template"]["spec"]
+    documents = {
+        item["name"]: json.loads(next(entry["value"] for entry in item["env"] if entry["name"] == "STAGE_CONFIG"))
+        for item in spec["containers"] + spec["initContainers"]
+    }
+    served, fetched = (
+        documents["serve"],
+        {Path(item["path"]): item["parts"] for item in documents["download"]["inputs"]},
+    )
+    assert "model" in fetched[Path(served["modelDir"]).parent]
+    assert {Path(folder) for folder in served["reportDirs"]} == set(fetched)
+    assert COMPILED_FILE in next(parts for folder, parts in fetched.items() if folder.name.startswith("evaluate"))
+
+
+def test_model_in_an_object_store_has_no_claim() -> None:
+    assert build_claim(a_store_model().build()) is None
+    assert runs_with(train(a_store_model())) == []
+
+
+@pytest.mark.parametrize("case", ["training-job-object-store", "deployment-object-store"])
+def test_pods_of_an_object_store_need_not_share_a_node(case: str) -> None:
+    assert "affinity" not in PODS[case]()["spec"]["template"]["spec"]

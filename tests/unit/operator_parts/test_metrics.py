@@ -10,9 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.builders import NOW, SETTINGS, a_model
-from support.operator.api_server import free_ports
 from support.operator.fake_cluster import FakeCluster
 from support.operator.pipeline import STEPS, drive, run
+from support.ports import free_ports
 from toxicity_operator.errors import ClusterError
 from toxicity_operator.runtime.metrics import ERROR_KINDS, FAILURES, OUTCOMES, Metrics, error_kind
 from toxicity_operator.runtime.reconcile import Outcome, reconcile

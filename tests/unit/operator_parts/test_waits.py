@@ -446,6 +446,14 @@ def test_events_are_asked_about_a_pod_only_once_it_is_late() -> None:
             'MountVolume.SetUp failed for volume "dataset" : configmap "not-there" not found (FailedMount)',
             "create the ConfigMap not-there, or correct dataset.configMap.name, training.pod or pods.caBundle",
         ),
+        (
+            'MountVolume.SetUp failed for volume "store-credentials" : secret "store-key" not found (FailedMount)',
+            "create the Secret store-key, or correct storage.objectStore.secretName",
+        ),
+        (
+            'MountVolume.SetUp failed for volume "store-ca" : secret "store-ca" not found (FailedMount)',
+            "create the Secret store-ca, or correct storage.objectStore.caSecretName",
+        ),
         ("configmap references non-existent config key: a.csv (FailedMount)", "correct dataset.configMap.key"),
         ("mount failed: exit status 32 (FailedMount)", "check the volume that the message names"),
         (

@@ -15,7 +15,16 @@ TEN_CHANGES = DOCS / "explanation" / "ten-changes.md"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 REPOSITORY_PATH = re.compile(r"`([\w.-]+(?:/[\w.-]+)*/[\w.-]*)`")
 PAGE = re.compile(r"\bdocs/[\w/-]+\.md\b")
-SOURCES = ("cluster/src", "helm", "loadtest/src", "manifests", "operator/src", "serving/src", "training-job/src")
+SOURCES = (
+    "cluster/src",
+    "helm",
+    "loadtest/src",
+    "manifests",
+    "operator/src",
+    "serving/src",
+    "storage/src",
+    "training-job/src",
+)
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 

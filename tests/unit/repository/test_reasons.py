@@ -11,10 +11,11 @@ import pytest
 
 from toxicity_api.conditions import ConditionType, Reason
 from toxicity_operator.decide.kstatus import KSTATUS_OF_REASON, KStatus
+from toxicity_store import errors
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "reference" / "conditions.md").read_text(encoding="utf-8")
-STAGES = ("training-job/src", "loadtest/src")
+STAGES = ("training-job/src", "loadtest/src", "storage/src")
 CAMEL = re.compile(r"[A-Z][A-Za-z0-9]+")
 COMMAND_LINES = ("experiments", "quality", "baseline")
 """Modules and packages of training that are not part of a stage: their errors never reach a condition."""
@@ -31,7 +32,7 @@ def stage_reasons() -> Iterator[str]:
 
 def _reasons_of(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Error"):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and _is_error(node.func.id):
             yield from _texts(node.args[:1])
         if isinstance(node, ast.Call):
             yield from _texts(word.value for word in node.keywords if word.arg == "crash_reason")
@@ -39,6 +40,10 @@ def _reasons_of(tree: ast.AST) -> Iterator[str]:
             isinstance(t, ast.Name) and t.id == "reason" for t in node.targets
         ):
             yield from _texts([node.value])
+
+
+def _is_error(name: str) -> bool:
+    return name.endswith("Error") or isinstance(getattr(errors, name, None), type)
 
 
 def _texts(nodes: object) -> Iterator[str]:
@@ -51,7 +56,13 @@ REASONS = sorted({str(reason) for reason in Reason} | set(stage_reasons()))
 
 
 def test_reasons_are_found_in_every_part() -> None:
-    assert {"MissingColumn", "GroupSizeDoesNotFit", "EvaluationCrashed", "ServiceNotReady"} <= set(REASONS)
+    assert {
+        "MissingColumn",
+        "GroupSizeDoesNotFit",
+        "EvaluationCrashed",
+        "ServiceNotReady",
+        "BucketMissing",
+    } <= set(REASONS)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +92,12 @@ def first_cells(heading: str) -> set[str]:
 
 
 def test_page_explains_no_reason_that_the_code_lacks() -> None:
-    sections = ("Reasons of the operator", "Reasons of a refused input", "Reasons of the load test")
+    sections = (
+        "Reasons of the operator",
+        "Reasons of a refused input",
+        "Reasons of the object store",
+        "Reasons of the load test",
+    )
     explained = set[str]().union(*map(first_cells, sections))
     assert {str(reason) for reason in Reason} <= explained
     sources = "".join(p.read_text(encoding="utf-8") for part in STAGES for p in (ROOT / part).rglob("*.py"))

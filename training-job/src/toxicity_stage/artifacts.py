@@ -21,6 +21,7 @@ from toxicity_api.checksums import write_checksums
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
 from toxicity_stage.errors import InputError, ModelError, RankFailure
 from toxicity_stage.ranks import leader
+from toxicity_store.errors import StoreError
 
 RESULT_FILE = "result.json"
 MODEL_FOLDER = "model"
@@ -34,8 +35,16 @@ _CHECKPOINTS = re.compile(r"(?P<stage>train-[0-9a-f]+)\.checkpoints(?:-(?P<tag>.
 def read_result(folder: Path) -> StageResult | None:
     """The result document of a stage folder; None if it is missing or damaged."""
     try:
-        return read_document(StageResult, (folder / RESULT_FILE).read_bytes(), RESULT_FILE)
-    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return parse_result((folder / RESULT_FILE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def parse_result(content: bytes) -> StageResult | None:
+    """The result document in `content`; None if it is damaged."""
+    try:
+        return read_document(StageResult, content, RESULT_FILE)
+    except ValidationError:
         return None
 
 
@@ -100,7 +109,7 @@ def report(result: StageResult, termination_log: Path) -> None:
 
 def failed_result(stage: StageResult, error: BaseException, crash_reason: str) -> StageResult:
     """`stage` as a failure caused by `error`; `crash_reason` is used if the error has no reason."""
-    if isinstance(error, InputError | RankFailure):
+    if isinstance(error, InputError | RankFailure | StoreError):
         reason, message = error.reason, str(error)
     elif is_volume_full(error):
         reason = "VolumeFull"
@@ -120,6 +129,8 @@ def exit_code(error: BaseException) -> int:
     """The exit code of a stage that failed with `error`; it says whether a retry may help."""
     if isinstance(error, RankFailure):
         return error.exit_code
+    if isinstance(error, StoreError):
+        return EXIT_INVALID_INPUT if error.is_permanent else EXIT_FAILED
     return EXIT_INVALID_INPUT if isinstance(error, InputError) else EXIT_FAILED
 
 

@@ -29,11 +29,13 @@ from toxicity_stage.artifacts import (
     failed_result,
     keep_failure,
     report,
-    succeeded_result,
 )
 from toxicity_stage.errors import InputError, RankFailure
 from toxicity_stage.ranks import is_started, leave_failure
 from toxicity_stage.retention import measure, remove_old
+from toxicity_stage.transfers import Transfers, open_transfers
+from toxicity_store.client import SECRETS
+from toxicity_store.errors import StoreError
 
 ConfigT = TypeVar("ConfigT", TrainingConfig, QuantizationConfig, EvaluationConfig)
 
@@ -66,6 +68,12 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
     parser.add_argument(
         "--rank-failures", type=Path, help="folder for the failures of processes that torchrun started"
     )
+    parser.add_argument(
+        "--object-store-secrets",
+        type=Path,
+        default=SECRETS,
+        help="folder of the mounted Secrets of the object store",
+    )
     options = parser.parse_args(arguments)
     termination_log = options.termination_log
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stage logs its own progress
@@ -76,18 +84,12 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
     except StageConfigError as error:
         report(entry.failed.model_copy(update={"reason": "InvalidConfig", "message": str(error)}), termination_log)
         return EXIT_INVALID_INPUT
-    done = succeeded_result(config.output_dir)
-    if done is not None:
-        print(f"{entry.title}: {config.output_dir} is already published", flush=True)
-        report(done, termination_log)
-        return 0
+    transfers = None
     try:
-        _require_build(entry, config)
-        if config.retention is not None and not is_started(os.environ):
-            remove_old(config.artifacts, config.retention)
-        result = entry.run(config)
+        transfers = open_transfers(config.object_store, config.output_dir, options.object_store_secrets)
+        result, is_known = _result(entry, config, transfers)
     except Exception as error:  # noqa: BLE001  a crash leaves a result too
-        done = None if is_started(os.environ) else succeeded_result(config.output_dir)
+        done = None if transfers is None or is_started(os.environ) else transfers.finished_elsewhere()
         if done is not None:
             print(f"{entry.title}: another attempt succeeded; this one failed: {error}", flush=True)
             report(done, termination_log)
@@ -95,8 +97,12 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
         stage = entry.failed.model_copy(update={"fingerprint": config.fingerprint})
         _report_failure(error, failed_result(stage, error, entry.crash_reason), config.output_dir, options)
         return exit_code(error)
+    if is_known:
+        print(f"{entry.title}: {config.output_dir} is already published", flush=True)
     if result is not None:  # None in a process of several that leaves the report to another
-        report(result.model_copy(update={"storage": measure(config.artifacts)}), termination_log)
+        # scratch space says nothing about the store
+        storage = None if config.object_store else measure(config.artifacts)
+        report(result.model_copy(update={"storage": storage}), termination_log)
     return 0
 
 
@@ -107,9 +113,23 @@ def _require_build(entry: Entry[ConfigT], config: ConfigT) -> None:
         raise InputError("ImageWithoutCuda", problem)
 
 
+def _result(entry: Entry[ConfigT], config: ConfigT, transfers: Transfers) -> tuple[StageResult | None, bool]:
+    """The result of the stage, and whether an earlier attempt has published it."""
+    done = transfers.finished()
+    if done is not None:
+        return done, True
+    _require_build(entry, config)
+    if config.retention is not None and config.object_store is None and not is_started(os.environ):
+        remove_old(config.artifacts, config.retention)
+    transfers.fetch(config.inputs)
+    with transfers.saving_checkpoints():
+        result = entry.run(config)
+    return None if result is None else transfers.publish(result), False
+
+
 def _report_failure(error: Exception, failure: StageResult, folder: Path, options: argparse.Namespace) -> None:
     """Reports the failure; a process of several writes it to a file for the process that launched them."""
-    if not isinstance(error, InputError | RankFailure):  # their message is enough
+    if not isinstance(error, InputError | RankFailure | StoreError):  # their message is enough
         traceback.print_exception(error)
     if options.rank_failures is not None:
         rank_failure = RankFailure(failure.reason, failure.message, exit_code(error))

@@ -7,6 +7,7 @@ happens if the field is unset. `crd.py` adds the default.
 from toxicity_api.spec.fields import NonEmpty, Score
 from toxicity_api.spec.loadtest import LoadTestSpec, Slo
 from toxicity_api.spec.model import ToxicityModelSpec
+from toxicity_api.spec.object_store import ObjectStore, Scratch
 from toxicity_api.spec.pod_settings import EnvVar, PodSettings, Volume, VolumeMount
 from toxicity_api.spec.pods import PodFields, Toleration
 from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec, ThresholdSpec
@@ -41,12 +42,14 @@ __all__ = [
     "LongTexts",
     "Lora",
     "NonEmpty",
+    "ObjectStore",
     "PodFields",
     "PodSettings",
     "PromptFormat",
     "QualityGate",
     "QuantizationSpec",
     "Score",
+    "Scratch",
     "ServingSpec",
     "Slo",
     "Split",

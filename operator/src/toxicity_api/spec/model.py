@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from toxicity_api.base import Document
 from toxicity_api.spec.fields import NonEmpty, Quantity, cel, unchanged
 from toxicity_api.spec.loadtest import LoadTestSpec
+from toxicity_api.spec.object_store import ObjectStore, Scratch
 from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
 from toxicity_api.spec.serving import ServingSpec
 from toxicity_api.spec.sources import BaseModelSpec, DatasetSpec
@@ -27,6 +28,12 @@ UNCHANGED = (
     "storage cannot be changed after creation, except for a larger size: delete the resource and create it with the new"
     " storage"
 )
+VOLUME_FIELDS = (
+    "!has(self.objectStore) || (!has(self.claimName) && !has(self.storageClassName)"
+    " && (!has(self.size) || quantity(string(self.size)).compareTo(quantity('20Gi')) == 0)"
+    " && (!has(self.accessModes) || self.accessModes == ['ReadWriteOnce'])"
+    " && (!has(self.reclaim) || self.reclaim == 'Delete') && !has(self.keepVersions))"
+)
 
 
 class StorageSpec(Document):
@@ -40,6 +47,19 @@ class StorageSpec(Document):
                     UNCHANGED,
                 ),
                 *(cel(unchanged(name), UNCHANGED) for name in KEPT),
+                cel(
+                    "has(self.objectStore) == has(oldSelf.objectStore)"
+                    " && (!has(self.objectStore) || self.objectStore.url == oldSelf.objectStore.url)",
+                    UNCHANGED,
+                ),
+                cel(
+                    VOLUME_FIELDS,
+                    "objectStore replaces the volume: remove claimName, storageClassName, size, accessModes,"
+                    " reclaim and keepVersions, and set storage.scratch for the space that pods work in",
+                ),
+                cel(
+                    "!has(self.scratch) || has(self.objectStore)", "scratch is used only with storage.objectStore"
+                ),
             ]
         }
     }
@@ -73,11 +93,25 @@ class StorageSpec(Document):
         " The next resource with the same name uses a retained claim and its finished stages. Like all of storage, it"
         " cannot be changed later.",
     )
+    object_store: ObjectStore | None = Field(
+        None,
+        description="Object store for the artifacts, instead of a volume. Pods then run on any node. Unset means a"
+        " volume. The url cannot be changed later.",
+    )
+    scratch: Scratch | None = Field(
+        None,
+        description="Space in which pods work on artifacts of the object store. Unset means an emptyDir of 20Gi.",
+    )
+
+    @property
+    def makes_claim(self) -> bool:
+        """Whether the operator creates the PersistentVolumeClaim."""
+        return self.claim_name is None and self.object_store is None
 
     @property
     def kept_versions(self) -> int | None:
-        """keepVersions, or its default; None removes nothing, since others may use a claim that the user named."""
-        return self.keep_versions or (None if self.claim_name else DEFAULT_KEPT)
+        """keepVersions, or its default; None removes nothing, since others may use a claim or a bucket."""
+        return self.keep_versions or (DEFAULT_KEPT if self.makes_claim else None)
 
 
 class ImagesSpec(Document):

@@ -57,7 +57,7 @@ def plan(snapshot: Snapshot) -> Plan:
 def _orphans(snapshot: Snapshot) -> list[Raw]:
     """Children without a controller, except a claim that must outlive the resource or is not its storage."""
     storage = snapshot.model.spec.storage
-    is_left = storage.reclaim == "Retain" or storage.claim_name is not None
+    is_left = storage.reclaim == "Retain" or not storage.makes_claim
     kept = ("PersistentVolumeClaim", names.claim_name(snapshot.model.name)) if is_left else None
     objects = snapshot.observed.objects.items()
     return [item for key, item in objects if key != kept and controller_of(item) is None]

@@ -79,7 +79,7 @@ def read_records(model: Model, chain: Chain, observed: Observed, progress: Progr
     `progress` is the last progress that the running training logged; None if there is none or it could not be read.
     """
     own = ("PersistentVolumeClaim", names.claim_name(model.name))
-    claim = None if model.spec.storage.claim_name else observed.objects.get(own)
+    claim = observed.objects.get(own) if model.spec.storage.makes_claim else None
     status, jobs = _on_volume(model.status, claim), _jobs_on_volume(observed, claim)
     quantization = load_test = None
     training_job = jobs.get(chain.train.job_name)

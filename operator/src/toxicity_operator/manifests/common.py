@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from toxicity_api.base import Document
-from toxicity_api.spec import PodFields
+from toxicity_api.spec import PodFields, Scratch
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE
 from toxicity_operator import names
 from toxicity_operator.chain import JobStage
@@ -144,12 +144,26 @@ def stage_folder(stage: JobStage) -> Path:
 
 
 def artifacts_volume(model: Model, *, read_only: bool) -> tuple[Manifest, Manifest]:
-    """The volume of the model's artifacts, and its mount."""
+    """The volume of the model's artifacts, or the scratch space for those in an object store, and its mount."""
     claim = model.spec.storage.claim_name or names.claim_name(model.name)
     mount: Manifest = {"name": "artifacts", "mountPath": ARTIFACTS}
     if read_only:
         mount["readOnly"] = True
+    if model.spec.storage.object_store is not None:
+        return {"name": "artifacts", **scratch_space(model.spec.storage.scratch or Scratch())}, mount
     return {"name": "artifacts", "persistentVolumeClaim": {"claimName": claim}}, mount
+
+
+def scratch_space(scratch: Scratch) -> Manifest:
+    """The source of a volume that is deleted with its pod."""
+    if scratch.storage_class_name is None:
+        return {"emptyDir": {"sizeLimit": scratch.size}}
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": scratch.storage_class_name,
+        "resources": {"requests": {"storage": scratch.size}},
+    }
+    return {"ephemeral": {"volumeClaimTemplate": {"spec": spec}}}
 
 
 def runs_with(body: Manifest) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ def build_evaluation_job(model: Model, chain: Chain, image: str, retention: Rete
         seed=model.spec.training.seed,
         retention=retention,
         threshold=threshold_goal(model.spec),
+        object_store=model.spec.storage.object_store,
     )
     pod = stage_pod(model, stage, image, "toxicity_evaluation", env(engine_env(config, serving)), serving)
     return build_job(

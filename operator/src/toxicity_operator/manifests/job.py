@@ -8,6 +8,7 @@ from toxicity_api.results import EXIT_INVALID_INPUT
 from toxicity_api.spec import PodFields
 from toxicity_operator import names
 from toxicity_operator.chain import JobStage, pod_fields
+from toxicity_operator.manifests import object_store
 from toxicity_operator.manifests.common import (
     DEFAULT_REQUESTS,
     Manifest,
@@ -40,15 +41,20 @@ def stage_pod(
     """The pod spec of a stage: one container that runs `module`, with the artifacts volume and scratch volumes."""
     volume, mount = artifacts_volume(model, read_only=False)
     volumes, mounts = scratch_volumes()
+    secret_volumes, secret_mounts = object_store.secret_volumes(model.spec.storage.object_store)
     main = container(
         stage.component,
         image,
         command=["python", "-m", module],
         env=list(variables),
         resources=resources(fields, default_requests),
-        volumeMounts=[mount, *more_mounts, *mounts],
+        volumeMounts=[mount, *secret_mounts, *more_mounts, *mounts],
     )
-    return {"containers": [main], "volumes": [volume, *more_volumes, *volumes], **placement(fields)}
+    return {
+        "containers": [main],
+        "volumes": [volume, *secret_volumes, *more_volumes, *volumes],
+        **placement(fields),
+    }
 
 
 def build_job(

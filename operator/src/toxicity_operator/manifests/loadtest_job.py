@@ -47,6 +47,7 @@ def build_loadtest_job(
         else None,
         trace_path=Path(TRACE_FOLDER, load.trace.key) if load.trace else None,
         load_test=load,
+        object_store=model.spec.storage.object_store,
     )
     variables = [*env(stage_env(config, load)), *api_token_env(model)]
     pod = {

@@ -62,7 +62,8 @@ def with_pod_settings(template: Manifest, settings: PodSettings) -> Manifest:
 def with_placement(template: Manifest, model: Model) -> Manifest:
     """The pod template with the affinity of a volume that one node can use, or else with serving pods spread."""
     pod, labels = template["spec"], template["metadata"]["labels"]
-    if not MANY_NODES & set(model.spec.storage.access_modes):
+    storage = model.spec.storage
+    if storage.object_store is None and not MANY_NODES & set(storage.access_modes):
         return {**template, "spec": {**pod, "affinity": _on_one_node(pod.get("affinity", {}), model.name)}}
     if labels[names.COMPONENT_LABEL] != names.SERVE or "topologySpreadConstraints" in pod:
         return template

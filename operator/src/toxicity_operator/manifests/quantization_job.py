@@ -21,6 +21,7 @@ def build_quantization_job(
         training=model.spec.training,
         quantization=quantization,
         retention=retention,
+        object_store=model.spec.storage.object_store,
     )
     variables = env(stage_env(config, quantization))
     return build_job(

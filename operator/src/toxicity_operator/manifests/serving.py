@@ -10,6 +10,7 @@ from toxicity_api.stage_config import COMPILED_FILE, CompiledCode, ServingConfig
 from toxicity_api.status import EvaluationStatus
 from toxicity_operator import names
 from toxicity_operator.chain import Chain
+from toxicity_operator.manifests import object_store
 from toxicity_operator.manifests.common import (
     Manifest,
     artifacts_volume,
@@ -24,6 +25,7 @@ from toxicity_operator.manifests.common import (
     stage_folder,
 )
 from toxicity_operator.manifests.engine import engine_config, engine_env
+from toxicity_operator.manifests.object_store import download_containers
 from toxicity_operator.manifests.pods import gpu_annotations, queue_labels, with_placement, with_pod_settings
 from toxicity_operator.manifests.sources import base_model_name
 from toxicity_operator.model import Model
@@ -238,10 +240,13 @@ def _pod_spec(model: Model, chain: Chain, evaluation: EvaluationStatus, image: s
         resources=resources(serving),
         volumeMounts=[mount, *mounts],
     )
+    init = download_containers(model, chain, image)
+    secret_volumes, _ = object_store.secret_volumes(model.spec.storage.object_store)
     return {
         "terminationGracePeriodSeconds": GRACE_SECONDS,
+        **({"initContainers": init} if init else {}),
         "containers": [main],
-        "volumes": [volume, *volumes],
+        "volumes": [volume, *secret_volumes, *volumes],
         **placement(serving),
     }
 

@@ -8,9 +8,9 @@ from toxicity_operator.model import Model
 
 
 def build_claim(model: Model) -> Manifest | None:
-    """The PersistentVolumeClaim; None if the spec names an existing one."""
+    """The PersistentVolumeClaim; None if the spec names an existing one or an object store."""
     storage = model.spec.storage
-    if storage.claim_name:
+    if not storage.makes_claim:
         return None
     spec: Manifest = {
         "accessModes": list(storage.access_modes),

@@ -34,6 +34,7 @@ def build_training_job(model: Model, stage: JobStage, image: str, retention: Ret
         retention=retention,
         dataset=dataset_name(spec.dataset),
         base_model=base_model_name(spec.base_model),
+        object_store=spec.storage.object_store,
     )
     pod = stage_pod(
         model,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from toxicity_api.results import EXIT_INVALID_INPUT
 from toxicity_api.types import Raw
 from toxicity_operator import names
+from toxicity_operator.manifests.object_store import DOWNLOAD, WATCH
 from toxicity_operator.observe.objects import has_ended, label
 from toxicity_operator.observe.remedies import MESSAGE_LIMIT, SECTIONS, Fields, fields_of, with_remedy
 
@@ -46,7 +47,14 @@ class Container:
     def is_ours(self) -> bool:
         """Whether the operator's manifest contains it. Admission can add others, such as a service mesh's sidecar."""
         component = label(self.pod, names.COMPONENT_LABEL)
-        return component not in SECTIONS or self.name in (component, "tools", "dataset", "base-model")
+        return component not in SECTIONS or self.name in (
+            component,
+            "tools",
+            "dataset",
+            "base-model",
+            DOWNLOAD,
+            WATCH,
+        )
 
     @property
     def terminated(self) -> Raw | None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from toxicity_api.types import Raw
 from toxicity_operator import names
+from toxicity_operator.manifests.object_store import AUTHORITY, CREDENTIALS
 from toxicity_operator.manifests.sources import BUSYBOX
 from toxicity_operator.observe.objects import label
 
@@ -61,7 +62,7 @@ def fields_of(item: Raw, container: Raw | None = None) -> Fields:
 
 ONE_NODE = (
     "the pods of a ReadWriteOnce volume share a node: free resources on the node of the volume, create the resource"
-    " again with a ReadWriteMany volume (storage.accessModes or storage.claimName), or correct {section}.pod.affinity"
+    " again with a ReadWriteMany volume or storage.objectStore, or correct {section}.pod.affinity"
 )
 
 RULES: tuple[tuple[str, str], ...] = (
@@ -101,6 +102,14 @@ RULES: tuple[tuple[str, str], ...] = (
     (r'configmap "(?P<name>[^"]+)" not found', "create the ConfigMap {name}, or correct"
      " {config_map}.name, {section}.pod or pods.caBundle of the operator's chart"),
     (r"references non-existent config key", "correct {config_map}.key"),
+    (
+        rf'volume "{CREDENTIALS}".*secret "(?P<name>[^"]+)" not found',
+        "create the Secret {name}, or correct storage.objectStore.secretName",
+    ),
+    (
+        rf'volume "{AUTHORITY}".*secret "(?P<name>[^"]+)" not found',
+        "create the Secret {name}, or correct storage.objectStore.caSecretName",
+    ),
     (r'secret "(?P<name>[^"]+)" not found', "create the Secret {name}, or correct {secret}"),
     (r"couldn't find key (?P<name>\S+) in Secret", "add the key {name} to the Secret, or correct {secret}"),
     (r"Multi-Attach|unmounted volumes=\[artifacts", ONE_NODE),
@@ -126,6 +135,7 @@ RULES: tuple[tuple[str, str], ...] = (
     (r"P(?:ost|re)StartHookError", "the container's hook failed; correct it where the container is defined"),
     (r"SandboxError|KillContainerError", "check the container runtime of the node"),
     # what stops a pod
+    (r'EmptyDir volume "artifacts"', "raise storage.scratch.size"),
     (r"EmptyDir volume|ephemeral-storage|ephemeral local storage", "raise {section}.resources.limits.ephemeral-storage"
      " and the request, or free disk space on the node"),
     (r"low on resource: memory", "raise {section}.resources.requests.memory"),

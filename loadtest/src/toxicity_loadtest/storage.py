@@ -1,0 +1,23 @@
+"""The texts from an object store and the run's folder to it, if the artifacts are there instead of on a volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT
+from toxicity_api.stage_config import LoadTestConfig
+from toxicity_loadtest.errors import StorageError
+from toxicity_store.artifacts import ArtifactStore, open_artifacts
+from toxicity_store.errors import StoreError
+
+
+def open_store(config: LoadTestConfig, secrets: Path) -> ArtifactStore:
+    """Open the store and download the texts from it. Raises StorageError."""
+    try:
+        store = open_artifacts(config.object_store, secrets)
+        for folder in config.inputs:
+            store.fetch(folder.path, folder.parts)
+    except StoreError as error:
+        code = EXIT_INVALID_INPUT if error.is_permanent else EXIT_FAILED
+        raise StorageError(str(error), error.reason, code) from error
+    return store
