@@ -11,12 +11,11 @@ CPU_SUFFIX = "+cpu"
 def refuse_cpu_build(gpus: int, field: str) -> str | None:
     """Return why this image cannot use the GPUs that `field` requests, or None if it can.
 
-    Only metadata is read, so that the answer comes before torch is imported, which takes seconds. Raises
-    PackageNotFoundError if GPUs are requested from an image without torch.
+    Only metadata is read, so that the answer comes before torch is imported, which takes seconds. An image without torch
+    gets no answer: its first import says what is missing.
     """
-    if not gpus:
-        return None
-    version = metadata.version("torch")
+    versions = [found.version for found in metadata.distributions(name="torch")] if gpus else []
+    version = next(iter(versions), "")
     if not version.endswith(CPU_SUFFIX):
         return None
     return (
