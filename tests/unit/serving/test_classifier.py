@@ -11,10 +11,11 @@ import pytest
 from support.serving.word_engine import CONFIG, VOCABULARY, WordEngine
 from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_api.prompting import LabelTokens
-from toxicity_serving.classifier import Classifier
+from toxicity_serving.classifier import INLINE_CHARACTERS, Classifier
 from toxicity_serving.engine.protocol import EngineError, LoadedModel
 
-TEXTS = [f"чай номер {number}." for number in range(50)]
+TEXTS = [f"чай номер {number}." + " чай" * INLINE_CHARACTERS for number in range(50)]
+"""Too long to be tokenized on the event loop."""
 
 
 class HeldTokenizer(LetterTokenizer):

@@ -167,13 +167,15 @@ class ArticleAndParentComment(Body):
 class Context(Body):
     """What the comment replies to. It has no effect."""
 
+    model_config = ConfigDict(json_schema_extra={"maxProperties": 1})
+
     entries: Annotated[list[TextEntry], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
     article_and_parent_comment: ArticleAndParentComment | None = None
 
 
 def _one_context(context: Context | None) -> None:
     """Check the context and drop it, so that it stays in memory no longer than the parsing takes."""
-    if context and context.entries and context.article_and_parent_comment:
+    if context and len(context.model_fields_set) > 1:
         message = "Context can have either entries or article_and_parent_comment, but both fields were populated."
         raise PydanticCustomError(INVALID_REQUEST, message)
 
