@@ -100,7 +100,7 @@ test-keda: packages .venv/ready ## test autoscaling by requests in flight on the
 	$(PYTHON) -m toxicity_cluster build --keda
 	.venv/bin/pytest tests -m keda -v
 
-mutation: .venv/ready ## test the unit tests of the pure modules by mutations (hours; MODULES="quality records" for some)
+mutation: .venv/ready ## test the unit tests of the pure modules by mutations (30 min of CPU time; MODULES="quality records" for some)
 	.venv/bin/uv pip install -q -p $(PYTHON) -e '.[mutation]'
 	PYTHONPATH=tests nice -n 19 $(PYTHON) -m mutation.run --work $(TOXICITY_CACHE)/mutation $(MODULES)
 

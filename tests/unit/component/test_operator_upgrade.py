@@ -97,6 +97,18 @@ def take_rest(cluster: FakeCluster, steps: int) -> None:
         passes(cluster)
 
 
+def test_image_that_an_earlier_operator_did_not_record_is_that_of_its_job() -> None:
+    cluster = drive(a_model())
+    as_of_an_earlier_version(cluster)
+    passes(cluster)
+    images = {
+        stage: status(cluster)[stage]["madeWith"]["image"] for stage in ("training", "quantization", "evaluation")
+    }
+    assert images == {
+        "training": "train-image:1", "quantization": "quantize-image:1", "evaluation": "serve-image:1",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("earlier", [False, True])
 def test_version_that_was_given_up_is_not_tried_again_by_an_upgrade(earlier: bool) -> None:
     cluster = drive(a_model())

@@ -196,7 +196,11 @@ def test_stage_that_leaves_no_result_has_failed() -> None:
     cluster.finish_job("train", None)
     settle(cluster)
     assert conditions(cluster)["Trained"] == ("False", "ResultMissing")
-    assert begun(cluster, "train") == 1
+    cluster.remove("Pod")
+    cluster.remove("Job")
+    settle(cluster)
+    assert conditions(cluster)["Trained"] == ("False", "ResultMissing")
+    assert begun(cluster, "train") == 1, "the TTL of a finished Job starts nothing"
 
 
 def test_replaced_job_starts_when_the_pod_of_the_one_before_has_ended() -> None:
