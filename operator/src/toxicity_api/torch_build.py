@@ -11,8 +11,8 @@ CPU_SUFFIX = "+cpu"
 def refuse_cpu_build(gpus: int, field: str) -> str | None:
     """Return why this image cannot use the GPUs that `field` requests, or None if it can.
 
-    Only metadata is read, so that the answer comes before torch is imported, which takes seconds. An image without torch
-    gets no answer: its first import says what is missing.
+    Only metadata is read, so that the answer comes before torch is imported, which takes seconds. An image without
+    torch gets no answer: its first import says what is missing.
     """
     versions = [found.version for found in metadata.distributions(name="torch")] if gpus else []
     version = next(iter(versions), "")

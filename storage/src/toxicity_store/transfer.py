@@ -50,8 +50,12 @@ class Progress:
 
 
 def upload(client: Client, folder: Path, name: str, attempt: str) -> dict[str, StoredFile]:
-    """Uploads all files of `folder`; returns their sizes and checksums. Raises StoreError, OSError."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Uploads all files of `folder`; returns their sizes and checksums.
+
+    Raises StoreError, OSError; FileNotFoundError also if files were removed meanwhile, so that the rest is never
+    published as if it were whole.
+    """
+    paths = _files(folder)
     progress = Progress(f"uploading {name}", sum(path.stat().st_size for path in paths))
 
     def send(path: Path) -> tuple[str, StoredFile]:
@@ -61,7 +65,14 @@ def upload(client: Client, folder: Path, name: str, attempt: str) -> dict[str, S
         progress.add(described.size)
         return relative, described
 
-    return dict(_in_parallel(send, paths, WRITERS))
+    sent = dict(_in_parallel(send, paths, WRITERS))
+    if not paths or _files(folder) != paths:
+        raise FileNotFoundError(errno.ENOENT, "files were removed during the upload", str(folder))
+    return sent
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def download(client: Client, name: str, attempt: str, files: Mapping[str, StoredFile], folder: Path) -> None:

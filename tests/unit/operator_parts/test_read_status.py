@@ -80,6 +80,7 @@ UNREADABLE = {
     "loadTestJob": [],
     "loadTestSchedule": {"schedule": "0 3 * * *"},
     "loadTest": FULL["loadTest"] | {"mode": "newer"},
+    "storage": FULL["storage"] | {"folders": "word"},
 }
 
 

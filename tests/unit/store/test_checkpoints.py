@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from support.store.server import S3Server
 from toxicity_store.artifacts import BucketStore
 from toxicity_store.checkpoints import forget, restore, save, saving, stored_steps
@@ -52,6 +54,14 @@ def test_same_step_of_two_attempts_is_kept_once(store: BucketStore, tmp_path: Pa
     assert stored_steps(store, STAGE) == [10]
 
 
+def test_a_checkpoint_that_the_training_has_removed_is_not_saved(store: BucketStore, tmp_path: Path) -> None:
+    removed = make_checkpoint(tmp_path, 10)
+    shutil.rmtree(removed)
+    with pytest.raises(FileNotFoundError):
+        save(store, STAGE, removed)
+    assert stored_steps(store, STAGE) == []
+
+
 def test_checkpoints_are_saved_while_the_training_runs(
     store: BucketStore, server: S3Server, tmp_path: Path, wait_for: Callable[..., object]
 ) -> None:
@@ -59,8 +69,9 @@ def test_checkpoints_are_saved_while_the_training_runs(
     with saving(store, STAGE, lambda: newest[-1] if newest else None, scan_seconds=0.02):
         newest.append(make_checkpoint(tmp_path, 10))
         wait_for("the first checkpoint", lambda: stored_steps(store, STAGE) == [10], WAIT_SECONDS)
-        newest.append(make_checkpoint(tmp_path, 20))
-        shutil.rmtree(newest[-1])  # removed by the training before the upload
+        removed = make_checkpoint(tmp_path, 20)
+        shutil.rmtree(removed)  # by the training, before the upload
+        newest.append(removed)
         newest.append(make_checkpoint(tmp_path, 30))
         wait_for("the next checkpoint", lambda: stored_steps(store, STAGE) == [30, 10], WAIT_SECONDS)
     assert not any(thread.name == "save-checkpoints" for thread in threading.enumerate())

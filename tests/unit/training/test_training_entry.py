@@ -75,7 +75,10 @@ def test_a_stage_that_is_done_is_reported_again_and_left_alone(
     publish(open_work_folder(final), final, done)
     code, document = run(tmp_path / "log")
     assert code == 0
-    assert StageResult.model_validate(document) == done
+    reported = StageResult.model_validate(document)
+    assert reported.storage is not None
+    assert [folder.name for folder in reported.storage.folders] == ["train-abc"]
+    assert reported == done.model_copy(update={"storage": reported.storage})
     assert sorted(path.name for path in final.iterdir()) == ["result.json"]
 
 

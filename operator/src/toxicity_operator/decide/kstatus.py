@@ -32,6 +32,10 @@ KSTATUS_OF_REASON: Mapping[str, KStatus] = {
     Reason.REPLICAS_READY: KStatus.CURRENT,
     Reason.METRIC_AVAILABLE: KStatus.CURRENT,
     Reason.ALL_STAGES_DONE: KStatus.CURRENT,
+    # reasons of PerformanceRegressed, which does not concern Ready: a slower version still serves
+    Reason.NO_BASELINE: KStatus.CURRENT,
+    Reason.AS_BEFORE: KStatus.CURRENT,
+    Reason.SLOWER: KStatus.CURRENT,
     Reason.WAITING: KStatus.IN_PROGRESS,
     Reason.RUNNING: KStatus.IN_PROGRESS,
     Reason.ROLLING_OUT: KStatus.IN_PROGRESS,

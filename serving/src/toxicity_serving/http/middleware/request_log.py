@@ -43,7 +43,13 @@ class RequestLogMiddleware:
         current_record.set(record)  # uvicorn runs each request in a task of its own
         # for Starlette's handler of unexpected errors, whose response does not pass this middleware
         scope.setdefault("state", {})[REQUEST_ID_HEADER] = record.request_id
-        status, size, began = 500, 0, time.perf_counter()
+        status, size, began, is_logged = 500, 0, time.perf_counter(), False
+
+        def log() -> None:
+            nonlocal is_logged
+            if self._log and not is_logged and (status >= 400 or scope["path"] not in self._quiet_paths):
+                access_logger.info(_line(scope, record, status, size, time.perf_counter() - began))
+            is_logged = True
 
         async def send_named(message: Message) -> None:
             nonlocal status, size
@@ -52,6 +58,8 @@ class RequestLogMiddleware:
                 MutableHeaders(raw=message["headers"])[REQUEST_ID_HEADER] = record.request_id
             else:
                 size += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    log()  # before the last bytes, so that requests are logged in the order in which they end
             await send(message)
 
         try:
@@ -59,8 +67,7 @@ class RequestLogMiddleware:
         except ClientDisconnected:
             status = CLIENT_CLOSED
         finally:
-            if self._log and (status >= 400 or scope["path"] not in self._quiet_paths):
-                access_logger.info(_line(scope, record, status, size, time.perf_counter() - began))
+            log()
 
 
 def _line(scope: Scope, record: RequestRecord, status: int, size: int, seconds: float) -> str:

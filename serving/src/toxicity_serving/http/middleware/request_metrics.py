@@ -26,21 +26,39 @@ class RequestMetricsMiddleware:
         if not is_classify_request(scope, self._paths):
             await self._app(scope, receive, send)
             return
-        status: int | None = None
+        request = _Request(self._metrics)
 
         async def send_observed(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                request.status = message["status"]
+            elif not message.get("more_body", False):
+                # before the last bytes, so that a client that has them finds its request in the metrics
+                request.end(outcome_of(request.status))
             await send(message)
 
-        started_at, disconnected = time.perf_counter(), False
         try:
-            with self._metrics.in_flight.track_inprogress():
-                await self._app(scope, receive, send_observed)
+            await self._app(scope, receive, send_observed)
         except ClientDisconnected:
-            disconnected = True
+            request.end("cancelled")
             raise
         finally:
-            self._metrics.duration.observe(time.perf_counter() - started_at)
-            self._metrics.requests.labels("cancelled" if disconnected else outcome_of(status)).inc()
+            request.end(outcome_of(request.status))
+
+
+class _Request:
+    """A request in flight, which is counted once, when it ends."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.status: int | None = None
+        self._metrics = metrics
+        self._began = time.perf_counter()
+        self._ended = False
+        metrics.in_flight.inc()
+
+    def end(self, outcome: str) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._metrics.in_flight.dec()
+        self._metrics.duration.observe(time.perf_counter() - self._began)
+        self._metrics.requests.labels(outcome).inc()
