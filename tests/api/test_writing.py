@@ -24,7 +24,7 @@ from toxicity_operator.manifests.evaluation_job import build_evaluation_job
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
-from toxicity_operator.manifests.serving import build_deployment, build_service
+from toxicity_operator.manifests.serving import build_deployment, build_disruption_budget, build_service
 from toxicity_operator.manifests.storage import build_claim
 from toxicity_operator.manifests.training_job import build_training_job
 from toxicity_operator.model import Model, read_model
@@ -51,6 +51,7 @@ def all_manifests(model: Model, settings: OperatorSettings) -> list[dict[str, An
         build_evaluation_job(model, chain, images.serving),
         build_deployment(model, chain, evaluation, images.serving),
         build_service(model),
+        build_disruption_budget(model),
         build_autoscaler(model, Bounds(1, 2)),
         *build_loadtest_access(model),
         build_loadtest_job(model, chain.loadtest, chain.train.fingerprint, images.loadtest),
