@@ -106,16 +106,23 @@ def test_each_failed_stage_is_tried_again_when_a_pull_secret_has_another_content
     assert begun(cluster, part) == 2
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "source"),
+    [
+        ("serving.apiTokenSecretName", "token", "Secret/token"),
+        ("loadTest.trace", {"name": "peak", "key": "times"}, "ConfigMap/peak"),
+    ],
+)
 @pytest.mark.parametrize(("part", "steps", "runs"), [("train", 0, 1), ("evaluate", 2, 1), ("loadtest", 4, 2)])
-def test_only_the_load_test_is_tried_again_when_the_content_of_the_token_s_secret_changes(
-    part: str, steps: int, runs: int
+def test_only_the_load_test_is_tried_again_when_what_it_alone_reads_has_changed(
+    part: str, steps: int, runs: int, field: str, value: object, source: str
 ) -> None:
-    cluster = FakeCluster(a_model().with_spec("serving.apiTokenSecretName", "token").raw())
-    cluster.sources = {"Secret/token": "1"}
+    cluster = FakeCluster(a_model().with_spec("loadTest.profile", "openLoop").with_spec(field, value).raw())
+    cluster.sources = {source: "1"}
     take_steps(cluster, steps)
     cluster.fail_job(part, CRASH)
     settle(cluster)
-    cluster.sources["Secret/token"] = "2"
+    cluster.sources[source] = "2"
     settle(cluster)
     assert begun(cluster, part) == runs
 

@@ -56,8 +56,28 @@ def test_prompt_that_leaves_no_room_is_refused() -> None:
 
 
 def test_labels_with_one_first_token_are_refused() -> None:
-    with pytest.raises(LabelTokenError, match="begin with the same token"):
+    with pytest.raises(LabelTokenError, match=f"begin with the same token {ord(' ')};"):
         label_tokens(LetterTokenizer(), Labels(toxic=" да", non_toxic=" дура"[:2] + "о"))
+
+
+class MuteTokenizer(LetterTokenizer):
+    """Has no tokens for one text."""
+
+    def __init__(self, mute: str) -> None:
+        super().__init__()
+        self.mute = mute
+
+    def __call__(
+        self, text: str, *, add_special_tokens: bool, split_special_tokens: bool = False
+    ) -> dict[str, list[int]]:
+        found = super().__call__(text, add_special_tokens=add_special_tokens)
+        return {"input_ids": []} if text == self.mute else found
+
+
+@pytest.mark.parametrize("mute", ["да", "нет"])
+def test_label_without_tokens_is_refused(mute: str) -> None:
+    with pytest.raises(LabelTokenError, match="a label has no tokens"):
+        label_tokens(MuteTokenizer(mute), Labels(toxic="да", non_toxic="нет"))
 
 
 def test_label_tokens_are_the_first_ids() -> None:
@@ -116,6 +136,14 @@ def test_a_template_that_begins_with_bos_gets_no_second_one() -> None:
     tokenizer.bos_token_id = 3
     prompt = build_prompt(tokenizer, PromptFormat("<bos>текст: {text}", 0), "<bos>", 100)
     assert (prompt.ids[0], prompt.ids.count(3)) == (3, 1)
+    longer = build_prompt(tokenizer, PromptFormat("<bos><eos>текст: {text}", 0), "ты", 100)
+    assert (longer.ids[:2], longer.ids.count(3)) == ([3, 2], 1)
+
+
+def test_control_token_just_before_the_text_is_an_id() -> None:
+    tokenizer = LetterTokenizer(CONTROL)
+    prompt = build_prompt(tokenizer, PromptFormat("вопрос<turn>{text}", 0), "ты", 100)
+    assert prompt.ids == [1, *map(ord, "вопрос"), 3, *map(ord, "ты")]
 
 
 def ids_of(tokenizer: LetterTokenizer, text: str) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from support.training.letter_tokenizer import LetterTokenizer
-from toxicity_api.prompting import MOST_WINDOWS, Prompt, build_prompt, build_windows, window_starts
+from toxicity_api.prompting import Prompt, build_prompt, build_windows, window_starts
 from toxicity_api.spec import PromptFormat
 
 TEMPLATE = "текст: {text}\nответ:"
@@ -96,8 +96,27 @@ def test_a_text_of_too_many_windows_is_cut_and_flagged() -> None:
 
 
 def test_the_usual_limit_of_windows_holds() -> None:
-    windows = build_windows(LetterTokenizer(), FORM, "а" * 9000, 100 + AROUND)
-    assert len(windows) == MOST_WINDOWS and windows[-1].truncated
+    windows = build_windows(LetterTokenizer(), FORM, letters(9000), 200 + AROUND)
+    assert len(windows) == 32 and windows[-1].truncated
+    assert text_of(windows[0])[-64:] == text_of(windows[1])[:64], "neighbours share 64 tokens"
+    assert text_of(windows[0])[-65] not in text_of(windows[1])
+
+
+QUOTED = PromptFormat("ответь:«{text}»", normal_form=0)
+
+
+def test_tokens_across_the_ends_of_a_text_that_fits_are_those_of_the_whole() -> None:
+    """Both builders tokenize a text that fits together with the template, however the tokens fall."""
+    tokenizer, text = WordTokenizer(), "слово ещё одно"
+    whole = tokenizer("ответь:«слово ещё одно»", add_special_tokens=False)["input_ids"]
+    assert [tokenizer.words[token] for token in whole] == ["ответь:«слово", " ещё", " одно»"]
+    assert build_windows(tokenizer, QUOTED, text, len(whole)) == [Prompt(whole, truncated=False)]
+    assert build_prompt(tokenizer, QUOTED, text, len(whole)) == Prompt(whole, truncated=False)
+
+
+def test_room_for_one_token_of_text_is_enough() -> None:
+    prompt = build_prompt(LetterTokenizer(), FORM, "длинный текст", AROUND + 1)
+    assert (text_of(prompt), prompt.truncated) == ("д", True)
 
 
 def test_a_token_across_prefix_and_text_is_kept_with_the_text() -> None:
@@ -117,7 +136,14 @@ def test_a_template_that_fills_the_window_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("length", "size", "overlap", "starts"),
-    [(10, 10, 3, [0]), (11, 10, 3, [0, 1]), (17, 10, 3, [0, 7]), (18, 10, 3, [0, 7, 8]), (3, 1, 1, [0, 1, 2])],
+    [
+        (5, 10, 3, [0]),
+        (10, 10, 3, [0]),
+        (11, 10, 3, [0, 1]),
+        (17, 10, 3, [0, 7]),
+        (18, 10, 3, [0, 7, 8]),
+        (3, 1, 1, [0, 1, 2]),
+    ],
 )
 def test_window_starts(length: int, size: int, overlap: int, starts: list[int]) -> None:
     assert window_starts(length, size, overlap) == starts

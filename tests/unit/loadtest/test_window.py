@@ -68,6 +68,30 @@ def test_open_requests_are_counted_at_their_peak() -> None:
         if slot == 1:
             window.add(0, 0.0, 0.0, 0.1, Outcome.OK, 200)
     assert window.result(0.5).open_peak == 2
+    assert an_open_window(Clock()).result(0.5).open_peak == 0
+
+
+def test_cpu_is_kept_in_milliseconds_since_the_window_began() -> None:
+    clock = Clock()
+    window = an_open_window(clock)
+    window.add_cpu(0.5)
+    clock.now += LEAD_SECONDS + 0.12345
+    window.add_cpu(0.123456)
+    assert window.result(0.5).cpu == ((-LEAD_SECONDS, 0.5), (0.123, 0.1235))
+
+
+def test_schedule_begins_shortly_after_the_window_is_opened() -> None:
+    assert -0.5 < an_open_window(Clock()).elapsed() < 0
+
+
+def test_window_is_over_at_the_end_of_its_time() -> None:
+    clock = Clock()
+    window = an_open_window(clock, seconds=2.0)
+    window.begin = clock.now
+    clock.now += 1.75
+    assert not window.is_over
+    clock.now += 0.25
+    assert window.is_over
 
 
 def test_lateness_begins_when_a_user_was_free() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,6 +94,7 @@ def test_measure_tells_the_figures_and_a_table_that_fits_the_terminal(monkeypatc
     evaluation, _, said = run(monkeypatch)
     assert all(len(STAGE_PREFIX + line) <= TERMINAL_WIDTH for line in said)
     told = "\n".join(said)
+    assert re.search(r"^evaluated 18 rows in \d{1,3} s, threshold 0\.500$", told, re.MULTILINE)
     metrics = evaluation.metrics
     assert f"F1 distorted {metrics.distorted_f1:.3f}, misspelled {metrics.misspelled_f1:.3f}" in told
     header = next(line for line in said if line.startswith("characters"))

@@ -12,6 +12,7 @@ from toxicity_training.evaluation.intervals import f1_intervals
 from toxicity_training.evaluation.metrics import (
     Bin,
     Confusion,
+    by_family,
     by_length,
     calibration_error,
     choose_threshold,
@@ -130,6 +131,21 @@ def test_choose_threshold_lies_between_two_scores(
     scores: list[float], labels: list[bool], threshold: float
 ) -> None:
     assert choose_threshold(scores, labels) == pytest.approx(threshold)
+
+
+def test_choose_threshold_for_macro_f1_weighs_the_harmless_rows() -> None:
+    """One of six rows is harmless. The toxic class alone is best served by calling every row toxic."""
+    scores, labels = [0.95, 0.85, 0.75, 0.65, 0.55, 0.45], [True, True, False, True, True, True]
+    assert choose_threshold(scores, labels, ThresholdSpec(maximize="macroF1")) == pytest.approx(0.8)
+    assert choose_threshold(scores, labels) == pytest.approx(0.225)
+
+
+def test_by_family_counts_the_rows_of_each_family() -> None:
+    families = ["swap", None, "drop", "swap", "swap"]
+    before, after = [0.9, 0.9, 0.9, 0.9, 0.1], [0.9, 0.9, 0.1, 0.1, 0.9]
+    drop, swap = by_family(families, before, after, [True, True, True, True, False], 0.5)
+    assert (drop.name, drop.rows, drop.toxic, drop.f1, drop.f1_before) == ("drop", 1, 1, 0.0, 1.0)
+    assert (swap.name, swap.rows, swap.toxic, swap.f1, swap.f1_before) == ("swap", 3, 2, 0.5, 1.0)
 
 
 def drawn(rows: int, seed: int) -> tuple[list[float], list[bool]]:

@@ -233,23 +233,31 @@ def copies(text: str, count: int) -> list[Example]:
 
 
 @pytest.mark.parametrize(
-    ("size", "field"),
+    ("size", "small", "field"),
     [
-        (49, "dataset.split.validation: the validation split has 0 toxic and 10 others"),  # fits into 49 % of 100
-        (99, "dataset: the validation split has 0 toxic and 10 others"),  # needs half of 200
+        (98, 4, "dataset.split.validation: the validation split has 0 toxic and 10 others"),  # is 49 % of 200
+        (99, 2, "dataset: the validation split has 0 toxic and 10 others"),  # needs half of 200
     ],
 )
-def test_shares_below_a_half_are_tried_for_texts_with_many_copies(size: int, field: str, tmp_path: Path) -> None:
+def test_shares_below_a_half_are_tried_for_texts_with_many_copies(
+    size: int, small: int, field: str, tmp_path: Path
+) -> None:
     """Three toxic texts, of which the small one goes to the test split."""
     harmless = [Example(f"текст {index}", False) for index in range(100)]
-    rows = harmless + copies("раз", size) + copies("два", size) + copies("три", 2)
+    rows = harmless + copies("раз", size) + copies("два", size) + copies("три", small)
     assert (refused(configured(tmp_path, rows, Split(validation=0.1, test=0.1))) or "").startswith(field)
 
 
 def test_validation_share_that_cannot_be_raised_is_not_named(tmp_path: Path) -> None:
-    rows = [Example(f"текст {index}", index < 2) for index in range(50)]
+    rows = [Example(f"текст {index}", index < 1) for index in range(50)]
     sentence = refused(configured(tmp_path, rows, Split(validation=0.49, test=0.1))) or ""
-    assert sentence.startswith("dataset: ")
+    assert sentence.startswith("dataset: the validation split has 0 toxic")
+
+
+def test_split_without_harmless_rows_is_counted(tmp_path: Path) -> None:
+    rows = [Example(f"текст {index}", index > 1) for index in range(52)]
+    sentence = refused(configured(tmp_path, rows, Split(validation=0.1, test=0.1))) or ""
+    assert "the validation split has 5 toxic and 0 others, both are needed" in sentence
 
 
 def test_split_of_a_seed_is_pinned() -> None:
