@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from toxicity_api.base import Document
 from toxicity_api.fingerprint import WITHOUT_INFLUENCE, content, fingerprint
+from toxicity_api.quantities import canonical
 from toxicity_api.spec import PodFields, ThresholdSpec, ToxicityModelSpec
 from toxicity_api.status import MadeWith, StageRecord, ToxicityModelStatus
 from toxicity_operator import names
@@ -192,7 +193,7 @@ def pod_fields(spec: ToxicityModelSpec, component: str) -> PodFields:
 
 
 def references(spec: ToxicityModelSpec, component: str) -> list[str]:
-    """The ConfigMaps and Secrets that the pods of a stage read, as kind/name, and the size of the volume.
+    """The ConfigMaps and Secrets that the pods of a stage read, as kind/name.
 
     A failed stage runs again when one of them changes.
     """
@@ -204,8 +205,6 @@ def references(spec: ToxicityModelSpec, component: str) -> list[str]:
         found += [f"Secret/{name}" for name in source_secrets(spec.dataset, spec.base_model)]
         if spec.dataset.config_map:
             found.append(f"ConfigMap/{spec.dataset.config_map.name}")
-    if component != names.LOADTEST and spec.storage.claim_name is None:
-        found.append(STORAGE_SIZE)
     if component == names.LOADTEST and spec.serving.api_token_secret_name:
         found.append(f"Secret/{spec.serving.api_token_secret_name}")
     if component == names.LOADTEST and spec.load_test.trace:
@@ -213,11 +212,19 @@ def references(spec: ToxicityModelSpec, component: str) -> list[str]:
     return found
 
 
+def _volume(spec: ToxicityModelSpec, component: str) -> dict[str, str]:
+    """The size of the volume that a stage writes to, as a source: a stage that failed runs again when it grows."""
+    if component == names.LOADTEST or spec.storage.claim_name or spec.storage.object_store:
+        return {}
+    return {STORAGE_SIZE: canonical(str(spec.storage.size))}
+
+
 def with_sources(chain: Chain, versions: Mapping[str, Mapping[str, str]]) -> Chain:
     """The chain with the versions of the ConfigMaps and Secrets of its stages, by component and kind/name."""
 
     def updated(stage: JobStage) -> JobStage:
-        made_with = stage.made_with.model_copy(update={"sources": dict(versions.get(stage.component, {}))})
+        sources = {**stage.made_with.sources, **versions.get(stage.component, {})}
+        made_with = stage.made_with.model_copy(update={"sources": sources})
         return replace(stage, made_with=made_with)
 
     return replace(
@@ -316,6 +323,7 @@ class _Builder:
         made = MadeWith(
             operator=self.settings.version, image=request.image, inputs=read_as, read_as=read_as, placement=placement,
             upstream=request.upstream, normal_form=request.normal_form or None, generation=generation,
+            sources=_volume(self.model.spec, request.component),
         )  # fmt: skip
         if record is None or not self._still_asks(made, record, upstream_known):
             form = {"normalForm": request.normal_form} if request.normal_form else {}

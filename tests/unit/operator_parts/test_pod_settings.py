@@ -12,7 +12,7 @@ import pytest
 from support.builders import SETTINGS, ModelBuilder, a_model, metrics
 from toxicity_api.status import EvaluationStatus
 from toxicity_operator import names
-from toxicity_operator.chain import STORAGE_SIZE, build_chain, references
+from toxicity_operator.chain import build_chain, references
 from toxicity_operator.manifests.evaluation_job import build_evaluation_job
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job
 from toxicity_operator.manifests.quantization_job import build_quantization_job
@@ -162,8 +162,8 @@ def test_failed_stage_is_retried_with_other_settings() -> None:
 
 def test_secrets_of_the_settings_are_followed() -> None:
     spec = with_pod(names.TRAIN, **POD).build().spec
-    assert references(spec, names.TRAIN) == ["Secret/s", "Secret/more", "Secret/third", STORAGE_SIZE]
-    assert references(spec, names.QUANTIZE) == [STORAGE_SIZE]
+    assert references(spec, names.TRAIN) == ["Secret/s", "Secret/more", "Secret/third"]
+    assert references(spec, names.QUANTIZE) == []
     assert references(spec, names.LOADTEST) == [], "a full volume does not fail it"
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from toxicity_api.progress import Progress, read_progress
-from toxicity_api.quantities import canonical
 from toxicity_api.types import Raw
-from toxicity_operator.chain import STORAGE_SIZE, ClusterFacts, build_chain, with_sources
+from toxicity_operator.chain import ClusterFacts, build_chain, with_sources
 from toxicity_operator.decide.outdated import is_behind, is_moving, stages_to_read
 from toxicity_operator.decide.records import read_records
 from toxicity_operator.decide.snapshot import Snapshot
@@ -84,9 +83,6 @@ def _versions(cluster: Cluster, model: Model, wanted: Mapping[str, list[str]]) -
     found: dict[str, dict[str, str]] = {}
     for component, sources in wanted.items():
         for source in sources:
-            if source == STORAGE_SIZE:
-                found.setdefault(component, {})[source] = canonical(str(model.spec.storage.size))
-                continue
             kind, _, name = source.partition("/")
             try:
                 version = cluster.read_version(kind, model.namespace, name)
