@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from toxicity_api.status import Outdated, StageRecord
 from toxicity_operator import names
-from toxicity_operator.chain import JobStage, references
+from toxicity_operator.chain import STORAGE_SIZE, JobStage, references
 from toxicity_operator.decide.records import finished, succeeded
 from toxicity_operator.decide.snapshot import Snapshot
 from toxicity_operator.model import Model
@@ -102,7 +102,7 @@ def _of_stage(name: str, record: StageRecord | None, stage: JobStage | None, rem
     if made.inputs and made.inputs != made.read_as:
         yield _item(name, "defaults", made.operator, now.operator, OTHER_DEFAULTS)
     for source, version in now.sources.items():
-        if made.sources.get(source, version) != version:
+        if source != STORAGE_SIZE and made.sources.get(source, version) != version:
             yield _item(name, source, made.sources[source], version, remedy)
 
 
