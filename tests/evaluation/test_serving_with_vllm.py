@@ -61,6 +61,7 @@ def flood_seconds(served: Served) -> float:
     return seconds
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, when vLLM is imported
 @pytest.mark.parametrize("name", [*VLLM_NAMES, *VLLM_INTERNAL_NAMES])
 def test_vllm_has_the_names_that_the_engine_uses(name: str) -> None:
     assert pkgutil.resolve_name(name)
@@ -142,7 +143,7 @@ def test_tokens_outside_the_vocabulary_do_not_reach_the_engine(strange_words: Pa
 
 
 def test_dead_engine_fails_all_pending_and_later_requests(model_dir: Path, tmp_path: Path) -> None:
-    """Submit an unknown token id directly to the engine. Any other crash of the engine takes the same path."""
+    """The engine crashes in a step. Any other crash of the engine takes the same path."""
     config = engine_config(model_dir, enforceEager=True)
     done = subprocess.run(
         [sys.executable, str(DYING_ENGINE), str(tmp_path)],

@@ -1,4 +1,4 @@
-"""`dying_engine.py SCRATCH`: crash vLLM with an unknown token id, and print what each request received as JSON.
+"""`dying_engine.py SCRATCH`: crash vLLM in a step, and print what each request received as JSON.
 
 It reads STAGE_CONFIG as a stage does. It runs as a separate process because vLLM does not release its threads and
 memory.
@@ -30,14 +30,24 @@ async def told(engine: Engine, prompt: list[int], labels: LabelTokens) -> str:
     return "scores"
 
 
+def break_steps() -> None:
+    """Make every step of the engine raise. vLLM refuses prompts that would crash it."""
+    import vllm
+
+    def step(engine: object) -> None:
+        raise RuntimeError("a step failed")
+
+    vllm.LLMEngine.step = step
+
+
 async def die(config: EngineConfig, scratch: Path) -> dict[str, object]:
     engine = VllmEngine(config, scratch)
     loaded = await engine.start()
     labels = label_tokens(loaded.tokenizer, config.labels)
     prompt = build_prompt(loaded.tokenizer, PromptFormat(config.prompt_template, 0), "чай", 99).ids
     before = await told(engine, prompt, labels)
-    deadly = [*prompt, 100 * loaded.vocabulary]
-    during = await asyncio.gather(*(told(engine, ids, labels) for ids in (deadly, *BEHIND * [prompt])))
+    break_steps()
+    during = await asyncio.gather(*(told(engine, prompt, labels) for _ in range(1 + BEHIND)))
     after = await told(engine, prompt, labels)
     try:
         await engine.check()
