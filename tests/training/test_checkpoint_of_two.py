@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from toxicity_api.spec import TrainingSpec
-from toxicity_training.engines.checkpoints import MARK
+from toxicity_stage.artifacts import CHECKPOINT_MARK
 
 pytestmark = pytest.mark.engine
 
@@ -61,5 +61,5 @@ def test_a_checkpoint_is_marked_after_all_processes_have_written_to_it(
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     command += [str(base_model), str(tmp_path / "checkpoints"), spec.model_dump_json(by_alias=True)]
     subprocess.run(command, check=True, timeout=300)
-    marked = json.loads((tmp_path / "checkpoints" / "checkpoint-4" / MARK).read_text())
+    marked = json.loads((tmp_path / "checkpoints" / "checkpoint-4" / CHECKPOINT_MARK).read_text())
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(marked)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
 from toxicity_api.stage_config import LoadTestConfig, StageConfigError, parse_stage_config
 from toxicity_loadtest.errors import LoadTestError, Terminated, describe_crash, log_crash
-from toxicity_store.client import SECRETS
+from toxicity_store.client import add_secrets_argument
 
 if TYPE_CHECKING:
     from toxicity_loadtest.stage import LoadTest
@@ -98,12 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--termination-log", type=Path, default=TERMINATION_LOG, help="file for the result document"
     )
-    parser.add_argument(
-        "--object-store-secrets",
-        type=Path,
-        default=SECRETS,
-        help="folder of the mounted Secrets of the object store",
-    )
+    add_secrets_argument(parser)
     return parser
 
 

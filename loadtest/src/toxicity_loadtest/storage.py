@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT
 from toxicity_api.stage_config import LoadTestConfig
 from toxicity_loadtest.errors import StorageError
 from toxicity_store.artifacts import ArtifactStore, open_artifacts
@@ -18,6 +17,5 @@ def open_store(config: LoadTestConfig, secrets: Path) -> ArtifactStore:
         for folder in config.inputs:
             store.fetch(folder.path, folder.parts)
     except StoreError as error:
-        code = EXIT_INVALID_INPUT if error.is_permanent else EXIT_FAILED
-        raise StorageError(str(error), error.reason, code) from error
+        raise StorageError(str(error), error.reason, error.exit_code) from error
     return store

@@ -17,7 +17,7 @@ from pathlib import Path
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, TERMINATION_MESSAGE_LIMIT
 from toxicity_api.stage_config import FetchConfig, StageConfigError, parse_stage_config
 from toxicity_store.artifacts import BucketStore
-from toxicity_store.client import SECRETS, connect
+from toxicity_store.client import add_secrets_argument, connect
 from toxicity_store.errors import ArtifactDamaged, StoreError
 
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -40,11 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
     except (StageConfigError, StoreError, OSError) as error:
         logger.error("%s", error)
         options.termination_log.write_bytes(str(error).encode()[:TERMINATION_MESSAGE_LIMIT])
-        is_permanent = isinstance(error, StageConfigError) or (
-            isinstance(error, StoreError) and error.is_permanent
-        )
-        return EXIT_INVALID_INPUT if is_permanent else EXIT_FAILED
+        return _exit_code(error)
     return 0
+
+
+def _exit_code(error: StageConfigError | StoreError | OSError) -> int:
+    if isinstance(error, StoreError):
+        return error.exit_code
+    return EXIT_INVALID_INPUT if isinstance(error, StageConfigError) else EXIT_FAILED
 
 
 def fetch(store: BucketStore, config: FetchConfig) -> None:
@@ -92,12 +95,7 @@ def _until_sigterm() -> threading.Event:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m toxicity_store", description=(__doc__ or "").split(":")[0])
     parser.add_argument("command", choices=["fetch", "watch"])
-    parser.add_argument(
-        "--object-store-secrets",
-        type=Path,
-        default=SECRETS,
-        help="folder of the mounted Secrets of the object store",
-    )
+    add_secrets_argument(parser)
     parser.add_argument(
         "--termination-log", type=Path, default=TERMINATION_LOG, help="file for the message of a failure"
     )

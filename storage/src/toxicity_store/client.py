@@ -6,6 +6,7 @@ inherits them. Without a Secret, obstore uses the identity of the pod (AWS web i
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,16 @@ UNKNOWN_ACCOUNT = ("InvalidAccessKeyId", "XAdminUserNotFound", "ExpiredToken", "
 UNTRUSTED = ("UnknownIssuer", "certificate verify failed", "InvalidCertificate", "invalid peer certificate")
 FULL = ("InsufficientStorage", "QuotaExceeded", "StorageFull", "no space left", "disk quota exceeded")
 """Codes and words of the servers' answers."""
+
+
+def add_secrets_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option with the folder of the mounted Secrets, as `object_store_secrets`."""
+    parser.add_argument(
+        "--object-store-secrets",
+        type=Path,
+        default=SECRETS,
+        help="folder of the mounted Secrets of the object store",
+    )
 
 
 def default_retry() -> RetryConfig:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
+from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a full file system and of an exceeded quota of it."""
+
 FIELD = "spec.storage.objectStore"
 DETAIL_LIMIT = 200
 
@@ -14,6 +21,11 @@ class StoreError(RuntimeError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a container that fails with this error."""
+        return EXIT_INVALID_INPUT if self.is_permanent else EXIT_FAILED
 
 
 class StoreRefused(StoreError):

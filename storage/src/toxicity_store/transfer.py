@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from toxicity_store.client import PART_BYTES, Client
-from toxicity_store.errors import ArtifactDamaged, ScratchFull
+from toxicity_store.errors import NO_SPACE, ArtifactDamaged, ScratchFull
 from toxicity_store.manifest import StoredFile, describe_file, file_key
 
 READERS = 8
 WRITERS = 2
 """Files that are uploaded at the same time. Each uploads four parts at once, which are in memory."""
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -100,7 +99,7 @@ def download(client: Client, name: str, attempt: str, files: Mapping[str, Stored
             (folder / path).touch()
         _in_parallel(receive, ranges, READERS)
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in NO_SPACE:
             raise _full(folder, name, total) from error
         raise
 

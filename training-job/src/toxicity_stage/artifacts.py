@@ -7,7 +7,6 @@ which the operator reads it, also after a failure.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -21,14 +20,14 @@ from toxicity_api.checksums import write_checksums
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
 from toxicity_stage.errors import InputError, ModelError, RankFailure
 from toxicity_stage.ranks import leader
-from toxicity_store.errors import StoreError
+from toxicity_store.errors import NO_SPACE, StoreError
 
 RESULT_FILE = "result.json"
 MODEL_FOLDER = "model"
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors of a full volume and of an exceeded quota of it."""
-
 TERMINATION_LOG = Path("/dev/termination-log")
+CHECKPOINT_MARK = "complete"
+"""File that the training writes into a checkpoint last."""
+
 _CHECKPOINTS = re.compile(r"(?P<stage>train-[0-9a-f]+)\.checkpoints(?:-(?P<tag>.+))?")
 
 
@@ -62,6 +61,11 @@ def input_result(folder: Path) -> StageResult:
             "InputMissing", f"{folder} has no result of a succeeded stage; run the previous stage again"
         )
     return result
+
+
+def checkpoints_of(final: Path, tag: str) -> Path:
+    """The folder of the checkpoints of one attempt at a training, beside the stage's folder `final`."""
+    return final.with_name(f"{final.name}.checkpoints-{tag}")
 
 
 def open_work_folder(final: Path) -> Path:
@@ -127,10 +131,8 @@ def failed_result(stage: StageResult, error: BaseException, crash_reason: str) -
 
 def exit_code(error: BaseException) -> int:
     """The exit code of a stage that failed with `error`; it says whether a retry may help."""
-    if isinstance(error, RankFailure):
+    if isinstance(error, RankFailure | StoreError):
         return error.exit_code
-    if isinstance(error, StoreError):
-        return EXIT_INVALID_INPUT if error.is_permanent else EXIT_FAILED
     return EXIT_INVALID_INPUT if isinstance(error, InputError) else EXIT_FAILED
 
 
@@ -145,7 +147,7 @@ def is_volume_full(error: BaseException) -> bool:
     """Whether a file could not be written for lack of space, also as the cause of another error."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in FULL:
+        if isinstance(cause, OSError) and cause.errno in NO_SPACE:
             return True
         cause = cause.__cause__ or cause.__context__
     # the writer of safetensors, in Rust, keeps the system's words only

@@ -34,7 +34,7 @@ from toxicity_stage.errors import InputError, RankFailure
 from toxicity_stage.ranks import is_started, leave_failure
 from toxicity_stage.retention import measure, remove_old
 from toxicity_stage.transfers import Transfers, open_transfers
-from toxicity_store.client import SECRETS
+from toxicity_store.client import add_secrets_argument
 from toxicity_store.errors import StoreError
 
 ConfigT = TypeVar("ConfigT", TrainingConfig, QuantizationConfig, EvaluationConfig)
@@ -68,12 +68,7 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
     parser.add_argument(
         "--rank-failures", type=Path, help="folder for the failures of processes that torchrun started"
     )
-    parser.add_argument(
-        "--object-store-secrets",
-        type=Path,
-        default=SECRETS,
-        help="folder of the mounted Secrets of the object store",
-    )
+    add_secrets_argument(parser)
     options = parser.parse_args(arguments)
     termination_log = options.termination_log
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stage logs its own progress

@@ -21,10 +21,12 @@ from toxicity_api.stage_config import Retention
 RESULTS = ("train", "quantize", "evaluate", "loadtest")
 """Folders of which `versions` stay. Downloads are kept only while the spec requests them, and can be repeated."""
 
+DOWNLOADS = ("dataset", "base-model")
+
 BLOCK_BYTES = 512
 """Unit of st_blocks."""
 
-_MEASURED = re.compile(r"(?P<result>(?:train|quantize|evaluate|loadtest|dataset|base-model)-[0-9a-f]+)(?:\.|$)")
+_MEASURED = re.compile(rf"(?P<result>(?:{'|'.join((*RESULTS, *DOWNLOADS))})-[0-9a-f]+)(?:\.|$)")
 _FOLDER = re.compile(r"(?P<result>(?P<kind>[a-z]+(?:-model)?)-[0-9a-f]+)(?:\.checkpoints.*)?")
 
 
@@ -61,7 +63,7 @@ def _disk_space(folder: Path) -> int:
 def _old(volume: Path, retention: Retention) -> Iterator[Path]:
     """The folders to remove: of each kind all but those to keep and the newest others up to `versions`."""
     folders = [(match, folder) for folder in volume.iterdir() if (match := _FOLDER.fullmatch(folder.name))]
-    for kind in (*RESULTS, "dataset", "base-model"):
+    for kind in (*RESULTS, *DOWNLOADS):
         kept = {name for name in retention.keep if name.startswith(f"{kind}-")}
         own = [(match["result"], folder) for match, folder in folders if match["kind"] == kind]
         others = [(name, folder) for name, folder in own if name not in kept]

@@ -17,14 +17,11 @@ from pathlib import Path
 from toxicity_api.results import StageResult
 from toxicity_api.spec import ObjectStore
 from toxicity_api.stage_config import InputFolder
-from toxicity_stage.artifacts import RESULT_FILE, parse_result
+from toxicity_stage.artifacts import CHECKPOINT_MARK, RESULT_FILE, checkpoints_of, parse_result
 from toxicity_stage.ranks import is_started
 from toxicity_store.artifacts import ArtifactStore, BucketStore, VolumeStore, open_artifacts
 from toxicity_store.checkpoints import forget, restore, saving
 from toxicity_store.errors import StoreError
-
-CHECKPOINT_MARK = "complete"
-"""File that the training writes into a checkpoint last."""
 
 RESTORED = "store"
 
@@ -80,11 +77,11 @@ class Transfers:
             return None
 
     def _checkpoints(self, tag: str) -> Path:
-        return self.output.with_name(f"{self.output.name}.checkpoints-{tag}")
+        return checkpoints_of(self.output, tag)
 
     def _newest_checkpoint(self) -> Path | None:
         """The newest complete checkpoint that this pod has written."""
-        marks = self.output.parent.glob(f"{self.output.name}.checkpoints-*/checkpoint-*/{CHECKPOINT_MARK}")
+        marks = self.output.parent.glob(f"{self._checkpoints('*').name}/checkpoint-*/{CHECKPOINT_MARK}")
         own = [mark.parent for mark in marks if mark.parents[1] != self._checkpoints(RESTORED)]
         return max(own, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toxicity_api.attempts import keep_alive, open_folder
-from toxicity_stage.artifacts import FULL, TERMINATION_LOG, exit_code
+from toxicity_stage.artifacts import TERMINATION_LOG, exit_code, is_volume_full
 from toxicity_stage.errors import DownloadError, InputError, detail_of
 from toxicity_training.sources.commits import pinned_commit
 
@@ -57,14 +57,11 @@ def _there(target: Path, words: str) -> int:
 
 def _reported(error: Exception, target: Path) -> Exception:
     """The error to report: for a full volume, one that names the field to raise."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in FULL:
-            return DownloadError(
-                f"spec.storage.size: no space is left for {target}; raise spec.storage.size,"
-                " which needs allowVolumeExpansion in the storage class"
-            )
-        cause = cause.__cause__
+    if is_volume_full(error):
+        return DownloadError(
+            f"spec.storage.size: no space is left for {target}; raise spec.storage.size,"
+            " which needs allowVolumeExpansion in the storage class"
+        )
     if isinstance(error, OSError):
         return DownloadError(f"download: cannot write {target}: {detail_of(error)}; check the model's volume")
     return error

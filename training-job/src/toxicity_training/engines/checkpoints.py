@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from toxicity_api.attempts import attempt_tag, is_abandoned, keep_alive
+from toxicity_stage.artifacts import CHECKPOINT_MARK, checkpoints_of
 from toxicity_stage.ranks import leader
 
 PREFIX = "checkpoint-"
-MARK = "complete"
 PART = "part"
 """Suffix and name of an incomplete copy."""
 COPY_TRIES = 3
@@ -29,7 +29,7 @@ KEPT = 2
 
 def checkpoints_folder(output_dir: Path) -> Path:
     """The folder of this attempt's checkpoints, beside the stage's `output_dir`."""
-    return output_dir.with_name(f"{output_dir.name}.checkpoints-{attempt_tag(leader(os.environ))}")
+    return checkpoints_of(output_dir, attempt_tag(leader(os.environ)))
 
 
 def open_checkpoints(output_dir: Path) -> Path:
@@ -72,8 +72,8 @@ def _copied(checkpoint: Path, own: Path) -> bool:
     part = own / PART
     shutil.rmtree(part, ignore_errors=True)
     try:
-        files = json.loads((checkpoint / MARK).read_text(encoding="utf-8") or "[]")
-        shutil.copytree(checkpoint, part, ignore=shutil.ignore_patterns(MARK))
+        files = json.loads((checkpoint / CHECKPOINT_MARK).read_text(encoding="utf-8") or "[]")
+        shutil.copytree(checkpoint, part, ignore=shutil.ignore_patterns(CHECKPOINT_MARK))
     except (FileNotFoundError, shutil.Error):
         return False
     if not all((part / name).is_file() for name in files):
@@ -95,9 +95,9 @@ def mark_complete(folder: Path) -> None:
     for path in files:
         _flush(path)
     names = [path.relative_to(folder).as_posix() for path in files]
-    unfinished = folder / f"{MARK}.{PART}"
+    unfinished = folder / f"{CHECKPOINT_MARK}.{PART}"
     unfinished.write_text(json.dumps(names), encoding="utf-8")
-    os.replace(unfinished, folder / MARK)
+    os.replace(unfinished, folder / CHECKPOINT_MARK)
     _flush(folder)
 
 
@@ -112,14 +112,14 @@ def _flush(path: Path) -> None:
 def last_checkpoint(root: Path) -> Path | None:
     """The newest complete checkpoint in an attempt's folder, or None; incomplete ones are removed."""
     for folder in root.glob(f"{PREFIX}*"):
-        if not (folder / MARK).exists():
+        if not (folder / CHECKPOINT_MARK).exists():
             shutil.rmtree(folder, ignore_errors=True)  # several processes may remove it
     return max(_whole(root))[1] if _whole(root) else None
 
 
 def _whole(root: Path) -> list[tuple[int, Path]]:
     """(step, folder) of each complete checkpoint."""
-    folders = [folder for folder in root.glob(f"{PREFIX}*") if (folder / MARK).exists()]
+    folders = [folder for folder in root.glob(f"{PREFIX}*") if (folder / CHECKPOINT_MARK).exists()]
     return [(int(folder.name.removeprefix(PREFIX)), folder) for folder in folders]
 
 
