@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import httpx
 import pytest
 import yaml
 
+from support.ports import free_ports
 from toxicity_cluster.build import build_program
 from toxicity_cluster.commands import run
 from toxicity_cluster.containerd import buildah
@@ -61,8 +61,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def registry(folders: Settings) -> Iterator[Registry]:
     program = build_program(Settings.from_environment(), Progress(), "registry")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        host = f"127.0.0.1:{taken.getsockname()[1]}"
+    host = f"127.0.0.1:{free_ports(1)[0]}"
     users = folders.state / "users"
     users.write_bytes(USER.encode() + b":" + bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)))
     configuration = {

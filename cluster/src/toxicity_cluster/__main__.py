@@ -57,9 +57,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace, settings: Settings, progress: Progress) -> int:
+    if "main" in options:
+        return int(options.main(options, settings, progress))
     match options.command:
-        case _ if "main" in options:
-            return int(options.main(options, settings, progress))
         case "build":
             prune.ensure_machine(settings, progress)
             optional = build.OPTIONAL_PROGRAMS if options.keda else ()

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from toxicity_cluster.errors import ClusterError
 from toxicity_cluster.processes import kill_all
-from toxicity_cluster.settings import FIRST_NODE, SECOND_NODE, Node
+from toxicity_cluster.settings import NODES, Node
 
 REMOVAL_SECONDS = 20.0
 POLL_SECONDS = 0.1
-EVERY_NODE = (FIRST_NODE, SECOND_NODE)
 
 
 def ensure_cgroups(node: Node) -> None:
@@ -54,7 +53,7 @@ def remove_cgroups(*nodes: Node) -> None:
 
 
 def cgroup_leftovers() -> list[str]:
-    return [f"cgroup {folder}" for folder in _folders(EVERY_NODE)]
+    return [f"cgroup {folder}" for folder in _folders(NODES)]
 
 
 def parse_hierarchies(mountinfo: str) -> list[tuple[Path, bool]]:

@@ -15,9 +15,8 @@ from toxicity_cluster.settings import (
     API_SERVICE_ADDRESS,
     API_URL,
     CLUSTER_DOMAIN,
-    FIRST_NODE,
     NODE_ADDRESS,
-    SECOND_NODE,
+    NODES,
     Settings,
 )
 
@@ -63,7 +62,7 @@ IDENTITIES = (
     ),
     *(
         Identity(f"kubelet-server{node.suffix}", node.name, server_names=(node.name, node.address))
-        for node in (FIRST_NODE, SECOND_NODE)
+        for node in NODES
     ),
     Identity(
         "metrics-server-server",
@@ -73,10 +72,7 @@ IDENTITIES = (
     Identity("kubelet-client", "kube-apiserver-kubelet-client", "system:masters"),
     Identity("front-proxy-client", "front-proxy-client", authority="front-proxy-ca"),
     Identity("admin", "toxicity-admin", "system:masters"),
-    *(
-        Identity(f"kubelet{node.suffix}", f"system:node:{node.name}", "system:nodes")
-        for node in (FIRST_NODE, SECOND_NODE)
-    ),
+    *(Identity(f"kubelet{node.suffix}", f"system:node:{node.name}", "system:nodes") for node in NODES),
     Identity("kube-controller-manager", "system:kube-controller-manager"),
     Identity("kube-scheduler", "system:kube-scheduler"),
     Identity("kube-proxy", "system:kube-proxy"),
@@ -89,8 +85,7 @@ IDENTITIES = (
 )
 CLIENTS = (
     "admin",
-    "kubelet",
-    f"kubelet{SECOND_NODE.suffix}",
+    *(f"kubelet{node.suffix}" for node in NODES),
     "kube-controller-manager",
     "kube-scheduler",
     "kube-proxy",

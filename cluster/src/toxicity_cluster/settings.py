@@ -57,6 +57,7 @@ class Node:
 
 FIRST_NODE = Node("", NODE_ADDRESS, POD_CIDR)
 SECOND_NODE = Node("-2", SECOND_ADDRESS, SECOND_POD_CIDR)
+NODES = (FIRST_NODE, SECOND_NODE)
 
 
 def default_folders(environment: Mapping[str, str], effective_uid: int) -> tuple[Path, Path]:
@@ -145,7 +146,7 @@ class Settings:
     @property
     def containerd_roots(self) -> list[Path]:
         """The containerd_root of every node."""
-        return [self.cache / f"containerd{node.suffix}" for node in (FIRST_NODE, SECOND_NODE)]
+        return [replace(self, node=node).containerd_root for node in NODES]
 
     @property
     def containerd_socket(self) -> Path:

@@ -9,12 +9,12 @@ import socket
 from pathlib import Path
 
 from toxicity_cluster import containerd, network
-from toxicity_cluster.cgroups import EVERY_NODE, cgroup_leftovers, kill_cgroups, remove_cgroups
+from toxicity_cluster.cgroups import cgroup_leftovers, kill_cgroups, remove_cgroups
 from toxicity_cluster.commands import run
 from toxicity_cluster.errors import ClusterError
 from toxicity_cluster.processes import is_running, kill_all, recorded_names, stop
 from toxicity_cluster.progress import Progress
-from toxicity_cluster.settings import Settings
+from toxicity_cluster.settings import NODES, Settings
 
 CONTAINERD_STOP_SECONDS = 15.0
 
@@ -45,9 +45,9 @@ def tear_down(settings: Settings, progress: Progress) -> None:
         for node in nodes:
             stop(node, "containerd", grace_seconds=CONTAINERD_STOP_SECONDS)
             kill_namespace(node)
-        kill_cgroups(*EVERY_NODE)
+        kill_cgroups(*NODES)
         unmount(settings)
-        remove_cgroups(*EVERY_NODE)
+        remove_cgroups(*NODES)
         network.remove_network()
         _remove_files(settings)
         left = [*stuck, *find_leftovers(settings)]
