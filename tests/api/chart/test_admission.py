@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -157,6 +158,22 @@ def test_secret_must_be_a_listed_one(guarded: Api, field: str, secret: str, allo
     assert refusal.value.status == REFUSED
     assert f"{field} must be one of: {', '.join(SECRETS)}" in str(refusal.value)
     assert "admissionPolicies.secrets" in str(refusal.value)
+
+
+def test_message_lists_all_refused_fields_in_a_fixed_order(guarded: Api) -> None:
+    model = allowed_model("new").with_spec("baseModel.image.reference", "c.example/b:1")
+    model = model.with_spec("dataset.image.reference", "d.example/a:1").with_spec("images.serving", "s.example/s:1")
+    elsewhere = allowed_model("new").with_spec("serving.apiTokenSecretName", "a")
+    elsewhere = elsewhere.with_spec("images.pullSecrets", ["b", "hub", "c"])
+    elsewhere = elsewhere.with_spec("loadTest.pod.envFrom", [{"secretRef": {"name": "d"}}])
+    expected = {
+        "spec.dataset.image.reference, spec.baseModel.image.reference, spec.images.serving must be": model,
+        "spec.serving.apiTokenSecretName, spec.loadTest.pod.envFrom, spec.images.pullSecrets must be": elsewhere,
+    }
+    for message, refused in expected.items():
+        for _ in range(8):
+            with pytest.raises(RequestFailed, match=rf"denied request: {re.escape(message)}"):
+                trial(guarded, refused)
 
 
 def test_other_namespaces_are_not_concerned(guarded: Api, server: ApiServer) -> None:
