@@ -138,6 +138,7 @@ STORE = {"url": "s3://models/team", "secretName": "key"}
         {"objectStore": {"url": "gs://my_bucket"}, "scratch": {"size": "5Gi"}},
         {"objectStore": {"url": "az://models/a/b.c", "endpoint": "https://account.blob.core.windows.net"}},
         {"objectStore": STORE | {"endpoint": "http://[fd00::1]:7070"}, "size": "20480Mi"},
+        {"objectStore": STORE, "keepVersions": 3},
     ],
 )
 def test_object_store_is_accepted(api: Api, storage: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from toxicity_store.errors import StoreError
 def open_store(config: LoadTestConfig, secrets: Path) -> ArtifactStore:
     """Open the store and download the texts from it. Raises StorageError."""
     try:
-        store = open_artifacts(config.object_store, secrets)
+        store = open_artifacts(config.object_store, config.owner, secrets)
         for folder in config.inputs:
             store.fetch(folder.path, folder.parts)
     except StoreError as error:

@@ -157,14 +157,18 @@ class EvaluationResult(Document):
 
 class FolderSize(Document):
     name: str = Field(description="Name of the folder: a stage and its fingerprint, or a download.")
-    size_bytes: int = Field(description="Disk space of the folder and of its checkpoints, in bytes.")
+    size_bytes: int = Field(description="Space of the folder and of its checkpoints, in bytes.")
 
 
 class StorageFigures(Document):
-    """Disk space of the artifact volume at the end of a stage."""
+    """Space that the artifacts use at the end of a stage."""
 
-    used_bytes: int = Field(description="Disk space of all folders of the model, in bytes.")
-    free_bytes: int = Field(description="Free space of the file system, in bytes.")
+    used_bytes: int = Field(
+        description="Space of all folders of the model, in bytes. In an object store, of those that it made."
+    )
+    free_bytes: int | None = Field(
+        None, description="Free space of the volume's file system, in bytes. Unset with an object store."
+    )
     folders: list[FolderSize] = Field(
         default_factory=list, max_length=MAX_FOLDERS, description="Largest folders, the largest first."
     )

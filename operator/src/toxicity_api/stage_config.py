@@ -54,7 +54,7 @@ def parse_stage_config(kind: type[DocumentT], environment: Mapping[str, str]) ->
 
 
 class Retention(Document):
-    """What a stage keeps on the artifact volume when it removes old results."""
+    """What a stage keeps of a model's artifacts when it removes old results."""
 
     keep: list[str] = Field(default_factory=list, description="folders that stay: served, restorable or requested")
     versions: int = Field(2, ge=1, description="number of results of each stage that stay, with those of `keep`")
@@ -75,6 +75,7 @@ def _folders(parts: Iterable[tuple[Path, str]]) -> list[InputFolder]:
     return [InputFolder(path=folder, parts=names) for folder, names in found.items()]
 
 
+OWNER_DESCRIPTION = "UID of the ToxicityModel, recorded with what is uploaded; empty on a volume"
 STORE_DESCRIPTION = "where `artifacts` is downloaded from and uploaded to; None means that it is a volume"
 
 
@@ -92,6 +93,7 @@ class TrainingConfig(Document):
     dataset: str = Field("", description="name of the data set, for the model card")
     base_model: str = Field("", description="name of the base model, for the model card")
     object_store: ObjectStore | None = Field(None, description=STORE_DESCRIPTION)
+    owner: str = Field("", description=OWNER_DESCRIPTION)
 
     @property
     def inputs(self) -> list[InputFolder]:
@@ -111,6 +113,7 @@ class QuantizationConfig(Document):
     quantization: QuantizationSpec
     retention: Retention | None = None
     object_store: ObjectStore | None = Field(None, description=STORE_DESCRIPTION)
+    owner: str = Field("", description=OWNER_DESCRIPTION)
 
     @property
     def inputs(self) -> list[InputFolder]:
@@ -180,6 +183,7 @@ class EvaluationConfig(Document):
     retention: Retention | None = None
     threshold: ThresholdSpec = Field(default_factory=ThresholdSpec, description="goal of the threshold")
     object_store: ObjectStore | None = Field(None, description=STORE_DESCRIPTION)
+    owner: str = Field("", description=OWNER_DESCRIPTION)
 
     @property
     def inputs(self) -> list[InputFolder]:
@@ -214,6 +218,7 @@ class LoadTestConfig(Document):
     )
     load_test: LoadTestSpec
     object_store: ObjectStore | None = Field(None, description=STORE_DESCRIPTION)
+    owner: str = Field("", description=OWNER_DESCRIPTION)
 
     @property
     def inputs(self) -> list[InputFolder]:

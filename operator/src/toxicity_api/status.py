@@ -223,7 +223,7 @@ class Lineage(Document):
 
 
 class StorageStatus(StorageFigures):
-    """Disk space of the artifact volume when the last stage ended."""
+    """Space that the artifacts used when the last stage ended."""
 
     measured_at: str = Field(description="End of the stage that measured it, RFC 3339.")
 

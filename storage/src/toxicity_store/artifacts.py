@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,9 @@ from toxicity_store.client import Client, connect
 from toxicity_store.errors import ArtifactDamaged, ArtifactMissing
 from toxicity_store.manifest import Manifest, file_key, manifest_key, parse_manifest
 from toxicity_store.transfer import download, run_again, upload
+
+CHECKPOINTS = ".checkpoints"
+"""End of the name below which the checkpoints of a stage are artifacts of their own."""
 
 
 class ArtifactStore(Protocol):
@@ -54,10 +57,21 @@ class VolumeStore:
 
 
 @dataclass(frozen=True)
+class Owned:
+    """An artifact of this resource."""
+
+    published_at: float
+    """seconds since 1970"""
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class BucketStore:
     """Artifacts below a prefix of a bucket. All methods raise StoreError."""
 
     client: Client
+    owner: str = ""
+    """UID of the ToxicityModel, recorded with what it publishes; empty for a reader"""
 
     def check(self) -> None:
         """Raises StoreError if the bucket cannot be listed, before a stage works for hours."""
@@ -95,7 +109,7 @@ class BucketStore:
         if self.manifest(name) is not None:
             return False
         attempt = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        manifest = Manifest(attempt=attempt, files=upload(self.client, folder, name, attempt))
+        manifest = Manifest(attempt=attempt, files=upload(self.client, folder, name, attempt), owner=self.owner)
         content = manifest.model_dump_json(by_alias=True, indent=1).encode()
         if not self.client.create(manifest_key(name), content):
             published = self.manifest(name)
@@ -121,6 +135,29 @@ class BucketStore:
         """When the artifact was published, in seconds since 1970; None if there is none."""
         return self.client.modified_at(manifest_key(name))
 
+    def owned(self) -> dict[str, Owned]:
+        """The complete artifacts that this resource has published, by name, with its checkpoints.
+
+        Others may use the prefix, too. What has no manifest, or a damaged one, belongs to nobody that can be named.
+        """
+        found = {}
+        for name in self._artifact_names():
+            content = self.client.read(manifest_key(name))
+            manifest = None if content is None else parse_manifest(content)
+            published_at = (
+                self.published_at(name) if manifest and self.owner and manifest.owner == self.owner else None
+            )
+            if manifest is not None and published_at is not None:
+                found[name] = Owned(published_at, manifest.size_bytes)
+        return found
+
+    def _artifact_names(self) -> Iterator[str]:
+        for name in self.client.list_names():
+            if name.endswith(CHECKPOINTS):
+                yield from (f"{name}/{checkpoint}" for checkpoint in self.client.list_names(name))
+            else:
+                yield name
+
     def remove(self, name: str) -> None:
         """Removes an artifact: first its manifest, so that no reader begins to read it."""
         self.client.remove([manifest_key(name)])
@@ -136,10 +173,10 @@ class BucketStore:
         self.client.remove(self.client.list_keys(prefix))
 
 
-def open_artifacts(spec: ObjectStore | None, secrets_folder: Path) -> ArtifactStore:
+def open_artifacts(spec: ObjectStore | None, owner: str, secrets_folder: Path) -> ArtifactStore:
     """The store of the spec, which has answered; without a spec, the volume. Raises StoreError."""
     if spec is None:
         return VolumeStore()
-    store = BucketStore(connect(spec, secrets_folder))
+    store = BucketStore(connect(spec, secrets_folder), owner)
     store.check()
     return store

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from toxicity_store.artifacts import BucketStore
+from toxicity_store.artifacts import CHECKPOINTS, BucketStore
 from toxicity_store.errors import ArtifactDamaged, ArtifactMissing, StoreError
 
 KEPT = 2
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def checkpoints_name(stage: str) -> str:
     """The name below which the checkpoints of a stage's folder are kept."""
-    return f"{stage}.checkpoints"
+    return f"{stage}{CHECKPOINTS}"
 
 
 def step_of(name: str) -> int | None:

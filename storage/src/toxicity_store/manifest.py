@@ -26,6 +26,11 @@ class StoredFile(Document):
 class Manifest(Document):
     attempt: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")
     files: dict[str, StoredFile] = Field(description="by path relative to the artifact's folder")
+    owner: str = Field("", description="UID of the ToxicityModel that made the artifact")
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size for file in self.files.values())
 
     @field_validator("files")
     @classmethod

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from support.builders import a_model
@@ -28,6 +31,30 @@ def test_whole_pipeline_needs_no_claim() -> None:
     cluster = drive(STORED)
     assert conditions(cluster)["Ready"][0] == "True"
     assert [kind for kind, _ in cluster.objects if kind == "PersistentVolumeClaim"] == []
+
+
+def configs(cluster: FakeCluster) -> dict[str, dict[str, Any]]:
+    """The configuration of each Job, by component."""
+    found = {}
+    for job in (item for (kind, _), item in cluster.objects.items() if kind == "Job"):
+        (main,) = job["spec"]["template"]["spec"]["containers"]
+        found[main["name"]] = json.loads(
+            next(item["value"] for item in main["env"] if item["name"] == "STAGE_CONFIG")
+        )
+    return found
+
+
+def test_every_job_records_the_resource_that_owns_its_artifacts() -> None:
+    uid = STORED.raw()["metadata"]["uid"]
+    assert {config["owner"] for config in configs(drive(STORED)).values()} == {uid}
+    assert {config["owner"] for config in configs(drive(a_model())).values()} == {""}
+
+
+def test_nothing_is_removed_from_a_bucket_unless_the_spec_says_so() -> None:
+    assert [name for name, config in configs(drive(STORED)).items() if "retention" in config] == []
+    limited = configs(drive(STORED.with_spec("storage.keepVersions", 3)))
+    versions = {name: config["retention"]["versions"] for name, config in limited.items() if "retention" in config}
+    assert versions == {"train": 3, "quantize": 3, "evaluate": 3}
 
 
 @pytest.mark.parametrize("code", [EXIT_FAILED, EXIT_INVALID_INPUT])

@@ -15,7 +15,7 @@ from support.store.server import SECRET, S3Server, spec_of, write_secret
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, StageResult
 from toxicity_api.spec import QuantizationSpec, TrainingSpec
 from toxicity_api.spec.sources import Split
-from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, QuantizationConfig, TrainingConfig
+from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, QuantizationConfig, Retention, TrainingConfig
 from toxicity_stage.artifacts import exit_code, open_work_folder, publish
 from toxicity_stage.entry import Entry, run_stage
 from toxicity_stage.errors import CRASHED
@@ -45,10 +45,17 @@ class Node:
         self.store = spec_of(server.endpoint)
         self._options = ["--termination-log", str(self.log), "--object-store-secrets", str(secrets)]
 
-    def train(self, work: Callable[[TrainingConfig], StageResult]) -> int:
+    def train(
+        self,
+        work: Callable[[TrainingConfig], StageResult],
+        fingerprint: str = "abc",
+        retention: Retention | None = None,
+    ) -> int:
         config = TrainingConfig(
             model="m",
-            fingerprint="abc",
+            fingerprint=fingerprint,
+            owner="uid-of-m",
+            retention=retention,
             artifacts=self.artifacts,
             dataset_path=Path("c.csv"),
             text_column="comment",
@@ -101,7 +108,36 @@ def train(config: TrainingConfig, text: str = "weights") -> StageResult:
     work = open_work_folder(config.output_dir)
     (work / "model").mkdir()
     (work / "model" / "weights").write_text(text)
-    return publish(work, config.output_dir, StageResult(stage="train", fingerprint="abc", outcome="succeeded"))
+    result = StageResult(stage="train", fingerprint=config.fingerprint, outcome="succeeded")
+    return publish(work, config.output_dir, result)
+
+
+def stored_sizes(result: dict[str, object]) -> dict[str, int]:
+    storage = result["storage"]
+    assert isinstance(storage, dict) and storage.get("freeBytes") is None
+    return {folder["name"]: folder["sizeBytes"] for folder in storage["folders"]}
+
+
+def test_stage_removes_old_results_before_its_work_and_reports_what_is_stored(
+    node: Callable[[str], Node], server: S3Server
+) -> None:
+    def seen_by_the_work(config: TrainingConfig) -> StageResult:
+        stored.append({path.partition("/")[0] for path in server.files()})
+        return train(config)
+
+    stored: list[set[str]] = []
+    (server.bucket / "team" / "train-000").mkdir(parents=True)
+    (server.bucket / "team" / "train-000" / "of-another").touch()
+    retention = Retention(keep=["train-fed"], versions=1)
+    assert node("a").train(seen_by_the_work) == 0
+    other = node("b")
+    assert other.train(seen_by_the_work, "fed", retention) == 0
+    assert stored == [{"train-000"}, {"train-000"}], "train-abc had gone"
+    sizes = stored_sizes(other.result)
+    assert sizes.keys() == {"train-fed"}
+    assert sizes["train-fed"] == sum(
+        path.stat().st_size for path in (other.artifacts / "train-fed").rglob("*") if path.is_file()
+    )
 
 
 def copy_weights(config: QuantizationConfig) -> StageResult:

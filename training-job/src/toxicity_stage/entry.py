@@ -32,7 +32,6 @@ from toxicity_stage.artifacts import (
 )
 from toxicity_stage.errors import InputError, RankFailure
 from toxicity_stage.ranks import is_started, leave_failure
-from toxicity_stage.retention import measure, remove_old
 from toxicity_stage.transfers import Transfers, open_transfers
 from toxicity_store.client import add_secrets_argument
 from toxicity_store.errors import StoreError
@@ -81,7 +80,9 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
         return EXIT_INVALID_INPUT
     transfers = None
     try:
-        transfers = open_transfers(config.object_store, config.output_dir, options.object_store_secrets)
+        transfers = open_transfers(
+            config.object_store, config.owner, config.output_dir, options.object_store_secrets
+        )
         result, is_known = _result(entry, config, transfers)
     except Exception as error:  # noqa: BLE001  a crash leaves a result too
         done = None if transfers is None or is_started(os.environ) else transfers.finished_elsewhere()
@@ -95,9 +96,7 @@ def run_stage(entry: Entry[ConfigT], arguments: list[str] | None) -> int:
     if is_known:
         print(f"{entry.title}: {config.output_dir} is already published", flush=True)
     if result is not None:  # None in a process of several that leaves the report to another
-        # scratch space says nothing about the store
-        storage = None if config.object_store else measure(config.artifacts)
-        report(result.model_copy(update={"storage": storage}), termination_log)
+        report(result.model_copy(update={"storage": transfers.measure()}), termination_log)
     return 0
 
 
@@ -114,8 +113,7 @@ def _result(entry: Entry[ConfigT], config: ConfigT, transfers: Transfers) -> tup
     if done is not None:
         return done, True
     _require_build(entry, config)
-    if config.retention is not None and config.object_store is None and not is_started(os.environ):
-        remove_old(config.artifacts, config.retention)
+    transfers.remove_old(config.retention)
     transfers.fetch(config.inputs)
     with transfers.saving_checkpoints():
         result = entry.run(config)

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from toxicity_api.results import StageResult
+from toxicity_api.results import StageResult, StorageFigures
 from toxicity_api.spec import ObjectStore
-from toxicity_api.stage_config import InputFolder
+from toxicity_api.stage_config import InputFolder, Retention
 from toxicity_stage.artifacts import CHECKPOINT_MARK, RESULT_FILE, checkpoints_of, parse_result
 from toxicity_stage.ranks import is_started
+from toxicity_stage.retention import measure, measure_artifacts, remove_old, remove_old_artifacts
 from toxicity_store.artifacts import ArtifactStore, BucketStore, VolumeStore, open_artifacts
 from toxicity_store.checkpoints import forget, restore, saving
 from toxicity_store.errors import StoreError
@@ -40,6 +41,25 @@ class Transfers:
         content = self.store.read(self.output, RESULT_FILE)
         result = None if content is None else parse_result(content)
         return result if result is not None and result.outcome == "succeeded" else None
+
+    def remove_old(self, retention: Retention | None) -> None:
+        """Makes room: removes old results of the model."""
+        if retention is None:
+            return
+        if isinstance(self.store, BucketStore):
+            remove_old_artifacts(self.store, retention)
+        elif not is_started(os.environ):
+            remove_old(self.output.parent, retention)
+
+    def measure(self) -> StorageFigures | None:
+        """What the model stores; None if the store does not tell."""
+        if not isinstance(self.store, BucketStore):
+            return measure(self.output.parent)
+        try:
+            return measure_artifacts(self.store)
+        except StoreError as error:  # the stage has succeeded
+            logger.warning("store_not_measured error=%s", error)
+            return None
 
     def fetch(self, inputs: Sequence[InputFolder]) -> None:
         """Downloads the inputs, and the newest checkpoint of an earlier attempt."""
@@ -86,12 +106,15 @@ class Transfers:
         return max(own, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 
 
-def open_transfers(spec: ObjectStore | None, output: Path, secrets: Path) -> Transfers:
-    """The transfers of this process. Raises StoreError if the store does not answer or refuses access."""
+def open_transfers(spec: ObjectStore | None, owner: str, output: Path, secrets: Path) -> Transfers:
+    """The transfers of this process, for the ToxicityModel with the UID `owner`.
+
+    Raises StoreError if the store does not answer or refuses access.
+    """
     if spec is None or is_started(os.environ):
         return Transfers(VolumeStore(), output)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("storage: %(message)s"))
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
-    return Transfers(open_artifacts(spec, secrets), output)
+    return Transfers(open_artifacts(spec, owner, secrets), output)

@@ -32,7 +32,7 @@ VOLUME_FIELDS = (
     "!has(self.objectStore) || (!has(self.claimName) && !has(self.storageClassName)"
     " && (!has(self.size) || quantity(string(self.size)).compareTo(quantity('20Gi')) == 0)"
     " && (!has(self.accessModes) || self.accessModes == ['ReadWriteOnce'])"
-    " && (!has(self.reclaim) || self.reclaim == 'Delete') && !has(self.keepVersions))"
+    " && (!has(self.reclaim) || self.reclaim == 'Delete'))"
 )
 
 
@@ -55,7 +55,7 @@ class StorageSpec(Document):
                 cel(
                     VOLUME_FIELDS,
                     "objectStore replaces the volume: remove claimName, storageClassName, size, accessModes,"
-                    " reclaim and keepVersions, and set storage.scratch for the space that pods work in",
+                    " and reclaim, and set storage.scratch for the space that pods work in",
                 ),
                 cel(
                     "!has(self.scratch) || has(self.objectStore)", "scratch is used only with storage.objectStore"
@@ -83,9 +83,9 @@ class StorageSpec(Document):
         None,
         ge=1,
         le=1000,
-        description="Number of results of each stage that stay on the volume. A stage removes older ones before it"
-        " starts, with their checkpoints and downloads, but never one that is served or that a roll-back restores."
-        " Unset means 2, or all with claimName.",
+        description="Number of results of each stage that stay. A stage removes older ones before it starts, with"
+        " their checkpoints and downloads, but never one that is served or that a roll-back restores. In an object"
+        " store it removes only what this resource has published. Unset means 2, or all with claimName or objectStore.",
     )
     reclaim: Literal["Delete", "Retain"] = Field(
         "Delete",

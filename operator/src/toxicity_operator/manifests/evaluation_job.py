@@ -7,6 +7,7 @@ from toxicity_operator.chain import Chain, threshold_goal
 from toxicity_operator.manifests.common import Manifest, env, stage_folder
 from toxicity_operator.manifests.engine import engine_config, engine_env
 from toxicity_operator.manifests.job import build_job, stage_pod
+from toxicity_operator.manifests.object_store import artifact_owner
 from toxicity_operator.model import Model
 
 
@@ -23,6 +24,7 @@ def build_evaluation_job(model: Model, chain: Chain, image: str, retention: Rete
         retention=retention,
         threshold=threshold_goal(model.spec),
         object_store=model.spec.storage.object_store,
+        owner=artifact_owner(model),
     )
     pod = stage_pod(model, stage, image, "toxicity_evaluation", env(engine_env(config, serving)), serving)
     return build_job(

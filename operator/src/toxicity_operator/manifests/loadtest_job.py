@@ -19,6 +19,7 @@ from toxicity_operator.manifests.common import (
     stage_env,
 )
 from toxicity_operator.manifests.job import build_job, stage_pod
+from toxicity_operator.manifests.object_store import artifact_owner
 from toxicity_operator.manifests.serving import api_token_env
 from toxicity_operator.model import Model
 
@@ -48,6 +49,7 @@ def build_loadtest_job(
         trace_path=Path(TRACE_FOLDER, load.trace.key) if load.trace else None,
         load_test=load,
         object_store=model.spec.storage.object_store,
+        owner=artifact_owner(model),
     )
     variables = [*env(stage_env(config, load)), *api_token_env(model)]
     pod = {

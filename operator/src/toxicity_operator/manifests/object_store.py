@@ -29,6 +29,11 @@ WATCH_RESOURCES = {
 }
 
 
+def artifact_owner(model: Model) -> str:
+    """What a stage records with its artifacts: the UID in a store, which others may use; nothing on a volume."""
+    return model.identity.uid if model.spec.storage.object_store else ""
+
+
 def secret_volumes(store: ObjectStore | None) -> tuple[list[Manifest], list[Manifest]]:
     """Volumes and mounts of the Secrets that a container with access to the store needs; empty on a volume."""
     volumes: list[Manifest] = []

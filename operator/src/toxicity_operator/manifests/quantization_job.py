@@ -6,6 +6,7 @@ from toxicity_api.stage_config import QuantizationConfig, Retention
 from toxicity_operator.chain import JobStage
 from toxicity_operator.manifests.common import Manifest, env, stage_env
 from toxicity_operator.manifests.job import build_job, stage_pod
+from toxicity_operator.manifests.object_store import artifact_owner
 from toxicity_operator.model import Model
 
 
@@ -22,6 +23,7 @@ def build_quantization_job(
         quantization=quantization,
         retention=retention,
         object_store=model.spec.storage.object_store,
+        owner=artifact_owner(model),
     )
     variables = env(stage_env(config, quantization))
     return build_job(

@@ -6,6 +6,7 @@ from toxicity_api.stage_config import Retention, TrainingConfig
 from toxicity_operator.chain import JobStage
 from toxicity_operator.manifests.common import Manifest, artifacts_volume, env, resources, stage_env
 from toxicity_operator.manifests.job import build_job, stage_pod
+from toxicity_operator.manifests.object_store import artifact_owner
 from toxicity_operator.manifests.sources import (
     base_model_name,
     base_model_source,
@@ -35,6 +36,7 @@ def build_training_job(model: Model, stage: JobStage, image: str, retention: Ret
         dataset=dataset_name(spec.dataset),
         base_model=base_model_name(spec.base_model),
         object_store=spec.storage.object_store,
+        owner=artifact_owner(model),
     )
     pod = stage_pod(
         model,
