@@ -1,4 +1,4 @@
-"""The whole loop on a real cluster, told in order: train (with the operator killed meanwhile), quantize,
+"""The whole loop on a real cluster, told in order: train (with the operator and the pod killed meanwhile), quantize,
 evaluate, serve, load test; then what the service answers, and another load test."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import json
 import pytest
 
 from support.e2e.loop import NAME, Finished
-from support.e2e.scenario import children, get_model, jobs, patch_spec, pods_of, serving_pods
+from support.e2e.scenario import children, condition, get_model, jobs, patch_spec, pods_of, serving_pods
 from toxicity_api.conditions import ABNORMAL_TYPES, ConditionType
 from toxicity_cluster.commands import run
 from toxicity_cluster.demo_install import CHART, OPERATOR_NAMESPACE, RELEASE, SAMPLE_DATASET, Installation
@@ -40,14 +40,27 @@ def test_operator_killed_while_training_leaves_one_job_and_one_result(
 ) -> None:
     kubectl = cluster.kubectl
     operators = kubectl.list("pods", OPERATOR_NAMESPACE, "app.kubernetes.io/component=operator")
-    assert {pod["metadata"]["name"] for pod in operators}.isdisjoint(finished.killed_pods)
+    assert {pod["metadata"]["name"] for pod in operators}.isdisjoint(finished.killed_operators)
     (job,) = jobs(kubectl, finished.namespace, "train")
     assert job["metadata"]["uid"] == finished.first_training_job
     assert job["status"].get("succeeded") == 1
-    assert len(pods_of(kubectl, job)) == 1
     listing = kubectl.run("exec", f"deployment/{NAME}-serve", "-n", finished.namespace, "--", "ls", "/artifacts")
     results = [folder for folder in listing.split() if folder.startswith("train-")]
     assert results == [f"train-{finished.model['status']['training']['fingerprint']}"]
+
+
+def test_killed_training_pod_is_followed_by_one_that_goes_on_from_its_checkpoint(
+    cluster: Installation, finished: Finished
+) -> None:
+    kubectl = cluster.kubectl
+    assert condition(finished.half_way, ConditionType.TRAINED)["message"].startswith("step ")
+    (job,) = jobs(kubectl, finished.namespace, "train")
+    (successor,) = pods_of(kubectl, job)
+    assert successor["metadata"]["uid"] != finished.killed_training_pod
+    log = kubectl.run("logs", successor["metadata"]["name"], "-n", finished.namespace, "-c", "train")
+    assert "resuming from checkpoint-" in log
+    training = status_of(finished.model).training
+    assert training is not None and training.progress is None
 
 
 def test_figures_are_those_of_a_model_that_learnt(finished: Finished) -> None:

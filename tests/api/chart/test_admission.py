@@ -162,7 +162,9 @@ def test_secret_must_be_a_listed_one(guarded: Api, field: str, secret: str, allo
 
 def test_message_lists_all_refused_fields_in_a_fixed_order(guarded: Api) -> None:
     model = allowed_model("new").with_spec("baseModel.image.reference", "c.example/b:1")
-    model = model.with_spec("dataset.image.reference", "d.example/a:1").with_spec("images.serving", "s.example/s:1")
+    model = model.with_spec("dataset.image.reference", "d.example/a:1").with_spec(
+        "images.serving", "s.example/s:1"
+    )
     elsewhere = allowed_model("new").with_spec("serving.apiTokenSecretName", "a")
     elsewhere = elsewhere.with_spec("images.pullSecrets", ["b", "hub", "c"])
     elsewhere = elsewhere.with_spec("loadTest.pod.envFrom", [{"secretRef": {"name": "d"}}])

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from support.e2e.loop import Finished, bring_to_ready
+from support.e2e.nodes import two_nodes
 from toxicity_api.base import PLURAL
 from toxicity_cluster.demo_cluster import prepare_cluster
 from toxicity_cluster.demo_install import (
@@ -66,6 +67,13 @@ def module_namespace(cluster: Installation, request: pytest.FixtureRequest) -> I
     """A namespace of this module alone."""
     with new_namespace(cluster.kubectl, request.node) as name:
         yield name
+
+
+@pytest.fixture(scope="module")
+def second_node(embedded: Settings, cluster: Installation) -> Iterator[Settings]:
+    """The settings of the embedded cluster's second node, for the time of a module."""
+    with two_nodes(embedded, cluster) as settings:
+        yield settings
 
 
 @pytest.fixture(scope="session")

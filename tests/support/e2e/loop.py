@@ -1,4 +1,5 @@
-"""One small model brought to Ready, its operator killed while it trained: what several modules look at and change."""
+"""One small model brought to Ready, the operator and the training pod killed meanwhile: what several modules look at
+and change."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from support.e2e.scenario import (
     children,
     config_map_of,
     counted_requests,
+    get_model,
     jobs,
     pods_of,
     serving_pods,
@@ -16,10 +18,12 @@ from support.e2e.scenario import (
 )
 from toxicity_cluster.demo_install import OPERATOR_NAMESPACE, SAMPLE_DATASET, Installation
 from toxicity_cluster.demo_kubectl import Kubectl, Manifest, wait_until
-from toxicity_cluster.demo_watch import Watcher
+from toxicity_cluster.demo_watch import Watcher, status_of
 
 NAME = "loop"
 TRAINING_STARTS_SECONDS = 300
+CHECKPOINT_STEPS = 5
+CHECKPOINT_SECONDS = 6 * 60
 READY_SECONDS = 35 * 60
 
 
@@ -29,8 +33,11 @@ class Finished:
 
     model: Manifest
     children: dict[str, tuple[str, int]]
-    killed_pods: Sequence[str]
+    killed_operators: Sequence[str]
     first_training_job: str
+    half_way: Manifest
+    """The resource when the training pod was killed."""
+    killed_training_pod: str
     counted: int
 
     @property
@@ -40,17 +47,40 @@ class Finished:
 
 
 def bring_to_ready(cluster: Installation, namespace: str) -> Finished:
-    """Applies the model, kills the operator while it trains, and follows the model to its end."""
+    """Applies the model, kills the operator and, after a checkpoint, the training pod, and follows it to its end."""
     kubectl = cluster.kubectl
     kubectl.apply(config_map_of("comments", SAMPLE_DATASET), namespace)
-    kubectl.apply(small_model(NAME, "comments", cluster.images), namespace)
+    model = small_model(NAME, "comments", cluster.images)
+    model["spec"]["training"]["checkpointSteps"] = CHECKPOINT_STEPS
+    kubectl.apply(model, namespace)
     job = wait_until(
         "the training pod runs", lambda: running_training_job(kubectl, namespace), TRAINING_STARTS_SECONDS
     )
     killed = kill_operator(kubectl)
+    half_way = wait_until(
+        "the status tells a step past a checkpoint",
+        lambda: found if _step(found := get_model(cluster, NAME, namespace)) > CHECKPOINT_STEPS else None,
+        CHECKPOINT_SECONDS,
+    )
+    (pod,) = pods_of(kubectl, job)
+    kubectl.run("delete", "pod", pod["metadata"]["name"], "-n", namespace, "--grace-period=0", "--force")
     model = Watcher(kubectl, namespace, say=print).follow(NAME, READY_SECONDS)
     counted = counted_requests(kubectl, serving_pods(kubectl, model))
-    return Finished(model, children(kubectl, model), killed, job["metadata"]["uid"], counted)
+    return Finished(
+        model=model,
+        children=children(kubectl, model),
+        killed_operators=killed,
+        first_training_job=job["metadata"]["uid"],
+        half_way=half_way,
+        killed_training_pod=pod["metadata"]["uid"],
+        counted=counted,
+    )
+
+
+def _step(model: Manifest) -> int:
+    """The step that the status of a running training tells; 0 before the first."""
+    training = status_of(model).training
+    return training.progress.step if training and training.progress else 0
 
 
 def running_training_job(kubectl: Kubectl, namespace: str) -> Manifest | None:

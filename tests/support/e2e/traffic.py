@@ -65,9 +65,14 @@ class Traffic:
 
 
 @contextmanager
-def constant_traffic(kubectl: Kubectl, namespace: str, image: str, url: str) -> Iterator[Traffic]:
-    """One request after another, two a second at most, while the block runs."""
-    kubectl.apply(build_probe_pod(POD, image, SCRIPT, {"URL": f"{url}/v1/classify"}), namespace)
+def constant_traffic(
+    kubectl: Kubectl, namespace: str, image: str, url: str, node: str | None = None
+) -> Iterator[Traffic]:
+    """One request after another, two a second at most, while the block runs; from this `node`, if one is named."""
+    pod = build_probe_pod(POD, image, SCRIPT, {"URL": f"{url}/v1/classify"})
+    if node is not None:
+        pod["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node}
+    kubectl.apply(pod, namespace)
     traffic = Traffic(kubectl, namespace)
     try:
         traffic.since(Answered(0, 0, []))
