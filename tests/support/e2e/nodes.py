@@ -16,6 +16,8 @@ from toxicity_cluster.errors import CommandFailed
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import FIRST_NODE, SECOND_NODE, Node, Settings
 
+IMAGES = ("operator", "base-model", "training", "serving", "loadtest")
+
 LOST_SECONDS = 120
 """The node controller waits for 50 s before it reports that a node does not answer."""
 
@@ -32,9 +34,9 @@ NODE_READY = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
 
 @contextmanager
 def two_nodes(embedded: Settings, cluster: Installation) -> Iterator[Settings]:
-    """The settings of the second node, which has the images of the cluster, while the block runs."""
+    """The settings of the second node, which has the images of an unquantized model, while the block runs."""
     second_node.start(embedded, find_programs(embedded), Progress())
-    load_images(embedded, Progress(), cluster.images)
+    load_images(embedded, Progress(), {part: cluster.images[part] for part in IMAGES})
     try:
         yield embedded.second_node
     finally:

@@ -17,8 +17,9 @@ JOB_FINALIZER = "batch.kubernetes.io/job-tracking"
 def pod_trouble(pod: Raw, context: ReadContext = NO_CONTEXT) -> str:
     """Why a pod stopped or cannot start, and what to do; empty if nothing is wrong."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
-    # before the containers, since the exit code 137 of a stopped pod looks like a crash
-    stopped = _stopped(status) or _lost(pod, context)
+    # before the containers, since the exit code 137 of a stopped pod looks like a crash; a pod whose node is lost has
+    # been stopped, too, but no other pod starts before somebody confirms that it is gone
+    stopped = _lost(pod, context) or _stopped(status)
     if stopped:
         return with_remedy(f"pod {name} {stopped}", fields_of(pod))
     message = next(filter(None, map(container_trouble, containers_of(pod))), "")
