@@ -129,6 +129,14 @@ def _remove_images_of(settings: Settings) -> int:
     return len(unused)
 
 
+def _remove_second_store(settings: Settings) -> int:
+    """Remove the images of a second node that does not exist now; the first node still has them."""
+    node = settings.second_node
+    return _remove_folders(
+        [node.containerd_root] if node.containerd_root.exists() and not node.state.exists() else []
+    )
+
+
 def _remove_compiler_cache(settings: Settings) -> int:
     folder = settings.cache / "gobuild"
     return _remove_folders([folder] if folder.exists() else [])
@@ -139,5 +147,6 @@ STEPS = (
     Step("unused programs", _remove_programs),
     Step("unused images of the builder", _remove_built_images),
     Step("unused images of the node", _remove_node_images),
+    Step("image stores of a second node (it takes the images from the first one again)", _remove_second_store),
     Step("compiler caches (the next change of a program compiles everything)", _remove_compiler_cache),
 )

@@ -58,6 +58,17 @@ def test_what_this_checkout_uses_stays_and_what_others_left_goes(settings: Setti
     assert not (settings.cache / "gobuild").exists()
 
 
+def test_images_of_a_second_node_stay_while_the_node_exists(settings: Settings) -> None:
+    node = settings.second_node
+    for folder in (settings.containerd_root, node.containerd_root, node.state):
+        folder.mkdir(parents=True)
+    prune.prune(settings, Progress())
+    assert node.containerd_root.exists()
+    node.state.rmdir()
+    prune.prune(settings, Progress())
+    assert not node.containerd_root.exists() and settings.containerd_root.exists()
+
+
 def test_with_room_enough_nothing_is_removed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     kept, lost = fill(settings)
     free(monkeypatch, prune.MIN_FREE_DISK_BYTES)
