@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import tarfile
 import tempfile
@@ -98,8 +99,29 @@ def blobs_of(content: Path) -> set[str]:
 
 
 def layout_files(layout: Path, known: Collection[str]) -> list[Path]:
-    """The files of an OCI layout without the blobs `known`, which the node has."""
-    return sorted(path for path in layout.rglob("*") if path.is_file() and path.name not in known)
+    """The files of the image in an OCI layout, without the blobs `known`, which the node has.
+
+    The layout also has blobs of other images, which the nodes had.
+    """
+    blobs = _image_blobs(layout, layout / "index.json") - set(known)
+    return sorted(
+        path for path in layout.rglob("*") if path.is_file() and (path.parent == layout or path.name in blobs)
+    )
+
+
+def _image_blobs(layout: Path, document: Path) -> set[str]:
+    """The names of all blobs that an index or a manifest refers to."""
+    content = json.loads(document.read_bytes())
+    found = {
+        item["digest"].removeprefix("sha256:")
+        for item in (*content.get("manifests", []), *content.get("layers", []), content.get("config"))
+        if item
+    }
+    below = [
+        layout / "blobs" / "sha256" / item["digest"].removeprefix("sha256:")
+        for item in content.get("manifests", [])
+    ]
+    return found.union(*(_image_blobs(layout, manifest) for manifest in below))
 
 
 def containers_of(settings: Settings, namespace: str | None = None) -> list[str]:

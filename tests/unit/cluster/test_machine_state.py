@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -90,16 +91,25 @@ def test_settings_use_the_given_kubeconfig_unless_it_is_our_own() -> None:
     assert ours.kubeconfig == Path("/s/kubeconfig")
 
 
-def test_a_layout_sends_only_the_blobs_that_the_node_lacks(tmp_path: Path) -> None:
+def test_a_layout_sends_only_the_blobs_of_the_image_that_the_node_lacks(tmp_path: Path) -> None:
     content, layout = tmp_path / "content", tmp_path / "layout"
+    blobs = layout / "blobs" / "sha256"
     content.mkdir()
-    (content / "aa").write_text("shared layer")
-    known = link_blobs([content], layout / "blobs" / "sha256")
-    for name in ("blobs/sha256/bb", "index.json"):
-        (layout / name).touch()
-    assert known == {"aa"}
-    assert (layout / "blobs" / "sha256" / "aa").samefile(content / "aa")
-    assert layout_files(layout, known) == [layout / "blobs" / "sha256" / "bb", layout / "index.json"]
+    for name in ("aa", "bb", "ff"):
+        (content / name).write_text(f"layer {name}")
+    assert link_blobs([content], blobs) == {"aa", "bb", "ff"}
+    assert (blobs / "aa").samefile(content / "aa")
+    manifest = {
+        "config": {"digest": "sha256:cc"},
+        "layers": [{"digest": f"sha256:{name}"} for name in ("aa", "bb", "dd")],
+    }
+    (blobs / "ee").write_text(json.dumps(manifest))
+    for name in ("cc", "dd"):
+        (blobs / name).touch()
+    (layout / "index.json").write_text(json.dumps({"manifests": [{"digest": "sha256:ee"}]}))
+    (layout / "oci-layout").touch()
+    sent = [path.relative_to(layout).as_posix() for path in layout_files(layout, {"aa"})]
+    assert sent == [*(f"blobs/sha256/{name}" for name in ("bb", "cc", "dd", "ee")), "index.json", "oci-layout"]
 
 
 def test_blobs_that_the_node_removes_meanwhile_are_left_out(tmp_path: Path) -> None:
