@@ -77,8 +77,11 @@ test-quantization: packages .venv/ready ## run the tests of each AWQ backend on 
 	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantization -m "engine and not gpu and not autoawq"
 	$(PYTHON) -m toxicity_cluster environment quantization-autoawq -- python -m pytest tests/quantization -m "engine and not gpu"
 
-test-evaluation: packages .venv/ready ## run the tests with vLLM on a tiny model, with the packages of the serving image
-	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluation -m "engine and not gpu"
+test-evaluation: packages .venv/ready ## run the tests with vLLM on a tiny model, two at a time, with the packages of the serving image
+	$(MAKE) --no-print-directory -j2 -Oline OMP_NUM_THREADS=1 test-evaluation-stage test-evaluation-service
+
+test-evaluation-stage test-evaluation-service: test-evaluation-%: packages .venv/ready
+	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluation/test_$*.py -m "engine and not gpu"
 
 test-gpu: packages .venv/ready ## run the tests that need an NVIDIA GPU, with the packages of each image
 	$(TRAINING) python -m pytest tests/training -m gpu
