@@ -8,8 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from kubernetes import client
 
 from support.builders import SETTINGS, ModelBuilder, a_model, metrics
+from support.chart import CHART
+from toxicity_api.spec import Toleration
 from toxicity_api.status import EvaluationStatus
 from toxicity_operator import names
 from toxicity_operator.chain import build_chain, references
@@ -190,6 +193,25 @@ def test_resource_has_precedence_over_the_defaults_of_the_chart() -> None:
     assert training.node_selector == {"pool": "models", "disk": "ssd"}
     assert [toleration.key for toleration in training.tolerations] == ["models"]
     assert filled.serving.settings.priority_class_name == "low"
+
+
+def test_toleration_has_every_field_of_kubernetes_in_the_resource_and_in_the_chart() -> None:
+    fields = set(client.V1Toleration.attribute_map.values())
+    assert {field.alias for field in Toleration.model_fields.values()} == fields
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    assert schema["definitions"]["tolerations"]["items"]["properties"].keys() == fields
+
+
+def test_toleration_of_a_lost_node_is_that_of_the_pod() -> None:
+    lost = {
+        "key": "node.kubernetes.io/unreachable",
+        "operator": "Exists",
+        "effect": "NoExecute",
+        "tolerationSeconds": 30,
+    }
+    for section, build in (("training", train), ("serving", serve)):
+        model = a_model().with_spec(f"{section}.tolerations", [lost]).build()
+        assert build(model)["spec"]["template"]["spec"]["tolerations"] == [lost]
 
 
 def test_load_test_keeps_its_account_beside_the_default_of_the_chart() -> None:

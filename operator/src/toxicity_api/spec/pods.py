@@ -31,6 +31,13 @@ class Toleration(Document):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
         None, description="Taint effect to tolerate. Unset matches every effect."
     )
+    toleration_seconds: int | None = Field(
+        None,
+        ge=0,
+        le=INT32_MAX,
+        description="Time, in seconds, for which a running pod tolerates a taint with the effect NoExecute, such as"
+        " that of a lost node. Requires effect NoExecute. Unset means for ever.",
+    )
 
 
 class PodFields(Document):
