@@ -25,7 +25,7 @@ MODEL ?= $(firstword $(wildcard $(RUNS)/quality/train-*/model))
 CONFIGS := training-job/src/toxicity_training/configs
 experiments = $(TRAINING) python -m toxicity_training.experiments $(CONFIGS)/$(1).yaml --dataset $(COMMENTS) \
 	--base-model $(BASE_MODEL) --work $(RUNS)/$(1)
-TEST_PARTS := check binaries unit test-stages test-evaluation test-api test-interruption test-e2e
+TEST_PARTS := check binaries unit test-stages test-api test-interruption test-e2e
 TEST_WORKERS ?= 3
 IN_PARALLEL = -n $(TEST_WORKERS) --dist worksteal
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
@@ -70,15 +70,15 @@ unit: test-packages .venv/ready ## run the tests that need no cluster and no roo
 test-training: packages .venv/ready ## run the tests with torch on a tiny model, with the packages of the training image
 	$(TRAINING) python -m pytest tests/training -m "engine and not gpu"
 
-test-stages: packages .venv/ready ## run test-training and test-quantization at the same time, with one thread each
-	$(MAKE) --no-print-directory -j2 -Oline OMP_NUM_THREADS=1 test-training test-quantization
+test-stages: packages .venv/ready ## run test-training, test-quantization and test-evaluation, two at a time with one thread each
+	$(MAKE) --no-print-directory -j2 -Oline OMP_NUM_THREADS=1 test-training test-evaluation-service test-quantization \
+		test-evaluation-stage
 
 test-quantization: packages .venv/ready ## run the tests of each AWQ backend on a tiny model, with the packages of its image
 	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantization -m "engine and not gpu and not autoawq"
 	$(PYTHON) -m toxicity_cluster environment quantization-autoawq -- python -m pytest tests/quantization -m "engine and not gpu"
 
-test-evaluation: packages .venv/ready ## run the tests with vLLM on a tiny model, two at a time, with the packages of the serving image
-	$(MAKE) --no-print-directory -j2 -Oline OMP_NUM_THREADS=1 test-evaluation-stage test-evaluation-service
+test-evaluation: test-evaluation-service test-evaluation-stage ## run the tests with vLLM on a tiny model, with the packages of the serving image
 
 test-evaluation-stage test-evaluation-service: test-evaluation-%: packages .venv/ready
 	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluation/test_$*.py -m "engine and not gpu"
