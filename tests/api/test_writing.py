@@ -21,6 +21,7 @@ from toxicity_operator.kube.permissions import RULES
 from toxicity_operator.manifests.autoscaler import Bounds, build_autoscaler
 from toxicity_operator.manifests.common import seal
 from toxicity_operator.manifests.evaluation_job import build_evaluation_job
+from toxicity_operator.manifests.expose import build_route
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
@@ -53,6 +54,7 @@ def all_manifests(model: Model, settings: OperatorSettings) -> list[dict[str, An
         build_service(model),
         build_disruption_budget(model),
         build_autoscaler(model, Bounds(1, 2)),
+        build_route(model),
         *build_loadtest_access(model),
         build_loadtest_job(model, chain.loadtest, chain.train.fingerprint, images.loadtest),
     ]
@@ -95,7 +97,9 @@ def applied_at(item: Any) -> str:
 def test_applying_twice_is_a_no_op(
     cluster: KubernetesCluster, settings: OperatorSettings, create: Create, parked: ModelBuilder, namespace: str
 ) -> None:
-    model = read_model(create(parked.with_spec("serving.autoscaling", {"maxReplicas": 2})))
+    expose = {"host": "toxicity.example.org", "ingress": {"className": "nginx", "tlsSecretName": "toxicity-tls"}}
+    builder = parked.with_spec("serving.autoscaling", {"maxReplicas": 2}).with_spec("serving.expose", expose)
+    model = read_model(create(builder))
     manifests = all_manifests(model, settings)
     kinds = {kind for _, kind, _ in CHILD_KINDS} - set(GRANDCHILDREN) - OPTIONAL_KINDS
     assert {body["kind"] for body in manifests} == kinds

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.operator.api_server import ApiServer, apply_crd, keda_stand_in, running_api_server
+from support.operator.api_server import (
+    ApiServer,
+    apply_crd,
+    http_route_stand_in,
+    keda_stand_in,
+    running_api_server,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,7 +28,8 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """One that runs while these tests do, with KEDA's kind; each takes a namespace of its own."""
+    """A server with the kinds of KEDA and the Gateway API. Each test takes a namespace of its own."""
     with running_api_server(tmp_path_factory.mktemp("api-server")) as running:
-        apply_crd(running.connect(), keda_stand_in())
+        for crd in (keda_stand_in(), http_route_stand_in()):
+            apply_crd(running.connect(), crd)
         yield running

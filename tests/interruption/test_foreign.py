@@ -18,7 +18,6 @@ from support.operator.actors import Api, collect_garbage
 from support.operator.api_server import ApiServer
 from toxicity_api.base import KIND
 from toxicity_operator import names
-from toxicity_operator.manifests.autoscaler import SCALED_OBJECT
 
 pytestmark = pytest.mark.interruption
 
@@ -89,7 +88,7 @@ def test_namesake_is_neither_adopted_nor_used_nor_deleted(
 def test_resource_goes_on_when_the_namesake_is_gone(server: ApiServer, kind: str) -> None:
     api = on_server(server.connect())
     spec, name, content = NAMESAKES[kind]
-    body = {"apiVersion": "keda.sh/v1alpha1", "kind": kind} if kind == SCALED_OBJECT else {}
+    body = {"apiVersion": VERSIONS[kind], "kind": kind} if kind in VERSIONS else {}
     api.create(kind, {**body, "metadata": {"name": name}, **content})
     schedule = Schedule(api, spec=spec)
     for _ in range(8):

@@ -30,6 +30,7 @@ from support.operator.actors import label
 from toxicity_operator import names
 from toxicity_operator.kube.client import CHILD_KINDS
 from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
+from toxicity_operator.manifests.expose import HTTP_ROUTE, INGRESS
 
 pytestmark = pytest.mark.interruption
 
@@ -43,6 +44,8 @@ LOST = (
     "PodDisruptionBudget",
     HPA,
     SCALED_OBJECT,
+    INGRESS,
+    HTTP_ROUTE,
     "Role",
     "RoleBinding",
     "ServiceAccount",
@@ -247,5 +250,12 @@ def test_undisturbed_runs_end_as_their_spec_asks() -> None:
     stages = {spec: undisturbed(spec)[0]["status"]["stage"] for spec in SPECS}
     assert stages == dict.fromkeys(SPECS, "Ready") | {"gate": "QualityRefused"}
     kinds = {kind for _, kind, _ in CHILD_KINDS} - {"Job", "Pod", "ReplicaSet"}
-    for spec, other in (("autoscaled", SCALED_OBJECT), ("autoscaled by requests", HPA)):
-        assert {child.partition("/")[0] for child in undisturbed(spec)[1]} == kinds - {other}
+    optional = {HPA, SCALED_OBJECT, INGRESS, HTTP_ROUTE}
+    for spec, own in (
+        ("plain", set()),
+        ("autoscaled", {HPA}),
+        ("autoscaled by requests", {SCALED_OBJECT}),
+        ("exposed by an Ingress", {INGRESS}),
+        ("exposed through a Gateway", {HTTP_ROUTE}),
+    ):
+        assert {child.partition("/")[0] for child in undisturbed(spec)[1]} == kinds - optional | own

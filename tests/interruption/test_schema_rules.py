@@ -8,7 +8,7 @@ import pytest
 
 from support.builders import ModelBuilder, a_model
 from support.interruption.backends import on_server
-from support.interruption.schedule import NAME, Schedule
+from support.interruption.schedule import HOST, NAME, Schedule
 from support.operator.actors import Api, RequestFailed
 from support.operator.api_server import ApiServer
 from support.pod_settings import BESIDE, HIDDEN, REFUSED, mounted
@@ -170,6 +170,30 @@ def test_contradictory_storage_is_refused(api: Api, storage: dict[str, Any], mes
     with pytest.raises(RequestFailed, match=message) as refusal:
         create(api, a_model().with_spec("storage", storage))
     assert refusal.value.status == 422
+
+
+@pytest.mark.parametrize(
+    ("expose", "message"),
+    [
+        ({"host": HOST}, "either ingress or gateway"),
+        ({"host": HOST, "ingress": {}, "gateway": {"name": "public"}}, "either ingress or gateway"),
+        ({"ingress": {}}, "spec.serving.expose.host"),
+        ({"host": "*.example.org", "ingress": {}}, "spec.serving.expose.host"),
+        ({"host": "192.0.2.7", "ingress": {}}, "spec.serving.expose.host"),
+        ({"host": HOST, "ingress": {"annotations": {"toxicity.dev/model": "another"}}}, "remove the key"),
+        ({"host": HOST, "gateway": {}}, "spec.serving.expose.gateway.name"),
+        ({"host": HOST, "gateway": {"name": "public", "scheme": "ftp"}}, "spec.serving.expose.gateway.scheme"),
+    ],
+)
+def test_contradictory_exposure_is_refused(api: Api, expose: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestFailed, match=message) as refusal:
+        create(api, a_model().with_spec("serving.expose", expose))
+    assert refusal.value.status == UNPROCESSABLE
+
+
+def test_exposure_by_an_empty_ingress_is_accepted(api: Api) -> None:
+    made = create(api, a_model().with_spec("serving.expose", {"host": HOST, "ingress": {}}))
+    assert made["spec"]["serving"]["expose"] == {"host": HOST, "ingress": {}}
 
 
 @pytest.mark.parametrize(

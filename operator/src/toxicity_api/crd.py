@@ -66,6 +66,7 @@ COLUMNS: list[tuple[str, str, str, int]] = [
     ("Threshold", "number", ".status.evaluation.threshold", 1),
     ("Quantization", "string", ".status.quantization.backend", 1),
     ("Revision", "string", ".status.serving.modelFingerprint", 1),
+    ("URL", "string", ".status.url", 1),
 ]
 
 

@@ -236,7 +236,9 @@ class ToxicityModelStatus(Document):
         None, description="Current stage in one word, for people. It is derived from the conditions."
     )
     url: str | None = Field(
-        None, description="URL of the Service inside the cluster. Unset while there is no Service."
+        None,
+        description="URL for clients: that of serving.expose once its route exists, else that of the Service inside the"
+        " cluster. Unset while there is no Service.",
     )
     conditions: list[Condition] = Field(
         default_factory=list, description="Conditions of the resource, one per type."

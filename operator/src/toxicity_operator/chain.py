@@ -23,10 +23,10 @@ from toxicity_operator import names
 from toxicity_operator.model import Model
 from toxicity_operator.settings import Images, OperatorSettings
 
-REPLICATION = {"replicas", "autoscaling", "strategy", "progress_deadline_seconds"}
-"""Fields of `serving` that set the number of pods and the rollout strategy, not the pod template."""
+BESIDE_PODS = {"replicas", "autoscaling", "strategy", "progress_deadline_seconds", "expose"}
+"""Fields of `serving` that do not enter the pod template: the number of pods, the rollout strategy, the exposure."""
 
-UNMEASURED = REPLICATION | {"tolerations", "pod", "api_token_secret_name", "http", "start_seconds"}
+UNMEASURED = BESIDE_PODS | {"tolerations", "pod", "api_token_secret_name", "http", "start_seconds"}
 """Fields of `serving` that cannot change what a load test measures per replica."""
 
 TIMING = {"schedule", "pin_replicas"}
@@ -288,7 +288,7 @@ class _Builder:
         return stage
 
     def serve(self, evaluate: JobStage) -> JobStage:
-        inputs = {"spec": content(self.model.spec.serving, REPLICATION)} | self._chosen_image()
+        inputs = {"spec": content(self.model.spec.serving, BESIDE_PODS)} | self._chosen_image()
         inputs |= _pull_secrets(self.model) | _object_store(self.model)
         request = StageRequest(names.SERVE, inputs, self.images.serving, upstream=evaluate.fingerprint)
         return self._stage(request, self._serving_record(), upstream_known=evaluate.known is not None)

@@ -57,7 +57,7 @@ def job_name(model: str, component: str, attempt: str) -> str:
 
 
 def serving_name(model: str) -> str:
-    """Name of the Deployment, the Service, the PodDisruptionBudget and the autoscaler."""
+    """Name of the Deployment, the Service, the PodDisruptionBudget, the autoscaler and the Ingress or HTTPRoute."""
     return f"{model}-serve"
 
 

@@ -118,7 +118,7 @@ def test_image_must_be_of_a_listed_repository(guarded: Api, path: str, image: st
 @pytest.mark.parametrize("field", [
     "spec.dataset.huggingFace.secretName", "spec.dataset.kaggle.secretName", "spec.baseModel.huggingFace.secretName",
     "spec.serving.apiTokenSecretName", "spec.images.pullSecrets", "spec.training.pod.env",
-    "spec.loadTest.pod.envFrom", "spec.serving.pod.volumes",
+    "spec.loadTest.pod.envFrom", "spec.serving.pod.volumes", "spec.serving.expose.ingress.tlsSecretName",
 ])  # fmt: skip
 @pytest.mark.parametrize(
     ("secret", "allowed"), [("hub", True), ("ru-toxicity-token", True), ("hubs", False), ("database", False)]
@@ -133,6 +133,9 @@ def test_secret_must_be_a_listed_one(guarded: Api, field: str, secret: str, allo
             "baseModel", {"huggingFace": {"repo": "a/b", "secretName": secret}},
         ),
         "spec.serving.apiTokenSecretName": ("serving.apiTokenSecretName", secret),
+        "spec.serving.expose.ingress.tlsSecretName": (
+            "serving.expose", {"host": "toxicity.example.org", "ingress": {"tlsSecretName": secret}},
+        ),
         "spec.images.pullSecrets": ("images.pullSecrets", ["hub", secret]),
         "spec.training.pod.env": (
             "training.pod.env",

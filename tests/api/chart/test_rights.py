@@ -23,6 +23,7 @@ from toxicity_operator.kube.lease import Lease
 from toxicity_operator.kube.permissions import LEASE_RULES, RULES
 from toxicity_operator.manifests.autoscaler import SCALERS, Bounds, build_autoscaler
 from toxicity_operator.manifests.common import Manifest, seal
+from toxicity_operator.manifests.expose import ROUTES, build_route
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
 from toxicity_operator.manifests.serving import build_deployment, build_disruption_budget, build_service
@@ -47,6 +48,10 @@ OWNED = "cannot set blockOwnerDeletion if an ownerReference refers to a resource
 BY_CPU = a_model().with_spec("serving.autoscaling", {"maxReplicas": 2})
 BY_REQUESTS = a_model().with_spec(
     "serving.autoscaling", {"metric": "inFlight", "prometheusAddress": "http://prometheus:9090"}
+)
+EXPOSED = tuple(
+    a_model().with_spec("serving.expose", {"host": "toxicity.example.org", **way})
+    for way in ({"ingress": {"tlsSecretName": "toxicity-tls"}}, {"gateway": {"name": "public"}})
 )
 
 
@@ -117,7 +122,7 @@ class Attempt:
             (RBAC, "RoleBinding"),
         ):
             yield partial(cluster.delete, api_version, kind, namespace, access, "no-such-uid")
-        for api_version, kind in SCALERS.values():
+        for api_version, kind in (*SCALERS.values(), *((version, kind) for kind, version in ROUTES.items())):
             yield partial(cluster.delete, api_version, kind, namespace, scaler, "no-such-uid")
 
     def _watch(self, api_version: str, kind: str) -> None:
@@ -142,6 +147,7 @@ def children(model: Model) -> list[Manifest]:
         build_disruption_budget(model),
         build_autoscaler(model, Bounds(1, 2)),
         build_autoscaler(Model(model.identity, BY_REQUESTS.build().spec, model.status), Bounds(1, 2)),
+        *(build_route(Model(model.identity, builder.build().spec, model.status)) for builder in EXPOSED),
         *build_loadtest_access(model),
     ]
     return [seal(body) for body in found if body is not None]

@@ -15,7 +15,7 @@ from toxicity_cluster.demo_kubectl import Kubectl, Manifest, wait_until
 
 CHILD_KINDS = (
     "jobs,deployments,services,horizontalpodautoscalers,persistentvolumeclaims,"
-    "serviceaccounts,poddisruptionbudgets,roles,rolebindings,configmaps"
+    "serviceaccounts,poddisruptionbudgets,ingresses,roles,rolebindings,configmaps"
 )
 DATASET_KEY = "comments.csv"
 

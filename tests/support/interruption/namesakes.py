@@ -11,6 +11,7 @@ from support.operator.actors import GROUPS, Api
 from toxicity_operator import names
 from toxicity_operator.chain import build_chain
 from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
+from toxicity_operator.manifests.expose import HTTP_ROUTE, INGRESS, ROUTES
 
 NAME = a_model().name
 SERVE, ACCOUNT = names.serving_name(NAME), names.loadtest_account_name(NAME)
@@ -41,6 +42,11 @@ NAMESAKES: Mapping[str, tuple[str, str, dict[str, Any]]] = {
     ),
     HPA: ("autoscaled", SERVE, {"spec": {"scaleTargetRef": SCALED, "maxReplicas": 9}}),
     SCALED_OBJECT: ("autoscaled by requests", SERVE, {"spec": {"scaleTargetRef": SCALED, "maxReplicaCount": 9}}),
+    INGRESS: (
+        "exposed by an Ingress", SERVE,
+        {"spec": {"defaultBackend": {"service": {"name": "forum", "port": {"number": 8080}}}}},
+    ),
+    HTTP_ROUTE: ("exposed through a Gateway", SERVE, {"spec": {"parentRefs": [{"name": "forum"}]}}),
     "ServiceAccount": ("plain", ACCOUNT, {"automountServiceAccountToken": True}),
     "Role": (
         "plain", ACCOUNT, {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]},
@@ -56,7 +62,7 @@ NAMESAKES: Mapping[str, tuple[str, str, dict[str, Any]]] = {
 """By kind: the spec whose child it is, the child's name, and what somebody else made of it."""
 
 OUR_LABELS = names.labels(NAME, names.SERVE)
-VERSIONS = {SCALED_OBJECT: "keda.sh/v1alpha1"}
+VERSIONS = {SCALED_OBJECT: "keda.sh/v1alpha1", HTTP_ROUTE: ROUTES[HTTP_ROUTE]}
 """Of kinds whose objects must say it."""
 
 Used = tuple[str, str]

@@ -42,6 +42,7 @@ from toxicity_operator.errors import ClusterError
 from toxicity_operator.kube.cached_cluster import CachedCluster
 from toxicity_operator.kube.client import CHILD_KINDS, KubernetesCluster
 from toxicity_operator.manifests.autoscaler import HPA, SCALED_OBJECT
+from toxicity_operator.manifests.expose import HTTP_ROUTE, INGRESS
 from toxicity_operator.manifests.serving import RESIZED
 from toxicity_operator.model import read_status
 from toxicity_operator.observe.deployment import version_of
@@ -50,6 +51,7 @@ from toxicity_operator.runtime.reconcile import reconcile
 NAME = "ru-toxicity"
 ROUNDS = 40
 AUTOSCALING = {"minReplicas": 1, "maxReplicas": 2}
+HOST = "toxicity.example.org"
 IN_FLIGHT = {"metric": "inFlight", "prometheusAddress": "http://prometheus:9090", **AUTOSCALING}
 
 ONE_GPU = (
@@ -63,6 +65,12 @@ SPECS: Mapping[str, ModelBuilder] = {
     "autoscaled, threshold": a_model()
     .with_spec("serving.autoscaling", AUTOSCALING)
     .with_spec("serving.threshold", 0.75),
+    "exposed by an Ingress": a_model().with_spec(
+        "serving.expose", {"host": HOST, "ingress": {"className": "nginx"}}
+    ),
+    "exposed through a Gateway": a_model().with_spec(
+        "serving.expose", {"host": HOST, "gateway": {"name": "public"}}
+    ),
     "learning rate": a_model().with_spec("training.learningRate", 1e-4),
     "load profile": a_model().with_spec("loadTest.users", 8),
     "threshold": a_model().with_spec("serving.threshold", 0.25),
@@ -502,4 +510,6 @@ EDITS: Mapping[str, dict[str, Any]] = {
     "Role": {"rules": []},
     HPA: {"spec": {"maxReplicas": 7}},
     SCALED_OBJECT: {"spec": {"maxReplicaCount": 7}},
+    INGRESS: {"spec": {"rules": [{"host": "evil.example"}]}},
+    HTTP_ROUTE: {"spec": {"hostnames": ["evil.example"]}},
 }

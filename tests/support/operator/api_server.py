@@ -115,18 +115,31 @@ def running_api_server(folder: Path) -> Iterator[ApiServer]:
 
 def keda_stand_in() -> dict[str, Any]:
     """A CRD with the names of KEDA's ScaledObject and any content. `make test-keda` uses KEDA's CRD."""
+    return _stand_in("keda.sh", "v1alpha1", "ScaledObject")
+
+
+def http_route_stand_in() -> dict[str, Any]:
+    """A CRD with the names of the Gateway API's HTTPRoute and any content."""
+    # the API server refuses CRDs of *.k8s.io groups without the annotation
+    approved = {"api-approved.kubernetes.io": "unapproved, a stand-in for tests"}
+    crd = _stand_in("gateway.networking.k8s.io", "v1", "HTTPRoute")
+    return {**crd, "metadata": {**crd["metadata"], "annotations": approved}}
+
+
+def _stand_in(group: str, version: str, kind: str) -> dict[str, Any]:
+    """A CRD of a third party's kind with any content."""
+    singular = kind.lower()
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {
-        "name": "v1alpha1", "served": True, "storage": True, "subresources": {"status": {}},
+    served = {
+        "name": version, "served": True, "storage": True, "subresources": {"status": {}},
         "schema": {"openAPIV3Schema": schema},
     }  # fmt: skip
-    kind = {"kind": "ScaledObject", "listKind": "ScaledObjectList", "plural": "scaledobjects"}
     return {
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "scaledobjects.keda.sh"},
+        "metadata": {"name": f"{singular}s.{group}"},
         "spec": {
-            "group": "keda.sh", "scope": "Namespaced", "versions": [version],
-            "names": kind | {"singular": "scaledobject"},
+            "group": group, "scope": "Namespaced", "versions": [served],
+            "names": {"kind": kind, "listKind": f"{kind}List", "plural": f"{singular}s", "singular": singular},
         },
     }  # fmt: skip
 

@@ -142,7 +142,7 @@ def test_printer_columns_point_at_fields_that_exist() -> None:
     version = build_crd()["spec"]["versions"][0]
     names = [column["name"].upper() for column in version["additionalPrinterColumns"]]
     assert names[:8] == ["READY", "STAGE", "F1", "F1-QUANT", "REPLICAS", "RPS", "P95", "AGE"]
-    assert names[8:] == ["F1-SERVED", "THRESHOLD", "QUANTIZATION", "REVISION"], "wide ones"
+    assert names[8:] == ["F1-SERVED", "THRESHOLD", "QUANTIZATION", "REVISION", "URL"], "wide ones"
     for column in version["additionalPrinterColumns"]:
         path = column["jsonPath"].removeprefix(".").split("[")[0].split(".")
         node = root_schema()

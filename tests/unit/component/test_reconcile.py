@@ -27,6 +27,7 @@ def test_first_pass_starts_training_and_sets_every_condition() -> None:
         "QualityAccepted": ("Unknown", "Waiting"),
         "Available": ("False", "Waiting"),
         "Scalable": ("True", "Skipped"),
+        "Exposed": ("True", "Skipped"),
         "LoadTested": ("Unknown", "Waiting"),
         "PerformanceRegressed": ("Unknown", "Waiting"),
         "Ready": ("False", "Running"),
@@ -41,7 +42,8 @@ def test_whole_pipeline_ends_ready_with_the_figures_in_status() -> None:
     cluster = drive(a_model())
     assert status(cluster)["stage"] == "Ready"
     assert {kind for kind, value in conditions(cluster).items() if value[0] == "True"} == {
-        "Trained", "Quantized", "Evaluated", "QualityAccepted", "Available", "Scalable", "LoadTested", "Ready",
+        "Trained", "Quantized", "Evaluated", "QualityAccepted", "Available", "Scalable", "Exposed", "LoadTested",
+        "Ready",
     }  # fmt: skip
     assert [status(cluster)[stage]["f1"] for stage in ("training", "quantization", "evaluation")] == [
         0.9,

@@ -26,6 +26,7 @@ from toxicity_operator.chain import build_chain
 from toxicity_operator.manifests.autoscaler import Bounds, build_autoscaler
 from toxicity_operator.manifests.common import runs_with, seal, thread_count
 from toxicity_operator.manifests.evaluation_job import build_evaluation_job
+from toxicity_operator.manifests.expose import build_route
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job, build_loadtest_service
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
@@ -100,6 +101,11 @@ def a_cloud_model() -> ModelBuilder:
     return model.with_spec("storage.scratch", {"storageClassName": "local-ssd", "size": "80Gi"})
 
 
+def exposed(**way: Any) -> Any:
+    """The route of a model that is exposed in this way."""
+    return build_route(a_model().with_spec("serving.expose", {"host": "toxicity.example.org", **way}).build())
+
+
 def scaled_by_requests(**fields: Any) -> ModelBuilder:
     """A model that is autoscaled by requests in flight."""
     scaling = {"metric": "inFlight", "prometheusAddress": "http://prometheus.monitoring.svc:9090"}
@@ -154,6 +160,16 @@ CASES: dict[str, Callable[[], Any]] = {
     "scaled-object-patient": lambda: build_autoscaler(
         scaled_by_requests(target=4, scaleDownStabilizationSeconds=0).build(), Bounds(3, 3)
     ),
+    "ingress": lambda: exposed(
+        ingress={
+            "className": "nginx",
+            "tlsSecretName": "toxicity-tls",
+            "annotations": {"cert-manager.io/cluster-issuer": "letsencrypt"},
+        }
+    ),
+    "ingress-plain": lambda: exposed(ingress={}),
+    "http-route": lambda: exposed(gateway={"name": "public", "namespace": "infra", "sectionName": "https"}),
+    "http-route-plain": lambda: exposed(gateway={"name": "public"}),
     "loadtest-job": lambda: loadtest(a_model()),
     "loadtest-job-distributed": lambda: loadtest(a_distributed_model()),
     "loadtest-job-trace": lambda: loadtest(

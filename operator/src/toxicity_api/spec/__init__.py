@@ -4,6 +4,7 @@
 happens if the field is unset. `crd.py` adds the default.
 """
 
+from toxicity_api.spec.expose import Expose
 from toxicity_api.spec.fields import NonEmpty, Score
 from toxicity_api.spec.loadtest import LoadTestSpec, Slo
 from toxicity_api.spec.model import ToxicityModelSpec
@@ -33,6 +34,7 @@ __all__ = [
     "EarlyStopping",
     "EnvVar",
     "EvaluationSpec",
+    "Expose",
     "HttpSpec",
     "HubFile",
     "ImageFile",

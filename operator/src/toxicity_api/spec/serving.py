@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from toxicity_api.base import Document
+from toxicity_api.spec.expose import Expose
 from toxicity_api.spec.fields import INT32_MAX, MAX_BATCH_SIZE, Score, cel
 from toxicity_api.spec.pods import PodFields
 
@@ -117,7 +118,7 @@ class HttpSpec(Document):
 
 
 class ServingSpec(PodFields):
-    """vLLM behind FastAPI, reachable by one Service in the cluster."""
+    """vLLM behind FastAPI, reachable by one Service in the cluster, and from outside with `expose`."""
 
     model_config = {
         "json_schema_extra": {
@@ -167,6 +168,11 @@ class ServingSpec(PodFields):
     )
     http: HttpSpec = Field(
         default_factory=HttpSpec, description="How the service treats HTTP requests: CORS, proxies, access log."
+    )
+    expose: Expose | None = Field(
+        None,
+        description="Exposes the Service outside the cluster, by an Ingress or through a Gateway. Set"
+        " apiTokenSecretName too, or authenticate clients at the proxy. Unset means inside the cluster only.",
     )
     kv_cache_dtype: Literal["auto", "fp8"] = Field("auto", description="Data type of the engine's KV cache.")
     gpu_memory_utilization: float = Field(

@@ -8,6 +8,7 @@ from toxicity_api.conditions import ConditionType, Reason
 from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.progress import progress_text
 from toxicity_api.results import EngineFigures
+from toxicity_api.spec import Expose
 from toxicity_api.spec.serving import Autoscaling
 from toxicity_api.status import (
     EvaluationStatus,
@@ -20,7 +21,9 @@ from toxicity_operator.decide.handover import advice
 from toxicity_operator.decide.records import succeeded
 from toxicity_operator.decide.snapshot import Snapshot
 from toxicity_operator.manifests.autoscaler import SCALERS, in_flight_query
+from toxicity_operator.manifests.expose import HTTP_ROUTE, route_kind
 from toxicity_operator.model import Model
+from toxicity_operator.observe.exposure import RouteState
 from toxicity_operator.observe.state import StagePod
 
 UNKNOWN = "Unknown"
@@ -30,6 +33,12 @@ SLOWER = 0.95
 NO_KEDA = (
     "KEDA is not installed (the API server does not serve keda.sh/v1alpha1 ScaledObject), so nothing scales by requests"
     " in flight; install KEDA, or set serving.autoscaling.metric: cpu"
+)
+
+NO_GATEWAY_API = (
+    "the Gateway API is not installed (the API server does not serve gateway.networking.k8s.io/v1 HTTPRoute, or the"
+    " operator may not list it), so the service is not exposed; install the Gateway API, or set serving.expose.ingress"
+    " instead of serving.expose.gateway"
 )
 
 
@@ -51,6 +60,7 @@ def derive_findings(snapshot: Snapshot) -> dict[ConditionType, Finding]:
         ConditionType.QUALITY_ACCEPTED: _quality(snapshot),
         ConditionType.AVAILABLE: _available(snapshot),
         ConditionType.SCALABLE: _scalable(snapshot),
+        ConditionType.EXPOSED: _exposed(snapshot),
         ConditionType.LOAD_TESTED: _load_tested(snapshot),
         ConditionType.PERFORMANCE_REGRESSED: _regressed(snapshot),
     }
@@ -211,6 +221,54 @@ def _query_hint(model: Model, scaling: Autoscaling) -> str:
     if scaling.metric == "cpu":
         return ""
     return f"; query Prometheus at {scaling.prometheus_address} for {in_flight_query(model)}"
+
+
+def _exposed(snapshot: Snapshot) -> Finding:
+    """Whether a controller serves the route from outside the cluster. It says nothing about DNS and certificates."""
+    expose, observed = snapshot.model.spec.serving.expose, snapshot.observed
+    if expose is None:
+        return _disabled("spec.serving.expose is not set")
+    kind, name = route_kind(expose), names.serving_name(snapshot.model.name)
+    if kind in observed.missing_kinds:
+        return Finding("False", Reason.GATEWAY_API_MISSING, NO_GATEWAY_API)
+    state = observed.routes.get(kind)
+    if state is None:
+        return Finding(UNKNOWN, Reason.WAITING, f"{kind} {name} does not exist yet; see the condition Ready")
+    if state.accepted is False:
+        return Finding(
+            "False", Reason.ROUTE_REFUSED, f"{_served_by(expose)} refused {kind} {name}: {state.message}"
+        )
+    warning = ""
+    if snapshot.model.spec.serving.api_token_secret_name is None:
+        warning = f"; anyone who reaches {expose.host} can use the service: set serving.apiTokenSecretName"
+    if state.accepted:
+        address = f" at {state.message}, to which DNS must resolve {expose.host}" if state.message else ""
+        text = f"{_served_by(expose)} serves {expose.url}{address}"
+        return Finding("True", Reason.ROUTE_ACCEPTED, text + warning)
+    return Finding(UNKNOWN, Reason.WAITING, _unanswered(expose, kind, name, state) + warning)
+
+
+def _served_by(expose: Expose) -> str:
+    gateway = expose.gateway
+    if gateway is None:
+        return "the ingress controller"
+    return f"Gateway {gateway.namespace}/{gateway.name}" if gateway.namespace else f"Gateway {gateway.name}"
+
+
+def _unanswered(expose: Expose, kind: str, name: str, state: RouteState) -> str:
+    """What to check while no controller serves the route."""
+    if state.message:
+        return f"{_served_by(expose)} does not serve {kind} {name} yet: {state.message}"
+    if kind == HTTP_ROUTE:
+        return f"no controller has answered {kind} {name} yet; check that {_served_by(expose)} exists and is programmed"
+    if state.class_name is None:
+        return (
+            f"{kind} {name} has no class; set serving.expose.ingress.className to one of: kubectl get ingressclass"
+        )
+    return (
+        f"{kind} {name} of class {state.class_name} has no address yet, which some controllers never set; check that"
+        " the class exists and that its controller runs: kubectl get ingressclass"
+    )
 
 
 def _load_tested(snapshot: Snapshot) -> Finding:

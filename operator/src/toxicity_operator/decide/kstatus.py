@@ -31,6 +31,7 @@ KSTATUS_OF_REASON: Mapping[str, KStatus] = {
     Reason.OVERRIDDEN: KStatus.CURRENT,
     Reason.REPLICAS_READY: KStatus.CURRENT,
     Reason.METRIC_AVAILABLE: KStatus.CURRENT,
+    Reason.ROUTE_ACCEPTED: KStatus.CURRENT,
     Reason.ALL_STAGES_DONE: KStatus.CURRENT,
     # reasons of PerformanceRegressed, which does not concern Ready: a slower version still serves
     Reason.NO_BASELINE: KStatus.CURRENT,
@@ -59,6 +60,8 @@ KSTATUS_OF_REASON: Mapping[str, KStatus] = {
     Reason.ROLLED_BACK: KStatus.STALLED,
     Reason.ROLL_OUT_FAILED: KStatus.STALLED,
     Reason.KEDA_MISSING: KStatus.STALLED,
+    Reason.ROUTE_REFUSED: KStatus.STALLED,
+    Reason.GATEWAY_API_MISSING: KStatus.STALLED,
     Reason.DEPLOYMENT_PAUSED: KStatus.STALLED,
     Reason.SUSPENDED: KStatus.IN_PROGRESS,
     Reason.PAUSED: KStatus.PAUSED,

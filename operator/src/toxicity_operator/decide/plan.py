@@ -11,6 +11,7 @@ from toxicity_operator.decide.snapshot import Snapshot
 from toxicity_operator.decide.stages import walk
 from toxicity_operator.manifests.autoscaler import SCALERS
 from toxicity_operator.manifests.common import Manifest, of_existing, seal
+from toxicity_operator.manifests.expose import ROUTES, route_kind
 from toxicity_operator.manifests.loadtest_job import build_loadtest_service
 from toxicity_operator.observe.drift import CLAIM, WRITE_ONCE, can_grow, first_drift
 from toxicity_operator.observe.ownership import controller_of
@@ -106,7 +107,8 @@ def _unsealed(body: Manifest) -> Manifest:
 
 
 def _obsolete(snapshot: Snapshot) -> list[Target]:
-    """Objects that the spec no longer needs: Jobs of an earlier spec or of a refused model, autoscalers, RBAC.
+    """Objects that the spec no longer needs: Jobs of an earlier spec or of a refused model, autoscalers, routes,
+    RBAC.
 
     Finished Jobs are left to their TTL, except those whose name is needed for a new Job.
     """
@@ -118,7 +120,7 @@ def _obsolete(snapshot: Snapshot) -> list[Target]:
     stale = stale_jobs(chain, snapshot.records, snapshot.observed)
     jobs = dict.fromkeys((*running, *stale, *_held_by_sidecar(snapshot)))
     unwanted = [("batch/v1", "Job", name) for name in jobs]
-    unwanted += _obsolete_autoscalers(snapshot) + _obsolete_access(snapshot)
+    unwanted += _obsolete_autoscalers(snapshot) + _obsolete_routes(snapshot) + _obsolete_access(snapshot)
     live = snapshot.observed.objects
     return [
         Target(api_version, kind, name, live[kind, name]["metadata"]["uid"])
@@ -166,3 +168,13 @@ def _obsolete_autoscalers(snapshot: Snapshot) -> list[tuple[str, str, str]]:
         for metric, (api_version, kind) in SCALERS.items()
         if scaling is None or scaling.metric != metric
     ]
+
+
+def _obsolete_routes(snapshot: Snapshot) -> list[tuple[str, str, str]]:
+    """Routes of another kind than the spec's, and all routes without the Service, since they refer to it by name.
+
+    They would expose a foreign Service of that name.
+    """
+    expose, name = snapshot.model.spec.serving.expose, names.serving_name(snapshot.model.name)
+    wanted = route_kind(expose) if expose and snapshot.observed.has("Service", name) else None
+    return [(api_version, kind, name) for kind, api_version in ROUTES.items() if kind != wanted]

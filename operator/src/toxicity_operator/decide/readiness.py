@@ -45,6 +45,16 @@ def _of_stages(snapshot: Snapshot, findings: Findings) -> tuple[Finding, str]:
         unavailable = available.reason == Reason.NO_READY_REPLICAS and bool(_trouble(snapshot))
         reason = Reason.NO_READY_REPLICAS if unavailable else Reason.ROLLING_OUT
         return Finding("False", reason, available.message), "Unavailable" if unavailable else "Deploying"
+    return _of_ready_pods(snapshot, findings)
+
+
+def _of_ready_pods(snapshot: Snapshot, findings: Findings) -> tuple[Finding, str]:
+    """Ready and `status.stage` while the pods of the current spec are ready.
+
+    A refused route makes Ready False. A route that no controller has answered does not: some ingress controllers never
+    report an address.
+    """
+    available = findings[ConditionType.AVAILABLE]
     if not snapshot.observed.has("Service", names.serving_name(snapshot.model.name)):
         missing = Finding(
             "False",
@@ -52,6 +62,9 @@ def _of_stages(snapshot: Snapshot, findings: Findings) -> tuple[Finding, str]:
             f"{available.message}; the Service does not exist or is not owned by this resource",
         )
         return _paused(missing, "Deploying") if snapshot.model.spec.paused else (missing, "Deploying")
+    exposed = findings[ConditionType.EXPOSED]
+    if exposed.status == "False":
+        return Finding("False", exposed.reason, f"{available.message}; {exposed.message}"), "NotExposed"
     test = findings[ConditionType.LOAD_TESTED]
     if test.status == "True":
         return Finding("True", Reason.ALL_STAGES_DONE, available.message), "Ready"

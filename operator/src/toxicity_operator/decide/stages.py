@@ -19,6 +19,7 @@ from toxicity_operator.decide.snapshot import Snapshot, first_replicas
 from toxicity_operator.manifests.autoscaler import Bounds, build_autoscaler
 from toxicity_operator.manifests.common import Manifest
 from toxicity_operator.manifests.evaluation_job import build_evaluation_job
+from toxicity_operator.manifests.expose import build_route
 from toxicity_operator.manifests.loadtest_job import build_loadtest_job, build_loadtest_service
 from toxicity_operator.manifests.quantization_job import build_quantization_job
 from toxicity_operator.manifests.rbac import build_loadtest_access
@@ -141,6 +142,18 @@ def _beside_deployment(model: Model) -> list[Manifest]:
     return [build_service(model), build_disruption_budget(model)]
 
 
+def _route(snapshot: Snapshot) -> list[Manifest]:
+    """The route from outside the cluster. An existing one is left out if its Service is gone, and is then deleted.
+
+    A missing one needs no Service in the snapshot: this pass creates the Service first, and ends if it cannot.
+    """
+    route, observed = build_route(snapshot.model), snapshot.observed
+    if route is None or route["kind"] in observed.missing_kinds:
+        return []
+    name = route["metadata"]["name"]
+    return [] if observed.has(route["kind"], name) and not observed.has("Service", name) else [route]
+
+
 def _deployed_template(snapshot: Snapshot, live: Raw) -> Raw:
     """The deployed pod template, without manual edits if its ReplicaSet still exists."""
     deployment = snapshot.observed.deployment
@@ -238,4 +251,6 @@ def walk(snapshot: Snapshot) -> Step:
             break
     if not any(body["kind"] == "Deployment" for body in wanted):
         wanted += _current_deployment(snapshot)
+    if any(body["kind"] == "Deployment" for body in wanted):
+        wanted += _route(snapshot)  # last, so that a refused route blocks nothing
     return Step(wanted, waiting_for)

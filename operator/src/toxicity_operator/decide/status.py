@@ -22,6 +22,7 @@ from toxicity_operator.decide.rollout import Failure
 from toxicity_operator.decide.schedule import schedule_in_force
 from toxicity_operator.decide.snapshot import Snapshot
 from toxicity_operator.errors import ClusterError
+from toxicity_operator.manifests.expose import route_kind
 from toxicity_operator.manifests.sources import base_model_name, dataset_name
 from toxicity_operator.model import Identity
 
@@ -87,6 +88,15 @@ def _conditions(
 
 
 def _url(snapshot: Snapshot) -> str | None:
+    """The URL for clients: outside the cluster once the route exists, else that of the Service; None without it."""
+    expose, name = snapshot.model.spec.serving.expose, names.serving_name(snapshot.model.name)
+    inside = _service_url(snapshot)
+    if inside is None or expose is None or not snapshot.observed.has(route_kind(expose), name):
+        return inside
+    return expose.url
+
+
+def _service_url(snapshot: Snapshot) -> str | None:
     """The URL of the Service; None if the Service does not exist."""
     model = snapshot.model
     if not snapshot.observed.has("Service", names.serving_name(model.name)):
@@ -114,7 +124,7 @@ def _serving(snapshot: Snapshot) -> ServingStatus | None:
         failed_fingerprint=failure.fingerprint if failure else None,
         failed_message=failure.message if failure else None,
         failed_for=failed_for,
-        url=_url(snapshot) or "",
+        url=_service_url(snapshot) or "",
         selector=_selector(snapshot.model.name),
         replicas=deployment.replicas,
         ready_replicas=deployment.ready_replicas,

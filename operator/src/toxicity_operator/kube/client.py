@@ -48,6 +48,8 @@ CHILD_KINDS: tuple[tuple[str, str, str], ...] = (
     ("keda.sh/v1alpha1", "ScaledObject", "scaledobjects"),
     ("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     ("v1", "Service", "services"),
+    ("networking.k8s.io/v1", "Ingress", "ingresses"),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes"),
     ("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
     ("v1", "ServiceAccount", "serviceaccounts"),
     ("rbac.authorization.k8s.io/v1", "Role", "roles"),
@@ -60,7 +62,7 @@ CHILD_KINDS: tuple[tuple[str, str, str], ...] = (
 FOLLOWED_KINDS = (*CHILD_KINDS, (MODEL_API, KIND, PLURAL))
 """Resources come after their children, so that no resource is older than a child."""
 
-OPTIONAL_KINDS = frozenset({"ScaledObject"})
+OPTIONAL_KINDS = frozenset({"ScaledObject", "HTTPRoute"})
 """Third-party kinds, which the API server may or may not serve, and may start to serve at any time."""
 
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"

@@ -19,6 +19,8 @@ RULES: list[dict[str, list[str]]] = [
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": CHILD},
     {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": [*CHILD, "delete"]},
     {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": [*CHILD, "delete"]},
+    {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses"], "verbs": [*CHILD, "delete"]},
+    {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["httproutes"], "verbs": [*CHILD, "delete"]},
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": CHILD},
     {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": CHILD},
     {"apiGroups": [""], "resources": ["services", "serviceaccounts"], "verbs": [*CHILD, "delete"]},

@@ -31,6 +31,7 @@ from toxicity_operator.manifests.sources import base_model_name
 from toxicity_operator.model import Model
 
 PORT = 8000
+SERVICE_PORT = 80
 RESIZED = "+"
 """Separator in a serving fingerprint before the hash of resources that come from a later spec."""
 
@@ -152,7 +153,7 @@ def build_service(model: Model) -> Manifest:
     """The Service of the serving pods."""
     spec = {
         "selector": names.selector_labels(model.name, names.SERVE),
-        "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+        "ports": [{"name": "http", "port": SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}],
     }
     return manifest("v1", "Service", model, names.serving_name(model.name), names.SERVE, spec=spec)
 

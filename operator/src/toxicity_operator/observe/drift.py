@@ -17,7 +17,12 @@ from toxicity_api.quantities import canonical, quantity
 from toxicity_api.types import Raw
 from toxicity_operator.manifests.common import Manifest, of_existing
 
-ATOMIC_LISTS = frozenset({"rules", "subjects", "tolerations", "metrics", "triggers"})
+ATOMIC_LISTS = frozenset(
+    {
+        "rules", "subjects", "tolerations", "metrics", "triggers",
+        "paths", "tls", "parentRefs", "matches", "backendRefs",
+    }
+)  # fmt: skip
 """Atomic lists of objects: an additional entry counts as drift."""
 
 QUANTITIES = frozenset({"requests", "limits"})

@@ -10,6 +10,7 @@ from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.observe.autoscaler import AutoscalerState, read_autoscalers
 from toxicity_operator.observe.deployment import DeploymentState, read_deployment, version_of
+from toxicity_operator.observe.exposure import RouteState, read_routes
 from toxicity_operator.observe.jobs import JobState, read_job
 from toxicity_operator.observe.objects import NO_CONTEXT, ReadContext, has_ended, is_owned_by, label
 from toxicity_operator.observe.ownership import GRANDCHILDREN, controller_of
@@ -34,6 +35,9 @@ class Observed:
     deployment: DeploymentState | None
     autoscalers: Mapping[str, AutoscalerState] = field(default_factory=dict)
     """By kind. There is more than one only while the spec changes its metric."""
+
+    routes: Mapping[str, RouteState] = field(default_factory=dict)
+    """Ingress and HTTPRoute by kind. There is more than one only while the spec changes its kind."""
 
     templates: Mapping[str, Raw] = field(default_factory=dict)
     """Pod templates of the Deployment's revisions by version, without manual edits."""
@@ -83,6 +87,7 @@ def from_objects(
         jobs=jobs,
         deployment=deployment,
         autoscalers=read_autoscalers(children),
+        routes=read_routes(children),
         templates=_templates(everything, deployments[0]) if deployments else {},
         missing_kinds=missing_kinds,
         running_pods=_running_pods(everything),
