@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,13 @@ Documents = list[Document]
 Render = Callable[..., Documents]
 
 
-def render_chart(helm: str, *arguments: str, release: str = RELEASE, namespace: str = NAMESPACE) -> Documents:
+def render_chart(
+    helm: str, *arguments: str, release: str = RELEASE, namespace: str = NAMESPACE, chart: Path = CHART
+) -> Documents:
     """The objects of `helm template` with these further arguments. Raises CommandFailed with helm's own words."""
-    command = [helm, "template", release, str(CHART), "-n", namespace, "--kube-version", KUBERNETES]
-    return [document for document in yaml.safe_load_all(run([*command, *arguments])) if document]
+    command = [helm, "template", release, str(chart), "-n", namespace, "--kube-version", KUBERNETES]
+    # the parser in C: most of the text is the CRD
+    return [document for document in yaml.load_all(run([*command, *arguments]), yaml.CSafeLoader) if document]
 
 
 def all_of_kind(documents: Documents, kind: str) -> Documents:
@@ -60,6 +63,12 @@ def operator_container(documents: Documents) -> Document:
 def environment(container: Document) -> dict[str, str]:
     """The variables whose value stands in the pod itself."""
     return {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+
+
+def image_reference(value: Mapping[str, str]) -> str:
+    """The reference that one of `images` stands for, if it has a registry and a tag."""
+    digest = value.get("digest")
+    return f"{value['registry']}/{value['repository']}:{value['tag']}" + (f"@{digest}" if digest else "")
 
 
 def load_values(path: Path) -> Document:

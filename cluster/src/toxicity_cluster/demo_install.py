@@ -45,8 +45,15 @@ def chart_values(images: Mapping[str, str]) -> dict[str, Any]:
     missing = [part for part in CHART_IMAGES if part not in images]
     if missing:
         raise ClusterError(f"there is no image for {', '.join(missing)}")
-    optional = {key: images[part] for part, key in OPTIONAL_CHART_IMAGES.items() if part in images}
-    return {"images": {part: images[part] for part in CHART_IMAGES} | optional}
+    keys = dict(zip(CHART_IMAGES, CHART_IMAGES, strict=True)) | OPTIONAL_CHART_IMAGES
+    return {"images": {key: image_value(images[part]) for part, key in keys.items() if part in images}}
+
+
+def image_value(reference: str) -> dict[str, str]:
+    """A reference `registry/repository:tag` as the chart's value."""
+    registry, _, path = reference.partition("/")
+    repository, _, tag = path.rpartition(":")
+    return {"registry": registry, "repository": repository, "tag": tag}
 
 
 def install_chart(

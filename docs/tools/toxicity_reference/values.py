@@ -13,19 +13,29 @@ import yaml
 from toxicity_reference.markdown import GENERATED, code, prose, table
 
 CHART = Path(__file__).parents[3] / "helm" / "toxicity-operator"
-INTRODUCTION = """
-# Chart values
+NOTES = """The chart's schema rejects a key that is not in this table, at every level, except below `global`, where a
+parent chart can have other keys.
 
-The values of `helm/toxicity-operator`. The chart's schema refuses a key that is not in this table, at every level.
+An image has the keys `registry`, `repository`, `tag` and `digest`. An empty tag means the chart's `appVersion`, unless
+there is a digest. A full reference as one string is accepted too; `global.imageRegistry` does not change it.
 
 """
+INTRODUCTION = f"""
+# Chart values
+
+The values of `helm/toxicity-operator`. {NOTES}"""
 _KEY = re.compile(r"( *)([A-Za-z]\w*):")
 
 Schema = Mapping[str, Any]
 
 
 def values_page() -> str:
-    """`reference/chart-values.md`."""
+    """`docs/reference/chart-values.md`."""
+    return GENERATED + INTRODUCTION + values_table()
+
+
+def values_table() -> str:
+    """A row for every value: its default, what is allowed, and its description."""
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     comments = _comments(text)
@@ -38,16 +48,16 @@ def values_page() -> str:
         ]
         for path, value, field in _leaves("", yaml.safe_load(text), schema, schema["definitions"])
     ]
-    return GENERATED + INTRODUCTION + table(["value", "default", "allowed", "description"], rows)
+    return table(["value", "default", "allowed", "description"], rows)
 
 
 def _leaves(
     prefix: str, values: Mapping[str, Any], schema: Schema, shared: Schema
 ) -> Iterator[tuple[str, Any, Schema]]:
-    """Path, default and schema of every value that is not an object with keys of its own."""
+    """Path, default and schema of every value that is not always an object with keys of its own."""
     for key, value in values.items():
         path, field = prefix + key, _resolve(schema["properties"][key], shared)
-        if isinstance(value, Mapping) and value and "properties" in field:
+        if isinstance(value, Mapping) and value and field.get("type") == "object" and "properties" in field:
             yield from _leaves(f"{path}.", value, field, shared)
         else:
             yield path, value, field

@@ -1,4 +1,4 @@
-{{/* Every resource name of the chart, one template each. */}}
+{{/* Every resource name and image reference of the chart, one template each. */}}
 
 {{/* Contains the release's name, so that two releases in one namespace do not collide. */}}
 {{- define "toxicity-operator.name" -}}
@@ -15,7 +15,11 @@
 {{- end }}
 
 {{- define "toxicity-operator.serviceAccount" -}}
-{{ include "toxicity-operator.name" . }}
+{{- if .Values.serviceAccount.create -}}
+{{ .Values.serviceAccount.name | default (include "toxicity-operator.name" .) }}
+{{- else -}}
+{{ required "serviceAccount.create is false: set serviceAccount.name to an existing ServiceAccount" .Values.serviceAccount.name }}
+{{- end -}}
 {{- end }}
 
 {{/* Cluster-scoped names contain the namespace, so that two releases do not collide. */}}
@@ -51,4 +55,19 @@
 
 {{- define "toxicity-operator.loadTestStatusPolicy" -}}
 {{ .Release.Namespace }}-{{ .Release.Name }}-load-test-status
+{{- end }}
+
+{{/* Reference of the image of one part: (list $ "training"). A digest needs no tag. */}}
+{{- define "toxicity-operator.image" -}}
+{{- $root := first . -}}
+{{- $image := index $root.Values.images (last .) -}}
+{{- if kindIs "string" $image -}}
+{{ $image }}
+{{- else -}}
+{{- $tag := $image.tag | default (empty $image.digest | ternary $root.Chart.AppVersion "") -}}
+{{- with ($root.Values.global).imageRegistry | default $image.registry }}{{ . }}/{{ end -}}
+{{ $image.repository }}
+{{- with $tag }}:{{ . }}{{ end }}
+{{- with $image.digest }}@{{ . }}{{ end }}
+{{- end -}}
 {{- end }}

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from kubernetes import client
 
-from support.chart import CHART, NAMESPACE, RELEASE, ROOT, load_values
+from support.chart import CHART, NAMESPACE, RELEASE, ROOT, image_reference, load_values
 from support.operator.actors import Api
 from support.operator.api_server import ApiServer, running_api_server
 from toxicity_api.base import KIND
@@ -103,9 +103,9 @@ def fields(schema: Any, path: str = "") -> set[str]:
     return {found for name, part in inner for found in {name, *fields(part, name)}}
 
 
-def images_of(values: dict[str, Any]) -> dict[str, str]:
+def images_of(values: dict[str, Any]) -> dict[str, dict[str, str]]:
     """The values with a tag of their own for every image."""
-    return {part: f"{reference}-upgraded" for part, reference in values["images"].items()}
+    return {part: {**image, "tag": f"{part}-upgraded"} for part, image in values["images"].items()}
 
 
 def deployment(server: ApiServer) -> Any:
@@ -173,7 +173,7 @@ def test_upgrade_changes_the_operator_in_place(upgraded: dict[str, Any], bare_se
     values = load_values(CHART / "values.yaml")
     (container,) = after.spec.template.spec.containers
     variables = {item.name: item.value for item in container.env}
-    images = images_of(values)
+    images = {part: image_reference(image) for part, image in images_of(values).items()}
     assert container.image == images["operator"]
     assert {variables[name] for name in variables if name.startswith("IMAGE_")} == set(images.values()) - {
         container.image

@@ -20,6 +20,7 @@ from support.chart import (
     Render,
     all_of_kind,
     environment,
+    image_reference,
     load_values,
     of_kind,
     operator_container,
@@ -65,21 +66,24 @@ def load_chart() -> dict[str, Any]:
 
 def test_operator_pod_gets_the_values(everything: Documents) -> None:
     values = load_values(EVERYTHING)
+    images = {part: image_reference(value) for part, value in values["images"].items()}
     pod, container = of_kind(everything, "Deployment")["spec"]["template"]["spec"], operator_container(everything)
-    assert container["image"] == values["images"]["operator"]
+    assert container["image"] == images["operator"]
     assert container["resources"] == values["operator"]["resources"]
     assert pod["nodeSelector"] == values["operator"]["nodeSelector"]
     assert pod["tolerations"] == values["operator"]["tolerations"]
     assert pod["imagePullSecrets"] == values["imagePullSecrets"]
+    assert pod["affinity"] == values["operator"]["affinity"]
+    assert pod["priorityClassName"] == values["operator"]["priorityClassName"]
     found = environment(container)
     assert json.loads(found.pop("POD_DEFAULTS")) == values["pods"]
     assert found == {
         "HOME": "/tmp",
-        "IMAGE_TRAINING": values["images"]["training"],
-        "IMAGE_QUANTIZATION": values["images"]["quantization"],
-        "IMAGE_QUANTIZATION_AUTOAWQ": values["images"]["quantizationAutoawq"],
-        "IMAGE_SERVING": values["images"]["serving"],
-        "IMAGE_LOADTEST": values["images"]["loadtest"],
+        "IMAGE_TRAINING": images["training"],
+        "IMAGE_QUANTIZATION": images["quantization"],
+        "IMAGE_QUANTIZATION_AUTOAWQ": images["quantizationAutoawq"],
+        "IMAGE_SERVING": images["serving"],
+        "IMAGE_LOADTEST": images["loadtest"],
         "WATCH_NAMESPACES": "moderation,staging",
         "OPERATOR_CLASS": "fast",
         "LEADER_ELECTION": "true",
@@ -167,7 +171,14 @@ def test_one_pod_goes_before_the_next_and_several_wait_beside_each_other(render:
 def test_two_releases_have_no_object_in_common_but_the_crd(render: Render) -> None:
     """In one namespace, and in two with the same name."""
     releases = [
-        render("-f", str(EVERYTHING), "--set", "rbac.aggregate=true", release=release, namespace=namespace)
+        render(
+            "-f",
+            str(EVERYTHING),
+            "--set",
+            "rbac.aggregate=true,serviceAccount.name=",
+            release=release,
+            namespace=namespace,
+        )
         for release, namespace in (("fast", "system"), ("slow", "system"), ("fast", "elsewhere"))
     ]
     kinds = [
@@ -234,11 +245,16 @@ def test_people_of_a_namespace_edit_and_view_resources_and_write_no_status(defau
 def test_names_that_look_like_numbers_stay_words(render: Render) -> None:
     """YAML reads 123 as a number and null as nothing, and the API server takes neither for a name."""
     odd = ["123", "null", "1e3", "on", "0x1f"]
-    values = ("--set-json", f"watchNamespaces={json.dumps(odd)}", "--set-string", "helmTest.tokenSecretName=77")
+    values = (
+        "--set-json",
+        f"watchNamespaces={json.dumps(odd)}",
+        "--set-string",
+        "helmTest.tokenSecretName=77,serviceAccount.name=88",
+    )
     documents = render("-f", str(EVERYTHING), *values, release="404", namespace="456")
     assert [binding["metadata"]["namespace"] for binding in bindings_of_operator(documents)] == odd
     found = [(key, value) for document in documents for key, value in _names(document)]
-    assert {"456", "404", "77"} <= {value for _, value in found}
+    assert {"456", "404", "77", "88"} <= {value for _, value in found}
     assert [(key, value) for key, value in found if not isinstance(value, str)] == []
 
 

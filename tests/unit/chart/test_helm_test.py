@@ -12,7 +12,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from support.chart import EVERYTHING, NAMESPACE, RELEASE, Documents, environment, load_values, of_kind
+from support.chart import (
+    EVERYTHING,
+    NAMESPACE,
+    RELEASE,
+    Documents,
+    environment,
+    image_reference,
+    load_values,
+    of_kind,
+)
 
 TIMEOUT_SECONDS = 30
 ANSWERS = {
@@ -83,7 +92,7 @@ def test_pod_asks_the_operator_and_the_given_service(everything: Documents) -> N
     pod, values = of_kind(everything, "Pod"), load_values(EVERYTHING)
     (container,) = pod["spec"]["containers"]
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
-    assert container["image"] == values["images"]["loadtest"]
+    assert container["image"] == image_reference(values["images"]["loadtest"])
     service = of_kind(everything, "Service")
     (port,) = (port["port"] for port in service["spec"]["ports"] if port["name"] == "healthz")
     (token,) = (entry for entry in container["env"] if entry["name"] == "TOKEN")

@@ -19,12 +19,12 @@ SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(enc
 DEFAULTS = load_values(CHART / "values.yaml")
 EXERCISED = load_values(EVERYTHING)
 
-NOT_TURNED = {"crds.enabled": "without the CRD, crds.keep would have nothing to show in"}
-"""Values that have their default in the exercise file, and why."""
+NOT_TURNED = {"crds.enabled": False, "global.imageRegistry": "mirror.example", "serviceAccount.create": False}
+"""Values that have their default in the exercise file, because another value would hide others."""
 
 
-VERBATIM = {"affinity", "topologySpreadConstraints", "valueFrom", "emptyDir"}
-"""Values that are copied into a pod. Their keys are those of Kubernetes."""
+VERBATIM = {"global", "affinity", "topologySpreadConstraints", "valueFrom", "emptyDir"}
+"""Values that are copied into a pod, with the keys of Kubernetes, and those that charts share."""
 
 
 def schemas(node: Any, path: str = "$") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -135,15 +135,15 @@ def test_each_value_has_an_effect(render: Render, turned: Documents, tmp_path: P
     changed = copy.deepcopy(EXERCISED)
     node, default = changed, DEFAULTS
     for key in parents:
-        node, default = node[key], default[key]
-    node[last] = (not default[last]) if path in NOT_TURNED else default[last]
+        node, default = node.setdefault(key, {}), default[key]
+    node[last] = NOT_TURNED.get(path, default[last])
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(changed), encoding="utf-8")
     assert render("-f", str(file)) != turned
 
 
 def test_values_that_a_parent_chart_shares_are_let_through(render: Render, defaults: Documents) -> None:
-    assert render("--set", "global.imageRegistry=registry.example,global.nested.key=1") == defaults
+    assert render("--set", "global.storageClass=fast,global.nested.key=1") == defaults
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,12 @@ def test_values_that_a_parent_chart_shares_are_let_through(render: Render, defau
         ("crds.kept=true", "kept"),
         ("logLevel=verbose", "logLevel"),
         ("images.operator=", "operator"),
+        ("images.operator.tags=1", "tags"),
+        ("images.operator.digest=1234", "digest"),
+        ("global.imageRegistry=https://mirror.example", "imageRegistry"),
+        ("serviceAccount.create=false", r"set serviceAccount\.name"),
+        (r"commonLabels.app\.kubernetes\.io/name=x", "propertyName"),
+        (r"operator.podLabels.helm\.sh/chart=x", "propertyName"),
         ("networkPolicy.apiServer.ports={}", "ports"),
         ("networkPolicy.apiServer.ports={70000}", "ports"),
         ("networkPolicy.apiServer.cidrs={10.0.0.1}", "cidrs"),

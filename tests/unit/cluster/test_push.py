@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from support.chart import image_reference
 from toxicity_cluster.demo_install import CHART_IMAGES
 from toxicity_cluster.errors import Refusal
 from toxicity_cluster.push import registry_prefix, write_files
@@ -34,8 +35,14 @@ def test_values_and_sample_name_the_pushed_images(tmp_path: Path) -> None:
     files = write_files(tmp_path / "new", IMAGES | awq, Path("mine.csv.gz"))
     values, sample = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
 
-    assert values["images"] == {part: IMAGES[part] for part in CHART_IMAGES} | {
-        "quantizationAutoawq": awq["quantization-autoawq"]
+    assert set(values["images"]) == {*CHART_IMAGES, "quantizationAutoawq"}
+    assert {part: image_reference(values["images"][part]) for part in CHART_IMAGES} == {
+        part: IMAGES[part] for part in CHART_IMAGES
+    }
+    assert values["images"]["quantizationAutoawq"] == {
+        "registry": "registry.example",
+        "repository": "team/toxicity-quantization-autoawq",
+        "tag": "9",
     }
     assert sample["spec"]["dataset"]["image"] == {
         "reference": IMAGES["dataset"],

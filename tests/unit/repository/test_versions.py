@@ -1,4 +1,4 @@
-"""The distributions, the chart and its images have one version, and the product's wheel holds only the product."""
+"""The distributions and the chart have one version, and the product's wheel holds only the product."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ def project(folder: Path) -> dict[str, Any]:
     return tomllib.loads((folder / "pyproject.toml").read_text())
 
 
-def test_the_distributions_the_chart_and_its_images_have_one_version() -> None:
+def test_the_distributions_and_the_chart_have_one_version() -> None:
     version = project(ROOT)["project"]["version"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    images = yaml.safe_load((CHART / "values.yaml").read_text())["images"]
     versions = {project(ROOT / "cluster")["project"]["version"], chart["version"], chart["appVersion"]}
-    versions |= {reference.rpartition(":")[2] for reference in images.values()}
     assert versions == {version}
 
 
