@@ -58,6 +58,7 @@ check: .venv/ready check-generated check-workflows ## check formatting, lint, ty
 check-generated: .venv/ready
 	$(PYTHON) -m toxicity_api.crd --check $(CRD_COPIES)
 	$(REFERENCE) --check .
+	$(PYTHON) -m toxicity_cluster bake --check docker-bake.json
 	@$(MAKE) --no-print-directory docs
 
 check-workflows: .venv/ready # without shellcheck and pyflakes, which actionlint runs only where they are installed
@@ -142,9 +143,10 @@ tiny-model: packages .venv/ready ## write a tiny random model with the tokenizer
 bench-operator: packages binaries ## measure the cost of the operator with 10, 100 and 1000 resources on a kube-apiserver
 	PYTHONPATH=tests $(PYTHON) tests/benchmarks/bench_operator.py
 
-generate: .venv/ready ## write the CRD from the models, and the reference pages and the README of the chart from the code
+generate: .venv/ready ## write the CRD, the reference pages, the README of the chart and docker-bake.json from the code
 	$(PYTHON) -m toxicity_api.crd --write $(CRD_COPIES)
 	$(REFERENCE) --write .
+	$(PYTHON) -m toxicity_cluster bake --write docker-bake.json
 
 docs: .venv/ready ## build the documentation into build/docs; a broken link or anchor is an error
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --site-dir build/docs

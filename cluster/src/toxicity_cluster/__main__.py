@@ -6,13 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from toxicity_cluster import build, containerd, demo, environments, images, lifecycle, prune, push
+from toxicity_cluster import build, containerd, demo, environments, images, images_bake, lifecycle, prune, push
 from toxicity_cluster.errors import ClusterError
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
 
 MODULES = (
     ("images", images, "build the container images"),
+    ("bake", images_bake, "write or check docker-bake.json"),
     ("push", push, "push the images to a registry, and name them in files"),
     ("environment", environments, "run a command with an image's packages"),
     ("demo", demo, "from an empty machine to a Ready ToxicityModel"),

@@ -20,6 +20,7 @@ from pathlib import Path
 from toxicity_cluster.commands import run
 from toxicity_cluster.containerd import buildah
 from toxicity_cluster.errors import Refusal
+from toxicity_cluster.images_bake import PUBLIC_PYTHON, labels_of_build
 from toxicity_cluster.images_base import (
     TorchSource,
     build_volumes,
@@ -71,7 +72,7 @@ def build_images(
         data = dataset or root / SAMPLE_DATASET
         present = list_references(settings, engine)
         torch = choose_torch(env)
-        recipes = plan_recipes(source, names, data, torch, engine)
+        recipes = plan_recipes(source, names, data, torch, engine, env.get("PYTHON_IMAGE") or PUBLIC_PYTHON)
         if any(recipe.part.name == "torch" and recipe.reference not in present for recipe in recipes):
             _require_torch(torch, engine)
             progress.say(f"torch comes from {torch.explanation}")
@@ -83,7 +84,7 @@ def build_images(
                 f"building image {recipe.part.name} (about {recipe.part.minutes} from an empty cache)"
             ):
                 volumes = build_volumes(settings, env, Path(scratch), torch)
-                _build(settings, recipe, torch, volumes, Path(scratch) / recipe.part.name, engine)
+                _build(settings, recipe, torch, volumes, Path(scratch) / recipe.part.name, engine, env)
             progress.say(
                 f"image {recipe.part.name}: {recipe.reference}, {_size(settings, recipe.reference, engine)}"
             )
@@ -114,38 +115,58 @@ def _copy_files(files: Mapping[str, Path], target: Path) -> None:
         shutil.copyfile(path, target / name)
 
 
-def plan_recipes(root: Path, names: Sequence[str], dataset: Path, torch: TorchSource, engine: str) -> list[Recipe]:
-    """The images that `names` need, parents first, each with the reference for its content."""
+def plan_recipes(
+    root: Path,
+    names: Sequence[str],
+    dataset: Path,
+    torch: TorchSource,
+    engine: str,
+    python_image: str = PUBLIC_PYTHON,
+) -> list[Recipe]:
+    """The images that `names` need, parents first, each with the reference for its content.
+
+    With docker, `python_image` takes the place of the base image.
+    """
     recipes: dict[str, Recipe] = {}
     for part in select_parts(names):
         if part.name == "base" and engine == "docker":
-            continue  # docker pulls the public Python image instead, the default of PYTHON_IMAGE
+            continue
         files = list_files(root, part.paths)
         if part.name == "dataset":
             suffix = ".csv.gz" if dataset.name.endswith(".gz") else ".csv"
             files[f"dataset/comments{suffix}"] = dataset
-        arguments = {
-            name: recipes[parent].reference for name, parent in part.parents.items() if parent in recipes
-        } | _own_arguments(part, torch, recipes)
+        parents = {
+            name: recipes[parent].reference if parent in recipes else python_image
+            for name, parent in part.parents.items()
+        }
+        arguments = parents | _own_arguments(part, torch, parents)
         tag = content_tag(files, arguments | (rootfs_recipe() if part.name == "base" else {}))
         recipes[part.name] = Recipe(part, reference(part, tag), files, arguments)
     return list(recipes.values())
 
 
-def _own_arguments(part: Part, torch: TorchSource, recipes: Mapping[str, Recipe]) -> dict[str, str]:
+def _own_arguments(part: Part, torch: TorchSource, parents: Mapping[str, str]) -> dict[str, str]:
     """The build arguments besides the parents. The tag excludes the source of torch: wheel and index are the same."""
     if part.name == "torch":
         return {"TORCH_BUILD": torch.build}
     if part.name == "serving" and torch.build == "cuda":
-        own_torch = {"TORCH_IMAGE": recipes["base"].reference} if "base" in recipes else {}
-        return {"ENGINE": "cuda", **own_torch}
+        return {"ENGINE": "cuda", "TORCH_IMAGE": parents["PYTHON_IMAGE"]}
     return {}
 
 
 def build_command(
-    settings: Settings, recipe: Recipe, torch: TorchSource, volumes: Sequence[str], context: Path, engine: str
+    settings: Settings,
+    recipe: Recipe,
+    torch: TorchSource,
+    volumes: Sequence[str],
+    context: Path,
+    engine: str,
+    environment: Mapping[str, str],
 ) -> list[str]:
-    """The command that builds `recipe` from `context`."""
+    """The command that builds `recipe` from `context`.
+
+    Labels are no part of the tag: another commit of the same sources is the same image.
+    """
     arguments = dict(recipe.arguments)
     if "TORCH_BUILD" in arguments:
         del arguments["TORCH_BUILD"]
@@ -155,18 +176,26 @@ def build_command(
     if engine == "buildah":
         argv += [word for volume in volumes for word in ("--volume", volume)]
     argv += [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+    labels = labels_of_build(recipe.part, environment)
+    argv += [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
     return [*argv, str(context)]
 
 
 def _build(
-    settings: Settings, recipe: Recipe, torch: TorchSource, volumes: Sequence[str], context: Path, engine: str
+    settings: Settings,
+    recipe: Recipe,
+    torch: TorchSource,
+    volumes: Sequence[str],
+    context: Path,
+    engine: str,
+    environment: Mapping[str, str],
 ) -> None:
     """Build from a context that has exactly the files that the tag hashes."""
     _copy_files(recipe.files, context)
     if recipe.part.name == "base":
         write_rootfs(context / "rootfs.tar", context.parent)
     # chroot needs no runtime and no cgroups, so a build also works inside a container or a small VM
-    command = build_command(settings, recipe, torch, volumes, context, engine)
+    command = build_command(settings, recipe, torch, volumes, context, engine, environment)
     run(command, environment={"BUILDAH_ISOLATION": "chroot"})
     shutil.rmtree(context)
 

@@ -27,12 +27,19 @@ TORCH_IMAGE = {"PYTHON_IMAGE": "base", "TORCH_IMAGE": "torch"}
 
 @dataclass(frozen=True)
 class Part:
-    """One image: the files that its Dockerfile copies, and its parent images by build argument."""
+    """One image: the files that its Dockerfile copies, and its parent images by build argument.
+
+    `licenses` is an SPDX expression for what this project or a model's publisher wrote. The image also has the packages
+    of its lock. An `optional` image is built only on request.
+    """
 
     name: str
+    description: str
     files: tuple[str, ...] = ()
     parents: Mapping[str, str] = field(default_factory=dict)
     minutes: str = "1 min"
+    licenses: str = "Apache-2.0"
+    optional: bool = False
 
     @property
     def dockerfile(self) -> str:
@@ -44,23 +51,37 @@ class Part:
 
 
 PARTS = (
-    Part("base"),
-    Part("torch", ("images/torch/requirements.txt",), PYTHON_IMAGE, "3 min"),
-    Part("operator", ("images/operator/requirements.txt", API, "operator/src/toxicity_operator"), PYTHON_IMAGE),
+    Part("base", "Debian with Python"),
+    Part("torch", "PyTorch", ("images/torch/requirements.txt",), PYTHON_IMAGE, "3 min"),
+    Part(
+        "operator",
+        "The operator for ToxicityModel resources",
+        ("images/operator/requirements.txt", API, "operator/src/toxicity_operator"),
+        PYTHON_IMAGE,
+    ),
     Part(
         "loadtest",
+        "Load test with Locust",
         ("images/loadtest/requirements.txt", API, STORE, "loadtest/src/toxicity_loadtest"),
         PYTHON_IMAGE,
     ),
-    Part("training", ("images/training/requirements.txt", API, STORE, STAGE, TRAINING), TORCH_IMAGE, "2 min"),
+    Part(
+        "training",
+        "Training with Transformers and PEFT",
+        ("images/training/requirements.txt", API, STORE, STAGE, TRAINING),
+        TORCH_IMAGE,
+        "2 min",
+    ),
     Part(
         "quantization",
+        "AWQ quantization with llm-compressor",
         ("images/quantization/requirements.txt", API, STORE, STAGE, TRAINING, QUANTIZATION),
         TORCH_IMAGE,
         "2 min",
     ),
     Part(
         "quantization-autoawq",
+        "AWQ quantization with AutoAWQ",
         (
             "images/quantization-autoawq/requirements.txt",
             API,
@@ -71,9 +92,11 @@ PARTS = (
         ),
         TORCH_IMAGE,
         "2 min",
+        optional=True,
     ),
     Part(
         "serving",
+        "Evaluation and serving with vLLM",
         (
             "images/serving/requirements.txt",
             "images/serving/requirements-cuda.txt",
@@ -89,6 +112,7 @@ PARTS = (
     ),
     Part(
         "base-model",
+        "Gemma 3 270M",
         (
             "images/training/requirements.txt",
             "images/base-model/requirements.txt",
@@ -96,10 +120,14 @@ PARTS = (
         ),
         TORCH_IMAGE,
         "3 min",
+        "LicenseRef-Gemma",
     ),
-    Part("dataset"),
+    Part("dataset", "Labelled comments"),
 )
 """Every image comes after its parents."""
+
+PARENTS = frozenset(parent for part in PARTS for parent in part.parents.values())
+"""Images that no pod runs. A registry stores their layers with those of the other images."""
 
 
 def select_parts(names: Sequence[str]) -> tuple[Part, ...]:

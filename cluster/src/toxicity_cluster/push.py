@@ -22,12 +22,9 @@ from toxicity_cluster.demo_install import (
 )
 from toxicity_cluster.errors import CommandFailed, Refusal
 from toxicity_cluster.images import build_images
-from toxicity_cluster.images_parts import PARTS
+from toxicity_cluster.images_parts import PARENTS
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
-
-PARENTS = frozenset(parent for part in PARTS for parent in part.parents.values())
-"""Images that no pod runs. A registry stores their layers with those of the other images."""
 
 OUTPUT = ROOT / "build" / "push"
 VALUES_FILE = "my-images.yaml"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from toxicity_cluster.errors import Refusal
 from toxicity_cluster.images import Recipe, build_command, plan_recipes
+from toxicity_cluster.images_bake import PUBLIC_PYTHON
 from toxicity_cluster.images_base import CPU_INDEX, CUDA, TorchSource
 from toxicity_cluster.images_parts import PARTS, content_tag, list_files, select_parts
 from toxicity_cluster.settings import Settings
@@ -146,11 +150,15 @@ def test_a_missing_source_is_refused_by_name(checkout: Path) -> None:
         tags(checkout)
 
 
-def _command(checkout: Path, name: str, engine: str) -> list[str]:
+def _command(
+    checkout: Path, name: str, engine: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
     settings = Settings(checkout / "cache", checkout / "state", checkout / "cluster")
     recipes = {r.part.name: r for r in plan_recipes(checkout, [name], checkout / "data.csv", CPU_INDEX, engine)}
     recipe: Recipe = recipes[name]
-    return build_command(settings, recipe, CPU_INDEX, ["/host:/inside:ro"], checkout / "context", engine)
+    return build_command(
+        settings, recipe, CPU_INDEX, ["/host:/inside:ro"], checkout / "context", engine, environment
+    )
 
 
 def test_buildah_gets_the_parents_and_the_mounts(checkout: Path) -> None:
@@ -168,7 +176,33 @@ def test_docker_starts_from_the_public_python_image(checkout: Path) -> None:
     assert command[:2] == ["docker", "build"]
     assert "--volume" not in command
     assert f"TORCH_SOURCE={CPU_INDEX.argument}" in command
-    assert not any(word.startswith("PYTHON_IMAGE=") for word in command)
+    assert f"PYTHON_IMAGE={PUBLIC_PYTHON}" in command
+
+
+def test_a_pinned_python_image_is_another_image_with_docker(checkout: Path) -> None:
+    pinned = f"{PUBLIC_PYTHON}@sha256:{'3c' * 32}"
+    plain, other = (
+        {r.part.name: r for r in plan_recipes(checkout, [], checkout / "data.csv", CPU_INDEX, "docker", image)}
+        for image in (PUBLIC_PYTHON, pinned)
+    )
+
+    assert other["operator"].arguments["PYTHON_IMAGE"] == pinned
+    differ = {name for name in plain if plain[name].reference != other[name].reference}
+    assert differ == plain.keys() - {"dataset"}
+
+
+def test_images_say_what_they_are(checkout: Path) -> None:
+    command = _command(checkout, "training", "buildah", {"REVISION": "1234abc"})
+
+    labels = dict(word.split("=", 1) for word in command if word.startswith("org.opencontainers.image."))
+    assert labels == {
+        "org.opencontainers.image.title": "toxicity-training",
+        "org.opencontainers.image.description": "Training with Transformers and PEFT",
+        "org.opencontainers.image.licenses": "Apache-2.0",
+        "org.opencontainers.image.version": importlib.metadata.version("toxicity-cluster"),
+        "org.opencontainers.image.revision": "1234abc",
+    }
+    assert all(command[command.index(f"{name}={value}") - 1] == "--label" for name, value in labels.items())
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: str(part.name))
