@@ -24,7 +24,7 @@ OPERATOR_NAMESPACE = "toxicity-system"
 RELEASE = "toxicity-operator"
 CHART_IMAGES = ("operator", "training", "quantization", "serving", "loadtest")
 OPTIONAL_CHART_IMAGES = {"quantization-autoawq": "quantizationAutoawq"}
-"""Images that only some resources need: part and key in the chart. A missing one keeps the chart's default."""
+"""Images that only some resources need: part and key in the chart. The operator then has no image for a missing one."""
 
 DATASET_FOLDER = "/dataset"
 """The folder in the dataset image with its only file, `comments.csv` or `comments.csv.gz`."""
@@ -45,8 +45,11 @@ def chart_values(images: Mapping[str, str]) -> dict[str, Any]:
     missing = [part for part in CHART_IMAGES if part not in images]
     if missing:
         raise ClusterError(f"there is no image for {', '.join(missing)}")
-    keys = dict(zip(CHART_IMAGES, CHART_IMAGES, strict=True)) | OPTIONAL_CHART_IMAGES
-    return {"images": {key: image_value(images[part]) for part, key in keys.items() if part in images}}
+    optional = {
+        key: image_value(images[part]) if part in images else {"repository": ""}
+        for part, key in OPTIONAL_CHART_IMAGES.items()
+    }
+    return {"images": {part: image_value(images[part]) for part in CHART_IMAGES} | optional}
 
 
 def image_value(reference: str) -> dict[str, str]:

@@ -29,7 +29,7 @@ from toxicity_cluster.images_base import (
     rootfs_recipe,
     write_rootfs,
 )
-from toxicity_cluster.images_parts import Part, content_tag, list_files, reference, select_parts
+from toxicity_cluster.images_parts import REQUIRED, Part, content_tag, list_files, reference, select_parts
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
 
@@ -58,10 +58,13 @@ def build_images(
 ) -> dict[str, str]:
     """Build the named images and their parents unless they exist; return every reference by part.
 
+    Without names, every image that is not optional.
+
     `dataset` is the CSV file (also gzipped) of the `dataset` image, by default the sample data. Raises ClusterError
     with the end of the output of a build that fails.
     """
     env = os.environ if environment is None else environment
+    names = names or REQUIRED
     root = settings.sources.parent
     settings.cache.mkdir(parents=True, exist_ok=True)
     with (
@@ -233,7 +236,9 @@ def _one_at_a_time(settings: Settings, progress: Progress) -> Iterator[None]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("parts", nargs="*", help="images to build, with their parents (default: all)")
+    parser.add_argument(
+        "parts", nargs="*", help="images to build, with their parents (default: all but quantization-autoawq)"
+    )
     parser.add_argument("--dataset", type=Path, help="CSV file of the dataset image (default: the sample data)")
     parser.add_argument(
         "--engine",

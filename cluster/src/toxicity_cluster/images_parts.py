@@ -126,6 +126,10 @@ PARTS = (
 )
 """Every image comes after its parents."""
 
+REQUIRED = tuple(part.name for part in PARTS if not part.optional)
+OPTIONAL = tuple(part.name for part in PARTS if part.optional)
+"""Images that are built only on request."""
+
 PARENTS = frozenset(parent for part in PARTS for parent in part.parents.values())
 """Images that no pod runs. A registry stores their layers with those of the other images."""
 

@@ -22,7 +22,7 @@ from toxicity_cluster.demo_install import (
 )
 from toxicity_cluster.errors import CommandFailed, Refusal
 from toxicity_cluster.images import build_images
-from toxicity_cluster.images_parts import PARENTS
+from toxicity_cluster.images_parts import OPTIONAL, PARENTS, REQUIRED
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
 
@@ -104,6 +104,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="CSV file of the dataset image (default: the sample data)",
     )
     parser.add_argument(
+        "--also", choices=OPTIONAL, action="append", default=[], help="push this image too; few resources need it"
+    )
+    parser.add_argument(
         "--output", type=Path, default=OUTPUT, help="folder for the values and the sample (default: build/push)"
     )
 
@@ -111,7 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace, settings: Settings, progress: Progress) -> int:
     """Run the command `push`. Returns 0 when the registry has every image."""
     registry_prefix(options.registry)  # before the images are built
-    built = build_images(settings, progress, dataset=options.dataset)
+    built = build_images(settings, progress, (*REQUIRED, *options.also), options.dataset)
     images = {part: reference for part, reference in built.items() if part not in PARENTS}
     pushed = push_images(settings, progress, images, options.registry)
     values, sample = write_files(options.output, pushed, options.dataset)

@@ -57,17 +57,19 @@
 {{ .Release.Namespace }}-{{ .Release.Name }}-load-test-status
 {{- end }}
 
-{{/* Reference of the image of one part: (list $ "training"). A digest needs no tag. */}}
+{{/* Reference of the image of one part: (list $ "training"). A digest needs no tag. Only AutoAWQ's may be absent. */}}
 {{- define "toxicity-operator.image" -}}
 {{- $root := first . -}}
 {{- $image := index $root.Values.images (last .) -}}
 {{- if kindIs "string" $image -}}
 {{ $image }}
-{{- else -}}
+{{- else if $image.repository -}}
 {{- $tag := $image.tag | default (empty $image.digest | ternary $root.Chart.AppVersion "") -}}
 {{- with ($root.Values.global).imageRegistry | default $image.registry }}{{ . }}/{{ end -}}
 {{ $image.repository }}
 {{- with $tag }}:{{ . }}{{ end }}
 {{- with $image.digest }}@{{ . }}{{ end }}
+{{- else if ne (last .) "quantizationAutoawq" -}}
+{{ fail (printf "images.%s.repository is empty: set the path of the image in its registry" (last .)) }}
 {{- end -}}
 {{- end }}

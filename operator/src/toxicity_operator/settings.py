@@ -21,7 +21,7 @@ CLASS = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?")
 
 @dataclass(frozen=True)
 class Images:
-    """The default images of the stages, which a resource can override."""
+    """The default images of the stages, which a resource can override. An empty `quantization_autoawq` means none."""
 
     training: str
     quantization: str
@@ -102,7 +102,8 @@ class OperatorSettings:
         invalid variable.
         """
         images = {part: environment.get(f"IMAGE_{part.upper()}", "") for part in Images.__dataclass_fields__}
-        missing = [f"IMAGE_{part.upper()}" for part, reference in images.items() if not reference]
+        optional = {"quantization_autoawq"}
+        missing = [f"IMAGE_{part.upper()}" for part, name in images.items() if not name and part not in optional]
         if missing:
             raise ValueError(f"environment variables must name the stage images: {', '.join(missing)}")
         level = environment.get("LOG_LEVEL") or "info"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support.chart import Documents, Render, environment, of_kind, operator_container, people_of
+from toxicity_cluster.errors import CommandFailed
 
 DIGEST = f"sha256:{'5e' * 32}"
 
@@ -27,6 +28,13 @@ def test_reference_of_an_image(render: Render, assignments: str, reference: str)
     version = of_kind(documents, "Deployment")["metadata"]["labels"]["app.kubernetes.io/version"]
     found = environment(operator_container(documents))["IMAGE_SERVING"]
     assert found == reference.replace("VERSION", version)
+
+
+def test_only_the_image_of_autoawq_may_be_absent(render: Render) -> None:
+    container = operator_container(render("--set", "images.quantizationAutoawq.repository="))
+    assert environment(container)["IMAGE_QUANTIZATION_AUTOAWQ"] == ""
+    with pytest.raises(CommandFailed, match=r"images\.serving\.repository is empty: set the path"):
+        render("--set", "images.serving.repository=")
 
 
 def test_mirror_serves_every_image(render: Render) -> None:

@@ -44,6 +44,8 @@ def test_values_and_sample_name_the_pushed_images(tmp_path: Path) -> None:
         "repository": "team/toxicity-quantization-autoawq",
         "tag": "9",
     }
+    without = write_files(tmp_path / "without", IMAGES, Path("mine.csv.gz"))[0].read_text(encoding="utf-8")
+    assert yaml.safe_load(without)["images"]["quantizationAutoawq"] == {"repository": ""}
     assert sample["spec"]["dataset"]["image"] == {
         "reference": IMAGES["dataset"],
         "path": "/dataset/comments.csv.gz",

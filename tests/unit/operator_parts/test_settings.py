@@ -58,6 +58,13 @@ def test_container_that_starts_anew_in_its_pod_is_another_holder() -> None:
     assert first.startswith("pod-7_") and second.startswith("pod-7_")
 
 
+def test_image_of_autoawq_is_optional() -> None:
+    assert (
+        OperatorSettings.from_environment(IMAGES | {"IMAGE_QUANTIZATION_AUTOAWQ": ""}).images.quantization
+        == (IMAGES["IMAGE_QUANTIZATION"])
+    )
+
+
 @pytest.mark.parametrize(("address", "host"), [("10.42.0.7", "0.0.0.0"), ("fd00::7", "[::]"), ("", "0.0.0.0")])
 def test_liveness_is_answered_on_the_family_of_the_address_that_the_kubelet_probes(
     address: str, host: str

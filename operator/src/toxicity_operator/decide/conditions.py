@@ -16,7 +16,7 @@ from toxicity_api.status import (
     TrainingStatus,
 )
 from toxicity_operator import names
-from toxicity_operator.chain import JobStage
+from toxicity_operator.chain import JobStage, quantization_image
 from toxicity_operator.decide.handover import advice
 from toxicity_operator.decide.records import succeeded
 from toxicity_operator.decide.snapshot import Snapshot
@@ -39,6 +39,11 @@ NO_GATEWAY_API = (
     "the Gateway API is not installed (the API server does not serve gateway.networking.k8s.io/v1 HTTPRoute, or the"
     " operator may not list it), so the service is not exposed; install the Gateway API, or set serving.expose.ingress"
     " instead of serving.expose.gateway"
+)
+
+NO_AUTOAWQ = (
+    "quantization.backend is autoawq, and the operator has no image for it: set images.quantizationAutoawq in this"
+    " resource or in the operator's chart, or set quantization.backend: llm-compressor"
 )
 
 
@@ -125,6 +130,9 @@ def _running(record: StageRecord) -> str:
 def _quantized(snapshot: Snapshot) -> Finding:
     if snapshot.chain.quantize is None:
         return _disabled("spec.quantization.method is none")
+    image = quantization_image(snapshot.model.spec, snapshot.images)
+    if not image and snapshot.records.quantization is None:
+        return Finding("False", Reason.INVALID_SPEC, NO_AUTOAWQ)
     return _of_stage(snapshot, snapshot.chain.quantize, snapshot.records.quantization, "quantization")
 
 

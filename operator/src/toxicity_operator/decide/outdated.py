@@ -97,7 +97,7 @@ def _of_stage(name: str, record: StageRecord | None, stage: JobStage | None, rem
     if stage is None or not succeeded(record) or record.made_with is None:
         return
     made, now = record.made_with, stage.made_with
-    if made.image and made.image != now.image:
+    if made.image and now.image and made.image != now.image:
         yield _item(name, "image", made.image, now.image, remedy)
     if made.inputs and made.inputs != made.read_as:
         yield _item(name, "defaults", made.operator, now.operator, OTHER_DEFAULTS)

@@ -81,6 +81,8 @@ def _quantize(snapshot: Snapshot) -> Step:
         return Step(waiting_for=f"a change of the spec: {snapshot.verdict.message}")
     if stage is None:
         return Step()
+    if not image and not finished(snapshot.records.quantization):
+        return Step(waiting_for="an image for quantization")
 
     def build() -> Manifest:
         return build_quantization_job(
