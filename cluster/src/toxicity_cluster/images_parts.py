@@ -30,11 +30,13 @@ class Part:
     """One image: the files that its Dockerfile copies, and its parent images by build argument.
 
     `licenses` is an SPDX expression for what this project or a model's publisher wrote. The image also has the packages
-    of its lock. An `optional` image is built only on request.
+    of its lock. An `optional` image is built only on request. `limit_mb` limits its unpacked size, with its parents and
+    a CPU build of torch.
     """
 
     name: str
     description: str
+    limit_mb: int
     files: tuple[str, ...] = ()
     parents: Mapping[str, str] = field(default_factory=dict)
     minutes: str = "1 min"
@@ -51,23 +53,26 @@ class Part:
 
 
 PARTS = (
-    Part("base", "Debian with Python"),
-    Part("torch", "PyTorch", ("images/torch/requirements.txt",), PYTHON_IMAGE, "3 min"),
+    Part("base", "Debian with Python", 200),
+    Part("torch", "PyTorch", 1150, ("images/torch/requirements.txt",), PYTHON_IMAGE, "3 min"),
     Part(
         "operator",
         "The operator for ToxicityModel resources",
+        400,
         ("images/operator/requirements.txt", API, "operator/src/toxicity_operator"),
         PYTHON_IMAGE,
     ),
     Part(
         "loadtest",
         "Load test with Locust",
+        800,
         ("images/loadtest/requirements.txt", API, STORE, "loadtest/src/toxicity_loadtest"),
         PYTHON_IMAGE,
     ),
     Part(
         "training",
         "Training with Transformers and PEFT",
+        2150,
         ("images/training/requirements.txt", API, STORE, STAGE, TRAINING),
         TORCH_IMAGE,
         "2 min",
@@ -75,6 +80,7 @@ PARTS = (
     Part(
         "quantization",
         "AWQ quantization with llm-compressor",
+        2000,
         ("images/quantization/requirements.txt", API, STORE, STAGE, TRAINING, QUANTIZATION),
         TORCH_IMAGE,
         "2 min",
@@ -82,6 +88,7 @@ PARTS = (
     Part(
         "quantization-autoawq",
         "AWQ quantization with AutoAWQ",
+        2000,
         (
             "images/quantization-autoawq/requirements.txt",
             API,
@@ -97,6 +104,7 @@ PARTS = (
     Part(
         "serving",
         "Evaluation and serving with vLLM",
+        3300,
         (
             "images/serving/requirements.txt",
             "images/serving/requirements-cuda.txt",
@@ -113,6 +121,7 @@ PARTS = (
     Part(
         "base-model",
         "Gemma 3 270M",
+        650,
         (
             "images/training/requirements.txt",
             "images/base-model/requirements.txt",
@@ -122,7 +131,7 @@ PARTS = (
         "3 min",
         "LicenseRef-Gemma",
     ),
-    Part("dataset", "Labelled comments"),
+    Part("dataset", "Labelled comments", 50),
 )
 """Every image comes after its parents."""
 

@@ -65,3 +65,13 @@ def test_images_have_labels_and_tags_of_their_own() -> None:
     licences = {name: target["labels"]["org.opencontainers.image.licenses"] for name, target in TARGETS.items()}
     assert licences.pop("base-model") == "LicenseRef-Gemma"
     assert set(licences.values()) == {"Apache-2.0"}
+
+
+def test_page_has_every_image_with_its_limit_and_every_variable() -> None:
+    page = (ROOT / "docs" / "how-to" / "images.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \| ([\d.]+) \| (\d+) \|$", page, re.MULTILINE)
+    assert {(name, text, int(limit)) for name, text, _, limit in rows} == {
+        (part.name, part.description, part.limit_mb) for part in PARTS
+    }
+    assert all(float(size) <= int(limit) for _, _, size, limit in rows)
+    assert [name for name in VARIABLES if f"`{name}`" not in page] == []
