@@ -180,7 +180,7 @@ test-packages: ## install what only the tests need (as root on Debian)
 .venv/ready: pyproject.toml cluster/pyproject.toml
 	test -x $(PYTHON) || python3 -m venv .venv
 	.venv/bin/pip install -q --disable-pip-version-check uv
-	.venv/bin/uv pip install -q -p $(PYTHON) -e '.[operator,loadtest,test,docs]' -e cluster
+	.venv/bin/uv pip install -q -p $(PYTHON) -e '.[test,docs]' -e cluster
 	touch $@
 
 clean: down ## remove the cluster, the virtual environment and the cache

