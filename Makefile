@@ -40,8 +40,9 @@ WITHOUT_CLUSTER = not api and not e2e and not engine and not gpu and not interru
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
 
-demo: packages .venv/ready ## get from an empty machine to a Ready ToxicityModel (DATASET=file.csv[.gz])
-	$(PYTHON) -m toxicity_cluster demo $(if $(DATASET),--dataset $(DATASET))
+demo: $(if $(filter current,$(CLUSTER)),,packages) .venv/ready ## get to a Ready ToxicityModel from an empty machine, or on your cluster (DATASET=file.csv[.gz] CLUSTER=current REGISTRY=host/path)
+	$(PYTHON) -m toxicity_cluster demo $(if $(DATASET),--dataset $(DATASET)) \
+	  $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(REGISTRY),--registry $(REGISTRY)) $(if $(ENGINE),--engine $(ENGINE))
 
 test: packages ## run everything, from the checks to the end-to-end tests, then print how long each part took
 	@took=(); begun=$$SECONDS; tell() { printf '%5d:%02d  %s\n' $$(($$2 / 60)) $$(($$2 % 60)) "$$1"; }; \
@@ -157,9 +158,9 @@ binaries: packages .venv/ready ## build the cluster's programs (the chart tests 
 images: packages .venv/ready ## build the container images
 	$(PYTHON) -m toxicity_cluster images
 
-push: packages .venv/ready ## push the images to REGISTRY (host/path), and write values and a sample that name them (ALSO=quantization-autoawq)
+push: $(if $(ENGINE),,packages) .venv/ready ## push the images to REGISTRY (host/path), and write values and a sample that name them (ALSO=quantization-autoawq)
 	$(PYTHON) -m toxicity_cluster push $(or $(REGISTRY),$(error set REGISTRY, for example REGISTRY=registry.example/team)) \
-	  $(if $(DATASET),--dataset $(DATASET)) $(addprefix --also ,$(ALSO))
+	  $(if $(DATASET),--dataset $(DATASET)) $(addprefix --also ,$(ALSO)) $(if $(ENGINE),--engine $(ENGINE))
 
 up: packages .venv/ready ## start the embedded cluster (NODES=2 for a second node)
 	$(PYTHON) -m toxicity_cluster up $(if $(NODES),--nodes $(NODES))

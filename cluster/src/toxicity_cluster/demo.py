@@ -1,12 +1,13 @@
 """`python -m toxicity_cluster demo`: from an empty machine to a Ready ToxicityModel that classifies two texts.
 
-Each step is idempotent: a second run builds and trains only what has changed. With KUBECONFIG set, no cluster is
+Each step is idempotent: a second run builds and trains only what has changed. With `--cluster current`, no cluster is
 started, and the images are pushed to a registry (`--registry`).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toxicity_api.base import PLURAL
-from toxicity_cluster.demo_cluster import prepare_cluster
+from toxicity_cluster.demo_cluster import choose_cluster, prepare_cluster
 from toxicity_cluster.demo_install import (
     SAMPLE_DATASET,
     Installation,
@@ -27,6 +28,7 @@ from toxicity_cluster.demo_kubectl import DeadlineExceeded, Manifest, diagnostic
 from toxicity_cluster.demo_probe import classify
 from toxicity_cluster.demo_report import load_lines, quality_lines, step_table
 from toxicity_cluster.demo_watch import ModelFailed, Watcher, status_of
+from toxicity_cluster.engines import ENGINES, choose_engine, is_usable
 from toxicity_cluster.errors import Refusal
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
@@ -64,9 +66,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="CSV file, also gzipped, with the columns comment,toxic (default: the sample data of this repository)",
     )
     parser.add_argument(
-        "--registry",
-        default=None,
-        help="with KUBECONFIG: push the images below this prefix, from which the cluster can pull them",
+        "--cluster",
+        choices=("embedded", "current"),
+        help="current: that of KUBECONFIG or ~/.kube/config (default: current if KUBECONFIG is set)",
+    )
+    parser.add_argument(
+        "--registry", help="with another cluster: push the images below this prefix, from which it can pull them"
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, help="with another cluster: the program that builds the images"
     )
 
 
@@ -76,7 +84,12 @@ def main(arguments: argparse.Namespace, settings: Settings, progress: Progress) 
     if not dataset.is_file():
         raise Refusal(f"{dataset} is not a file: give DATASET a CSV with the columns comment,toxic.")
     steps = Steps(progress)
-    installation = prepare_cluster(settings, progress, steps.step, dataset, arguments.registry)
+    settings = choose_cluster(arguments.cluster, settings, arguments.registry, Path.home())
+    engine = "buildah"
+    if settings.given_kubeconfig:
+        engine = choose_engine(arguments.engine, os.geteuid() == 0, is_usable)
+        progress.say(f"the cluster is that of {settings.given_kubeconfig}; {engine} builds the images")
+    installation = prepare_cluster(settings, progress, steps.step, dataset, arguments.registry, engine=engine)
     with steps.step("installing the chart"):
         install_chart(installation)
     manifest = with_images(load_sample("cpu"), installation.images, dataset_file_name(dataset))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toxicity_cluster.commands import run
-from toxicity_cluster.containerd import buildah
+from toxicity_cluster.engines import ENGINES, engine_command, list_format
 from toxicity_cluster.errors import Refusal
 from toxicity_cluster.images_bake import PUBLIC_PYTHON, labels_of_build
 from toxicity_cluster.images_base import (
@@ -35,7 +35,6 @@ from toxicity_cluster.settings import Settings
 
 SAMPLE_DATASET = "manifests/samples/data/comments.csv"
 SCRATCH_PREFIX = "images-build-"
-ENGINES = ("buildah", "docker")
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,10 @@ def build_images(
 
 def _require_torch(torch: TorchSource, engine: str) -> None:
     """Raise Refusal if a build with this engine cannot get torch from this source."""
-    if engine == "docker" and torch.wheels:
+    if torch.wheels and not ENGINES[engine].mounts:
         raise Refusal(
-            "docker cannot mount a folder with wheels into a build: set TORCH_SOURCE to `cuda` or the URL of an index."
+            f"{engine} cannot mount a folder with wheels into a build: set TORCH_SOURCE to `cuda` or the URL of an"
+            " index."
         )
     require_answer(torch)
 
@@ -128,11 +128,11 @@ def plan_recipes(
 ) -> list[Recipe]:
     """The images that `names` need, parents first, each with the reference for its content.
 
-    With docker, `python_image` takes the place of the base image.
+    `python_image` takes the place of the base image if the engine does not make one.
     """
     recipes: dict[str, Recipe] = {}
     for part in select_parts(names):
-        if part.name == "base" and engine == "docker":
+        if part.name == "base" and not ENGINES[engine].makes_base:
             continue
         files = list_files(root, part.paths)
         if part.name == "dataset":
@@ -174,9 +174,10 @@ def build_command(
     if "TORCH_BUILD" in arguments:
         del arguments["TORCH_BUILD"]
         arguments["TORCH_SOURCE"] = torch.argument
-    argv = ["docker", "build"] if engine == "docker" else [*buildah(settings), "build", "--layers", "--force-rm"]
+    argv = [*engine_command(settings, engine), "build"]
+    argv += [] if engine == "docker" else ["--layers", "--force-rm"]
     argv += ["--network", "host", "--file", str(context / recipe.part.dockerfile), "--tag", recipe.reference]
-    if engine == "buildah":
+    if ENGINES[engine].mounts:
         argv += [word for volume in volumes for word in ("--volume", volume)]
     argv += [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
     labels = labels_of_build(recipe.part, environment)
@@ -205,14 +206,12 @@ def _build(
 
 def list_references(settings: Settings, engine: str) -> set[str]:
     """The images in the engine's store, as `name:tag`."""
-    command = ["docker"] if engine == "docker" else buildah(settings)
-    field = "{{.Repository}}" if engine == "docker" else "{{.Name}}"
-    return set(run([*command, "images", "--format", field + ":{{.Tag}}"]).split())
+    return set(run([*engine_command(settings, engine), "images", "--format", list_format(engine)]).split())
 
 
 def _size(settings: Settings, image: str, engine: str) -> str:
-    command = ["docker"] if engine == "docker" else buildah(settings)
-    return run([*command, "images", "--format", "{{.Size}}", image]).splitlines()[0].strip()
+    command = [*engine_command(settings, engine), "images", "--format", "{{.Size}}", image]
+    return run(command).splitlines()[0].strip()
 
 
 def _record(file: Path, references: Mapping[str, str]) -> None:
@@ -244,7 +243,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=ENGINES,
         default="buildah",
-        help="docker needs its daemon and a registry",
+        help="all but buildah need no root, and build on a Python image of a registry",
     )
     parser.add_argument("--json", action="store_true", help="print the references as JSON")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from toxicity_cluster import containerd
 from toxicity_cluster.commands import run
 from toxicity_cluster.demo_install import (
     ROOT,
@@ -20,6 +20,7 @@ from toxicity_cluster.demo_install import (
     load_sample,
     with_images,
 )
+from toxicity_cluster.engines import ENGINES, choose_engine, is_usable, push_commands
 from toxicity_cluster.errors import CommandFailed, Refusal
 from toxicity_cluster.images import build_images
 from toxicity_cluster.images_parts import OPTIONAL, PARENTS, REQUIRED
@@ -46,36 +47,39 @@ def registry_prefix(given: str) -> str:
 
 
 def push_images(
-    settings: Settings, progress: Progress, images: Mapping[str, str], registry: str
+    settings: Settings, progress: Progress, images: Mapping[str, str], registry: str, engine: str = "buildah"
 ) -> dict[str, str]:
     """Push each image below the registry's prefix; return the references there by part.
 
-    buildah finds the login that `buildah login`, `podman login` or `docker login` left. Raises Refusal with the remedy
-    if the registry wants a login or its certificate is not trusted, and CommandFailed for other failures.
+    The engine finds the login that its command `login` left; buildah and podman also find docker's. Raises Refusal
+    with the remedy if the registry wants a login or its certificate is not trusted, and CommandFailed for other
+    failures.
     """
     prefix = registry_prefix(registry)
     pushed = {}
     for part, reference in images.items():
         target = f"{prefix}/{reference.rpartition('/')[2]}"
         with progress.step(f"pushing {target}"):
-            _push(settings, reference, target)
+            _push(settings, reference, target, engine)
         pushed[part] = target
     return pushed
 
 
-def _push(settings: Settings, reference: str, target: str) -> None:
+def _push(settings: Settings, reference: str, target: str, engine: str) -> None:
     try:
-        run([*containerd.buildah(settings), "push", "--quiet", reference, f"docker://{target}"])
+        for command in push_commands(settings, engine, reference, target):
+            run(command)
     except CommandFailed as error:
         host = target.partition("/")[0]
         if _LOGIN.search(str(error)):
             raise Refusal(
-                f"The registry {host} refused {target}: run `buildah login {host}` as a user who may push it. ({error})"
+                f"The registry {host} refused {target}: run `{ENGINES[engine].program} login {host}` as a user who may"
+                f" push it. ({error})"
             ) from error
         if _CERTIFICATE.search(str(error)):
             raise Refusal(
                 f"The certificate of the registry {host} is not trusted: add its CA to the system's certificates, or to"
-                f" /etc/containers/certs.d/{host}/ca.crt. ({error})"
+                f" /etc/{'docker' if engine == 'docker' else 'containers'}/certs.d/{host}/ca.crt. ({error})"
             ) from error
         raise
 
@@ -106,6 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--also", choices=OPTIONAL, action="append", default=[], help="push this image too; few resources need it"
     )
+    parser.add_argument("--engine", choices=ENGINES, help="default: the first one that is usable")
     parser.add_argument(
         "--output", type=Path, default=OUTPUT, help="folder for the values and the sample (default: build/push)"
     )
@@ -114,9 +119,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace, settings: Settings, progress: Progress) -> int:
     """Run the command `push`. Returns 0 when the registry has every image."""
     registry_prefix(options.registry)  # before the images are built
-    built = build_images(settings, progress, (*REQUIRED, *options.also), options.dataset)
+    engine = choose_engine(options.engine, os.geteuid() == 0, is_usable)
+    built = build_images(settings, progress, (*REQUIRED, *options.also), options.dataset, engine)
     images = {part: reference for part, reference in built.items() if part not in PARENTS}
-    pushed = push_images(settings, progress, images, options.registry)
+    pushed = push_images(settings, progress, images, options.registry, engine)
     values, sample = write_files(options.output, pushed, options.dataset)
     print(
         f"The images are in {options.registry}. On your cluster:\n\n"
