@@ -25,6 +25,7 @@ from toxicity_cluster.images_base import (
     TorchSource,
     build_volumes,
     choose_torch,
+    proxy_arguments,
     require_answer,
     rootfs_recipe,
     write_rootfs,
@@ -180,6 +181,7 @@ def build_command(
     if ENGINES[engine].mounts:
         argv += [word for volume in volumes for word in ("--volume", volume)]
     argv += [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+    argv += proxy_arguments(environment) if engine == "docker" else []
     labels = labels_of_build(recipe.part, environment)
     argv += [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
     return [*argv, str(context)]

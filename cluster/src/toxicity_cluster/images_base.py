@@ -40,6 +40,7 @@ ANSWER_SECONDS = 10.0
 APT_FOLDER = Path("/etc/apt")
 CERTIFICATES = Path("/etc/ssl/certs")
 PIP_CONFIGURATION = Path("/etc/pip.conf")
+PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
 
 
 def rootfs_recipe() -> dict[str, str]:
@@ -182,6 +183,29 @@ def package_index(environment: Mapping[str, str], pip_configuration: Path) -> st
     return parser.get("global", "index-url", fallback=None)
 
 
+def write_pip_configuration(target: Path, given: Path, index: str | None, certificates: Path) -> None:
+    """Write the configuration of pip in a build: that of the machine, with this index and these CA certificates.
+
+    The pip of a public Python image has certificates of its own. uv uses those of the system.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(given)
+    if not parser.has_section("global"):
+        parser.add_section("global")
+    if index:
+        parser.set("global", "index-url", index)
+    if certificates.exists() and not parser.has_option("global", "cert"):
+        parser.set("global", "cert", str(certificates))
+    with target.open("w") as stream:
+        parser.write(stream)
+
+
+def proxy_arguments(environment: Mapping[str, str]) -> list[str]:
+    """Arguments that give docker's build the proxies of this process; buildah and podman pass them on by themselves."""
+    names = [name for name in PROXIES if environment.get(name)]
+    return [word for name in names for word in ("--build-arg", name)]
+
+
 def build_volumes(
     settings: Settings, environment: Mapping[str, str], scratch: Path, torch: TorchSource
 ) -> list[str]:
@@ -189,11 +213,13 @@ def build_volumes(
     cache = settings.cache / "uv"
     cache.mkdir(parents=True, exist_ok=True)
     volumes = [f"{cache}:/var/cache/uv:rw"]
-    volumes += [f"{path}:{path}:ro" for path in (CERTIFICATES, PIP_CONFIGURATION) if path.exists()]
+    volumes += [f"{CERTIFICATES}:{CERTIFICATES}:ro"] if CERTIFICATES.exists() else []
     if shutil.which("apt-config"):
         volumes.append(f"{_write_apt_options(scratch)}:/etc/apt/apt.conf.d/90-this-machine:ro")
     volumes += [f"{path}:/etc/apt/sources.list.d/{path.name}:ro" for path in debian_sources(APT_FOLDER)]
     index = package_index(environment, PIP_CONFIGURATION)
+    write_pip_configuration(scratch / "pip.conf", PIP_CONFIGURATION, index, CERTIFICATES / "ca-certificates.crt")
+    volumes.append(f"{scratch / 'pip.conf'}:{PIP_CONFIGURATION}:ro")
     if index:
         configuration = scratch / "uv.toml"
         configuration.write_text(f'[[index]]\nurl = "{index}"\ndefault = true\n')
