@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import ssl
 import threading
 import zipfile
 from base64 import b64encode
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "c" * 40
@@ -181,14 +183,18 @@ def zip_of(name: str, *bodies: bytes) -> bytes:
 
 
 @contextmanager
-def serving(kind: type[Host], files: Files) -> Iterator[str]:
-    """Serves `files` while the block runs; yields the address."""
+def serving(kind: type[Host], files: Files, certificate: Path | None = None) -> Iterator[str]:
+    """Serves `files` while the block runs; yields the address. `certificate` is a .crt beside its .key, for HTTPS."""
     handler = type(kind.__name__, (kind,), {"files": files})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()
