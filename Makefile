@@ -91,6 +91,9 @@ test-gpu: packages .venv/ready ## run the tests that need an NVIDIA GPU, with th
 	$(PYTHON) -m toxicity_cluster environment quantization-autoawq -- python -m pytest tests/quantization -m gpu
 	$(PYTHON) -m toxicity_cluster environment serving -- python -m pytest tests/evaluation -m gpu
 
+test-gpu-loop: .venv/ready ## run the whole loop on one GPU of KUBECONFIG's cluster, with a small model (TOXICITY_REGISTRY=host/path)
+	TORCH_SOURCE=cuda .venv/bin/pytest tests/e2e/test_gpu_loop.py -m gpu -v --on-given-cluster
+
 test-api: packages .venv/ready ## run the tests against a kube-apiserver
 	$(PYTHON) -m toxicity_cluster up
 	.venv/bin/pytest tests -m api

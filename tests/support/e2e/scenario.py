@@ -48,6 +48,20 @@ def small_model(name: str, dataset_config_map: str, images: Mapping[str, str]) -
     return model
 
 
+def small_gpu_model(name: str, dataset_config_map: str, images: Mapping[str, str]) -> Manifest:
+    """The sample for one GPU, with the data, the base model and the load of `small_model`."""
+    model, small = copy.deepcopy(load_sample("gpu")), small_model(name, dataset_config_map, images)["spec"]
+    model["metadata"]["name"] = name
+    spec = model["spec"]
+    for field in ("dataset", "baseModel", "qualityGate", "loadTest", "storage"):
+        spec[field] = small[field]
+    spec["training"].update({"maxSamples": 300, "maxEvaluationSamples": 30, "epochs": 1, "maxInputLength": 64})
+    spec["quantization"].update({"calibrationSamples": 8, "calibrationLength": 32})
+    for part in ("training", "quantization", "serving"):
+        spec[part]["resources"] = {"requests": {"cpu": "1", "memory": "4Gi"}, "limits": {"memory": "16Gi"}}
+    return model
+
+
 def config_map(name: str, content: str) -> Manifest:
     """A data set as a ConfigMap."""
     metadata = {"name": name}

@@ -6,6 +6,7 @@ import csv
 
 import pytest
 
+from support.e2e.scenario import small_gpu_model
 from toxicity_api.spec import ToxicityModelSpec
 from toxicity_cluster.demo_install import SAMPLE_DATASET, dataset_file_name, load_sample, with_images
 
@@ -61,3 +62,18 @@ def test_sample_data_set_is_balanced_and_without_duplicates() -> None:
     assert {row["toxic"] for row in rows} == {"0", "1"}
     lengths = [len(row["comment"]) for row in rows]
     assert min(lengths) < 15 and max(lengths) > 350
+
+
+def test_gpu_loop_is_the_gpu_sample_made_smaller() -> None:
+    images = {part: f"registry.example/{part}:1" for part in ("base-model", "dataset")}
+    small = ToxicityModelSpec.model_validate(small_gpu_model("tiny", "comments", images)["spec"])
+    sample = ToxicityModelSpec.model_validate(load_sample("gpu")["spec"])
+    for spec in (small, sample):
+        assert [spec.training.gpus, spec.quantization.gpus, spec.serving.gpus] == [1, 1, 1]
+    assert small.base_model.image is not None and small.base_model.image.reference == images["base-model"]
+    assert small.training.max_samples == 300
+    same = ("loads_4bit", "engine", "lora", "tolerations", "batch_size")
+    assert [getattr(small.training, field) for field in same] == [
+        getattr(sample.training, field) for field in same
+    ]
+    assert (small.serving.strategy, small.serving.replicas) == (sample.serving.strategy, sample.serving.replicas)
