@@ -187,5 +187,6 @@ test-packages: ## install what only the tests need (as root on Debian)
 	.venv/bin/uv pip install -q -p $(PYTHON) -e '.[test,docs]' -e cluster
 	touch $@
 
-clean: down ## remove the cluster, the virtual environment and the cache
+clean: .venv/ready ## remove the embedded cluster, the virtual environment and the cache
+	env -u KUBECONFIG $(PYTHON) -m toxicity_cluster down
 	rm -rf .venv $(TOXICITY_CACHE)

@@ -124,3 +124,20 @@ def test_blobs_that_the_node_removes_meanwhile_are_left_out(tmp_path: Path) -> N
         linked = link_blobs([content], blobs)
         removal.result()
     assert {path.name for path in blobs.iterdir()} == linked <= names
+
+
+def test_clean_stops_the_embedded_cluster_before_it_removes_the_cache_also_with_another_kubeconfig() -> None:
+    """The cache contains the images of the running cluster."""
+    given = {**os.environ, "KUBECONFIG": "/another", "TOXICITY_CACHE": "/the-cache"}
+    root = Settings.from_environment().sources.parent
+    done = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "clean"],
+        cwd=root,
+        env=given,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *_, down, remove = done.stdout.splitlines()
+    assert down.startswith("env -u KUBECONFIG ") and down.endswith(" toxicity_cluster down")
+    assert remove == "rm -rf .venv /the-cache"
