@@ -33,6 +33,7 @@ from toxicity_cluster.demo_watch import Watcher, status_of
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import FIRST_NODE, HOST_ADDRESS, SECOND_NODE, Settings
 from toxicity_operator.names import SERVE, selector_labels
+from toxicity_operator.observe.pods import OUT_OF_SERVICE
 
 pytestmark = pytest.mark.e2e
 
@@ -152,14 +153,14 @@ def test_training_goes_on_on_another_node_from_its_checkpoint(
 
     nodes.lose(kubectl, embedded)
 
-    remedy = f"kubectl delete pod {name} --force"
+    remedy = f"kubectl taint node {SECOND_NODE.name} {OUT_OF_SERVICE}"
 
     def told() -> bool:
         message = condition(get_model(cluster, NAME, module_namespace), ConditionType.TRAINED).get("message", "")
-        return SECOND_NODE.name in message and remedy in message
+        return f"pod {name}" in message and remedy in message
 
     wait_until("the condition to name the node and the remedy", told, VERDICT_SECONDS)
-    kubectl.run(*remedy.split()[1:], "-n", module_namespace)
+    kubectl.run(*remedy.split()[1:])
     (successor,) = wait_until(
         "another pod to train",
         lambda: [
@@ -169,6 +170,7 @@ def test_training_goes_on_on_another_node_from_its_checkpoint(
     )
     assert successor["metadata"]["name"] != name and successor["spec"]["nodeName"] == FIRST_NODE.name
     nodes.bring_back(embedded)
+    kubectl.run("taint", "node", SECOND_NODE.name, f"{OUT_OF_SERVICE}-")
     read = "print(open('/data/page').read())"
     reader = nodes.python_pod(cluster, "read", SECOND_NODE, read, volume=nodes.VOLUME)
     assert nodes.output(cluster, module_namespace, reader) == "before\n"

@@ -10,7 +10,7 @@ from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.observe.jobs import JobState
 from toxicity_operator.observe.objects import ReadContext
-from toxicity_operator.observe.pods import pod_delay, pod_trouble
+from toxicity_operator.observe.pods import OUT_OF_SERVICE, pod_delay, pod_trouble
 from toxicity_operator.observe.state import Observed, from_objects
 
 PLACED_AT, SOON, LATER = "2030-01-01T00:00:10Z", "2030-01-01T00:00:12Z", "2030-01-01T00:00:40Z"
@@ -276,7 +276,11 @@ EVICTED_BY_TAINT = {
     ("metadata", "status", "words"),
     [
         (DELETED, {"phase": "Running"}, "node node-7 does not confirm its termination"),
-        (DELETED, {"phase": "Running", "conditions": [EVICTED_BY_TAINT]}, "run kubectl delete pod pod-x --force"),
+        (
+            DELETED,
+            {"phase": "Running", "conditions": [EVICTED_BY_TAINT]},
+            f"run kubectl taint node node-7 {OUT_OF_SERVICE},",
+        ),
         (DELETED | {"finalizers": ["batch.kubernetes.io/job-tracking"]}, {"phase": "Running"}, "node-7 does not"),
         (
             DELETED | {"finalizers": ["example.com/keep"]},

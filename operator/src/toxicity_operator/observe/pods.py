@@ -10,6 +10,9 @@ from toxicity_operator.observe.remedies import MESSAGE_LIMIT, fields_of, with_re
 SETTLING_SECONDS = 3
 """Time in which the volumes and the network of most pods become ready. Events are read only after it."""
 
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+"""Taint with which the pod garbage collector ends the pods of a node that does not answer, and detaches volumes."""
+
 JOB_FINALIZER = "batch.kubernetes.io/job-tracking"
 """Finalizer with which the Job controller counts a pod before it is deleted."""
 
@@ -80,6 +83,15 @@ def pending_claims(pod: Raw) -> list[str]:
     ]
 
 
+def give_up_node(node: str) -> str:
+    """How to confirm that the pods of a node do not run any more.
+
+    `kubectl delete pod --force` does not: the Job controller keeps the pod of a Job until its phase is terminal, which
+    only the kubelet or the pod garbage collector sets.
+    """
+    return f"if the node is down, run kubectl taint node {node} {OUT_OF_SERVICE}, and remove the taint when it is back"
+
+
 def _stopped(status: Raw) -> str:
     """Why the cluster stops or has stopped a healthy pod; empty if it does not."""
     phase, word = status.get("phase"), "was" if status.get("phase") == "Failed" else "is being"
@@ -95,8 +107,7 @@ def _stopped(status: Raw) -> str:
 
 def _lost(pod: Raw, context: ReadContext) -> str:
     """The message for a deleted pod that does not terminate, or for a pod in an unknown state; else empty."""
-    metadata, name = pod["metadata"], pod["metadata"]["name"]
-    node = pod.get("spec", {}).get("nodeName", "")
+    metadata, node = pod["metadata"], pod.get("spec", {}).get("nodeName", "")
     # the deletionTimestamp of a pod is the end of its grace period
     if context.has_elapsed(metadata.get("deletionTimestamp"), SETTLING_SECONDS):
         foreign = [item for item in metadata.get("finalizers", []) if item != JOB_FINALIZER]
@@ -106,7 +117,7 @@ def _lost(pod: Raw, context: ReadContext) -> str:
             )
         return (
             f"is deleted, but node {node or 'unknown'} does not confirm its termination; see kubectl get node {node};"
-            f" if the node is gone permanently, run kubectl delete pod {name} --force"
+            f" {give_up_node(node)}"
         )
     if pod.get("status", {}).get("phase") == "Unknown":
         return f"has an unknown state, since node {node} does not respond; see kubectl describe node {node}"
