@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 import pytest
@@ -113,6 +114,20 @@ def test_a_precision_that_no_threshold_reaches_is_refused_by_its_field_with_the_
         choose_threshold(scores, labels, ThresholdSpec(min_precision=0.9, min_recall=0.6))
 
 
+@pytest.mark.parametrize("scores", [[0.0, 0.0, 0.0], [0.9, 0.0, 0.0], [1.0, 1.0, 1.0]])
+def test_every_recall_is_reached_even_by_scores_of_zero(scores: list[float]) -> None:
+    labels = [True, True, False]
+    threshold = choose_threshold(scores, labels, ThresholdSpec(min_recall=1.0))
+    assert count_confusion(scores, labels, threshold).recall == 1.0
+    with pytest.raises(DatasetError, match=r"minPrecision: .* with a recall of at least 1\.0 is 0\.667, below 0\.9"):
+        choose_threshold(scores, labels, ThresholdSpec(min_recall=1.0, min_precision=0.9))
+
+
+def test_choose_threshold_separates_scores_that_no_number_lies_between() -> None:
+    scores, labels = [math.nextafter(0.5, 1), 0.5], [True, False]
+    assert count_confusion(scores, labels, choose_threshold(scores, labels)).f1 == 1.0
+
+
 def test_choose_threshold_lies_in_range_when_all_scores_are_equal() -> None:
     assert 0.0 <= choose_threshold([0.5, 0.5], [True, False]) <= 0.5
 
@@ -120,7 +135,8 @@ def test_choose_threshold_lies_in_range_when_all_scores_are_equal() -> None:
 @pytest.mark.parametrize(
     ("scores", "labels", "threshold"),
     [
-        ([0.0, 0.0], [True, False], 0.5),  # nothing separates them
+        ([0.0, 0.0], [True, False], 0.0),  # all toxic: F1 2/3, and nothing else separates them
+        ([0.9, 0.0, 0.0], [False, True, True], 0.0),
         # one toxic row or four rows in front: F1 2/3 both times, so the threshold nearer to 0.5
         ([1.0, 0.9, 0.8, 0.35, 0.15], [True, False, False, True, False], 0.25),
         ([0.7, 0.6, 0.5, 0.15, 0.05], [True, False, False, True, False], 0.65),

@@ -109,13 +109,13 @@ def _require_both_labels(labels: Sequence[bool], field: str) -> None:
 def choose_threshold(scores: Sequence[float], labels: Sequence[bool], goal: ThresholdSpec | None = None) -> float:
     """The threshold in [0, 1] that reaches `goal`, by default the highest F1 of the toxic class.
 
-    A score at or above the threshold means toxic. It lies halfway between two neighbouring scores; among equally good
-    thresholds, the one nearest to 0.5 is chosen. Raises DatasetError unless both labels occur and the bounds of the
-    goal can be reached.
+    A score at or above the threshold means toxic. It lies halfway between two neighbouring scores, or between the
+    lowest score and 0; among equally good thresholds, the one nearest to 0.5 is chosen. Raises DatasetError unless both
+    labels occur and the bounds of the goal can be reached.
     """
     _require_both_labels(labels, "dataset.split.validation")
     goal = goal or ThresholdSpec()
-    cuts = list(_cuts(scores, labels)) or [(0.5, count_confusion(scores, labels, 0.5))]
+    cuts = list(_cuts(scores, labels))
     reached = [
         (counts.macro_f1 if goal.maximize == "macroF1" else counts.f1, -abs(threshold - 0.5), threshold)
         for threshold, counts in cuts
@@ -127,17 +127,18 @@ def choose_threshold(scores: Sequence[float], labels: Sequence[bool], goal: Thre
 
 
 def _cuts(scores: Sequence[float], labels: Sequence[bool]) -> Iterator[tuple[float, Confusion]]:
-    """(threshold, decisions) between each two neighbouring scores, and below the lowest."""
+    """(threshold, decisions) between each two neighbouring scores, and at or below the lowest."""
     ranked = sorted(zip(scores, labels, strict=True), reverse=True)
     positives = sum(labels)
     hits = 0
     for rank, (score, toxic) in enumerate(ranked, start=1):
         hits += toxic
         following = ranked[rank][0] if rank < len(ranked) else 0.0
-        if following != score:
+        if following != score or rank == len(ranked):
             alarms, misses = rank - hits, positives - hits
+            middle = (score + following) / 2
             yield (
-                (score + following) / 2,
+                middle if middle > following else score,  # the middle of two adjacent numbers is rounded to one of them
                 Confusion(hits, alarms, misses, len(ranked) - hits - alarms - misses),
             )
 
