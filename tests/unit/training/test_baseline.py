@@ -47,6 +47,13 @@ def test_it_cannot_tell_apart_what_nothing_tells_apart() -> None:
     assert result.metrics.roc_auc < 0.8
 
 
+def test_it_reads_the_normal_form_that_the_model_reads() -> None:
+    hidden = [Example("\u200b".join(example.text), example.toxic) for example in comments(20, 3)]
+    arguments = comments(80, 1), comments(20, 2), hidden
+    assert measure_baseline(*arguments, normal_form=1).metrics.f1 == 1.0
+    assert measure_baseline(*arguments, normal_form=0).metrics.f1 < 0.9
+
+
 def test_it_gives_the_same_figures_twice() -> None:
     noisy = [Example(e.text, e.toxic != (index % 7 == 0)) for index, e in enumerate(comments(80, 1))]
     first, second = (measure_baseline(noisy, noisy[:20], noisy[20:60]) for _ in range(2))

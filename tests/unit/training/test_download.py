@@ -25,7 +25,8 @@ MODEL = {
     "config.json": b"{}",
     "model.safetensors": bytes(range(256)) * 20,
     "tokenizer/tokenizer.json": b'{"a": 1}',
-    "README.md": b"# no part of the model",
+    "README.md": b"---\nlicense: gemma\n---\n# Model",
+    "docs/README.md": b"# no part of the model",
     "pytorch_model.bin": b"no part either",
 }
 
@@ -127,9 +128,10 @@ def test_help_needs_no_client_library(command: str) -> None:
     assert (done.returncode, done.stderr) == (0, "") and "--target" in done.stdout
 
 
-def test_model_is_its_weights_configuration_and_tokenizer(hub: Program) -> None:
+def test_model_is_its_weights_configuration_tokenizer_and_card(hub: Program) -> None:
     assert hub.run(*A_MODEL) == 0
     assert hub.left_behind() == [
+        "base-model-1/README.md",
         "base-model-1/config.json",
         "base-model-1/model.safetensors",
         "base-model-1/tokenizer/tokenizer.json",

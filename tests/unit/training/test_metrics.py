@@ -119,7 +119,9 @@ def test_every_recall_is_reached_even_by_scores_of_zero(scores: list[float]) -> 
     labels = [True, True, False]
     threshold = choose_threshold(scores, labels, ThresholdSpec(min_recall=1.0))
     assert count_confusion(scores, labels, threshold).recall == 1.0
-    with pytest.raises(DatasetError, match=r"minPrecision: .* with a recall of at least 1\.0 is 0\.667, below 0\.9"):
+    with pytest.raises(
+        DatasetError, match=r"minPrecision: .* with a recall of at least 1\.0 is 0\.667, below 0\.9"
+    ):
         choose_threshold(scores, labels, ThresholdSpec(min_recall=1.0, min_precision=0.9))
 
 

@@ -12,7 +12,7 @@ from support.serving.stage_folders import DATA, METRICS
 from toxicity_api.results import SourceFacts, TrainingResult
 from toxicity_api.spec import QuantizationSpec, Split, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
-from toxicity_training.model_card import add_quantization, licence_of, write_card
+from toxicity_training.model_card import Licence, add_quantization, licence_of, write_card
 
 SPEC = TrainingSpec(gpus=0, max_input_length=96, seed=7).with_normal_form(1)
 RESULT = TrainingResult(
@@ -84,15 +84,40 @@ def test_a_base_model_that_is_not_on_the_hub_is_not_linked(base: Path, tmp_path:
 
 
 def test_the_licence_is_that_of_the_base_model_s_card_or_family_or_unknown(base: Path, tmp_path: Path) -> None:
-    assert licence_of(base) == "gemma"
+    assert licence_of(base) == Licence("gemma")
     (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Base\n")
-    assert licence_of(base) == "apache-2.0"
+    assert licence_of(base) == Licence("apache-2.0")
     (base / "README.md").write_text("# Base\n")
     (base / "config.json").write_text(json.dumps({"model_type": "llama"}))
     assert licence_of(base) is None
     card = written(base, tmp_path)
     assert (card.data.license, card.data.license_name) == ("other", "unknown")
     assert "states no licence" in card.text
+
+
+def test_a_licence_that_the_hub_does_not_list_keeps_its_name_and_link(base: Path, tmp_path: Path) -> None:
+    (base / "README.md").write_text(
+        "---\nlicense: other\nlicense_name: model-terms\nlicense_link: https://example.org/terms\n---\n"
+    )
+    card = written(base, tmp_path)
+    assert (card.data.license, card.data.license_name) == ("other", "model-terms")
+    assert card.data.license_link == "https://example.org/terms"
+    assert "applies to these weights: `model-terms`, https://example.org/terms." in card.text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"---\nlicense: [\n---\n",
+        b"---\n- a list\n---\n",
+        b"---\nlicense: \xff\n---\n",
+        b"---\nlicense: 3\n---\n",
+        b"---\nmodel-index: 1\n---\n",
+    ],
+)
+def test_a_base_card_that_cannot_be_read_counts_as_none(base: Path, tmp_path: Path, content: bytes) -> None:
+    (base / "README.md").write_bytes(content)
+    assert written(base, tmp_path).data.license == "gemma"
 
 
 def test_quantization_adds_its_figures(base: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from support.training.tiny import write_dataset
 from toxicity_api.results import EXIT_INVALID_INPUT, StageResult, TrainingResult
 from toxicity_stage.artifacts import open_work_folder, publish
 from toxicity_training.dataset import Example
+from toxicity_training.evaluation.baseline import measure_baseline
 from toxicity_training.quality import (
     WIDTH,
     QualityReport,
@@ -35,9 +36,15 @@ ROWS = comments(200)
 SPLITS = Splits(ROWS[:40], ROWS[40:60], ROWS[60:80])
 
 
-def stage(folder: Path, splits: Splits = SPLITS, pr_auc: float | None = 0.95) -> Path:
+def stage(folder: Path, splits: Splits = SPLITS, pr_auc: float | None = 0.95, normal_form: int | None = 1) -> Path:
     figures = metrics(0.9, test_samples=len(splits.test)).model_copy(update={"pr_auc": pr_auc})
-    training = TrainingResult(metrics=figures, train_samples=len(splits.train), loss=0.3, duration_seconds=446.0)
+    training = TrainingResult(
+        metrics=figures,
+        train_samples=len(splits.train),
+        loss=0.3,
+        duration_seconds=446.0,
+        normal_form=normal_form,
+    )
     final = folder / "train-abc"
     work = open_work_folder(final)
     write_splits(splits, work / "splits")
@@ -58,6 +65,18 @@ def test_the_model_stands_beside_the_baseline_on_the_same_rows(tmp_path: Path) -
     assert (baseline.name, baseline.train_samples) == ("TF-IDF + LR, same rows", 40)
     assert baseline.metrics.f1 == 1.0
     assert baseline.metrics.test_samples == model.metrics.test_samples == 20
+
+
+@pytest.mark.parametrize(("normal_form", "version", "another"), [(1, 1, 0), (None, 0, 1)])
+def test_the_baseline_reads_the_texts_in_the_form_that_the_model_was_trained_on(
+    tmp_path: Path, normal_form: int | None, version: int, another: int
+) -> None:
+    hidden = [Example("\u200b".join(row.text), row.toxic) for row in SPLITS.test]
+    splits = Splits(SPLITS.train, SPLITS.validation, hidden)
+    baseline = compare(stage(tmp_path, splits, normal_form=normal_form), None).rows[1]
+    rows = splits.train, splits.validation, splits.test
+    assert baseline.metrics == measure_baseline(*rows, normal_form=version).metrics
+    assert baseline.metrics != measure_baseline(*rows, normal_form=another).metrics
 
 
 def test_no_text_of_validation_or_test_is_among_the_rows_of_the_second_baseline() -> None:

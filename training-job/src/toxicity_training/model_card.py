@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,18 @@ FIGURES: Mapping[str, tuple[str, str]] = {
 """Name and type on the hub of each figure of the metrics."""
 
 
+@dataclass(frozen=True)
+class Licence:
+    """A licence of the hub's list, or `other` with the name and the link that the card of the base model gives."""
+
+    key: str
+    name: str | None = None
+    link: str | None = None
+
+    def __str__(self) -> str:
+        return f"`{self.name or self.key}`" + (f", {self.link}" if self.link else "")
+
+
 def write_card(folder: Path, config: TrainingConfig, spec: TrainingSpec, result: TrainingResult) -> None:
     """Writes the card of a trained model; `spec` has the resolved lengths."""
     from huggingface_hub import ModelCard, ModelCardData
@@ -38,8 +51,9 @@ def write_card(folder: Path, config: TrainingConfig, spec: TrainingSpec, result:
     licence = licence_of(config.base_model_path)
     data = ModelCardData(
         language="ru",
-        license=licence or "other",
-        license_name=None if licence else "unknown",
+        license=licence.key if licence else "other",
+        license_name=licence.name if licence else "unknown",
+        license_link=licence.link if licence else None,
         base_model=_repository(config.base_model),
         pipeline_tag="text-classification",
         library_name="transformers",
@@ -79,16 +93,27 @@ def add_quantization(folder: Path, spec: QuantizationSpec, metrics: Metrics) -> 
     card.save(path)
 
 
-def licence_of(base: Path) -> str | None:
+def licence_of(base: Path) -> Licence | None:
     """The licence of the base model, from its card or its family; None if neither states one."""
-    from huggingface_hub import ModelCard
-
-    if (base / CARD_FILE).is_file():
-        stated = ModelCard.load(base / CARD_FILE).data.license
-        if stated:
-            return str(stated)
+    stated = _metadata(base / CARD_FILE)
+    if key := stated.get("license"):
+        return Licence(key, stated.get("license_name"), stated.get("license_link"))
     kind = json.loads((base / "config.json").read_text(encoding="utf-8")).get("model_type")
-    return LICENCES.get(kind)
+    return Licence(LICENCES[kind]) if kind in LICENCES else None
+
+
+def _metadata(card: Path) -> dict[str, str]:
+    """The texts among the metadata of a model card; empty without a card that can be read."""
+    import yaml
+    from huggingface_hub import metadata_load
+
+    if not card.is_file():
+        return {}
+    try:
+        found = metadata_load(card) or {}
+    except (ValueError, yaml.YAMLError):
+        return {}
+    return {str(key): value for key, value in found.items() if isinstance(value, str)}
 
 
 def _repository(name: str) -> str | None:
@@ -170,9 +195,9 @@ def _training(spec: TrainingSpec, result: TrainingResult) -> str:
     )
 
 
-def _licence(licence: str | None) -> str:
+def _licence(licence: Licence | None) -> str:
     if licence:
-        return f"## Licence\n\nThe base model's licence applies to these weights: `{licence}`."
+        return f"## Licence\n\nThe base model's licence applies to these weights: {licence}."
     return (
         "## Licence\n\nThe folder of the base model states no licence. The base model's licence applies to these"
         " weights: find it before you share them."

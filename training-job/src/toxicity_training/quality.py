@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from toxicity_api.base import Document, read_document
-from toxicity_api.results import EXIT_INVALID_INPUT, Metrics
+from toxicity_api.results import EXIT_INVALID_INPUT, Metrics, TrainingResult
 from toxicity_api.spec import Split
 from toxicity_stage.artifacts import input_result
 from toxicity_stage.errors import InputError, ModelError
@@ -119,14 +119,16 @@ def compare(stage: Path, full: Sequence[Example] | None) -> QualityReport:
 
     Raises ModelError if the stage has not succeeded, DatasetError if its splits are damaged.
     """
-    rows = [_model_row(stage)]
+    training = _training_of(stage)
+    rows, form = [_model_row(training)], training.normal_form or 0
     train, validation, test = (read_split(stage / "splits", name) for name in SPLIT_NAMES)
     splits = Splits(train, validation, test)
-    own = measure_baseline(train, validation, test)
+    own = measure_baseline(train, validation, test, normal_form=form)
     rows.append(_baseline_row("TF-IDF + LR, same rows", own))
     more = None if full is None else without_evaluation(full, splits)
     if more is not None and _content(more) != _content(train):
-        rows.append(_baseline_row("TF-IDF + LR, all rows", measure_baseline(more, validation, test)))
+        whole = measure_baseline(more, validation, test, normal_form=form)
+        rows.append(_baseline_row("TF-IDF + LR, all rows", whole))
     return QualityReport(stage=stage.resolve().name, rows=rows)
 
 
@@ -140,12 +142,16 @@ def _content(rows: Sequence[Example]) -> list[tuple[str, bool]]:
     return sorted((example.text, example.toxic) for example in rows)
 
 
-def _model_row(stage: Path) -> QualityRow:
+def _training_of(stage: Path) -> TrainingResult:
     training = input_result(stage).training
     if training is None:
         raise ModelError(
             "NotATraining", f"{stage} is not a training stage; pass a folder called train-<fingerprint>"
         )
+    return training
+
+
+def _model_row(training: TrainingResult) -> QualityRow:
     return QualityRow(
         name="this model",
         train_samples=training.train_samples,

@@ -13,6 +13,8 @@ from typing import Any
 from pydantic import Field
 
 from toxicity_api.base import Document
+from toxicity_api.normal_form import NORMAL_FORM_VERSION
+from toxicity_api.normal_form.form import normalise_text
 from toxicity_api.results import Metrics
 from toxicity_training.dataset import Example
 from toxicity_training.evaluation.metrics import choose_threshold, evaluate_scores
@@ -39,16 +41,21 @@ class _Fit:
 
 
 def measure_baseline(
-    train: Sequence[Example], validation: Sequence[Example], test: Sequence[Example]
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    test: Sequence[Example],
+    *,
+    normal_form: int = NORMAL_FORM_VERSION,
 ) -> BaselineResult:
     """Metrics on `test`. C maximises average precision on `validation`, the threshold F1.
 
-    Raises DatasetError unless validation and test have both labels.
+    The texts are read in the version `normal_form` of their normal form, as the compared model reads them. Raises
+    DatasetError unless validation and test have both labels.
     """
     started = time.monotonic()
     features = build_features()
-    fitted = features.fit_transform(_texts(train))
-    seen, unseen = features.transform(_texts(validation)), features.transform(_texts(test))
+    fitted = features.fit_transform(_texts(train, normal_form))
+    seen, unseen = (features.transform(_texts(part, normal_form)) for part in (validation, test))
     fits = [_fit(c, fitted, _labels(train), seen, _labels(validation)) for c in STRENGTHS]
     best = max(fits, key=lambda fit: fit.precision)
     return BaselineResult(
@@ -83,8 +90,8 @@ def _scores(model: Any, features: Any) -> list[float]:
     return [float(score) for score in model.predict_proba(features)[:, 1]]
 
 
-def _texts(examples: Sequence[Example]) -> list[str]:
-    return [example.text for example in examples]
+def _texts(examples: Sequence[Example], normal_form: int) -> list[str]:
+    return [normalise_text(example.text, normal_form) for example in examples]
 
 
 def _labels(examples: Sequence[Example]) -> list[bool]:

@@ -138,7 +138,9 @@ def _cuts(scores: Sequence[float], labels: Sequence[bool]) -> Iterator[tuple[flo
             alarms, misses = rank - hits, positives - hits
             middle = (score + following) / 2
             yield (
-                middle if middle > following else score,  # the middle of two adjacent numbers is rounded to one of them
+                middle
+                if middle > following
+                else score,  # the middle of two adjacent numbers is rounded to one of them
                 Confusion(hits, alarms, misses, len(ranked) - hits - alarms - misses),
             )
 

@@ -29,7 +29,9 @@ MODEL_FIELD = "spec.baseModel.huggingFace"
 DATASET_FIELD = "spec.dataset.huggingFace"
 MODELS: Literal["model"] = "model"
 DATASETS: Literal["dataset"] = "dataset"
-MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
+CARD_FILE = "README.md"
+"""The card of a repository, whose metadata name the licence."""
+MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", CARD_FILE]
 ENDINGS = tuple(f"{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz"))
 TRANSIENT = (408, 425, 429)
 """HTTP statuses below 500 after which a retry may succeed."""
@@ -90,7 +92,7 @@ def resolve(repository: Repository) -> str:
 
 
 def download_model(repository: Repository, folder: Path) -> Path:
-    """Downloads the model's weights, configuration and tokenizer to `folder`, which it creates.
+    """Downloads the model's weights, configuration, tokenizer and card to `folder`, which it creates.
 
     Raises InputError if the repository cannot be used, DownloadError if a retry may help.
     """
