@@ -25,7 +25,7 @@ from toxicity_quantization.__main__ import main
 from toxicity_quantization.backends import BACKENDS
 from toxicity_quantization.packing import Packing, restore, stated_sizes
 from toxicity_quantization.stage import resolved, run, training_result
-from toxicity_quantization.tensors import Array, read_tensors
+from toxicity_quantization.tensors import Array, read_tensors, read_values
 from toxicity_stage.artifacts import read_result
 from toxicity_training.evaluation.scoring import score_texts
 from toxicity_training.splits import read_split
@@ -192,3 +192,23 @@ def test_a_stage_without_gpus_shows_its_library_none(
     monkeypatch.setenv(STAGE_CONFIG_VARIABLE, make_config().model_dump_json(by_alias=True))
     assert main(["--termination-log", str(tmp_path / "log")]) == 0
     assert shown == [""]
+
+
+def test_a_channel_that_a_norm_switches_off_leaves_the_scales_of_the_others_small(
+    make_config: MakeConfig,
+) -> None:
+    """Gemma multiplies by 1 + weight. In bf16, a sum that AWQ made a hundredfold smaller has few digits left."""
+    from safetensors.torch import load_file, save_file
+
+    name = "model.layers.0.pre_feedforward_layernorm.weight"
+    config = make_config()
+    file = config.input_dir / "model" / "model.safetensors"
+    tensors = load_file(file)
+    tensors[name][:2] = -1.0
+    save_file(tensors, file, metadata={"format": "pt"})
+    quantized(config)
+    before, after = (
+        1 + read_values(read_tensors(folder / "model")[name]) for folder in (config.input_dir, config.output_dir)
+    )
+    factors = after[2:] / before[2:]
+    assert factors.min() > 0.1 and factors.max() < 10

@@ -10,12 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-FLOOR = 0.01
-"""Lower bound of a channel's mean activation, as a share of the mean over all channels.
-
-AWQ centres scales between the largest and the smallest. A channel that a norm switches off would raise all other scales
-a hundredfold; Gemma's 1 + weight would then be too small for bf16.
-"""
+from toxicity_quantization.calibrate import FLOOR
 
 
 def gemma3_class() -> Any:

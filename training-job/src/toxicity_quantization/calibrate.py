@@ -16,6 +16,13 @@ from toxicity_training.prompts import build_prompts, prompt_lengths
 
 LENGTH_CLASSES = 3
 
+FLOOR = 0.01
+"""Lower bound of a channel's mean activation, as a share of the mean over all channels.
+
+AWQ centres scales between the largest and the smallest. A channel that a norm switches off would raise all other scales
+a hundredfold; Gemma's 1 + weight would then be too small for bf16.
+"""
+
 
 def calibration_prompts(
     tokenizer: Any, train: Sequence[Example], spec: TrainingSpec, samples: int, length: int

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from toxicity_api.spec import QuantizationSpec
-from toxicity_quantization.calibrate import calibration_loader
+from toxicity_quantization.calibrate import FLOOR, calibration_loader
 from toxicity_quantization.refusals import KEPT, linear_shapes, refuse_group_size
 
 SCHEME = "W4A16_ASYM"
@@ -57,7 +57,19 @@ def _recipe(spec: QuantizationSpec) -> list[Any]:
     scheme: QuantizationScheme = preset_name_to_scheme(SCHEME, ["Linear"])
     weights = scheme.weights.model_copy(update={"group_size": spec.group_size})
     scheme = scheme.model_copy(update={"weights": weights})
-    return [AWQModifier(), QuantizationModifier(config_groups={"group_0": scheme}, ignore=[KEPT])]
+    return [_floored(AWQModifier)(), QuantizationModifier(config_groups={"group_0": scheme}, ignore=[KEPT])]
+
+
+def _floored(modifier: Any) -> Any:
+    """`modifier` with a lower bound of the activations, FLOOR; llm-compressor 0.14 has no setting for one."""
+
+    class FlooredModifier(modifier):  # type: ignore[misc]
+        def _compute_best_scale(self, mapping: Any, *rest: Any) -> Any:
+            total, _ = found = self._smooth_activation_stats[mapping.smooth_name]
+            found[0] = total.clamp(min=FLOOR * float(total.mean()))
+            return super()._compute_best_scale(mapping, *rest)
+
+    return FlooredModifier
 
 
 def _disable_pinning_without_accelerator() -> None:
