@@ -49,7 +49,7 @@ def all_manifests(model: Model, settings: OperatorSettings) -> list[dict[str, An
         build_claim(model),
         build_training_job(model, chain.train, images.training),
         build_quantization_job(model, chain.quantize, chain.train.fingerprint, images.quantization),
-        build_evaluation_job(model, chain, images.serving),
+        build_evaluation_job(model, chain, images.serving, images.training),
         build_deployment(model, chain, evaluation, images.serving),
         build_service(model),
         build_disruption_budget(model),

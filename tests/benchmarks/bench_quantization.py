@@ -21,10 +21,10 @@ from typing import Any
 
 from toxicity_api.prompting import LabelTokens
 from toxicity_api.results import EngineFigures, EvaluationResult, QuantizationResult
-from toxicity_api.spec import QuantizationSpec, TrainingSpec
+from toxicity_api.spec import QuantizationSpec, ThresholdSpec, TrainingSpec
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, QuantizationConfig
 from toxicity_evaluation.answers import Answers
-from toxicity_evaluation.stage import evaluate
+from toxicity_evaluation.stage import Rows, Scored, evaluate
 from toxicity_stage.artifacts import succeeded_result
 from toxicity_training.splits import Splits, read_split, sample, write_splits
 
@@ -131,7 +131,10 @@ def quality_table(work: Path, asked: dict[str, Asked], results: dict[str, Quanti
     """The unquantized weights, then each variant, at its own threshold on the same rows."""
     validation, test = (read_split(work / "splits", name) for name in ("validation", "test"))
     original = asked["bf16"].answers
-    evaluated = {name: evaluate(original, one.answers, validation, test, SEED) for name, one in asked.items()}
+    rows, before = Rows(validation, test, []), Scored(original, [])
+    evaluated = {
+        name: evaluate(before, Scored(one.answers, []), rows, SEED, ThresholdSpec()) for name, one in asked.items()
+    }
     lines = [
         f"{len(test)} test rows, thresholds from {len(validation)} validation rows.",
         "",

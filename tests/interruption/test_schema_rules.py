@@ -32,6 +32,25 @@ def create(api: Api, builder: ModelBuilder) -> dict[str, Any]:
     return api.create(KIND, builder.raw() | {"metadata": {"name": NAME}})
 
 
+FORUM = {"name": "forum", "configMap": {"name": "rows", "key": "forum.csv"}}
+
+
+@pytest.mark.parametrize(
+    ("test_sets", "words"),
+    [
+        ([FORUM, FORUM], "Duplicate value"),
+        ([FORUM | {"name": "Forum"}], "should match"),
+        ([FORUM | {"name": f"set-{number}"} for number in range(6)], "must have at most 5 items"),
+        ([{"name": "forum"}], "exactly one source must be set"),
+        ([FORUM | {"minF1": 1.5}], "should be less than or equal to 1"),
+    ],
+)
+def test_test_sets_are_checked_by_the_schema(api: Api, test_sets: list[dict[str, Any]], words: str) -> None:
+    with pytest.raises(RequestFailed, match=words) as refusal:
+        create(api, a_model().with_spec("evaluation.testSets", test_sets))
+    assert refusal.value.status == UNPROCESSABLE
+
+
 @pytest.mark.parametrize(
     ("path", "value", "highest"),
     [

@@ -39,7 +39,7 @@ KEPT = (
 )  # fmt: skip
 LIST_KEYS = {
     "conditions": "type", "buckets": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath",
-    "folders": "name",
+    "folders": "name", "testSets": "name",
 }  # fmt: skip
 """Lists of objects that are maps with this key, so that server-side apply merges them per item."""
 

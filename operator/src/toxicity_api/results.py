@@ -47,11 +47,35 @@ class Metrics(Document):
         description="F1 of the toxic class on a copy of the test split with spelling that evades filters:"
         " look-alikes, digits, spaces and dots in words. The normal form and the augmentation address it.",
     )
+    distorted_f1_low: float | None = Field(
+        None, description="Lower end of the 95 % bootstrap interval of distortedF1."
+    )
+    distorted_f1_high: float | None = Field(
+        None, description="Upper end of the 95 % bootstrap interval of distortedF1."
+    )
     misspelled_f1: float | None = Field(
         None,
         description="F1 of the toxic class on a copy of the test split with misspellings that neither the training"
         " uses nor the normal form undoes.",
     )
+
+
+class HeldOutFigures(Document):
+    """Figures on a test set at the threshold of the weights, with four decimals."""
+
+    name: str = Field(description="Name of the test set.")
+    rows: int = Field(description="Number of scored rows.")
+    left_out: int = Field(
+        description="Number of rows left out, since the training or validation rows have their text."
+    )
+    f1: float = Field(description="F1 of the toxic class.")
+    f1_low: float = Field(description="Lower end of the 95 % bootstrap interval of f1.")
+    f1_high: float = Field(description="Upper end of the 95 % bootstrap interval of f1.")
+    macro_f1: float = Field(description="Mean of both classes' F1.")
+    macro_f1_low: float = Field(description="Lower end of the 95 % bootstrap interval of macroF1.")
+    macro_f1_high: float = Field(description="Upper end of the 95 % bootstrap interval of macroF1.")
+    roc_auc: float = Field(description="Area under the ROC curve of the score.")
+    original_f1: float | None = Field(None, description="F1 of the toxic class before quantization.")
 
 
 class DataFacts(Document):
@@ -149,6 +173,7 @@ class EvaluationResult(Document):
     drop: DropFigures | None = Field(
         None, description="Drop in quality by quantization. Unset without quantization."
     )
+    test_sets: list[HeldOutFigures] = Field(default_factory=list, description="Figures on evaluation.testSets.")
     compiled_sha256: str | None = Field(
         None, description="sha256 of the code that the engine compiled and left for serving."
     )

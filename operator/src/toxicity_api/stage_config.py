@@ -170,6 +170,15 @@ class ServingConfig(EngineConfig):
     port: int = 8000
 
 
+class HeldOutConfig(Document):
+    """A test set that the evaluation reads, as evaluation.testSets describes it."""
+
+    name: str
+    path: Path
+    text_column: str
+    label_column: str
+
+
 class EvaluationConfig(Document):
     model: str
     fingerprint: str
@@ -182,6 +191,7 @@ class EvaluationConfig(Document):
     seed: int = Field(description="random seed of the bootstrap")
     retention: Retention | None = None
     threshold: ThresholdSpec = Field(default_factory=ThresholdSpec, description="goal of the threshold")
+    test_sets: list[HeldOutConfig] | None = Field(None, description="further test sets; None without one")
     object_store: ObjectStore | None = Field(None, description=STORE_DESCRIPTION)
     owner: str = Field("", description=OWNER_DESCRIPTION)
 

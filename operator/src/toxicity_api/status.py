@@ -10,7 +10,15 @@ from toxicity_api.base import Document
 from toxicity_api.conditions import Condition
 from toxicity_api.loadtest_status import LoadTestStatus
 from toxicity_api.progress import Progress
-from toxicity_api.results import DataFacts, DropFigures, EngineFigures, SourceFacts, StorageFigures
+from toxicity_api.results import (
+    DataFacts,
+    DropFigures,
+    EngineFigures,
+    HeldOutFigures,
+    SourceFacts,
+    StorageFigures,
+)
+from toxicity_api.spec.quality import MAX_TEST_SETS
 
 
 class MadeWith(Document):
@@ -77,6 +85,12 @@ class QualityFigures(Document):
         description="F1 of the toxic class on a copy of the test split with spelling that evades filters:"
         " look-alikes, digits, spaces and dots in words. The normal form and the augmentation address it.",
     )
+    distorted_f1_low: float | None = Field(
+        None, description="Lower end of the 95 % bootstrap interval of distortedF1."
+    )
+    distorted_f1_high: float | None = Field(
+        None, description="Upper end of the 95 % bootstrap interval of distortedF1."
+    )
     misspelled_f1: float | None = Field(
         None,
         description="F1 of the toxic class on a copy of the test split with misspellings that neither the training"
@@ -141,6 +155,9 @@ class EvaluationStatus(StageRecord, QualityFigures):
     )
     original_macro_f1: float | None = Field(None, description="Macro F1 in the same engine before quantization.")
     drop: DropFigures | None = Field(None, description="Drop in quality by quantization, on the same rows.")
+    test_sets: list[HeldOutFigures] = Field(
+        default_factory=list, max_length=MAX_TEST_SETS, description="Figures on evaluation.testSets."
+    )
     compiled_sha256: str | None = Field(
         None,
         description="sha256 of the code that the engine compiled. Serving pods accept no other compiled code.",

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from toxicity_api.base import Document
 from toxicity_api.fingerprint import WITHOUT_INFLUENCE, content, fingerprint
 from toxicity_api.quantities import canonical
-from toxicity_api.spec import PodFields, ThresholdSpec, ToxicityModelSpec
+from toxicity_api.spec import HeldOutSet, PodFields, ThresholdSpec, ToxicityModelSpec
 from toxicity_api.status import MadeWith, StageRecord, ToxicityModelStatus
 from toxicity_operator import names
 from toxicity_operator.model import Model
@@ -155,6 +155,12 @@ def dataset_fingerprint(spec: ToxicityModelSpec) -> str:
     return fingerprint(parts | _fetched_again(spec))
 
 
+def held_out_fingerprint(spec: ToxicityModelSpec, test_set: HeldOutSet) -> str:
+    """Fingerprint of a test set's source, which names the folder of its copy. evaluation.runId downloads it again."""
+    parts = source_content(test_set, {"text_column", "label_column", "name", "min_f1"})
+    return fingerprint(parts | _run_id(spec.evaluation))
+
+
 def base_model_fingerprint(spec: ToxicityModelSpec) -> str:
     """Fingerprint of the base model's source, which names the folder of its copy."""
     return fingerprint(source_content(spec.base_model) | _fetched_again(spec))
@@ -170,7 +176,11 @@ def threshold_goal(spec: ToxicityModelSpec) -> ThresholdSpec:
 
 def _fetched_again(spec: ToxicityModelSpec) -> dict[str, object]:
     """The training.runId. A new one downloads the sources again, because a branch or a tag may have moved."""
-    return content(spec.training, type(spec.training).model_fields.keys() - {"run_id"})
+    return _run_id(spec.training)
+
+
+def _run_id(spec: Document) -> dict[str, object]:
+    return content(spec, type(spec).model_fields.keys() - {"run_id"})
 
 
 def build_chain(model: Model, settings: OperatorSettings, facts: ClusterFacts | None = None) -> Chain:
@@ -205,6 +215,10 @@ def references(spec: ToxicityModelSpec, component: str) -> list[str]:
         found += [f"Secret/{name}" for name in source_secrets(spec.dataset, spec.base_model)]
         if spec.dataset.config_map:
             found.append(f"ConfigMap/{spec.dataset.config_map.name}")
+    if component == names.EVALUATE:
+        sets = spec.evaluation.test_sets
+        found += [f"Secret/{name}" for name in source_secrets(*sets)]
+        found += [f"ConfigMap/{each.config_map.name}" for each in sets if each.config_map]
     if component == names.LOADTEST and spec.serving.api_token_secret_name:
         found.append(f"Secret/{spec.serving.api_token_secret_name}")
     if component == names.LOADTEST and spec.load_test.trace:
@@ -275,12 +289,15 @@ class _Builder:
         serving, record = self.model.spec.serving, self.model.status.evaluation
         others = type(serving).model_fields.keys()
         evaluation = self.model.spec.evaluation
-        run = content(evaluation, type(evaluation).model_fields.keys() - {"run_id"})
-        inputs = {"spec": content(serving, others - SCORING)} | run | self._chosen_image()
+        inputs = {"spec": content(serving, others - SCORING)} | _run_id(evaluation) | self._chosen_image()
         if goal := content(threshold_goal(self.model.spec)):
             inputs["threshold"] = goal
+        if evaluation.test_sets:
+            inputs["testSets"] = [source_content(each, {"min_f1"}) for each in evaluation.test_sets]
         placement = content(serving, others - WITHOUT_INFLUENCE - {"gpus"})
-        placement |= content(evaluation, {"run_id", "threshold"})
+        placement |= content(evaluation, {"run_id", "threshold", "test_sets"})
+        if secrets := source_secrets(*evaluation.test_sets):
+            placement["secrets"] = secrets
         request = StageRequest(names.EVALUATE, inputs, self.images.serving, placement, upstream.fingerprint)
         stage = self._stage(request, record, upstream_known=upstream.known is not None)
         if self.facts.may_upgrade and stage.known and (stage.known.image or self.facts.image) != request.image:

@@ -47,6 +47,9 @@ TEMPLATE_HASH_LABEL = "pod-template-hash"
 
 NAME_SUFFIX_LENGTH = 8
 
+HELD_OUT_PREFIX = "test-set-"
+"""Start of the name of an init container that downloads or copies a test set of the evaluation."""
+
 TRAIN, QUANTIZE, EVALUATE = "train", "quantize", "evaluate"
 SERVE, LOADTEST, STORAGE = "serve", "loadtest", "storage"
 
@@ -54,6 +57,16 @@ SERVE, LOADTEST, STORAGE = "serve", "loadtest", "storage"
 def job_name(model: str, component: str, attempt: str) -> str:
     """Name of a stage Job. Equal inputs give the same name, so a second Job cannot be created."""
     return f"{model}-{component}-{attempt[:NAME_SUFFIX_LENGTH]}"
+
+
+def held_out_name(name: str) -> str:
+    """Name of the volume or the init container that provides a test set."""
+    return f"{HELD_OUT_PREFIX}{name}"
+
+
+def held_out_field(name: str) -> str:
+    """The field of a test set, for messages."""
+    return f"evaluation.testSets[{name}]"
 
 
 def serving_name(model: str) -> str:

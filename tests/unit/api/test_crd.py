@@ -138,6 +138,13 @@ def test_lists_that_two_writers_share_are_maps() -> None:
     assert status["loadTest"]["properties"]["buckets"]["x-kubernetes-list-map-keys"] == ["name"]
 
 
+def test_names_of_test_sets_are_unique() -> None:
+    for place in ("spec", "status"):
+        evaluation = root_schema()["properties"][place]["properties"]["evaluation"]["properties"]
+        assert evaluation["testSets"]["x-kubernetes-list-map-keys"] == ["name"]
+        assert evaluation["testSets"]["maxItems"] == 5
+
+
 def test_printer_columns_point_at_fields_that_exist() -> None:
     version = build_crd()["spec"]["versions"][0]
     names = [column["name"].upper() for column in version["additionalPrinterColumns"]]

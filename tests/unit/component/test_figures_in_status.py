@@ -12,6 +12,7 @@ from toxicity_api.results import (
     DropFigures,
     EngineFigures,
     EvaluationResult,
+    HeldOutFigures,
     Metrics,
     QuantizationResult,
     StageResult,
@@ -23,7 +24,8 @@ def distinct_metrics(first: float) -> Metrics:
     """Every figure is another one; the first is F1."""
     fields = (
         "f1", "f1_low", "f1_high", "macro_f1", "macro_f1_low", "macro_f1_high", "precision", "recall", "roc_auc",
-        "pr_auc", "calibration_error", "distorted_f1", "misspelled_f1", "threshold",
+        "pr_auc", "calibration_error", "distorted_f1", "distorted_f1_low", "distorted_f1_high",
+        "misspelled_f1", "threshold",
     )  # fmt: skip
     values: dict[str, Any] = {name: round(first + index / 1000, 4) for index, name in enumerate(fields)}
     return Metrics(**values, test_samples=100)
@@ -41,13 +43,19 @@ DROP = DropFigures(
     macro_f1_drop_high=0.022, agreement=0.97,
 )  # fmt: skip
 
+FORUM = HeldOutFigures(
+    name="forum", rows=210, left_out=4, f1=0.7, f1_low=0.65, f1_high=0.75, macro_f1=0.71, macro_f1_low=0.66,
+    macro_f1_high=0.76, roc_auc=0.82, original_f1=0.72,
+)  # fmt: skip
+NEWS = FORUM.model_copy(update={"name": "news", "f1": 0.5, "f1_low": 0.45, "f1_high": 0.55, "original_f1": None})
+
 
 def test_evaluation_s_figures_are_those_of_the_same_name() -> None:
     cluster = drive(a_model(), 2)
     fingerprint = cluster.job("evaluate")["metadata"]["labels"][names.FINGERPRINT_LABEL]
     evaluation = EvaluationResult(
         engine="vllm 1", metrics=SERVED, figures=SPEED, original_metrics=ORIGINAL, original_figures=ORIGINAL_SPEED,
-        drop=DROP, duration_seconds=150.0,
+        drop=DROP, test_sets=[FORUM, NEWS], duration_seconds=150.0,
     )  # fmt: skip
     result = StageResult(stage="evaluate", fingerprint=fingerprint, outcome="succeeded", evaluation=evaluation)
     cluster.finish_job("evaluate", result)
@@ -57,6 +65,7 @@ def test_evaluation_s_figures_are_those_of_the_same_name() -> None:
     assert (found["originalF1"], found["originalMacroF1"]) == (ORIGINAL.f1, ORIGINAL.macro_f1)
     assert (found["figures"], found["originalFigures"]) == (wire(SPEED), wire(ORIGINAL_SPEED))
     assert found["drop"] == wire(DROP)
+    assert found["testSets"] == [FORUM.to_wire(), NEWS.to_wire()]
     assert "F1 0.810 in vllm 1, 12.5 texts per second" in message(cluster, "Evaluated")
     assert "before quantization F1 0.910, same decision for 97.0% of the rows" in message(cluster, "Evaluated")
     assert "4-bit has 0.62 times the throughput and 0.75 times the memory" in message(cluster, "Evaluated")
@@ -154,3 +163,16 @@ def test_threshold_is_recorded_with_all_of_its_digits() -> None:
     settle(cluster)
     found = status(cluster)["evaluation"]
     assert (found["threshold"], found["f1"]) == (0.123456789, 0.1235)
+
+
+def test_model_below_the_minimum_of_a_test_set_does_not_serve() -> None:
+    test_set = {"name": "forum", "configMap": {"name": "forum", "key": "rows.csv"}, "minF1": 0.8}
+    cluster = drive(a_model().with_spec("evaluation.testSets", [test_set]), 2)
+    fingerprint = cluster.job("evaluate")["metadata"]["labels"][names.FINGERPRINT_LABEL]
+    result = evaluation_result(fingerprint)
+    assert result.evaluation is not None
+    evaluation = result.evaluation.model_copy(update={"test_sets": [FORUM]})
+    cluster.finish_job("evaluate", result.model_copy(update={"evaluation": evaluation}))
+    settle(cluster)
+    assert conditions(cluster)["QualityAccepted"] == ("False", "BelowMinimumF1")
+    assert "test set forum 0.7000 (95 %: 0.6500 to 0.7500) is below" in message(cluster, "QualityAccepted")

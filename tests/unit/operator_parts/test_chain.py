@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.builders import SETTINGS, ModelBuilder, a_model
-from toxicity_operator.chain import Chain, build_chain
+from toxicity_operator.chain import Chain, build_chain, references
 from toxicity_operator.settings import Images
 
 
@@ -163,6 +163,49 @@ def test_secret_of_a_source_changes_no_result_but_a_refused_download_is_tried_ag
             prints(chain(remote))["train"]
             != prints(chain(remote.with_spec(f"{field}.{kind}.{name}", value)))["train"]
         )
+
+
+FORUM = {"name": "forum", "huggingFace": {"repo": "owner/forum"}}
+
+
+def with_sets(*test_sets: dict[str, Any]) -> Chain:
+    return chain(a_model().with_spec("evaluation.testSets", list(test_sets)))
+
+
+def test_test_set_evaluates_again_and_trains_nothing() -> None:
+    bare, added = prints(with_sets()), prints(with_sets(FORUM))
+    assert bare == prints(chain(a_model()))
+    assert [stage for stage in ALL if bare[stage] != added[stage]] == ALL[2:]
+    for change in (
+        {"name": "news"},
+        {"textColumn": "text"},
+        {"huggingFace": {"repo": "owner/forum", "revision": "v2"}},
+    ):
+        assert prints(with_sets(FORUM | change))["evaluate"] != added["evaluate"]
+
+
+def test_bound_of_a_test_set_evaluates_nothing_again() -> None:
+    assert prints(with_sets(FORUM)) == prints(with_sets(FORUM | {"minF1": 0.6}))
+    assert with_sets(FORUM).job_names() == with_sets(FORUM | {"minF1": 0.6}).job_names()
+
+
+def test_secret_of_a_test_set_tries_a_refused_download_again_and_changes_no_result() -> None:
+    opened = with_sets(FORUM | {"huggingFace": {"repo": "owner/forum", "secretName": "token"}})
+    assert prints(with_sets(FORUM)) == prints(opened)
+    assert with_sets(FORUM).evaluate.job_name != opened.evaluate.job_name
+
+
+def test_failed_evaluation_watches_the_sources_of_its_test_sets() -> None:
+    model = a_model().with_spec(
+        "evaluation.testSets",
+        [
+            {"name": "a", "configMap": {"name": "rows", "key": "a.csv"}},
+            {"name": "b", "kaggle": {"dataset": "o/n", "file": "b.csv", "secretName": "kaggle"}},
+        ],
+    )
+    spec = model.build().spec
+    assert set(references(spec, "evaluate")) == {"ConfigMap/rows", "Secret/kaggle"}
+    assert references(spec, "train") == references(a_model().build().spec, "train")
 
 
 def test_pull_secrets_name_every_job_anew_so_that_what_could_not_be_pulled_is_tried_again() -> None:

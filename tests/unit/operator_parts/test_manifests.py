@@ -53,6 +53,19 @@ def a_gpu_model() -> ModelBuilder:
     )
 
 
+TEST_SETS = [
+    {"name": "forum", "configMap": {"name": "forum", "key": "rows.csv"}, "minF1": 0.6},
+    {"name": "news", "huggingFace": {"repo": "owner/news", "file": "data/test.csv", "secretName": "hub"}},
+    {
+        "name": "old",
+        "image": {"reference": "rows:1", "path": "/rows/old.csv"},
+        "textColumn": "text",
+        "labelColumn": "bad",
+    },
+    {"name": "shared", "persistentVolumeClaim": {"claimName": "rows", "path": "shared.csv"}},
+]
+
+
 def train(builder: ModelBuilder) -> Any:
     model = builder.build()
     return build_training_job(model, build_chain(model, SETTINGS).train, "train-image:1")
@@ -67,7 +80,7 @@ def quantize(builder: ModelBuilder) -> Any:
 
 def evaluate(builder: ModelBuilder) -> Any:
     model = builder.build()
-    return build_evaluation_job(model, build_chain(model, SETTINGS), "serve-image:1")
+    return build_evaluation_job(model, build_chain(model, SETTINGS), "serve-image:1", "train-image:1")
 
 
 def loadtest(builder: ModelBuilder) -> Any:
@@ -142,6 +155,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "evaluation-job": lambda: evaluate(a_model()),
     "evaluation-job-gpu": lambda: evaluate(a_gpu_model()),
     "evaluation-job-unquantized": lambda: evaluate(a_model().with_spec("quantization.method", "none")),
+    "evaluation-job-test-sets": lambda: evaluate(a_model().with_spec("evaluation.testSets", TEST_SETS)),
     "deployment": lambda: deployment(a_model()),
     "training-job-object-store": lambda: train(a_store_model()),
     "quantization-job-object-store": lambda: quantize(a_cloud_model()),

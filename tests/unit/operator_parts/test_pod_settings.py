@@ -64,7 +64,7 @@ def quantize(model: Model) -> Any:
 
 
 def evaluate(model: Model) -> Any:
-    return build_evaluation_job(model, build_chain(model, SETTINGS), "serve-image:1")
+    return build_evaluation_job(model, build_chain(model, SETTINGS), "serve-image:1", "train-image:1")
 
 
 def serve(model: Model) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from support.builders import drop_figures
-from toxicity_api.results import DropFigures
-from toxicity_api.spec import QualityGate
+from toxicity_api.results import DropFigures, HeldOutFigures
+from toxicity_api.spec import HeldOutSet, QualityGate
 from toxicity_api.status import EvaluationStatus, QuantizationStatus, TrainingStatus
 from toxicity_operator.decide.quality import Verdict, judge
 
@@ -205,3 +207,90 @@ def test_bound_at_the_far_end_of_the_interval_is_neither_met_nor_missed() -> Non
 def test_unknown_figure_counts_as_zero() -> None:
     message = judge(gate(), TrainingStatus(fingerprint="t"), None, None).message
     assert "toxicF1 0.0000 (95 %: 0.0000 to 0.0000)" in message
+
+
+def distorted(
+    record: type[TrainingStatus] | type[QuantizationStatus], f1: float | None, spread: float = 0.0
+) -> Any:
+    known = (
+        {}
+        if f1 is None
+        else {"distorted_f1": f1, "distorted_f1_low": f1 - spread, "distorted_f1_high": f1 + spread}
+    )
+    return record(fingerprint="w", f1=0.9, **known)
+
+
+@pytest.mark.parametrize(
+    ("f1", "spread", "accepted"), [(0.8, 0.0, True), (0.7, 0.09, False), (0.8, 0.05, None), (0.9, 0.1, True)]
+)
+def test_minimum_on_distorted_rows_is_held_against_the_whole_interval(
+    f1: float, spread: float, accepted: bool | None
+) -> None:
+    bounds, good = gate(minDistortedF1=0.8), distorted(QuantizationStatus, 0.95)
+    assert judge(bounds, distorted(TrainingStatus, f1, spread), None, evaluated(0.9)).accepted is accepted
+    of_quantized = judge(
+        bounds, distorted(TrainingStatus, 0.1), distorted(QuantizationStatus, f1, spread), evaluated(0.9)
+    )
+    assert of_quantized.accepted is accepted, "the quantized weights are those to be served"
+    assert judge(bounds, distorted(TrainingStatus, f1, spread), good, evaluated(0.9)).accepted is True
+
+
+def test_weights_that_certainly_miss_it_on_distorted_rows_are_not_evaluated() -> None:
+    verdict = judge(gate(minDistortedF1=0.8), distorted(TrainingStatus, 0.5, 0.1), None, None)
+    assert (verdict.accepted, verdict.reason) == (False, "BelowMinimumF1")
+    assert "distortedF1 0.5000 (95 %: 0.4000 to 0.6000) is below minDistortedF1 0.8000" in verdict.message
+
+
+@pytest.mark.parametrize(("quantized_too", "field"), [(True, "quantization.runId"), (False, "training.runId")])
+def test_weights_of_a_release_that_did_not_distort_are_inconclusive_with_the_remedy(
+    quantized_too: bool, field: str
+) -> None:
+    record = distorted(QuantizationStatus, None) if quantized_too else None
+    assert judge(gate(minDistortedF1=0.8), distorted(TrainingStatus, None), None, None).accepted is None
+    verdict = judge(gate(minDistortedF1=0.8), distorted(TrainingStatus, None), record, evaluated(0.9))
+    assert (verdict.accepted, verdict.reason) == (None, "Inconclusive")
+    assert f"change {field} to make it again" in verdict.message
+
+
+def on_forum(f1: float, spread: float = 0.0) -> HeldOutFigures:
+    return HeldOutFigures(
+        name="forum", rows=210, left_out=4, f1=f1, f1_low=f1 - spread, f1_high=f1 + spread, macro_f1=f1 - 0.1,
+        macro_f1_low=f1 - 0.1 - spread, macro_f1_high=f1 - 0.1 + spread, roc_auc=0.8,
+    )  # fmt: skip
+
+
+def decide_on(found: list[HeldOutFigures], minimum: float | None = 0.6, **bounds: Any) -> Verdict:
+    wanted = HeldOutSet.model_validate({"name": "forum", "configMap": {"name": "f", "key": "k"}, "minF1": minimum})
+    evaluation = evaluated(0.9).model_copy(update={"test_sets": found})
+    return judge(gate(**bounds), trained(0.9), quantized(0.9), evaluation, [wanted])
+
+
+@pytest.mark.parametrize(("f1", "spread", "accepted"), [(0.6, 0.0, True), (0.5, 0.09, False), (0.6, 0.05, None)])
+def test_minimum_on_a_test_set_names_the_set_the_figure_and_the_field(
+    f1: float, spread: float, accepted: bool | None
+) -> None:
+    verdict = decide_on([on_forum(0.9).model_copy(update={"name": "other"}), on_forum(f1, spread)])
+    assert verdict.accepted is accepted
+    for words in (f"toxicF1 on test set forum {f1:.4f}", "evaluation.testSets[forum].minF1 0.6000"):
+        assert words in verdict.message
+
+
+def test_test_set_with_too_few_rows_says_where_to_add_some() -> None:
+    message = decide_on([on_forum(0.6, 0.1)]).message
+    assert "the 210 rows of test set forum are too few to decide; add rows to it" in message
+    assert "qualityGate.acceptInconclusive: e" in message
+
+
+def test_test_set_is_judged_by_the_chosen_metric_and_only_with_a_bound() -> None:
+    assert decide_on([on_forum(0.65)], metric="macroF1").accepted is False
+    assert decide_on([on_forum(0.65)], metric="toxicF1").accepted is True
+    assert decide_on([on_forum(0.1)], minimum=None).accepted is True
+    assert decide_on([on_forum(0.1)], minimum=0.0).accepted is True
+
+
+def test_evaluation_without_the_test_set_is_inconclusive_with_the_remedy() -> None:
+    verdict = decide_on([], acceptInconclusive=None)
+    assert (verdict.accepted, verdict.reason) == (None, "Inconclusive")
+    assert "no figures for evaluation.testSets[forum].minF1" in verdict.message
+    assert "change evaluation.runId" in verdict.message
+    assert decide_on([], acceptInconclusive="always").accepted is True

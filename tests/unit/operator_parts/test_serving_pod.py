@@ -93,7 +93,7 @@ def test_without_a_hash_in_the_status_pods_compile_by_themselves() -> None:
 def test_eager_is_asked_of_evaluation_and_serving_alike() -> None:
     builder = a_model().with_spec("serving.enforceEager", True)
     model = builder.build()
-    job = build_evaluation_job(model, build_chain(model, SETTINGS), "serve-image:1")
+    job = build_evaluation_job(model, build_chain(model, SETTINGS), "serve-image:1", "train-image:1")
     evaluation = EvaluationConfig.model_validate_json(environment(job)[STAGE_CONFIG_VARIABLE])
     assert evaluation.original is not None
     assert [config(builder).enforce_eager, evaluation.served.enforce_eager, evaluation.original.enforce_eager] == [
@@ -109,7 +109,7 @@ def test_reports_are_those_of_the_stages_in_their_order() -> None:
     expected = [f"train-{chain.train.fingerprint}", f"quantize-{chain.quantize.fingerprint}"]
     assert [folder.name for folder in found.report_dirs] == [*expected, f"evaluate-{chain.evaluate.fingerprint}"]
     assert found.model_dir.parent in found.report_dirs
-    job = build_evaluation_job(model, chain, "serve-image:1")
+    job = build_evaluation_job(model, chain, "serve-image:1", "train-image:1")
     evaluation = EvaluationConfig.model_validate_json(environment(job)[STAGE_CONFIG_VARIABLE])
     assert found.report_dirs[-1] == evaluation.output_dir
 

@@ -18,6 +18,11 @@ PLACED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": PLACED
 NO_SANDBOX = {"type": "PodReadyToStartContainers", "status": "False"}
 CREATING = {"waiting": {"reason": "ContainerCreating"}}
 COPY = {"name": "base-model", "image": "registry/base:3", "command": ["/tools/busybox", "sh"]}
+HELD_OUT = {
+    "name": "test-set-forum",
+    "image": "training-image:1",
+    "command": ["python", "-m", "toxicity_training.download"],
+}
 DOWNLOAD = {
     "name": "dataset",
     "image": "training-image:1",
@@ -110,6 +115,31 @@ def test_init_container_names_the_field_of_its_source(spec: Raw, reason: str, me
     pod = a_pod(spec={"initContainers": [spec]}, initContainerStatuses=[waiting(spec["name"], reason, message)])
     assert pod_trouble(pod).endswith(f"; {remedy}")
     assert f"init container {spec['name']} of pod pod-x waits" in pod_trouble(pod)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "message", "remedy"),
+    [
+        (HELD_OUT, "ErrImagePull", "denied", f"correct images.training, {REGISTRY}"),
+        (
+            HELD_OUT | {"name": "tools", "command": ["cp"]}, "ErrImagePull", "denied",
+            f"correct images.training, {REGISTRY}",
+        ),
+        (
+            HELD_OUT | {"command": ["/tools/busybox", "sh"]}, "ErrImagePull", "denied",
+            f"correct evaluation.testSets[forum].image.reference, {REGISTRY}",
+        ),
+        (
+            HELD_OUT, "CreateContainerConfigError", 'secret "hub" not found',
+            "create the Secret hub, or correct the secretName in evaluation.testSets[forum]",
+        ),
+    ],
+)  # fmt: skip
+def test_init_container_of_a_test_set_names_its_field(spec: Raw, reason: str, message: str, remedy: str) -> None:
+    pod = a_pod(
+        "evaluate", spec={"initContainers": [spec]}, initContainerStatuses=[waiting(spec["name"], reason, message)]
+    )
+    assert pod_trouble(pod).endswith(f"; {remedy}")
 
 
 def test_remedy_is_not_cut_off_by_long_words() -> None:

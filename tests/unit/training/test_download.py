@@ -166,6 +166,14 @@ def test_file_that_is_named_is_taken_as_it_is(hub: Program) -> None:
         (from_hub("owner/missing"), ["spec.dataset.huggingFace.repo", "owner/missing", "secretName"]),
         (from_hub("owner/one", "--revision=v9"), ["spec.dataset.huggingFace.revision", "'v9'"]),
         (from_hub("owner/a--b"), ["spec.dataset.huggingFace.repo", "owner/name"]),
+        (
+            from_hub("owner/two", "--field=evaluation.testSets[a]"),
+            ["spec.evaluation.testSets[a].huggingFace.file: "],
+        ),
+        (
+            from_hub("owner/missing", "--field=x"),
+            ["spec.x.huggingFace.repo: owner/missing", "set spec.x.huggingFace.secretName"],
+        ),
         (["model", "--repo=owner/missing"], ["spec.baseModel.huggingFace.repo", "owner/missing", "secretName"]),
         (["model", "--repo=owner/model", "--revision=v9"], ["spec.baseModel.huggingFace.revision", "'v9'"]),
         (["model", "--repo=owner/bin"], ["spec.baseModel.huggingFace.repo", ".safetensors"]),

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -307,3 +308,15 @@ def test_shown_value_is_itself_or_its_beginning(value: str) -> None:
     words = shown(value)
     assert len(words) <= SHOWN + 3
     assert words == repr(value) or words == f"{repr(value)[: len(words) - 2]}…{repr(value)[0]}"
+
+
+def test_parquet_in_an_image_without_its_library_is_refused_with_what_to_provide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(parquet(pandas.DataFrame({"comment": ["a"], "toxic": [1]})))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(
+        DatasetError, match=r"dataset: rows\.csv is a Parquet file, .* provide a CSV, TSV or JSON lines"
+    ):
+        read_dataset(path, "comment", "toxic")

@@ -12,6 +12,7 @@ from toxicity_api.spec import TrainingSpec
 from toxicity_training.dataset import Example
 from toxicity_training.evaluation import scoring
 from toxicity_training.evaluation.distort import distort
+from toxicity_training.evaluation.intervals import f1_intervals
 from toxicity_training.evaluation.measure import Evaluation, measure
 from toxicity_training.evaluation.metrics import evaluate_scores
 from toxicity_training.evaluation.misspell import misspell
@@ -68,6 +69,9 @@ def test_measure_applies_the_same_threshold_to_the_distorted_and_the_misspelled_
         assert 0 < found < 6
         assert figure == pytest.approx(2 * found / (found + 6))
     assert metrics.distorted_f1 != metrics.misspelled_f1
+    decisions = ["дурак" in text for text in copies()[1]]
+    interval = f1_intervals(decisions, evaluation.labels, SPEC.seed).f1
+    assert (metrics.distorted_f1_low, metrics.distorted_f1_high) == interval
 
 
 def test_measure_counts_each_misspelled_row_in_its_family(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +89,8 @@ def test_measure_returns_what_the_artifacts_need(monkeypatch: pytest.MonkeyPatch
     assert evaluation.labels == [example.toxic for example in TEST]
     assert evaluation.scores == [0.9] * 6 + [0.1] * 12
     expected = evaluate_scores(evaluation.scores, evaluation.labels, evaluation.metrics.threshold, seed=SPEC.seed)
-    assert evaluation.metrics.model_copy(update={"distorted_f1": None, "misspelled_f1": None}) == expected
+    of_copies = ("distorted_f1", "distorted_f1_low", "distorted_f1_high", "misspelled_f1")
+    assert evaluation.metrics.model_copy(update=dict.fromkeys(of_copies)) == expected
     assert sum(bucket.rows for bucket in evaluation.buckets) == len(TEST)
     assert sum(part.rows for part in evaluation.reliability) == len(TEST)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 CRASHED = "TrainingCrashed"
@@ -49,6 +50,14 @@ class DownloadError(RuntimeError):
 def detail_of(error: BaseException) -> str:
     """The message of a library's error in one line of at most DETAIL_LIMIT characters; its type if it has none."""
     return " ".join(str(error).split())[:DETAIL_LIMIT] or type(error).__name__
+
+
+_DATASET = re.compile(r"\bdataset(?=:|\.(?:textColumn|labelColumn|huggingFace|kaggle)\b)")
+
+
+def about(message: str, field: str) -> str:
+    """A message about `dataset` for another field of the spec that has the same fields."""
+    return _DATASET.sub(lambda _: field, message)
 
 
 def listed(names: Sequence[str], most: int = LISTED) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from toxicity_api.attempts import keep_alive, open_folder
 from toxicity_stage.artifacts import TERMINATION_LOG, exit_code, is_volume_full
-from toxicity_stage.errors import DownloadError, InputError, detail_of
+from toxicity_stage.errors import DownloadError, InputError, about, detail_of
 from toxicity_training.sources.commits import pinned_commit
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, DownloadError, OSError) as error:
         if options.target.is_dir():
             return _there(options.target, "exists: another pod has downloaded it")
-        reported = _reported(error, options.target)
+        reported = _reported(error, options.target, options.field)
         options.termination_log.write_text(str(reported), encoding="utf-8")
         print(f"download: {reported}", file=sys.stderr, flush=True)
         return exit_code(reported)
@@ -55,8 +55,8 @@ def _there(target: Path, words: str) -> int:
     return 0
 
 
-def _reported(error: Exception, target: Path) -> Exception:
-    """The error to report: for a full volume, one that names the field to raise."""
+def _reported(error: Exception, target: Path, field: str) -> Exception:
+    """The error to report: about `field`, or for a full volume, one that names the field to raise."""
     if is_volume_full(error):
         return DownloadError(
             f"spec.storage.size: no space is left for {target}; raise spec.storage.size,"
@@ -64,7 +64,9 @@ def _reported(error: Exception, target: Path) -> Exception:
         )
     if isinstance(error, OSError):
         return DownloadError(f"download: cannot write {target}: {detail_of(error)}; check the model's volume")
-    return error
+    if isinstance(error, InputError):
+        return InputError(error.reason, about(str(error), field))
+    return DownloadError(about(str(error), field))
 
 
 @contextmanager
@@ -154,6 +156,9 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--save-as", required=True, help="name of the file in the target folder")
     for command in (model, hub, kaggle):
         command.add_argument("--target", type=Path, required=True, help="folder to create")
+        command.add_argument(
+            "--field", default="dataset", help="field of the spec that messages name for a data set"
+        )
         command.add_argument(
             "--termination-log", type=Path, default=TERMINATION_LOG, help="file for the message of a failure"
         )

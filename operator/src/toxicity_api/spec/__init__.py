@@ -11,9 +11,25 @@ from toxicity_api.spec.model import ToxicityModelSpec
 from toxicity_api.spec.object_store import ObjectStore, Scratch
 from toxicity_api.spec.pod_settings import EnvVar, PodSettings, Volume, VolumeMount
 from toxicity_api.spec.pods import PodFields, Toleration
-from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec, ThresholdSpec
+from toxicity_api.spec.quality import (
+    MAX_TEST_SETS,
+    EvaluationSpec,
+    HeldOutSet,
+    QualityGate,
+    QuantizationSpec,
+    ThresholdSpec,
+)
 from toxicity_api.spec.serving import HttpSpec, LongTexts, ServingSpec
-from toxicity_api.spec.sources import BaseModelSpec, DatasetSpec, HubFile, ImageFile, KaggleFile, Split, VolumeFile
+from toxicity_api.spec.sources import (
+    BaseModelSpec,
+    DatasetSpec,
+    HubFile,
+    ImageFile,
+    KaggleFile,
+    LabelledFile,
+    Split,
+    VolumeFile,
+)
 from toxicity_api.spec.training import (
     LONGEST_INPUT,
     SHORTEST_INPUT,
@@ -27,6 +43,7 @@ from toxicity_api.spec.training import (
 
 __all__ = [
     "LONGEST_INPUT",
+    "MAX_TEST_SETS",
     "SHORTEST_INPUT",
     "Augmentation",
     "BaseModelSpec",
@@ -35,10 +52,12 @@ __all__ = [
     "EnvVar",
     "EvaluationSpec",
     "Expose",
+    "HeldOutSet",
     "HttpSpec",
     "HubFile",
     "ImageFile",
     "KaggleFile",
+    "LabelledFile",
     "Labels",
     "LoadTestSpec",
     "LongTexts",

@@ -9,6 +9,10 @@ from pydantic import Field
 from toxicity_api.base import Document
 from toxicity_api.spec.fields import INT32_MAX, NonEmpty, Score
 from toxicity_api.spec.pods import JobFields
+from toxicity_api.spec.sources import LabelledFile
+
+MAX_TEST_SETS = 5
+"""Number of test sets, whose figures must fit into a termination message."""
 
 
 class QuantizationSpec(JobFields):
@@ -59,6 +63,22 @@ class ThresholdSpec(Document):
     )
 
 
+class HeldOutSet(LabelledFile):
+    """Comments of another source, which only the evaluation reads: CSV, TSV or JSON lines, plain or gzip."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=20,
+        pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        description="Name of the test set in the status, in messages and of its files.",
+    )
+    min_f1: Score | None = Field(
+        None,
+        description="Lowest F1 on the test set, from 0 to 1, with which a model may serve. It applies to"
+        " qualityGate.metric. Unset means no bound. A change does not evaluate again.",
+    )
+
+
 class EvaluationSpec(Document):
     """Evaluation by the serving engine, in a Job with the pod fields of `serving`."""
 
@@ -70,6 +90,12 @@ class EvaluationSpec(Document):
     )
     threshold: ThresholdSpec = Field(
         default_factory=ThresholdSpec, description="Choice of the threshold that the service uses."
+    )
+    test_sets: list[HeldOutSet] = Field(
+        default_factory=list,
+        max_length=MAX_TEST_SETS,
+        description="Further test sets, scored before and after quantization. They are never trained on: rows whose"
+        " text is among the training or validation rows are left out. Each row takes as long as one of the test split.",
     )
     run_id: str = Field(
         "1",
@@ -97,6 +123,12 @@ class QualityGate(Document):
     max_f1_drop: Score | None = Field(
         None,
         description="Largest drop in F1 by quantization, from 0 to 1, with which a model may serve. Unset means no"
+        " bound.",
+    )
+    min_distorted_f1: Score | None = Field(
+        None,
+        description="Lowest F1 of the toxic class on the test split with spelling that evades filters (distortedF1 of"
+        " the quantization, or of the training without one), from 0 to 1, with which a model may serve. Unset means no"
         " bound.",
     )
     accept_inconclusive: NonEmpty | None = Field(

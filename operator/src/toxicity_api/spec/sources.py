@@ -66,8 +66,8 @@ class Split(Document):
     seed: Seed = Field(42, description="Random seed of the stratified split.")
 
 
-class DatasetSpec(Document):
-    """Source of the labelled comments: a file in CSV, TSV, JSON lines or Parquet, plain or gzip."""
+class LabelledFile(Document):
+    """Source of labelled comments: a file in CSV, TSV, JSON lines or Parquet, plain or gzip."""
 
     model_config = {
         "json_schema_extra": exactly_one("configMap", "persistentVolumeClaim", "image", "huggingFace", "kaggle")
@@ -82,6 +82,11 @@ class DatasetSpec(Document):
     label_column: NonEmpty = Field(
         "toxic", description="Name of the column with the label: 1 for toxic, 0 for not toxic."
     )
+
+
+class DatasetSpec(LabelledFile):
+    """Source of the labelled comments: a file in CSV, TSV, JSON lines or Parquet, plain or gzip."""
+
     split: Split = Field(
         default_factory=Split, description="Split of the rows into training, validation and test rows."
     )

@@ -6,10 +6,12 @@ model can only be refused. That evaluation decides.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toxicity_api.conditions import Reason
-from toxicity_api.spec import QualityGate
+from toxicity_api.results import HeldOutFigures
+from toxicity_api.spec import HeldOutSet, QualityGate
 from toxicity_api.status import EvaluationStatus, QualityFigures, QuantizationStatus, TrainingStatus
 
 ALWAYS = "always"
@@ -38,11 +40,15 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bound:
-    """The result for one bound of the gate; `met` is None if the interval contains the bound."""
+    """The result for one bound of the gate; `met` is None if the interval contains the bound.
+
+    `remedy` is what decides an open bound, if that is not more test rows.
+    """
 
     met: bool | None
     reason: Reason
     message: str
+    remedy: str = ""
 
 
 def judge(
@@ -50,28 +56,37 @@ def judge(
     training: TrainingStatus | None,
     quantization: QuantizationStatus | None,
     evaluation: EvaluationStatus | None,
+    held_out: Sequence[HeldOutSet] = (),
 ) -> Verdict:
     """The verdict on the records of the current fingerprints. A record is None until its stage has succeeded.
 
-    Bounds are inclusive.
+    Bounds are inclusive. `held_out` are the test sets of the evaluation, with their bounds.
     """
     if training is None:
         return Verdict(None, Reason.WAITING, "waiting for the metrics of the training")
+    weights = quantization or training
     for record, word in ((training, "the trained model"), (quantization, "the quantized model")):
-        bound = record and evaluation is None and _minimum(gate, record, word)
-        if bound and bound.met is False:
-            return Verdict(False, bound.reason, bound.message)
+        if record is None or evaluation is not None:
+            continue
+        for bound in (_minimum(gate, record, word), _distorted(gate, record)):
+            if bound and bound.met is False:
+                return Verdict(False, bound.reason, bound.message)
     if evaluation is None:
         return Verdict(
             None,
             Reason.WAITING,
             f"waiting for the evaluation in the serving engine; so far {_so_far(gate, training)}",
         )
-    return _decide(gate, evaluation)
+    every = (
+        _minimum(gate, evaluation, "the model"),
+        _drop(gate, evaluation),
+        _distorted(gate, weights),
+        *(_on_held_out(gate, each, evaluation.test_sets) for each in held_out),
+    )
+    return _decide(gate, evaluation, [bound for bound in every if bound])
 
 
-def _decide(gate: QualityGate, evaluation: EvaluationStatus) -> Verdict:
-    bounds = [bound for bound in (_minimum(gate, evaluation, "the model"), _drop(gate, evaluation)) if bound]
+def _decide(gate: QualityGate, evaluation: EvaluationStatus, bounds: Sequence[Bound]) -> Verdict:
     missed = next((bound for bound in bounds if bound.met is False), None)
     if missed:
         return Verdict(False, missed.reason, missed.message)
@@ -81,22 +96,55 @@ def _decide(gate: QualityGate, evaluation: EvaluationStatus) -> Verdict:
         return Verdict(True, Reason.ACCEPTED, figures)
     if gate.accept_inconclusive in (ALWAYS, evaluation.fingerprint):
         return Verdict(True, Reason.OVERRIDDEN, f"{open_.message}; accepted by qualityGate.acceptInconclusive")
+    remedy = open_.remedy or f"{evaluation.test_samples} test rows are too few to decide; add test rows"
     return Verdict(
         None,
         Reason.INCONCLUSIVE,
-        f"{open_.message}: {evaluation.test_samples} test rows are too few to decide; add test rows, or accept this"
-        f" model with qualityGate.acceptInconclusive: {evaluation.fingerprint}",
+        f"{open_.message}: {remedy}, or accept this model with qualityGate.acceptInconclusive:"
+        f" {evaluation.fingerprint}",
     )
 
 
 def _minimum(gate: QualityGate, record: QualityFigures, word: str) -> Bound | None:
     if gate.min_f1 is None:
         return None
-    figure = _figure(gate, record)
-    met = True if figure.low >= gate.min_f1 else False if figure.high < gate.min_f1 else None
+    return _at_least(f"{word}'s {gate.metric}", _figure(gate, record), "minF1", gate.min_f1)
+
+
+def _at_least(subject: str, figure: Figure, field: str, minimum: float, remedy: str = "") -> Bound:
+    met = True if figure.low >= minimum else False if figure.high < minimum else None
     relation = {True: "is at least", False: "is below", None: "has an interval that contains"}[met]
-    text = f"{word}'s {gate.metric} {figure} {relation} minF1 {gate.min_f1:.4f}"
-    return Bound(met, Reason.BELOW_MINIMUM, text)
+    return Bound(met, Reason.BELOW_MINIMUM, f"{subject} {figure} {relation} {field} {minimum:.4f}", remedy)
+
+
+def _distorted(gate: QualityGate, record: TrainingStatus | QuantizationStatus) -> Bound | None:
+    """The bound on the distorted test rows, which the stage that made the weights has scored."""
+    if gate.min_distorted_f1 is None:
+        return None
+    value, low, high = record.distorted_f1, record.distorted_f1_low, record.distorted_f1_high
+    if value is None:
+        stage = "quantization" if isinstance(record, QuantizationStatus) else "training"
+        remedy = f"it was made by a release that did not measure it; change {stage}.runId to make it again"
+        return Bound(None, Reason.BELOW_MINIMUM, "the model has no distortedF1 for minDistortedF1", remedy)
+    figure = Figure(value, value if low is None else low, value if high is None else high)
+    return _at_least("the model's distortedF1", figure, "minDistortedF1", gate.min_distorted_f1)
+
+
+def _on_held_out(gate: QualityGate, wanted: HeldOutSet, found: Sequence[HeldOutFigures]) -> Bound | None:
+    if wanted.min_f1 is None:
+        return None
+    field = f"evaluation.testSets[{wanted.name}].minF1"
+    on_set = next((each for each in found if each.name == wanted.name), None)
+    if on_set is None:
+        remedy = "use a serving image of the operator's release and change evaluation.runId to evaluate again"
+        return Bound(None, Reason.BELOW_MINIMUM, f"the evaluation has no figures for {field}", remedy)
+    figure = (
+        Figure(on_set.f1, on_set.f1_low, on_set.f1_high)
+        if gate.metric == "toxicF1"
+        else Figure(on_set.macro_f1, on_set.macro_f1_low, on_set.macro_f1_high)
+    )
+    remedy = f"the {on_set.rows} rows of test set {wanted.name} are too few to decide; add rows to it"
+    return _at_least(f"the model's {gate.metric} on test set {wanted.name}", figure, field, wanted.min_f1, remedy)
 
 
 def _drop(gate: QualityGate, evaluation: EvaluationStatus) -> Bound | None:

@@ -69,8 +69,9 @@ class Snapshot:
     @cached_property
     def verdict(self) -> Verdict:
         """The verdict of the quality gate. A bad trained model is refused before quantization."""
-        records = self.records
-        return judge(self.model.spec.quality_gate, records.trained, records.quantized, records.evaluated)
+        records, spec = self.records, self.model.spec
+        sets = spec.evaluation.test_sets
+        return judge(spec.quality_gate, records.trained, records.quantized, records.evaluated, sets)
 
     @cached_property
     def desired_deployment(self) -> Manifest | None:

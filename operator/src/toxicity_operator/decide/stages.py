@@ -98,7 +98,7 @@ def _evaluate(snapshot: Snapshot) -> Step:
         return Step(waiting_for=f"a change of the spec: {snapshot.verdict.message}")
 
     def build() -> Manifest:
-        return build_evaluation_job(model, chain, image, snapshot.retention)
+        return build_evaluation_job(model, chain, image, snapshot.images.training, snapshot.retention)
 
     return _of_job(snapshot, chain.evaluate, snapshot.records.evaluation, "evaluation", build)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, Retention
 from toxicity_api.types import Raw
 from toxicity_operator import names
-from toxicity_operator.chain import Chain, base_model_fingerprint, dataset_fingerprint
+from toxicity_operator.chain import Chain, base_model_fingerprint, dataset_fingerprint, held_out_fingerprint
 from toxicity_operator.manifests.common import ARTIFACTS
 from toxicity_operator.model import Model
 
@@ -27,6 +27,7 @@ def retention(model: Model, chain: Chain, serving: Iterable[Raw]) -> Retention |
     stages = [stage for stage in (chain.train, chain.quantize, chain.evaluate, chain.loadtest) if stage]
     keep = {f"{stage.component}-{stage.fingerprint}" for stage in stages}
     keep |= {f"dataset-{dataset_fingerprint(model.spec)}", f"base-model-{base_model_fingerprint(model.spec)}"}
+    keep |= {f"dataset-{held_out_fingerprint(model.spec, each)}" for each in model.spec.evaluation.test_sets}
     last_test = model.status.load_test_job
     keep |= {f"{names.LOADTEST}-{last_test.fingerprint}"} if last_test else set()
     keep |= {folder for template in serving for folder in _read_folders(template)}

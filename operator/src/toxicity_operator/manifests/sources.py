@@ -1,4 +1,4 @@
-"""Volumes and init containers that provide the data set and the base model to the training pod.
+"""Volumes and init containers that provide data sets and the base model to the pods of training and evaluation.
 
 Claims and ConfigMaps are mounted. An image runs as an init container that copies its files to the artifacts volume. It
 needs no shell, because the training image provides a static busybox. An init container of the training image downloads
@@ -14,14 +14,18 @@ from pathlib import Path, PurePosixPath
 from toxicity_api.spec import (
     BaseModelSpec,
     DatasetSpec,
+    HeldOutSet,
     HubFile,
     ImageFile,
     KaggleFile,
+    LabelledFile,
+    PodFields,
     ToxicityModelSpec,
     VolumeFile,
 )
-from toxicity_operator.chain import base_model_fingerprint, dataset_fingerprint
-from toxicity_operator.manifests.common import ARTIFACTS, Manifest, container, env, verbatim
+from toxicity_operator import names
+from toxicity_operator.chain import base_model_fingerprint, dataset_fingerprint, held_out_fingerprint
+from toxicity_operator.manifests.common import ARTIFACTS, Manifest, container, env, resources, verbatim
 
 TOOLS = "/tools"
 BUSYBOX = f"{TOOLS}/busybox"
@@ -67,24 +71,51 @@ class Source:
         return any(item.get("command", [""])[0] == BUSYBOX for item in self.init_containers)
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """A file to provide: the name of its volume and container, the folder of its copy, and its field if no dataset."""
+
+    name: str
+    target: Path
+    field: str = ""
+
+    def download_arguments(self, file_name: str) -> list[str]:
+        """The end of the download's arguments."""
+        field = [f"--field={self.field}"] if self.field else []
+        return [f"--target={self.target}", f"--save-as={file_name}", *field]
+
+
 def dataset_source(spec: ToxicityModelSpec, artifacts: Manifest, training_image: str) -> Source:
     """The source of the data set file. `artifacts` is the mount of the artifacts volume. Raises ValueError."""
-    dataset = spec.dataset
-    target = Path(ARTIFACTS, f"dataset-{dataset_fingerprint(spec)}")
-    if dataset.config_map:
-        volume = {"name": "dataset", "configMap": {"name": dataset.config_map.name}}
-        mount = {"name": "dataset", "mountPath": "/data/dataset", "readOnly": True}
-        return Source(Path("/data/dataset", dataset.config_map.key), [volume], [mount])
-    if dataset.persistent_volume_claim:
-        return _from_claim("dataset", dataset.persistent_volume_claim)
-    if dataset.image:
-        copy = _copy_container("dataset", dataset.image, target, artifacts)
-        return Source(target / PurePosixPath(dataset.image.path).name, init_containers=[copy])
-    if dataset.hugging_face:
-        return _from_hub(dataset.hugging_face, target, artifacts, training_image)
-    if dataset.kaggle:
-        return _from_kaggle(dataset.kaggle, target, artifacts, training_image)
-    raise ValueError("dataset has no source")
+    wanted = _Wanted("dataset", Path(ARTIFACTS, f"dataset-{dataset_fingerprint(spec)}"))
+    return _file_source(spec.dataset, wanted, artifacts, training_image)
+
+
+def held_out_source(
+    spec: ToxicityModelSpec, held_out: HeldOutSet, artifacts: Manifest, training_image: str
+) -> Source:
+    """The source of the file of a test set, as `dataset_source`."""
+    target = Path(ARTIFACTS, f"dataset-{held_out_fingerprint(spec, held_out)}")
+    wanted = _Wanted(names.held_out_name(held_out.name), target, names.held_out_field(held_out.name))
+    return _file_source(held_out, wanted, artifacts, training_image)
+
+
+def _file_source(file: LabelledFile, wanted: _Wanted, artifacts: Manifest, training_image: str) -> Source:
+    name, target = wanted.name, wanted.target
+    if file.config_map:
+        volume = {"name": name, "configMap": {"name": file.config_map.name}}
+        mount = {"name": name, "mountPath": f"/data/{name}", "readOnly": True}
+        return Source(Path("/data", name, file.config_map.key), [volume], [mount])
+    if file.persistent_volume_claim:
+        return _from_claim(name, file.persistent_volume_claim)
+    if file.image:
+        copy = _copy_container(name, file.image, target, artifacts)
+        return Source(target / PurePosixPath(file.image.path).name, init_containers=[copy])
+    if file.hugging_face:
+        return _from_hub(file.hugging_face, wanted, artifacts, training_image)
+    if file.kaggle:
+        return _from_kaggle(file.kaggle, wanted, artifacts, training_image)
+    raise ValueError(f"{wanted.field or 'dataset'} has no source")
 
 
 def base_model_source(spec: ToxicityModelSpec, artifacts: Manifest, training_image: str) -> Source:
@@ -102,6 +133,18 @@ def base_model_source(spec: ToxicityModelSpec, artifacts: Manifest, training_ima
         download = _download_container("base-model", training_image, arguments, secret, artifacts)
         return Source(target, init_containers=[download])
     raise ValueError("baseModel has no source")
+
+
+def add_sources(pod: Manifest, sources: Sequence[Source], training_image: str, fields: PodFields) -> None:
+    """Add the init containers of `sources` to a pod whose volumes have them. `fields` are those of the pod."""
+    init = [item for source in sources for item in source.init_containers]
+    if any(source.needs_tools for source in sources):
+        init = [tools_container(training_image), *init]
+        pod["volumes"].append({"name": "tools", "emptyDir": {}})
+    if init:
+        # quotas and LimitRanges check every container, and a copy fills its memory limit with page cache
+        amounts = resources(fields.model_copy(update={"gpus": 0}))
+        pod["initContainers"] = [{**item, "resources": amounts} for item in init]
 
 
 def tools_container(training_image: str) -> Manifest:
@@ -130,25 +173,23 @@ def _copy_container(name: str, source: ImageFile, target: Path, artifacts: Manif
     )
 
 
-def _from_hub(source: HubFile, target: Path, artifacts: Manifest, image: str) -> Source:
+def _from_hub(source: HubFile, wanted: _Wanted, artifacts: Manifest, image: str) -> Source:
     name = PurePosixPath(source.file).name if source.file else DOWNLOADED_NAME
     file = [f"--file={source.file}"] if source.file else []
     what = [f"--repo={source.repo}", f"--revision={source.revision}", *file]
-    arguments = ["dataset-hub", *what, f"--target={target}", f"--save-as={name}"]
+    arguments = ["dataset-hub", *what, *wanted.download_arguments(name)]
     secret = _secret_env(source.secret_name, HUB_KEYS)
-    return Source(
-        target / name, init_containers=[_download_container("dataset", image, arguments, secret, artifacts)]
-    )
+    download = _download_container(wanted.name, image, arguments, secret, artifacts)
+    return Source(wanted.target / name, init_containers=[download])
 
 
-def _from_kaggle(source: KaggleFile, target: Path, artifacts: Manifest, image: str) -> Source:
+def _from_kaggle(source: KaggleFile, wanted: _Wanted, artifacts: Manifest, image: str) -> Source:
     name = PurePosixPath(source.file).name
     what = [f"--dataset={source.dataset}", f"--file={source.file}"]
-    arguments = ["dataset-kaggle", *what, f"--target={target}", f"--save-as={name}"]
+    arguments = ["dataset-kaggle", *what, *wanted.download_arguments(name)]
     secret = _secret_env(source.secret_name, KAGGLE_KEYS)
-    return Source(
-        target / name, init_containers=[_download_container("dataset", image, arguments, secret, artifacts)]
-    )
+    download = _download_container(wanted.name, image, arguments, secret, artifacts)
+    return Source(wanted.target / name, init_containers=[download])
 
 
 def _secret_env(secret_name: str | None, keys: Sequence[str]) -> list[Manifest]:

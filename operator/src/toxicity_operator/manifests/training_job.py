@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from toxicity_api.stage_config import Retention, TrainingConfig
 from toxicity_operator.chain import JobStage
-from toxicity_operator.manifests.common import Manifest, artifacts_volume, env, resources, stage_env
+from toxicity_operator.manifests.common import Manifest, artifacts_volume, env, stage_env
 from toxicity_operator.manifests.job import build_job, stage_pod
 from toxicity_operator.manifests.object_store import artifact_owner
 from toxicity_operator.manifests.sources import (
+    add_sources,
     base_model_name,
     base_model_source,
     dataset_name,
     dataset_source,
-    tools_container,
 )
 from toxicity_operator.model import Model
 
@@ -48,14 +48,7 @@ def build_training_job(model: Model, stage: JobStage, image: str, retention: Ret
         more_volumes=[*dataset.volumes, *base.volumes],
         more_mounts=[*dataset.mounts, *base.mounts],
     )
-    init = dataset.init_containers + base.init_containers
-    if dataset.needs_tools or base.needs_tools:
-        init = [tools_container(image), *init]
-        pod["volumes"].append({"name": "tools", "emptyDir": {}})
-    if init:
-        # quotas and LimitRanges check every container, and a copy fills its memory limit with page cache
-        amounts = resources(training.model_copy(update={"gpus": 0}))
-        pod["initContainers"] = [{**item, "resources": amounts} for item in init]
+    add_sources(pod, [dataset, base], image, training)
     return build_job(
         model,
         stage,

@@ -47,14 +47,9 @@ class Container:
     def is_ours(self) -> bool:
         """Whether the operator's manifest contains it. Admission can add others, such as a service mesh's sidecar."""
         component = label(self.pod, names.COMPONENT_LABEL)
-        return component not in SECTIONS or self.name in (
-            component,
-            "tools",
-            "dataset",
-            "base-model",
-            DOWNLOAD,
-            WATCH,
-        )
+        ours = (component, "tools", "dataset", "base-model", DOWNLOAD, WATCH)
+        is_held_out = component == names.EVALUATE and self.name.startswith(names.HELD_OUT_PREFIX)
+        return component not in SECTIONS or self.name in ours or is_held_out
 
     @property
     def terminated(self) -> Raw | None:

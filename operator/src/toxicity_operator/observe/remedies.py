@@ -30,7 +30,7 @@ IMAGES = {
     names.LOADTEST: "images.loadtest",
 }
 SECRETS = dict.fromkeys((names.SERVE, names.LOADTEST), "serving.apiTokenSecretName")
-CONFIG_MAPS = {names.LOADTEST: "loadTest.trace"}
+CONFIG_MAPS = {names.LOADTEST: "loadTest.trace", names.EVALUATE: "configMap of evaluation.testSets"}
 """The field with the ConfigMap that a component's pods mount; of other components it is the data set."""
 
 SOURCES = {"dataset": "dataset", "base-model": "baseModel"}
@@ -50,14 +50,22 @@ class Fields:
 def fields_of(item: Raw, container: Raw | None = None) -> Fields:
     """The fields for the pod, Job or Deployment `item`, or for one of its containers."""
     component = label(item, names.COMPONENT_LABEL)
-    image = IMAGES.get(component, "images")
-    source = SOURCES.get((container or {}).get("name", ""))
+    name = (container or {}).get("name", "")
+    source = _source_of(name)
+    image = IMAGES[names.TRAIN] if source or name == "tools" else IMAGES.get(component, "images")
     if source and (container or {}).get("command", [""])[0] == BUSYBOX:
         image = f"{source}.image.reference"
     secret = f"the secretName in {source}" if source else SECRETS.get(component, "images.pullSecrets")
     return Fields(
         SECTIONS.get(component, "the stage"), image, secret, CONFIG_MAPS.get(component, "dataset.configMap")
     )
+
+
+def _source_of(container: str) -> str | None:
+    """The section of the spec that an init container downloads or copies."""
+    if container.startswith(names.HELD_OUT_PREFIX):
+        return names.held_out_field(container.removeprefix(names.HELD_OUT_PREFIX))
+    return SOURCES.get(container)
 
 
 ONE_NODE = (

@@ -15,6 +15,7 @@ from toxicity_api.results import Metrics
 from toxicity_api.spec import TrainingSpec
 from toxicity_training.dataset import Example
 from toxicity_training.evaluation.distort import distort
+from toxicity_training.evaluation.intervals import f1_intervals
 from toxicity_training.evaluation.metrics import (
     Bin,
     BucketFigures,
@@ -23,6 +24,7 @@ from toxicity_training.evaluation.metrics import (
     by_length,
     choose_threshold,
     count_confusion,
+    decide,
     evaluate_scores,
     reliability,
 )
@@ -74,8 +76,11 @@ def measure(
     scored = iter(scores_of(model, tokenizer, [text for part in parts for text in part], spec))
     seen, scores, on_distorted, on_misspelled = (list(islice(scored, len(part))) for part in parts)
     threshold = choose_threshold(seen, [e.toxic for e in validation])
+    of_distorted = f1_intervals(decide(on_distorted, threshold), labels, spec.seed).f1
     robustness = {
         "distorted_f1": count_confusion(on_distorted, labels, threshold).f1,
+        "distorted_f1_low": of_distorted[0],
+        "distorted_f1_high": of_distorted[1],
         "misspelled_f1": count_confusion(on_misspelled, labels, threshold).f1,
     }
     evaluation = Evaluation(

@@ -110,9 +110,14 @@ def _records(text: str, name: str) -> list[dict[str, object]]:
 
 
 def _parquet(raw: bytes, name: str) -> Table:
-    import pyarrow as pa
-    from pyarrow import parquet
-
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DatasetError(
+            "UnsupportedFormat",
+            f"dataset: {name} is a Parquet file, which this image cannot read; provide a CSV, TSV or JSON lines file",
+        ) from error
     try:
         table = parquet.read_table(io.BytesIO(raw))
     except (pa.ArrowException, OSError) as error:
