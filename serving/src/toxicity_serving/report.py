@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from toxicity_api.loadtest_status import LoadTestStatus
-from toxicity_api.results import DataFacts, StageResult
+from toxicity_api.results import DataFacts, HeldOutFigures, StageResult
 from toxicity_api.stage_config import ServingConfig
 
 logger = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ class Report(BaseModel):
     data: DataFacts | None = Field(description="the data set as read and split by the training stage")
     train_samples: int | None = Field(description="number of texts that the adapter was trained on")
     quality: list[QualityBucket] = Field(description="quality on the test split by length in characters")
+    test_sets: list[HeldOutFigures] = Field(description="quality on further test sets")
     errors: list[WorstText] = Field(description="most confident errors on the test split")
     load_test: LoadTestStatus | None = Field(description="results of the newest load test")
     plots: list[PlotLink]
@@ -90,11 +91,13 @@ def read_report(config: ServingConfig) -> Report:
     """Read the report from the volume."""
     results = [result for folder in config.report_dirs if (result := _read(folder / RESULT, StageResult))]
     training = next((result.training for result in results if result.training), None)
+    evaluated = next((result.evaluation for result in results if result.evaluation), None)
     evaluation, plots = _evaluation(config.report_dirs), find_plots(config)
     return Report(
         data=training.data if training else None,
         train_samples=training.train_samples if training else None,
         quality=[bucket for bucket in evaluation.buckets if bucket.rows],
+        test_sets=evaluated.test_sets if evaluated else [],
         errors=evaluation.errors,
         load_test=_load_test(config.artifacts),
         plots=[PlotLink(id=key, title=title, path=f"v1/plots/{key}") for key, (title, _) in plots.items()],

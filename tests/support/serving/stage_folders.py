@@ -9,7 +9,15 @@ from pathlib import Path
 
 from support.serving.word_engine import CONFIG
 from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
-from toxicity_api.results import DataFacts, Metrics, StageResult, TrainingResult
+from toxicity_api.results import (
+    DataFacts,
+    EngineFigures,
+    EvaluationResult,
+    HeldOutFigures,
+    Metrics,
+    StageResult,
+    TrainingResult,
+)
 from toxicity_api.stage_config import ServingConfig
 
 METRICS = Metrics(
@@ -24,6 +32,10 @@ METRICS = Metrics(
     f1_high=0.915,
 )
 DATA = DataFacts(rows=14412, toxic=4826, duplicates=261, contradictions=3, split_hash="ab" * 32)
+FORUM = HeldOutFigures(
+    name="forum", rows=210, left_out=4, f1=0.701, f1_low=0.652, f1_high=0.753, macro_f1=0.714, macro_f1_low=0.66,
+    macro_f1_high=0.76, roc_auc=0.823, original_f1=0.722,
+)  # fmt: skip
 LOAD = LoadTestStatus(
     fingerprint="l2",
     run_id="2",
@@ -66,6 +78,13 @@ def stage_folders(artifacts: Path) -> ServingConfig:
     training = TrainingResult(metrics=METRICS, train_samples=11530, loss=0.1, duration_seconds=60, data=DATA)
     result = StageResult(stage="train", fingerprint="t1", outcome="succeeded", training=training)
     train, quantize, load = artifacts / "train-t1", artifacts / "quantize-q1", artifacts / "loadtest-l2"
+    evaluate = artifacts / "evaluate-e1"
+    speed = EngineFigures(weights="native-4bit", load_seconds=40.0, texts_per_second=25.0, memory_bytes=4 << 30)
+    measured = EvaluationResult(
+        engine="vllm", metrics=METRICS, figures=speed, test_sets=[FORUM], duration_seconds=90.0
+    )
+    evaluated = StageResult(stage="evaluate", fingerprint="e1", outcome="succeeded", evaluation=measured)
+    write(evaluate / "result.json", evaluated.model_dump_json(by_alias=True).encode())
     write(train / "result.json", result.model_dump_json(by_alias=True).encode())
     for name in ("eda/labels.png", "eda/labels_len.png", "evaluation/pr_curve.png"):
         write(train / name, png(10))
@@ -77,7 +96,7 @@ def stage_folders(artifacts: Path) -> ServingConfig:
     return CONFIG.model_copy(
         update={
             "artifacts": artifacts,
-            "report_dirs": [train, quantize],
+            "report_dirs": [train, quantize, evaluate],
             "metrics": METRICS,
             "base_model": "gemma",
         }

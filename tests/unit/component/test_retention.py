@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,14 @@ def test_training_keeps_what_is_served_and_what_it_makes() -> None:
     assert {name.rsplit("-", 1)[0] for name in keep} == {
         "train", "quantize", "evaluate", "loadtest", "dataset", "base-model",
     }  # fmt: skip
+
+
+def test_copies_of_the_test_sets_are_kept_while_the_spec_names_them() -> None:
+    test_sets = [{"name": name, "huggingFace": {"repo": f"owner/{name}"}} for name in ("forum", "news")]
+    cluster = drive(a_model().with_spec("evaluation.testSets", test_sets), 2)
+    folders = {Path(each["path"]).parent.name for each in config_of(cluster.job("evaluate"))["testSets"]}
+    assert len(folders) == 2
+    assert folders < kept(cluster, "evaluate")
 
 
 def test_version_that_a_roll_back_would_restore_is_kept_during_a_roll_out() -> None:

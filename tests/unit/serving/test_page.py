@@ -38,6 +38,7 @@ def test_report_has_what_the_stages_left(client: httpx.Client) -> None:
     report = client.get("/v1/report").json()
     assert report["data"]["rows"] == 14412 and report["train_samples"] == 11530
     [bucket] = report["quality"]
+    assert [(each["name"], each["rows"], each["f1"]) for each in report["test_sets"]] == [("forum", 210, 0.701)]
     [error] = report["errors"]
     assert (error["error"], error["score"], error["suspicious"]) == ("missed", 0.0893, False)
     assert (bucket["name"], bucket["rows"], bucket["f1"]) == ("1-100", 720, 0.893), "of the quantized model"
@@ -97,7 +98,8 @@ def test_empty_volume_and_damaged_files_leave_the_report_empty(tmp_path: Path) -
         path.unlink()
     shutil.rmtree(tmp_path / "quantize-q1")
     with ready(config=config) as client:
-        empty = {"data": None, "train_samples": None, "quality": [], "errors": [], "load_test": None, "plots": []}
+        empty = {"data": None, "train_samples": None, "quality": [], "test_sets": [], "errors": []}
+        empty |= {"load_test": None, "plots": []}
         assert client.get("/v1/report").json() == empty
 
 
@@ -161,6 +163,7 @@ def test_browser_shows_card_tables_and_plots(browser: webdriver.Chrome, client: 
     assert "gemma" in text_of(browser, "model") and "0.896 (95 %: 0.876–0.915)" in text_of(browser, "metrics")
     assert "14412" in text_of(browser, "data") and "0.893" in text_of(browser, "quality")
     assert "<b>ну и</b> умник нашёлся" in text_of(browser, "errors")
+    assert "forum 210 0.701 0.652 to 0.753 0.714 0.823 0.722" in text_of(browser, "test-sets")
     assert "10.00" in text_of(browser, "load") and "0.181" in text_of(browser, "load")
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []  # type: ignore[no-untyped-call]
 
