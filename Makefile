@@ -19,6 +19,8 @@ DATASET ?=
 PYTHON := .venv/bin/python
 TRAINING := $(PYTHON) -m toxicity_cluster environment training --
 COMMENTS = $(or $(DATASET),$(TOXICITY_DATASET),manifests/samples/data/comments.csv)
+OTHER_DOMAIN ?= $(wildcard $(dir $(COMMENTS))other_domain.csv.gz)
+PREVIOUS ?=
 BASE_MODEL = "$$($(PYTHON) -m toxicity_cluster base-model)"
 RUNS := $(TOXICITY_CACHE)/runs
 MODEL ?= $(firstword $(wildcard $(RUNS)/quality/train-*/model))
@@ -115,7 +117,11 @@ mutation: .venv/ready ## test the unit tests of the pure modules by mutations (3
 explore: packages .venv/ready ## count labels and lengths of DATASET and plot them, without training
 	$(TRAINING) python -m toxicity_training.explore --dataset $(COMMENTS) --base-model $(BASE_MODEL) --output $(RUNS)/explore
 
-quality: packages .venv/ready ## compare the CPU configuration with TF-IDF on all rows of DATASET (1 h)
+quality: packages .venv/ready ## cross-validate the CPU configuration on all rows of DATASET (4 h; resumes; OTHER_DOMAIN=FILE PREVIOUS=FILE)
+	$(TRAINING) python -m toxicity_training.folds $(CONFIGS)/quality.yaml --dataset $(COMMENTS) --base-model $(BASE_MODEL) \
+		--work $(RUNS)/folds $(OTHER_DOMAIN:%=--other-domain %) $(PREVIOUS:%=--previous %)
+
+quality-model: packages .venv/ready ## train the CPU configuration on one split of DATASET and compare it with TF-IDF (1 h)
 	$(call experiments,quality)
 	$(TRAINING) python -m toxicity_training.quality --experiments $(RUNS)/quality/quality.json
 
@@ -128,7 +134,7 @@ bench-training: packages .venv/ready ## measure training samples per second by b
 bench-gpu-training: packages .venv/ready ## measure GPU memory and speed of training a model of the shape of Gemma 2 2B
 	$(TRAINING) python -m benchmarks.bench_gpu_training --dataset $(COMMENTS) --tokenizer $(BASE_MODEL)
 
-bench-quantization: packages .venv/ready ## measure quality, size and speed of 4-bit models by backend and group size, after `make quality`
+bench-quantization: packages .venv/ready ## measure quality, size and speed of 4-bit models by backend and group size, after `make quality-model`
 	$(PYTHON) tests/benchmarks/bench_quantization.py --trained $(firstword $(wildcard $(RUNS)/quality/train-*/)) \
 		--work $(RUNS)/quantization
 

@@ -1,6 +1,6 @@
 """Quality, size and speed of 4-bit models by backend and group size, in the serving engine: `make bench-quantization`.
 
-Takes the folder that a training stage left (`make quality` leaves one), runs the quantization stage as its container
+Takes the folder that a training stage left (as `make quality-model` does), runs the quantization stage as its container
 would, with its image's packages, asks every variant in the serving engine, and prints three Markdown tables: quality
 and size, load time and memory, speed by length. Folders that are there are not quantized again; what is printed was
 measured in this run.

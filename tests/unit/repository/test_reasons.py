@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "reference" / "conditions.md").read_text(encoding="utf-8")
 STAGES = ("training-job/src", "loadtest/src", "storage/src")
 CAMEL = re.compile(r"[A-Z][A-Za-z0-9]+")
-COMMAND_LINES = ("experiments", "quality", "baseline")
+COMMAND_LINES = ("experiments", "folds", "quality", "baseline")
 """Modules and packages of training that are not part of a stage: their errors never reach a condition."""
 
 

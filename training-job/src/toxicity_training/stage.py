@@ -91,10 +91,10 @@ def run(config: TrainingConfig) -> StageResult | None:
     if needs_launch(config.training.gpus, os.environ):
         return _launch(config)
     work = _open_folders(config.output_dir) if is_main(os.environ) else None
-    trained = _train(config, prepared, work)
+    trained = train(config, prepared.splits, work)
     if work is None:
         return None
-    _merge(config, work)
+    merge(config, work)
     evaluation = _evaluate(prepared, trained, work)
     training = TrainingResult(
         metrics=evaluation.metrics,
@@ -139,7 +139,7 @@ def _launch(config: TrainingConfig) -> StageResult:
         )
 
 
-def _train(config: TrainingConfig, prepared: Prepared, work: Path | None) -> Trained:
+def train(config: TrainingConfig, splits: Splits, work: Path | None) -> Trained:
     """Trains the adapter and saves it to `work`, in processes that have one."""
     from transformers import set_seed
 
@@ -148,14 +148,14 @@ def _train(config: TrainingConfig, prepared: Prepared, work: Path | None) -> Tra
     started = time.monotonic()
     set_seed(config.training.seed)
     base, tokenizer = models.load_model(config.base_model_path, config.training)
-    spec = resolve_length(config.training, tokenizer, prepared.splits.train)
+    spec = resolve_length(config.training, tokenizer, splits.train)
     adapted = models.add_lora(base, spec)
     trainable, total = adapted.get_nb_trainable_parameters()
     say(f"model loaded in {time.monotonic() - started:.0f} s: {trainable} of {total} parameters are trained")
-    rows = training_rows(tokenizer, prepared.splits.train, spec)
+    rows = training_rows(tokenizer, splits.train, spec)
     started = time.monotonic()
     checkpoints = checkpoints_folder(config.output_dir)
-    best = best_adapter(tokenizer, prepared.splits, spec)
+    best = best_adapter(tokenizer, splits, spec)
     losses = engine(spec)(adapted, rows, pad_id_of(tokenizer), spec, checkpoints, say, best)
     leave_group()
     say(
@@ -176,7 +176,7 @@ def best_adapter(tokenizer: Any, splits: Splits, spec: TrainingSpec) -> BestAdap
     return BestAdapter(spec, len(splits.train), processes(os.environ), loss, say)
 
 
-def _merge(config: TrainingConfig, work: Path) -> None:
+def merge(config: TrainingConfig, work: Path) -> None:
     """Merges the adapter in `work` into the base model and saves the result to `work`."""
     from toxicity_training import model as models
 

@@ -31,13 +31,22 @@ class BaselineResult(Document):
 
 
 @dataclass(frozen=True)
-class _Fit:
-    """A fitted regression with its threshold and its average precision on validation."""
+class Baseline:
+    """A fitted regression with its threshold and its average precision on validation.
+
+    It reads texts in the version `normal_form` of their normal form.
+    """
 
     c: float
+    features: Any
     model: Any
     threshold: float
     precision: float
+    normal_form: int
+
+    def scores(self, texts: Sequence[str]) -> list[float]:
+        """p(toxic) of each text."""
+        return _scores(self.model, self.features.transform(_forms(texts, self.normal_form)))
 
 
 def measure_baseline(
@@ -47,23 +56,41 @@ def measure_baseline(
     *,
     normal_form: int = NORMAL_FORM_VERSION,
 ) -> BaselineResult:
-    """Metrics on `test`. C maximises average precision on `validation`, the threshold F1.
+    """Metrics on `test` of the regression that `fit_baseline` fits.
 
-    The texts are read in the version `normal_form` of their normal form, as the compared model reads them. Raises
-    DatasetError unless validation and test have both labels.
+    Raises DatasetError unless validation and test have both labels.
     """
     started = time.monotonic()
-    features = build_features()
-    fitted = features.fit_transform(_texts(train, normal_form))
-    seen, unseen = (features.transform(_texts(part, normal_form)) for part in (validation, test))
-    fits = [_fit(c, fitted, _labels(train), seen, _labels(validation)) for c in STRENGTHS]
-    best = max(fits, key=lambda fit: fit.precision)
+    best = fit_baseline(train, validation, normal_form=normal_form)
+    scores = best.scores([example.text for example in test])
     return BaselineResult(
-        metrics=evaluate_scores(_scores(best.model, unseen), _labels(test), best.threshold),
+        metrics=evaluate_scores(scores, _labels(test), best.threshold),
         train_samples=len(train),
         c=best.c,
         duration_seconds=round(time.monotonic() - started, 1),
     )
+
+
+def fit_baseline(train: Sequence[Example], validation: Sequence[Example], *, normal_form: int) -> Baseline:
+    """The regression whose C maximises average precision on `validation`. Its threshold maximises F1 there.
+
+    The texts are read in the version `normal_form` of their normal form, as the compared model reads them. Raises
+    DatasetError unless validation has both labels.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import average_precision_score
+
+    features, truth = build_features(), _labels(validation)
+    fitted = features.fit_transform(_forms([example.text for example in train], normal_form))
+    seen = features.transform(_forms([example.text for example in validation], normal_form))
+    found = []
+    for c in STRENGTHS:
+        model = LogisticRegression(C=c, solver="liblinear", random_state=0).fit(fitted, _labels(train))
+        scores = _scores(model, seen)
+        threshold = choose_threshold(scores, truth)
+        precision = float(average_precision_score(truth, scores))
+        found.append(Baseline(c, features, model, threshold, precision, normal_form))
+    return max(found, key=lambda fit: fit.precision)
 
 
 def build_features() -> Any:
@@ -76,22 +103,12 @@ def build_features() -> Any:
     return make_union(words, characters)
 
 
-def _fit(c: float, fitted: Any, labels: list[bool], seen: Any, truth: list[bool]) -> _Fit:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import average_precision_score
-
-    model = LogisticRegression(C=c, solver="liblinear", random_state=0).fit(fitted, labels)
-    scores = _scores(model, seen)
-    threshold = choose_threshold(scores, truth)
-    return _Fit(c, model, threshold, float(average_precision_score(truth, scores)))
-
-
 def _scores(model: Any, features: Any) -> list[float]:
     return [float(score) for score in model.predict_proba(features)[:, 1]]
 
 
-def _texts(examples: Sequence[Example], normal_form: int) -> list[str]:
-    return [normalise_text(example.text, normal_form) for example in examples]
+def _forms(texts: Sequence[str], normal_form: int) -> list[str]:
+    return [normalise_text(text, normal_form) for text in texts]
 
 
 def _labels(examples: Sequence[Example]) -> list[bool]:

@@ -1,0 +1,1 @@
+"""Cross-validation of a training configuration, which judges it on every row of a data set."""
