@@ -188,12 +188,24 @@ class ServingStatus(Document):
     )
     failed_fingerprint: str | None = Field(
         None,
-        description="Fingerprint of a version that did not become ready in progressDeadlineSeconds. It is not"
-        " retried.",
+        description="Fingerprint of a version that did not become ready in progressDeadlineSeconds, or that its load"
+        " test found slower. It is not retried.",
     )
-    failed_message: str | None = Field(None, description="Reason why that version did not become ready.")
+    failed_message: str | None = Field(
+        None, description="Reason why that version did not become ready, or the figures that became worse."
+    )
     failed_for: str | None = Field(
         None, description="Fingerprint of the version that the spec requested when the rollout failed."
+    )
+    failed_in_run: str | None = Field(
+        None,
+        description="Value of loadTest.runId of the load test that found that version slower. Another value retries the"
+        " version. Unset if the version did not become ready.",
+    )
+    previous_fingerprint: str | None = Field(
+        None,
+        description="Fingerprint of the version that is restored if the load test finds the good one slower. Unset"
+        " without loadTest.onRegression: RollBack, and when the load test has succeeded.",
     )
 
 

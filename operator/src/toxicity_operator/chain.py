@@ -29,7 +29,7 @@ BESIDE_PODS = {"replicas", "autoscaling", "strategy", "progress_deadline_seconds
 UNMEASURED = BESIDE_PODS | {"tolerations", "pod", "api_token_secret_name", "http", "start_seconds"}
 """Fields of `serving` that cannot change what a load test measures per replica."""
 
-TIMING = {"schedule", "pin_replicas"}
+TIMING = {"schedule", "pin_replicas", "on_regression"}
 """Fields of `loadTest` that do not affect the measurement. A due slot of the schedule is hashed separately."""
 
 SCORING = {"max_model_len", "long_texts", "kv_cache_dtype", "enforce_eager"}

@@ -31,6 +31,9 @@ FAILED_FINGERPRINT = f"{API_GROUP}/failed-fingerprint"
 FAILED_MESSAGE = f"{API_GROUP}/failed-message"
 """Annotation of a Deployment after a rollback: why that version failed."""
 
+FAILED_RUN = f"{API_GROUP}/failed-in-run"
+"""Annotation of a Deployment after a rollback: the loadTest.runId whose load test found that version slower."""
+
 HANDED_TO = f"{API_GROUP}/gpu-handed-to"
 """Annotation of a Deployment that was scaled to 0: the stage Job that uses its GPU."""
 

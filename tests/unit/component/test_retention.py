@@ -69,6 +69,29 @@ def test_version_that_a_roll_back_would_restore_is_kept_during_a_roll_out() -> N
     assert first | second < kept(cluster, "train")
 
 
+def test_version_before_is_kept_on_the_volume_until_the_load_test_has_succeeded() -> None:
+    model = a_model().with_spec("loadTest.onRegression", "RollBack")
+    cluster = drive(model)
+    first = served_folders(cluster)
+    cluster.change_spec(model.with_spec("training.runId", "2").spec)
+    take_steps(cluster, 4)
+    second = served_folders(cluster)
+    assert not first & second
+    cluster.change_spec(model.with_spec("training.runId", "3").spec)
+    settle(cluster)
+    assert first | second < kept(cluster, "train")
+
+
+def test_version_before_is_not_kept_without_a_roll_back() -> None:
+    cluster = drive(a_model())
+    first = served_folders(cluster)
+    cluster.change_spec(a_model().with_spec("training.runId", "2").spec)
+    take_steps(cluster, 4)
+    cluster.change_spec(a_model().with_spec("training.runId", "3").spec)
+    settle(cluster)
+    assert not first & kept(cluster, "train")
+
+
 @pytest.mark.parametrize("component", ["train", "quantize", "evaluate"])
 def test_every_stage_gets_the_number_of_the_spec(component: str) -> None:
     model = a_model().with_spec("storage.keepVersions", 5)

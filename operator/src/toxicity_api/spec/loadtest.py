@@ -242,6 +242,11 @@ class LoadTestSpec(PodFields):
         description="Schedule of repeated load tests: five cron fields, in UTC. Unset means that the load test is"
         " not repeated.",
     )
+    on_regression: Literal["Report", "RollBack"] = Field(
+        "Report",
+        description="What follows when the load test of a new version finds it slower than the previous run. `Report`"
+        " sets the condition PerformanceRegressed. `RollBack` also serves the version before again.",
+    )
     run_id: str = Field(
         "1",
         min_length=1,

@@ -296,7 +296,9 @@ def _regressed(snapshot: Snapshot) -> Finding:
     """Whether the load test found the served version slower than the previous complete run did."""
     if snapshot.chain.loadtest is None:
         return Finding("False", Reason.SKIPPED, "disabled: spec.loadTest.enabled is false")
-    figures = snapshot.model.status.load_test
+    failure, figures = snapshot.failed_version, snapshot.model.status.load_test
+    if failure is not None and failure.run:
+        return Finding("True", Reason.SLOWER, f"{failure.describe()}; version {snapshot.good_version} serves")
     if not succeeded(snapshot.records.load_test) or figures is None:
         return Finding(UNKNOWN, Reason.WAITING, "the load test has not finished")
     found = figures.comparison
@@ -305,7 +307,17 @@ def _regressed(snapshot: Snapshot) -> Finding:
         return Finding("False", Reason.NO_BASELINE, text)
     if not found.regressed:
         return Finding("False", Reason.AS_BEFORE, found.message)
-    return Finding("True", Reason.SLOWER, found.message)
+    return Finding("True", Reason.SLOWER, found.message + _not_rolled_back(snapshot))
+
+
+def _not_rolled_back(snapshot: Snapshot) -> str:
+    """Why a slower version keeps serving although loadTest.onRegression is RollBack; empty if there is no reason."""
+    if snapshot.trial is None or snapshot.regression is not None:
+        return ""
+    previous = snapshot.previous_version
+    if previous is not None:
+        return f"; it keeps serving, since the ReplicaSet of version {previous} no longer exists"
+    return "; it keeps serving, since no version before it is known or an earlier load test has accepted it"
 
 
 def _figures(figures: LoadTestStatus) -> str:

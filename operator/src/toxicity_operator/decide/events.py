@@ -7,6 +7,7 @@ from typing import Literal
 
 from toxicity_api.conditions import Condition, ConditionType, Reason
 from toxicity_api.status import ServingStatus, StageRecord, ToxicityModelStatus
+from toxicity_operator.decide.rollout import recorded_failure
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,12 @@ def derive_events(old: ToxicityModelStatus, new: ToxicityModelStatus) -> list[Ev
 
 def _of_roll_out(old: ServingStatus | None, new: ServingStatus | None) -> list[Event]:
     """The event for a version that failed, and for the version that is restored."""
-    if new is None or new.failed_fingerprint is None:
+    failure = recorded_failure(new)
+    if new is None or failure is None:
         return []
     if old is not None and old.failed_fingerprint == new.failed_fingerprint:
         return []
-    text = f"version {new.failed_fingerprint} did not become ready: {new.failed_message}"
+    text = failure.describe()
     if new.good_fingerprint is None:
         return [Event("Warning", "RollOutFailed", f"{text}; there is no earlier version to restore")]
     return [Event("Warning", "RolledBack", f"{text}; version {new.good_fingerprint} was restored")]

@@ -14,6 +14,11 @@ from toxicity_operator.observe.deployment import DeploymentState
 
 Findings = Mapping[ConditionType, Finding]
 
+MEASURE_AGAIN = (
+    "to measure it once more, set loadTest.runId to a new value; to serve it, set loadTest.onRegression: Report; or"
+    " change the spec to try another version"
+)
+
 
 def derive_ready(snapshot: Snapshot, findings: Findings, failure: ClusterError | None) -> tuple[Finding, str]:
     """The condition Ready and `status.stage`. `failure` is the error of this pass while it applied the plan."""
@@ -83,14 +88,13 @@ def _paused(finding: Finding, stage: str) -> tuple[Finding, str]:
 
 def _rolled_back(snapshot: Snapshot, failure: Failure) -> tuple[Finding, str]:
     seconds, observed = snapshot.model.spec.serving.progress_deadline_seconds, snapshot.observed
-    text = f"version {failure.fingerprint} did not become ready within {seconds} s: {failure.message}"
-    good = snapshot.good_version
+    text, good = failure.describe(f" within {seconds} s"), snapshot.good_version
     if good is None or good not in observed.templates:
         missing = f"the ReplicaSet of the last good version {good} no longer exists"
         why = "there is no earlier version to restore" if good is None else missing
         return Finding("False", Reason.ROLL_OUT_FAILED, f"{text}; {why}"), "RollOutFailed"
-    restored = f"{text}; version {good} was restored; change the spec to try another version"
-    return Finding("False", Reason.ROLLED_BACK, restored), "RolledBack"
+    remedy = MEASURE_AGAIN if failure.run else "change the spec to try another version"
+    return Finding("False", Reason.ROLLED_BACK, f"{text}; version {good} was restored; {remedy}"), "RolledBack"
 
 
 def _blocked(snapshot: Snapshot, findings: Findings) -> tuple[Finding, str] | None:

@@ -13,7 +13,14 @@ from toxicity_operator.chain import Chain, JobStage, stage_images
 from toxicity_operator.decide.handover import ActiveStage, active_stage, handed_to
 from toxicity_operator.decide.quality import Verdict, judge
 from toxicity_operator.decide.records import Records
-from toxicity_operator.decide.rollout import Failure, failed_version, good_version
+from toxicity_operator.decide.rollout import (
+    Failure,
+    failed_version,
+    good_version,
+    previous_version,
+    recorded_failure,
+)
+from toxicity_operator.decide.trial import Trial, read_trial
 from toxicity_operator.manifests.common import Manifest
 from toxicity_operator.manifests.retention import retention
 from toxicity_operator.manifests.serving import build_deployment
@@ -103,12 +110,33 @@ class Snapshot:
 
     def failure_of(self, version: str) -> Failure | None:
         """The failure of a version; None if it has not failed."""
-        return failed_version(version, self.model.status.serving, self.observed.deployment)
+        return failed_version(version, self.model.status.serving, self.observed.deployment, self.trial)
 
     @property
     def good_version(self) -> str | None:
         """The newest good version."""
         return good_version(self.model.status.serving, self.observed.deployment)
+
+    @cached_property
+    def trial(self) -> Trial | None:
+        """The load test that decides about a roll-back; None if a regression is only reported."""
+        return read_trial(self.model, self.chain, self.records)
+
+    @property
+    def previous_version(self) -> str | None:
+        """The version to restore if the load test finds the good one slower."""
+        return previous_version(self.model.status.serving, self.observed.deployment, self.trial)
+
+    @property
+    def regression(self) -> Failure | None:
+        """The failure of the deployed version that its load test found slower, if the one before can be restored."""
+        deployment, trial = self.observed.deployment, self.trial
+        if deployment is None or trial is None or not trial.slower:
+            return None
+        is_of_spec = deployment.serving_fingerprint == self.chain.serving_fingerprint
+        if not is_of_spec or self.previous_version not in self.observed.templates:
+            return None
+        return Failure(deployment.version, trial.slower, trial.run)
 
     @property
     def failed_version(self) -> Failure | None:
@@ -124,13 +152,14 @@ class Snapshot:
         The template of a newer operator might work, but the running version is not put at risk.
         """
         recorded, deployment = self.model.status.serving, self.observed.deployment
-        if self.may_upgrade or recorded is None or recorded.failed_fingerprint is None or deployment is None:
+        failure = recorded_failure(recorded)
+        if recorded is None or failure is None or deployment is None or not failure.counts(self.trial):
+            return None
+        if self.may_upgrade and not failure.run:  # the load test does not run again for another template
             return None
         # operators that predate `failedFor` used the serving fingerprint as the version
-        failed, asked = recorded.failed_for or recorded.failed_fingerprint, self.chain.serving_fingerprint
-        if failed != asked or deployment.serving_fingerprint == asked:
-            return None
-        return Failure(recorded.failed_fingerprint, recorded.failed_message or "")
+        failed, asked = recorded.failed_for or failure.fingerprint, self.chain.serving_fingerprint
+        return failure if failed == asked != deployment.serving_fingerprint else None
 
     @property
     def stalled_version(self) -> Failure | None:
@@ -138,15 +167,15 @@ class Snapshot:
         deployment = self.observed.deployment
         if deployment is None or deployment.version == self.good_version:
             return None
-        return failed_version(deployment.version, None, deployment)
+        return failed_version(deployment.version, None, deployment, self.trial)
 
     @cached_property
     def retention(self) -> Retention | None:
         """What a stage that starts now keeps on the artifact volume."""
         live = self.observed.objects.get(("Deployment", names.serving_name(self.model.name)))
-        good = self.observed.templates.get(self.good_version or "")
-        templates = [*([live["spec"]["template"]] if live else []), *([good] if good else [])]
-        return retention(self.model, self.chain, templates)
+        versions = filter(None, (self.good_version, self.previous_version))
+        revisions = [self.observed.templates[each] for each in versions if each in self.observed.templates]
+        return retention(self.model, self.chain, [*([live["spec"]["template"]] if live else []), *revisions])
 
     @cached_property
     def active_stage(self) -> ActiveStage | None:

@@ -15,6 +15,7 @@ from toxicity_api.types import Raw
 from toxicity_operator import names
 from toxicity_operator.chain import JobStage, quantization_image
 from toxicity_operator.decide.records import finished, succeeded
+from toxicity_operator.decide.rollout import Failure
 from toxicity_operator.decide.snapshot import Snapshot, first_replicas
 from toxicity_operator.manifests.autoscaler import Bounds, build_autoscaler
 from toxicity_operator.manifests.common import Manifest
@@ -27,8 +28,8 @@ from toxicity_operator.manifests.serving import (
     build_disruption_budget,
     build_earlier_deployment,
     build_parked_deployment,
-    build_restored_deployment,
     build_service,
+    failure_notes,
     kept_notes,
     with_resources,
 )
@@ -129,7 +130,7 @@ def _current_deployment(snapshot: Snapshot) -> list[Manifest]:
     good, stalled = observed.templates.get(snapshot.good_version or ""), snapshot.stalled_version
     replicas = first_replicas(snapshot)
     if good and stalled:
-        deployment = build_restored_deployment(model, dict(good), stalled.fingerprint, stalled.message, replicas)
+        deployment = build_earlier_deployment(model, dict(good), _notes(stalled), replicas)
     else:
         template = good if good and observed.deployment.handed_to else _deployed_template(snapshot, live)
         deployment = build_earlier_deployment(
@@ -137,6 +138,10 @@ def _current_deployment(snapshot: Snapshot) -> list[Manifest]:
         )
     # the autoscaler first: once the Deployment is applied, nothing shows that its autoscaler is missing
     return [*_autoscaler(snapshot), deployment, *_beside_deployment(model)]
+
+
+def _notes(failure: Failure) -> dict[str, str]:
+    return failure_notes(failure.fingerprint, failure.message, failure.run)
 
 
 def _beside_deployment(model: Model) -> list[Manifest]:
@@ -210,9 +215,12 @@ def autoscaler_bounds(
 def _version(snapshot: Snapshot, desired_deployment: Manifest) -> Manifest:
     """The Deployment of the version that should serve, or of the last good version if that one has failed."""
     model, observed, replicas = snapshot.complete_model, snapshot.observed, first_replicas(snapshot)
+    if snapshot.regression:
+        previous = observed.templates[snapshot.previous_version or ""]
+        return build_earlier_deployment(model, dict(previous), _notes(snapshot.regression), replicas)
     failure, good = snapshot.failed_version, observed.templates.get(snapshot.good_version or "")
     if failure and good:
-        return build_restored_deployment(model, dict(good), failure.fingerprint, failure.message, replicas)
+        return build_earlier_deployment(model, dict(good), _notes(failure), replicas)
     live = observed.objects.get(("Deployment", names.serving_name(model.name)))
     if live is None or snapshot.version == version_of(desired_deployment["metadata"]["annotations"]):
         return desired_deployment

@@ -18,7 +18,7 @@ from toxicity_operator.decide.conditions import UNKNOWN, Finding, derive_finding
 from toxicity_operator.decide.kstatus import derive_kstatus
 from toxicity_operator.decide.outdated import derive_outdated
 from toxicity_operator.decide.readiness import derive_ready
-from toxicity_operator.decide.rollout import Failure
+from toxicity_operator.decide.rollout import failure_before
 from toxicity_operator.decide.schedule import schedule_in_force
 from toxicity_operator.decide.snapshot import Snapshot
 from toxicity_operator.errors import ClusterError
@@ -113,8 +113,9 @@ def _serving(snapshot: Snapshot) -> ServingStatus | None:
         served = deployment.model_fingerprint
     failure, stage = snapshot.failed_version, snapshot.chain.serve
     failed_for = stage.fingerprint if failure else None
-    if failure is None and deployment.failed_fingerprint:
-        failure = Failure(deployment.failed_fingerprint, deployment.failed_message)
+    before = failure_before(deployment)
+    if failure is None and before is not None:
+        failure = before
         failed_for = old.failed_for if old and old.failed_fingerprint == failure.fingerprint else None
     return ServingStatus(
         fingerprint=stage.fingerprint,
@@ -124,6 +125,8 @@ def _serving(snapshot: Snapshot) -> ServingStatus | None:
         failed_fingerprint=failure.fingerprint if failure else None,
         failed_message=failure.message if failure else None,
         failed_for=failed_for,
+        failed_in_run=(failure.run or None) if failure else None,
+        previous_fingerprint=snapshot.previous_version,
         url=_service_url(snapshot) or "",
         selector=_selector(snapshot.model.name),
         replicas=deployment.replicas,

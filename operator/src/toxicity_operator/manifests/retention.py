@@ -18,8 +18,8 @@ FOLDER = re.compile(rf"{ARTIFACTS}/([a-z]+-[0-9a-f]+)")
 def retention(model: Model, chain: Chain, serving: Iterable[Raw]) -> Retention | None:
     """What a stage of the chain keeps beside its own result; None if nothing is removed.
 
-    `serving` are the pod templates of the deployed and of the last good version. Their pods read the folders that
-    their configuration names, also after a restart or a roll-back.
+    `serving` are the pod templates of the deployed version and of those that a roll-back restores. Their pods read the
+    folders that their configuration names, also after a restart or a roll-back.
     """
     versions = model.spec.storage.kept_versions
     if versions is None:

@@ -92,15 +92,14 @@ def _amounts(resources: Manifest) -> dict[str, dict[str, str]]:
     }
 
 
-def build_restored_deployment(
-    model: Model, template: Manifest, failed: str, message: str, replicas: int | None = None
-) -> Manifest:
-    """The Deployment with the pod `template` of an earlier version, after version `failed` failed with `message`.
+def failure_notes(failed: str, message: str, run: str = "") -> dict[str, str]:
+    """The annotations of a Deployment that replaces version `failed`, which failed with `message`.
 
-    The annotations record the failed version for later passes, even if the status could not be written.
+    They record the failed version for later passes, even if the status could not be written. `run`: the run of the
+    load test that found it slower; empty if it did not become ready.
     """
     notes = {names.FAILED_FINGERPRINT: failed, names.FAILED_MESSAGE: message}
-    return build_earlier_deployment(model, template, notes, replicas)
+    return notes | ({names.FAILED_RUN: run} if run else {})
 
 
 def build_parked_deployment(model: Model, live: Manifest, template: Manifest, job: str) -> Manifest:
@@ -123,10 +122,8 @@ def build_earlier_deployment(
 
 def kept_notes(live: Manifest) -> dict[str, str]:
     """The annotations of a live Deployment about a failed version."""
-    annotations = live["metadata"].get("annotations", {})
-    return {
-        key: annotations[key] for key in (names.FAILED_FINGERPRINT, names.FAILED_MESSAGE) if key in annotations
-    }
+    annotations, keys = live["metadata"].get("annotations", {}), (*failure_notes("", ""), names.FAILED_RUN)
+    return {key: annotations[key] for key in keys if key in annotations}
 
 
 def _deployment(

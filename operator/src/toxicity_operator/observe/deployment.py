@@ -27,11 +27,12 @@ class DeploymentState:
 
     `version` identifies the pod template; `rolled_out`: no pod of an earlier template exists. `trouble` is what is
     wrong with a pod, `waits_for` what a starting pod waits for, `failure` why the rollout exceeded its deadline.
-    `failed_fingerprint` and `failed_message` describe the version that the operator replaced by this one. `gpus` is
-    the number per pod; `handed_to` names the stage Job that uses them while the Deployment is scaled to 0.
-    `is_paused`: spec.paused is set. `events_uid`: the uid of a pod whose Events are needed to explain its state.
-    `is_settling`: a pod is too new to tell what it waits for. `awaits_capacity`: a pod of the version waits for a node
-    with free resources, for a volume that attaches, or for a quota.
+    `failed_fingerprint` and `failed_message` describe the version that the operator replaced by this one, `failed_run`
+    the run of the load test that found it slower (empty if it did not become ready). `gpus` is the number per pod;
+    `handed_to` names the stage Job that uses them while the Deployment is scaled to 0. `is_paused`: spec.paused is set.
+    `events_uid`: the uid of a pod whose Events are needed to explain its state. `is_settling`: a pod is too new to tell
+    what it waits for. `awaits_capacity`: a pod of the version waits for a node with free resources, for a volume that
+    attaches, or for a quota.
     """
 
     version: str
@@ -46,6 +47,7 @@ class DeploymentState:
     failure: str = ""
     failed_fingerprint: str = ""
     failed_message: str = ""
+    failed_run: str = ""
     wanted_replicas: int = 1
     gpus: int = 0
     lacks_gpu: bool = False
@@ -84,6 +86,7 @@ def read_deployment(deployment: Raw, pods: list[Raw], context: ReadContext) -> D
         else "",
         failed_fingerprint=annotations.get(names.FAILED_FINGERPRINT, ""),
         failed_message=annotations.get(names.FAILED_MESSAGE, ""),
+        failed_run=annotations.get(names.FAILED_RUN, ""),
         wanted_replicas=spec.get("replicas", replicas),
         gpus=_gpus(spec.get("template", {})),
         lacks_gpu=any(map(lacks_gpu, serving)),
