@@ -23,10 +23,17 @@ def offered(run: LoadTestStatus | Baseline) -> tuple[object, ...]:
     )
 
 
-def baseline_of(previous: LoadTestStatus | None) -> Baseline | None:
-    """Return the baseline for a new run: the previous run if it was complete, or else the baseline of that run."""
+def baseline_of(previous: LoadTestStatus | None, version: str | None, *, rolls_back: bool) -> Baseline | None:
+    """Return the baseline for a new run of `version`: the previous run if it was complete, or else its baseline.
+
+    A regressed run is no baseline for the same version, which would make a second run of it look as good as before.
+    With `rolls_back` it is none for any version, because the regressed one no longer serves.
+    """
     if previous is None or previous.state != "Complete" or previous.mixed is None or previous.replicas_changed:
         return previous.baseline if previous else None
+    is_slower = previous.comparison is not None and previous.comparison.regressed
+    if is_slower and (rolls_back or previous.serving_fingerprint == version):
+        return previous.baseline
     return Baseline(
         fingerprint=previous.fingerprint,
         serving_fingerprint=previous.serving_fingerprint,

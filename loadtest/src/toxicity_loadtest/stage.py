@@ -107,7 +107,8 @@ class LoadTest:
         config = self._config
         previous = self._publisher.previous()
         self._previous = self._comparable(previous)
-        self._update(baseline=baseline_of(previous))
+        rolls_back = config.load_test.on_regression == "RollBack"
+        self._update(baseline=baseline_of(previous, self.status.serving_fingerprint, rolls_back=rolls_back))
         self._publish_progress()
         self._store = self._open_store()
         corpus = read_corpus(config)

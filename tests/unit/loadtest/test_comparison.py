@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
-from toxicity_loadtest.comparison import baseline_of, compare
+from toxicity_api.loadtest_status import Baseline, BucketResult, Comparison, LoadTestStatus
+from toxicity_loadtest.comparison import baseline_of as any_baseline
+from toxicity_loadtest.comparison import compare
 
 
 def mix(**fields: object) -> BucketResult:
@@ -34,6 +35,11 @@ def a_run(mixed: BucketResult | None, **fields: object) -> LoadTestStatus:
         "arrivals": "poisson", "sloP95Seconds": 1.0, "replicasAtEnd": 2,
     }  # fmt: skip
     return LoadTestStatus.model_validate(base | fields).model_copy(update={"mixed": mixed})
+
+
+def baseline_of(previous: LoadTestStatus | None) -> Baseline | None:
+    """The baseline for another version, with onRegression: Report."""
+    return any_baseline(previous, "other", rolls_back=False)
 
 
 @pytest.mark.parametrize(
@@ -112,3 +118,26 @@ def test_baseline_outlives_a_run_that_failed() -> None:
 def test_run_of_an_earlier_release_without_intervals_is_not_compared() -> None:
     old = a_run(mix(p95CorrectedSeconds=0.2), arrivals="poisson")
     assert compare(baseline_of(old), a_run(timed(0.5, 0.4, 0.6))) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "rolls_back", "regressed", "fingerprint"),
+    [
+        ("slow", False, True, "f1"),
+        ("slow", True, True, "f1"),
+        ("third", True, True, "f1"),
+        ("third", False, True, "f2"),
+        ("slow", False, False, "f2"),
+        ("slow", True, False, "f2"),
+        (None, False, True, "f2"),
+    ],
+)
+def test_regressed_run_is_no_baseline_for_its_own_version(
+    version: str | None, rolls_back: bool, regressed: bool, fingerprint: str
+) -> None:
+    good = a_run(timed(0.20, 0.17, 0.25), servingFingerprint="good")
+    slow = a_run(timed(0.50, 0.45, 0.55), servingFingerprint="slow", fingerprint="f2").model_copy(
+        update={"baseline": baseline_of(good), "comparison": Comparison(regressed=regressed, message="p95")}
+    )
+    kept = any_baseline(slow, version, rolls_back=rolls_back)
+    assert kept is not None and kept.fingerprint == fingerprint
