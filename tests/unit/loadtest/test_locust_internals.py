@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from support.loadtest.service import free_port
 
@@ -53,3 +54,11 @@ def test_locust_still_has_the_internals_that_are_used() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []
+
+
+def test_documentation_lists_the_internals() -> None:
+    page = Path(__file__).parents[3] / "docs" / "explanation" / "load-test.md"
+    text = page.read_text(encoding="utf-8")
+    last = ("HEARTBEAT_LIVENESS", "STATE_MISSING", "clients", "greenlet", "client", "clientpool", "request_meta")
+    assert len(last) == len(INTERNALS)
+    assert [name for name in last if f".{name}`" not in text] == []
