@@ -16,7 +16,7 @@ from toxicity_api.attempts import open_folder, publish_folder, says
 from toxicity_api.loadtest_status import BucketResult, LoadTestStatus
 from toxicity_api.spec import LoadTestSpec
 from toxicity_loadtest.errors import ArtifactsError
-from toxicity_loadtest.figures import frame
+from toxicity_loadtest.figures import COLUMNS, frames
 from toxicity_loadtest.html_report import build_report
 from toxicity_loadtest.measurement import Observation
 from toxicity_loadtest.plots import write_plots
@@ -67,7 +67,10 @@ def _fill(
 ) -> None:
     import pandas as pd
 
-    frame(windows).round(DIGITS).to_csv(work / REQUESTS, index=False)
+    with (work / REQUESTS).open("w", encoding="utf-8", newline="") as file:
+        pd.DataFrame(columns=COLUMNS).to_csv(file, index=False)
+        for table in frames(windows):
+            table.round(DIGITS).to_csv(file, index=False, header=False)
     results = [*status.buckets, *([status.mixed] if status.mixed else [])]
     rows = [result.model_dump(mode="json", by_alias=True) for result in results]
     columns = [field.alias or name for name, field in BucketResult.model_fields.items()]

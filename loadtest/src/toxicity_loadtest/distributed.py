@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import gevent
@@ -27,6 +28,7 @@ from toxicity_loadtest.errors import (
 )
 from toxicity_loadtest.records import Outcome, Record, Window, WindowOrder, join
 from toxicity_loadtest.service import Target
+from toxicity_loadtest.spill import Records, SpillFile
 from toxicity_loadtest.user_pool import UserPool, spawn_rate
 
 WINDOW, RECORDS, SUMMARY, END = "window", "window_records", "window_done", "run_end"
@@ -46,9 +48,8 @@ ERRORS: dict[str, type[LoadTestError]] = {kind.reason: kind for kind in (Generat
 class _WorkerPart:
     """The records of the window that one worker has reported."""
 
-    def __init__(self, order: WindowOrder) -> None:
-        self.order = order
-        self.records: list[Record] = []
+    def __init__(self, order: WindowOrder, records: Records) -> None:
+        self.order, self.records = order, records
         self.summary: dict[str, Any] | None = None
 
     def window(self) -> Window:
@@ -77,7 +78,7 @@ class MasterGenerator:
     """Offers load with the workers of a Locust master. Close it also after a failure, to stop the workers."""
 
     def __init__(self, target: Target, corpus: Corpus, port: int) -> None:
-        self._request_seconds = target.request_seconds
+        self._request_seconds, self._file = target.request_seconds, SpillFile()
         runners.HEARTBEAT_LIVENESS = HEARTBEATS_MISSED  # Locust reads the module's variable at every heartbeat
         environment = UserPool(target, corpus).environment
         self._runner: MasterRunner = environment.create_master_runner("*", port)
@@ -105,11 +106,16 @@ class MasterGenerator:
         """
         parts = len(self._workers)
         orders = [order.model_copy(update={"part": part, "parts": parts}) for part in range(parts)]
-        self._parts = {worker: _WorkerPart(each) for worker, each in zip(self._workers, orders, strict=True)}
+        self._parts = {
+            worker: _WorkerPart(each, Records(self._file))
+            for worker, each in zip(self._workers, orders, strict=True)
+        }
         for worker, part in self._parts.items():
             self._runner.send_message(WINDOW, part.order.to_wire(), worker)
         self._wait(lambda: not self._outstanding() or bool(self._lost()), self._timeout(order))
-        window = join(order, [part.window() for part in self._parts.values()])
+        records = Records(self._file)
+        records.take([part.records for part in self._parts.values()])
+        window = join(order, [part.window() for part in self._parts.values()], records)
         for part in self._parts.values():
             if part.summary and part.summary.get("reason"):
                 raise ERRORS[part.summary["reason"]](part.summary["message"], window)
@@ -202,8 +208,8 @@ class Worker:
         except (GeneratorError, OutageError) as error:
             window = error.window or Window(order)
             summary = {"reason": error.reason, "message": str(error)}
-        for begin in range(0, len(window.records), RECORDS_PER_MESSAGE):
-            batch = window.records[begin : begin + RECORDS_PER_MESSAGE]
+        records = iter(window.records)
+        while batch := list(islice(records, RECORDS_PER_MESSAGE)):
             rows = [_write_record(record) for record in batch]
             self._runner.send_message(RECORDS, {"number": order.number, "records": rows})
         summary |= {"number": order.number, "count": len(window.records), "omitted": list(window.omitted)}

@@ -16,16 +16,23 @@ Latency is reported twice:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from toxicity_api.loadtest_status import BucketResult
 from toxicity_api.spec import Slo
-from toxicity_loadtest.records import Outcome, Record, Window
+from toxicity_loadtest.records import Record, Window
+from toxicity_loadtest.spill import OK, OUTCOMES, chunks, column, succeeded
 from toxicity_loadtest.steady import backlog_grows, p95_interval
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+
+    from toxicity_loadtest.spill import Rows
+
+    Numbers = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 REACHED_SHARE = 0.95
 """Minimum share of successes among the scheduled requests with which a rate counts as carried."""
@@ -33,65 +40,89 @@ REACHED_SHARE = 0.95
 MAX_FAILURES_SHARE = 0.01
 """Maximum share of failed requests with which a rate counts as carried."""
 
-COLUMNS = ["window", "bucket", "requested_rps", "began_at", *Record._fields]
+COLUMNS = [
+    "window", "bucket", "requested_rps", "began_at", *Record._fields, "seconds", "corrected_seconds", "lag_seconds",
+]  # fmt: skip
+"""Columns of requests.csv."""
+
 MAX_LAG_SECONDS = 0.05
 MAX_CPU_SHARE = 0.9
 
 
-def frame(windows: Sequence[Window]) -> pd.DataFrame:
-    """Return one row per request of all windows, with both latencies and the generator's lag in seconds."""
+def frames(windows: Sequence[Window]) -> Iterator[pd.DataFrame]:
+    """Yield tables of at most 100 000 rows, one row per request of all windows, with the columns COLUMNS.
+
+    All times are in seconds.
+    """
+    for window in windows:
+        for rows in chunks(window.records):
+            yield _frame(window, rows)
+
+
+def _frame(window: Window, rows: Rows) -> pd.DataFrame:
     import pandas as pd
 
-    tables = [_rows(window) for window in windows if window.records]
-    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
-    table = table[COLUMNS]
-    table["outcome"] = table["outcome"].astype(str)
-    table["seconds"] = table["end"] - table["start"]
-    table["corrected_seconds"] = table["end"] - table["scheduled_start"]
-    table["lag_seconds"] = (table["start"] - table["intended_start"]).clip(lower=0)
-    return table
+    order, table = window.order, pd.DataFrame({name: rows[name] for name in Record._fields})
+    return table.assign(
+        window=order.number,
+        bucket=order.name,
+        requested_rps=order.rps,
+        began_at=window.began_at,
+        outcome=[str(OUTCOMES[code]) for code in rows["outcome"]],
+        seconds=table["end"] - table["start"],
+        corrected_seconds=table["end"] - table["scheduled_start"],
+        lag_seconds=(table["start"] - table["intended_start"]).clip(lower=0),
+    )[COLUMNS]
 
 
-def _rows(window: Window) -> pd.DataFrame:
+def _join(parts: Iterable[Numbers]) -> pd.Series[float]:
+    import numpy as np
     import pandas as pd
 
-    order = window.order
-    table = pd.DataFrame.from_records(list(window.records), columns=list(Record._fields))
-    return table.assign(window=order.number, bucket=order.name, requested_rps=order.rps, began_at=window.began_at)
+    return pd.Series(np.concatenate([np.empty(0), *parts]))
 
 
 def percentile(values: pd.Series[float], share: float) -> float | None:
     """Return the smallest value that at least `share` of the values do not exceed; None without values."""
+    import numpy as np
+
     if values.empty:
         return None
-    rank = math.ceil(share * len(values))
-    return round(float(values.sort_values().iloc[max(rank, 1) - 1]), 6)
+    index = max(math.ceil(share * len(values)), 1) - 1
+    return round(float(np.partition(values.to_numpy(), index)[index]), 6)
 
 
 def served(windows: Sequence[Window]) -> pd.Series[float]:
     """Return the latencies of successes as served, in seconds."""
-    table = frame(windows)
-    return table.loc[table["outcome"] == Outcome.OK, "seconds"].astype(float)
+    return _join((column(w.records, "end") - column(w.records, "start"))[succeeded(w.records)] for w in windows)
 
 
 def corrected(windows: Sequence[Window]) -> pd.Series[float]:
     """Return the corrected latencies of successes and the shortest waits of omitted slots, in seconds."""
-    import pandas as pd
+    import numpy as np
 
-    table = frame(windows)
-    waited = [w.order.seconds - start for w in windows for start in w.omitted]
-    sent = table.loc[table["outcome"] == Outcome.OK, "corrected_seconds"].astype(float)
-    return pd.concat([sent, pd.Series(waited, dtype=float)], ignore_index=True) if waited else sent
+    waited = [np.array([w.order.seconds - start for start in w.omitted], dtype=float) for w in windows]
+    return _join([*(_corrected(window)[succeeded(window.records)] for window in windows), *waited])
+
+
+def _corrected(window: Window) -> Numbers:
+    return column(window.records, "end") - column(window.records, "scheduled_start")
+
+
+def lag(window: Window) -> pd.Series[float]:
+    """Return the generator's own delay of each request, in seconds."""
+    late = column(window.records, "start") - column(window.records, "intended_start")
+    return _join([late.clip(min=0)])
 
 
 def window_seconds(window: Window) -> float:
     """Return the length of the measured window in seconds, as the module's docstring defines it."""
-    return max([window.order.seconds, *(r.end for r in window.records if r.outcome is Outcome.OK)])
+    return float(column(window.records, "end")[succeeded(window.records)].max(initial=window.order.seconds))
 
 
 def bucket_result(window: Window) -> BucketResult:
     """Compute the figures of one window."""
-    good, true, lag = served([window]), corrected([window]), frame([window])["lag_seconds"]
+    good, true, late = served([window]), corrected([window]), lag(window)
     interval = p95_interval(window)
     return BucketResult(
         name=window.order.name,
@@ -111,8 +142,8 @@ def bucket_result(window: Window) -> BucketResult:
         p95_corrected_low_seconds=interval and interval[0],
         p95_corrected_high_seconds=interval and interval[1],
         backlog_grows=backlog_grows(window),
-        lag_p95_seconds=percentile(lag, 0.95),
-        lag_max_seconds=percentile(lag, 1.0),
+        lag_p95_seconds=percentile(late, 0.95),
+        lag_max_seconds=percentile(late, 1.0),
     )
 
 
@@ -153,14 +184,14 @@ def generator_saturated(windows: Sequence[Window]) -> bool:
 
     Requests that wait because all users wait for the service are not counted: see `users_exhausted`.
     """
-    lags = (percentile(frame([window])["lag_seconds"], 0.95) or 0.0 for window in windows)
+    lags = (percentile(lag(window), 0.95) or 0.0 for window in windows)
     return any(lag > MAX_LAG_SECONDS for lag in lags) or any(w.cpu_share > MAX_CPU_SHARE for w in windows)
 
 
 def delayed(window: Window) -> int:
     """Return the number of requests that were sent late or omitted because all users waited for the service."""
-    late = sum(record.intended_start > record.scheduled_start for record in window.records)
-    return late + len(window.omitted)
+    late = column(window.records, "intended_start") > column(window.records, "scheduled_start")
+    return int(late.sum()) + len(window.omitted)
 
 
 def users_exhausted(windows: Sequence[Window]) -> bool:
@@ -170,9 +201,9 @@ def users_exhausted(windows: Sequence[Window]) -> bool:
 
 def failure_summary(windows: Sequence[Window]) -> str:
     """Return failures by kind and status code, most frequent first, such as `12 x http error 503`."""
-    table = frame(windows)
-    failed = table[table["outcome"] != Outcome.OK]
-    if failed.empty:
-        return ""
-    kinds = failed["outcome"] + failed["status_code"].map(lambda code: f" {code}" if code else "")
-    return ", ".join(f"{count} x {kind}" for kind, count in kinds.value_counts().items())
+    kinds: Counter[str] = Counter()
+    for rows in (rows for window in windows for rows in chunks(window.records)):
+        failed = rows[rows["outcome"] != OK]
+        pairs = zip(failed["outcome"].tolist(), failed["status_code"].tolist(), strict=True)
+        kinds.update(f"{OUTCOMES[outcome]} {code}" if code else str(OUTCOMES[outcome]) for outcome, code in pairs)
+    return ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())

@@ -95,11 +95,11 @@ class Window:
     """CPU use over time: seconds since the window began, and the share as in `cpu_share`."""
 
 
-def join(order: WindowOrder, parts: Sequence[Window]) -> Window:
-    """Join the parts of several workers into one window, in the order of the schedule."""
+def join(order: WindowOrder, parts: Sequence[Window], records: Sequence[Record]) -> Window:
+    """Join the parts of several workers into one window. `records` are those of all parts, by slot."""
     return Window(
         order=order,
-        records=sorted((record for part in parts for record in part.records), key=lambda record: record.slot),
+        records=records,
         omitted=sorted(start for part in parts for start in part.omitted),
         open_peak=sum(part.open_peak for part in parts),
         cpu=sorted(point for part in parts for point in part.cpu),

@@ -29,10 +29,11 @@ from toxicity_loadtest.errors import ArtifactsError, LoadTestError, NoSuccessErr
 from toxicity_loadtest.figures import failure_summary, overall, served
 from toxicity_loadtest.measurement import LoadGenerator, Measurement, Observation, WindowRunner
 from toxicity_loadtest.publish import Publisher
-from toxicity_loadtest.records import MIXED, WARMUP, Outcome, Window, WindowOrder
+from toxicity_loadtest.records import MIXED, WARMUP, Window, WindowOrder
 from toxicity_loadtest.report import format_facts, format_table
 from toxicity_loadtest.search import FINE
 from toxicity_loadtest.service import wait_until_ready
+from toxicity_loadtest.spill import succeeded
 from toxicity_loadtest.trace import read_trace
 from toxicity_store.artifacts import ArtifactStore
 
@@ -191,7 +192,7 @@ class LoadTest:
         limited = [*measured, *([self._mixed] if self._mixed else [])]
         self._update(
             requests=sum(len(window.records) for window in windows),
-            failures=sum(r.outcome is not Outcome.OK for window in windows for r in window.records),
+            failures=sum(int((~succeeded(window.records)).sum()) for window in windows),
             failure_kinds=failure_summary(windows) or None,
             actual_rps=actual_rps,
             p95_seconds=p95,

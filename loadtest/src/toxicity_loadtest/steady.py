@@ -12,14 +12,16 @@ Successive latencies depend on each other through the queue. The interval is the
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from toxicity_loadtest.records import Outcome, Window
+from toxicity_loadtest.records import Window
+from toxicity_loadtest.spill import column, succeeded
 
 if TYPE_CHECKING:
     import numpy as np
 
-    Numbers = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    Numbers = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 POINTS = 400
 """Times at which the backlog of a window is counted."""
@@ -35,8 +37,8 @@ def backlog(window: Window, times: Numbers) -> Numbers:
     """Return the number of requests at each of `times` that were due and had not ended."""
     import numpy as np
 
-    due = np.sort([*(record.scheduled_start for record in window.records), *window.omitted])
-    ended = np.sort([record.end for record in window.records])
+    due = np.sort(np.concatenate([column(window.records, "scheduled_start"), _floats(window.omitted)]))
+    ended = np.sort(column(window.records, "end"))
     open_at = np.searchsorted(due, times, side="right") - np.searchsorted(ended, times, side="right")
     return open_at.astype(float)
 
@@ -54,13 +56,11 @@ def p95_interval(window: Window) -> tuple[float, float] | None:
     """Return the 95 % confidence interval of the corrected p95 in seconds; None with fewer values than blocks."""
     import numpy as np
 
-    waits = [(start, window.order.seconds - start) for start in window.omitted]
-    good = [(r.scheduled_start, r.end - r.scheduled_start) for r in window.records if r.outcome is Outcome.OK]
-    values = np.array([seconds for _, seconds in sorted(good + waits)])
+    values = _in_order_of_schedule(window)
     if len(values) < BLOCKS:
         return None
     order = np.argsort(values)
-    block = (order * BLOCKS) // len(values)
+    block = ((order * BLOCKS) // len(values)).astype(np.uint8)
     chance = np.random.default_rng(0)
     found = []
     for _ in range(RESAMPLES):
@@ -69,3 +69,19 @@ def p95_interval(window: Window) -> tuple[float, float] | None:
         found.append(values[order[np.searchsorted(total, math.ceil(0.95 * total[-1]))]])
     low, high = np.quantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return round(float(low), 6), round(float(high), 6)
+
+
+def _in_order_of_schedule(window: Window) -> Numbers:
+    """Return the corrected latencies of successes and the shortest waits of omitted slots, by scheduled start."""
+    import numpy as np
+
+    good, left = succeeded(window.records), _floats(window.omitted)
+    start = column(window.records, "scheduled_start")
+    seconds = np.concatenate([(column(window.records, "end") - start)[good], window.order.seconds - left])
+    return seconds[np.lexsort((seconds, np.concatenate([start[good], left])))]
+
+
+def _floats(values: Sequence[float]) -> Numbers:
+    import numpy as np
+
+    return np.array(values, dtype=np.float64)

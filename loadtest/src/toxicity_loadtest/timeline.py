@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from toxicity_loadtest.figures import corrected, frame, served
+from toxicity_loadtest.figures import corrected, served
 from toxicity_loadtest.measurement import Observation
-from toxicity_loadtest.records import Outcome, Window
+from toxicity_loadtest.records import Window
+from toxicity_loadtest.spill import column, succeeded
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+
+    Numbers = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 INTERVALS = 240
 """Number of points of a chart. A longer run has longer intervals."""
@@ -42,7 +46,7 @@ def begins(windows: Sequence[Window]) -> list[float]:
 
 def bands(windows: Sequence[Window]) -> list[Band]:
     """Return the time of each window until its last answer."""
-    last = [max([w.order.seconds, *(record.end for record in w.records)]) for w in windows]
+    last = [float(column(w.records, "end").max(initial=w.order.seconds)) for w in windows]
     return [
         Band(window.order.name, begin, begin + seconds)
         for window, begin, seconds in zip(windows, begins(windows), last, strict=True)
@@ -58,23 +62,35 @@ def per_interval(windows: Sequence[Window]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    table = frame(windows)
-    begin = dict(zip((window.order.number for window in windows), begins(windows), strict=True))
-    offset = table["window"].map(begin)
     end = max(band.end for band in bands(windows))
     width = max(MIN_INTERVAL, end / INTERVALS)
     edges = np.arange(0.0, end + width, width)
-    good = table["outcome"] == Outcome.OK
-    due, done = offset + table["scheduled_start"], offset + table["end"]
-    left = [begin[window.order.number] + start for window in windows for start in window.omitted]
-    groups = table.loc[good, "corrected_seconds"].astype(float).groupby((due[good] // width).astype(int))
-    rows = pd.DataFrame({"p50": groups.quantile(0.5), "p95": groups.quantile(0.95)}).reindex(range(len(edges) - 1))
-    rows["due"] = np.histogram([*due, *left], edges)[0] / width
-    rows["answered"] = np.histogram(done[good], edges)[0] / width
-    rows["failed"] = np.histogram(done[~good], edges)[0] / width
+    counts = {name: np.zeros(len(edges) - 1) for name in ("due", "answered", "failed")}
+    interval, latency = [], []
+    for window, begin in zip(windows, begins(windows), strict=True):
+        good = succeeded(window.records)
+        start, done = column(window.records, "scheduled_start"), column(window.records, "end")
+        interval.append(((begin + start[good]) // width).astype(np.int16))
+        latency.append((done - start)[good])
+        left = np.array(window.omitted, dtype=float)
+        for name, times in (("due", start), ("due", left), ("answered", done[good]), ("failed", done[~good])):
+            counts[name] += np.histogram(begin + times, edges)[0]
+    rows = pd.DataFrame(_quantiles(np.concatenate(interval), np.concatenate(latency), len(edges) - 1))
+    for name, counted in counts.items():
+        rows[name] = counted / width
     rows.index = edges[:-1]
     rows.index.name = "seconds"
     return rows
+
+
+def _quantiles(interval: Numbers, latency: Numbers, intervals: int) -> dict[str, Numbers]:
+    """Return p50 and p95 of the latency in each interval; NaN without one."""
+    import numpy as np
+
+    latency = latency[np.argsort(interval, kind="stable")]
+    parts = np.split(latency, np.cumsum(np.bincount(interval, minlength=intervals))[:-1])
+    found = [np.quantile(part, [0.5, 0.95]) if len(part) else (np.nan, np.nan) for part in parts]
+    return dict(zip(("p50", "p95"), np.array(found[:intervals]).T, strict=True))
 
 
 def distribution(window: Window) -> list[tuple[float, float, float]]:

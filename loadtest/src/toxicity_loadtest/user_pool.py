@@ -28,6 +28,7 @@ from toxicity_loadtest.errors import GeneratorError, OutageError, describe_crash
 from toxicity_loadtest.records import Outcome, Window, WindowOrder
 from toxicity_loadtest.routes import Route
 from toxicity_loadtest.service import OutageWatch, Target
+from toxicity_loadtest.spill import Records, SpillFile
 from toxicity_loadtest.window import OpenWindow
 
 KEEP_ALIVE_SECONDS = 2.0
@@ -137,7 +138,7 @@ class UserPool:
     """The users of this process and the windows they work on. A local runner or a worker runner starts them."""
 
     def __init__(self, target: Target, corpus: Corpus) -> None:
-        self._corpus = corpus
+        self._corpus, self._file = corpus, SpillFile()
         self._errors: list[BaseException] = []
         self.feed = RequestFeed(target)
         self.environment = Environment(
@@ -152,7 +153,7 @@ class UserPool:
         Raises GeneratorError if a user crashed, since the load was not the requested one. Raises OutageError with the
         records so far if the service was unavailable for too long.
         """
-        window = OpenWindow(order, self._corpus.window_texts(order))
+        window = OpenWindow(order, self._corpus.window_texts(order), Records(self._file))
         dispatcher = gevent.spawn(self._dispatch, window)
         meter = CpuMeter(usable_cores())
         outage_seconds = 0.0

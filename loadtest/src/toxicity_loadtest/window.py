@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from toxicity_loadtest.records import Outcome, Record, Window, WindowOrder
+from toxicity_loadtest.spill import Records
 
 LEAD_SECONDS = 0.05
 """Time from opening a window to the begin of its schedule, so that the dispatcher is ready."""
@@ -16,10 +17,14 @@ class OpenWindow:
     """One window on the clock of this process. `texts` has the texts of each slot and is repeated if too short."""
 
     def __init__(
-        self, order: WindowOrder, texts: Sequence[Sequence[str]], clock: Callable[[], float] = time.perf_counter
+        self,
+        order: WindowOrder,
+        texts: Sequence[Sequence[str]],
+        records: Records,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.order = order
-        self.records: list[Record] = []
+        """`records` is empty and gets the record of every request."""
+        self.order, self.records = order, records
         self.open_peak = 0
         self._texts, self._clock = texts, clock
         self._next, self._taken = order.part, 0
@@ -90,6 +95,7 @@ class OpenWindow:
 
     def result(self, cpu_share: float) -> Window:
         """Return the finished window. Its slots that were never sent are omitted, unless it was closed."""
+        self.records.spill()
         left = range(self._next, self.order.slots, self.order.parts)
         omitted = [] if self._closed else [*self._omitted, *(self.order.scheduled(slot) for slot in left)]
         return Window(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from support.loadtest.windows import a_record, a_result, a_window
@@ -8,7 +9,7 @@ from toxicity_api.spec import Slo
 from toxicity_loadtest.figures import (
     bucket_result,
     failure_summary,
-    frame,
+    frames,
     generator_saturated,
     meets_slo,
     overall,
@@ -131,7 +132,8 @@ def test_failure_summary_counts_kinds_most_frequent_first() -> None:
 
 
 def test_frame_has_a_row_per_request_of_all_windows() -> None:
-    table = frame([a_window(a_record(), a_record()), a_window(), a_window(a_record(), name="mixed")])
+    windows = [a_window(a_record(), a_record()), a_window(), a_window(a_record(), name="mixed")]
+    table = pd.concat(list(frames(windows)))
     assert list(table["bucket"]) == ["1-100", "1-100", "mixed"]
     assert list(table["outcome"]) == ["ok"] * 3
 
@@ -142,6 +144,6 @@ def test_parts_of_two_workers_make_one_window() -> None:
         Window(order, [Record(slot, slot / 4, slot / 4, slot / 4, 1.0, Outcome.OK, 200)], [0.5], share, began)
         for slot, share, began in ((1, 0.2, "2030-01-01T00:00:01Z"), (0, 0.7, "2030-01-01T00:00:00Z"))
     ]
-    whole = join(order, parts)
+    whole = join(order, parts, [record for part in reversed(parts) for record in part.records])
     assert [record.slot for record in whole.records] == [0, 1]
     assert (whole.omitted, whole.cpu_share, whole.began_at) == ([0.5, 0.5], 0.7, "2030-01-01T00:00:00Z")

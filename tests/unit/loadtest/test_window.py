@@ -8,6 +8,7 @@ from toxicity_loadtest.constant_server import request_size
 from toxicity_loadtest.cpu import cpu_limit, usable_cores
 from toxicity_loadtest.records import Outcome, WindowOrder
 from toxicity_loadtest.service import OutageWatch
+from toxicity_loadtest.spill import Records, SpillFile
 from toxicity_loadtest.window import LEAD_SECONDS, OpenWindow
 
 
@@ -23,7 +24,7 @@ class Clock:
 
 def an_open_window(clock: Clock, **fields: object) -> OpenWindow:
     order = WindowOrder.model_validate({"number": 7, "name": "1-100", "rps": 4.0, "seconds": 1.0} | fields)
-    return OpenWindow(order, [("a",), ("b",)], clock)
+    return OpenWindow(order, [("a",), ("b",)], Records(SpillFile()), clock)
 
 
 def test_slots_are_handed_out_in_order_with_the_texts_in_a_circle() -> None:
@@ -49,7 +50,7 @@ def test_slot_that_nobody_was_free_for_is_omitted() -> None:
     assert window.missing == 1
     record = window.add(0, 0.0, 0.01, 1.0, Outcome.OK, 200)
     result = window.result(0.5)
-    assert (result.records, result.omitted, result.cpu_share) == ([record], [0.25, 0.5, 0.75], 0.5)
+    assert (list(result.records), result.omitted, result.cpu_share) == ([record], [0.25, 0.5, 0.75], 0.5)
 
 
 def test_slot_for_which_a_user_was_free_is_sent_even_if_the_generator_is_late() -> None:
@@ -201,7 +202,7 @@ def test_slots_that_are_left_when_a_window_is_ended_are_not_omitted() -> None:
     record = window.add(0, 0.0, 0.01, 0.2, Outcome.OK, 200)
     window.close()
     result = window.result(0.25)
-    assert (result.records, result.omitted) == ([record], [])
+    assert (list(result.records), result.omitted) == ([record], [])
     ended = an_open_window(Clock())
     ended.next_slot()
     assert ended.result(0.25).omitted == [0.25, 0.5, 0.75], "one that is not closed has left them out"
