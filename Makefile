@@ -138,8 +138,9 @@ bench-quantization: packages .venv/ready ## measure quality, size and speed of 4
 	$(PYTHON) tests/benchmarks/bench_quantization.py --trained $(firstword $(wildcard $(RUNS)/quality/train-*/)) \
 		--work $(RUNS)/quantization
 
-bench-loadtest: .venv/ready ## compare the load generator with wrk (Debian package wrk) and vegeta
+bench-loadtest: .venv/ready ## compare the load generator with vegeta and, if it is installed, wrk; measure its memory (MINUTES="1 10 60")
 	$(PYTHON) tests/benchmarks/bench_loadtest.py --vegeta "$$($(PYTHON) -m toxicity_cluster program vegeta)"
+	$(PYTHON) tests/benchmarks/bench_records.py --minutes $(or $(MINUTES),1 10 60)
 
 bench-serving: packages .venv/ready ## measure throughput and latency of the API, vLLM and Transformers (MODEL=model folder of a training stage)
 	$(PYTHON) -m toxicity_cluster environment serving -- python -m benchmarks.bench_serving --model-dir $(MODEL) --dataset $(COMMENTS)
