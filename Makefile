@@ -142,6 +142,9 @@ bench-loadtest: .venv/ready ## compare the load generator with vegeta and, if it
 	$(PYTHON) tests/benchmarks/bench_loadtest.py --vegeta "$$($(PYTHON) -m toxicity_cluster program vegeta)"
 	$(PYTHON) tests/benchmarks/bench_records.py --minutes $(or $(MINUTES),1 10 60)
 
+report-image: test-packages .venv/ready ## run a load test against a simulated service and save its report as the image of the docs
+	PYTHONPATH=tests $(PYTHON) tests/benchmarks/report_image.py docs/images/load-test-report.png
+
 bench-serving: packages .venv/ready ## measure throughput and latency of the API, vLLM and Transformers (MODEL=model folder of a training stage)
 	$(PYTHON) -m toxicity_cluster environment serving -- python -m benchmarks.bench_serving --model-dir $(MODEL) --dataset $(COMMENTS)
 
