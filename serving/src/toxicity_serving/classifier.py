@@ -72,19 +72,23 @@ class Classifier:
         return (await self.score_prompts(await self.build_prompts(texts))).scores
 
     async def build_prompts(
-        self, texts: Sequence[str], long_texts: LongTexts | None = None, max_extra: int | None = None
+        self,
+        texts: Sequence[str],
+        long_texts: LongTexts | None = None,
+        max_extra: int | None = None,
+        noun: str = "text",
     ) -> list[list[Prompt]]:
         """Return the prompts of each text: several when the text is longer than the window and is not truncated.
 
         `long_texts` None means the configured setting. Several texts may have at most `max_extra` prompts beyond one
-        per text.
+        per text. Errors call one of them a `noun`.
         Raises UnknownTokenError, TooManyWindowsError.
         """
         loop, cancelled = asyncio.get_running_loop(), threading.Event()
         built: list[list[Prompt]] = []
         extra = 0
         for chunk in _chunks(texts):
-            work = (chunk, len(built), long_texts or self._long_texts, cancelled)
+            work = (chunk, len(built), long_texts or self._long_texts, noun, cancelled)
             try:
                 found = self._prompts_inline(*work) or await loop.run_in_executor(
                     self._thread, self._prompts_locked, *work
@@ -115,7 +119,7 @@ class Classifier:
             return self._prompts(*work)
 
     def _prompts(
-        self, texts: Sequence[str], first: int, long_texts: LongTexts, cancelled: threading.Event
+        self, texts: Sequence[str], first: int, long_texts: LongTexts, noun: str, cancelled: threading.Event
     ) -> list[list[Prompt]]:
         built: list[list[Prompt]] = []
         for position, text in enumerate(texts, first):
@@ -124,7 +128,7 @@ class Classifier:
             prompts = self._prompts_of(text, long_texts)
             if (highest := max(max(prompt.ids) for prompt in prompts)) >= self._vocabulary:
                 raise UnknownTokenError(
-                    f"text {position} has token {highest}, but the model's vocabulary has {self._vocabulary} tokens"
+                    f"{noun} {position} has token {highest}, but the model's vocabulary has {self._vocabulary} tokens"
                 )
             built.append(prompts)
         return built

@@ -58,6 +58,7 @@ class Metrics:
         )
         self.batch_size = self._histogram("toxicity_batch_size", "Number of texts in a request.", _TEXTS)
         self.texts = self._counter("toxicity_texts", "Texts that were scored.")
+        self.sentences = self._counter("toxicity_sentences", "Sentences that were scored beside their texts.")
         self.truncated_texts = self._counter("toxicity_truncated_texts", "Texts whose end was cut to fit.")
         self.windowed_texts = self._counter("toxicity_windowed_texts", "Texts scored in several windows.")
         self.prompt_tokens = self._counter("toxicity_prompt_tokens", "Tokens of the prompts that were scored.")
@@ -71,11 +72,12 @@ class Metrics:
         )
 
     def observe(self, prompts: Sequence[Sequence[Prompt]], scores: Sequence[Score], times: RequestTimes) -> None:
-        """Count the scored texts of one request, and its times."""
+        """Count the scored texts of one request, and its times. The prompts beyond those of the texts are sentences."""
         self.tokenize_seconds.observe(times.tokenize)
         self.queue_seconds.observe(times.queue)
         self.engine_seconds.observe(times.engine)
         self.texts.inc(len(scores))
+        self.sentences.inc(len(prompts) - len(scores))
         self.truncated_texts.inc(sum(score.truncated for score in scores))
         self.windowed_texts.inc(sum(score.windows > 1 for score in scores))
         self.prompt_tokens.inc(sum(len(prompt.ids) for windows in prompts for prompt in windows))

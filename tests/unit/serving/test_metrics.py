@@ -24,6 +24,7 @@ NAMES = {
     "toxicity_queue_depth": "gauge",
     "toxicity_batch_size": "histogram",
     "toxicity_texts": "counter",
+    "toxicity_sentences": "counter",
     "toxicity_truncated_texts": "counter",
     "toxicity_windowed_texts": "counter",
     "toxicity_prompt_tokens": "counter",

@@ -73,7 +73,7 @@ def test_every_documented_field_is_accepted_and_the_token_is_echoed(client: http
 def test_body_without_a_content_type_is_read_as_in_the_reference_sample(client: httpx.Client) -> None:
     answer = client.post(PATH, content=b'{"comment":{"text":"a"},"requestedAttributes":{"TOXICITY":{}}}')
     assert answer.status_code == 200
-    assert answer.json()["languages"] == ["ru"], "nothing is detected"
+    assert answer.json()["languages"] == ["ru"]
 
 
 def test_span_ends_count_utf16_code_units(client: httpx.Client) -> None:
@@ -85,7 +85,7 @@ def test_span_ends_count_utf16_code_units(client: httpx.Client) -> None:
 def test_score_below_its_threshold_is_left_out(client: httpx.Client, threshold: float, there: bool) -> None:
     """As recorded in sloria/perspective-api-client#175, `attributeScores` is absent in this case."""
     answer = client.post(PATH, json=request(TOXIC_WORD, {"scoreThreshold": threshold})).json()
-    assert set(answer) == ({"attributeScores", "languages"} if there else {"languages"})
+    assert ("attributeScores" in answer) is there
 
 
 def test_score_equals_that_of_classify_and_a_header_reports_windows(client: httpx.Client) -> None:

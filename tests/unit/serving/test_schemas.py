@@ -36,7 +36,7 @@ MOST_ERRORS = MAX_TEXTS + 3 * MAX_ERRORS
 """Maximum number of pydantic errors for a body: one per text, and unknown fields on three levels of objects."""
 
 FIELDS = {
-    CLASSIFY: ["text", "texts", "threshold", "long_texts"],
+    CLASSIFY: ["text", "texts", "threshold", "long_texts", "sentences", "check_language"],
     MODERATIONS: ["input", "model"],
     ANALYZE: [
         "comment",

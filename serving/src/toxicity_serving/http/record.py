@@ -30,6 +30,7 @@ class RequestRecord:
     body: bytes | None = None
     hold: Callable[[int], bool] | None = None
     texts: int | None = None
+    sentences: int | None = None
     windows: int | None = None
     tokens: int | None = None
     tokenize_seconds: float | None = None

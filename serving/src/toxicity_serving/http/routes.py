@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -12,9 +13,16 @@ from toxicity_serving.http.schemas import (
     ClassifyResponse,
     ErrorResponse,
     ModelCard,
+    SentenceScore,
     TextScore,
 )
-from toxicity_serving.http.scoring import ServiceParameter, scores_of, started
+from toxicity_serving.http.scoring import (
+    ServiceParameter,
+    TextScores,
+    are_russian,
+    scores_with_sentences,
+    started,
+)
 
 CLASSIFY_PATH = "/v1/classify"
 
@@ -26,24 +34,35 @@ _ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": ErrorResponse} for c
 _UNREADY: dict[int | str, dict[str, Any]] = {code: {"model": ErrorResponse} for code in (401, 503)}
 
 
-@json_router.post(CLASSIFY_PATH, responses=_ERRORS)
+@json_router.post(CLASSIFY_PATH, responses=_ERRORS, response_model_exclude_none=True)
 async def classify(body: ClassifyRequest, service: ServiceParameter, response: Response) -> ClassifyResponse:
     """Return p(toxic) and the decision for one text or for a batch."""
     threshold = service.config.threshold if body.threshold is None else body.threshold
-    scores = await scores_of(service, body.batch, body.long_texts)
+    field = "sentences" if body.sentences else None
+    scores = await scores_with_sentences(service, body.batch, field, body.long_texts)
+    russian: Sequence[bool | None] = await are_russian(body.batch) if body.check_language else [None] * len(scores)
     return ClassifyResponse(
         model=service.config.model,
         threshold=threshold,
         results=[
             TextScore(
-                score=score.value,
-                toxic=score.value >= threshold,
-                truncated=score.truncated,
-                windows=score.windows,
+                score=found.text.value,
+                toxic=found.text.value >= threshold,
+                truncated=found.text.truncated,
+                windows=found.text.windows,
+                sentences=_sentences(found, threshold) if body.sentences else None,
+                russian=is_russian,
             )
-            for score in scores
+            for found, is_russian in zip(scores, russian, strict=True)
         ],
     )
+
+
+def _sentences(scores: TextScores, threshold: float) -> list[SentenceScore]:
+    return [
+        SentenceScore(begin=span.begin, end=span.end, score=score.value, toxic=score.value >= threshold)
+        for span, score in scores.sentences
+    ]
 
 
 @router.get("/v1/model", responses=_UNREADY)

@@ -13,6 +13,7 @@ from toxicity_api.normal_form.form import VISIBLE_PATTERN, is_blank
 from toxicity_api.prompting import WINDOW_OVERLAP_TOKENS
 from toxicity_api.results import Metrics
 from toxicity_api.spec import Labels, LongTexts
+from toxicity_serving.sentences import MAX_SENTENCES
 
 MAX_TEXTS = 64
 """Maximum number of texts in a request."""
@@ -98,6 +99,11 @@ class ClassifyRequest(RequestBody):
         " overlapping windows, truncate scores the beginning; unset means the model's setting",
     )
 
+    sentences: bool = Field(
+        False, strict=True, description=f"also score each sentence; at most {MAX_SENTENCES} in a request"
+    )
+    check_language: bool = Field(False, strict=True, description="also say whether each text is Russian")
+
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if (self.text is None) == (self.texts is None):
@@ -110,12 +116,25 @@ class ClassifyRequest(RequestBody):
         return self.texts if self.texts is not None else [self.text or ""]
 
 
+class SentenceScore(BaseModel):
+    begin: int = Field(ge=0, description="position of the first character in the text, in Unicode code points")
+    end: int = Field(ge=0, description="position after the last character")
+    score: float = Field(ge=0, le=1, description="p(toxic) of the sentence alone")
+    toxic: bool = Field(description="whether the score reaches the threshold")
+
+
 class TextScore(BaseModel):
     score: float = Field(ge=0, le=1, description="p(toxic)")
     toxic: bool = Field(description="whether the score reaches the threshold")
     truncated: bool = Field(description="whether the end of the text was cut to fit the model")
     windows: int = Field(
         ge=1, description="number of windows that the text was scored in; 1 when it fits the model"
+    )
+    sentences: list[SentenceScore] | None = Field(None, description="set if the request has sentences")
+    russian: bool | None = Field(
+        None,
+        description="set if the request has check_language; false if letters or words show another language, whose"
+        " score means nothing",
     )
 
 
@@ -153,6 +172,7 @@ class ModelCard(Document):
     max_model_len: int
     max_texts: int = MAX_TEXTS
     max_characters: int = MAX_CHARACTERS
+    max_sentences: int = MAX_SENTENCES
     long_texts: LongTexts = Field(description="how texts whose prompt exceeds maxModelLen tokens are scored")
     window_overlap_tokens: int = WINDOW_OVERLAP_TOKENS
     queue_limit: int = Field(description="number of texts that may wait beyond the engine's batch")

@@ -83,6 +83,7 @@ def _line(scope: Scope, record: RequestRecord, status: int, size: int, seconds: 
         "bytes": size,
         "seconds": round(seconds, 4),
         "texts": record.texts,
+        "sentences": record.sentences,
         "windows": record.windows,
         "tokens": record.tokens,
         "tokenize_seconds": _rounded(record.tokenize_seconds),

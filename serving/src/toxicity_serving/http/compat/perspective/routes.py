@@ -29,7 +29,13 @@ from toxicity_serving.http.compat.perspective.schemas import (
 )
 from toxicity_serving.http.errors import JSON_INVALID, FieldViolation, Refusal
 from toxicity_serving.http.json_route import JsonRoute
-from toxicity_serving.http.scoring import ServiceParameter, scores_of, set_length_headers, started
+from toxicity_serving.http.scoring import (
+    ServiceParameter,
+    are_russian,
+    scores_with_sentences,
+    set_length_headers,
+    started,
+)
 
 UNSCORED_HEADER = "toxicity-unscored-attributes"
 """The requested attributes without a score, such as `INSULT,THREAT`."""
@@ -61,17 +67,20 @@ _PERSPECTIVE_ERRORS: dict[tuple[str, str], tuple[str, str]] = {
 async def analyze_comment(
     body: AnalyzeCommentRequest, service: ServiceParameter, response: Response
 ) -> AnalyzeCommentResponse:
-    """Return p(toxic) as the summary score of the attribute TOXICITY, and as the score of one span.
+    """Return p(toxic) as the summary score of the attribute TOXICITY, and as the score of one span or of each sentence.
 
     The header `toxicity-truncated` is set when the end of the text was cut. The header `toxicity-windows` is set when
     the text was scored in several windows. The header `toxicity-unscored-attributes` lists the requested attributes
     without a score.
     """
-    [score] = scores = await scores_of(service, [body.comment.text])
-    set_length_headers(response, scores)
+    field = "spanAnnotations" if body.span_annotations else None
+    [scores] = await scores_with_sentences(service, [body.comment.text], field)
+    set_length_headers(response, [scores.text])
+    [russian] = [None] if body.languages else await are_russian([body.comment.text])
     if body.unscored:
         response.headers[UNSCORED_HEADER] = ",".join(body.unscored)
-    return build_response(body, score.value)
+    sentences = [(span, score.value) for span, score in scores.sentences]
+    return build_response(body, scores.text.value, sentences, russian)
 
 
 @router.post(SUGGEST_PATH, responses=_ERRORS, response_model_exclude_none=True)

@@ -6,6 +6,7 @@ the discovery document, commentanalyzer v1alpha1. Perspective's error types are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -15,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from toxicity_api.base import Document
 from toxicity_api.normal_form.form import VISIBLE_PATTERN, is_blank
 from toxicity_serving.http.schemas import MAX_CHARACTERS, RequestBody, shorten
+from toxicity_serving.sentences import MAX_SENTENCES, Span
 
 Attribute = Literal[
     "TOXICITY",
@@ -47,6 +49,8 @@ UNSCORED: frozenset[str] = frozenset(get_args(Attribute)) - {ATTRIBUTE}
 """Attributes that a client may request beside TOXICITY. The model was not trained on them."""
 
 LANGUAGE = "ru"
+UNDETERMINED = "und"
+"""The code of ISO 639 for a language that is not determined."""
 COMMENT_EMPTY = "COMMENT_EMPTY"
 COMMENT_TOO_LONG = "COMMENT_TOO_LONG"
 NO_REQUESTED_ATTRIBUTES = "NO_REQUESTED_ATTRIBUTES"
@@ -193,11 +197,13 @@ class AnalyzeCommentRequest(Body):
     ]
     languages: Annotated[Languages | None, AfterValidator(_supported)] = Field(
         None,
-        description="must contain ru or a variant such as ru-RU; unset means ru; the language is not detected",
+        description="must contain ru or a variant such as ru-RU; unset means ru",
         json_schema_extra={"contains": {"pattern": "^[Rr][Uu]([-_].*)?$"}},
     )
     context: Annotated[Context | None, AfterValidator(_one_context)] = Field(None, description="not used")
-    span_annotations: bool | None = Field(None, description="not used; the response always has one span")
+    span_annotations: bool | None = Field(
+        None, description=f"score each sentence, at most {MAX_SENTENCES}; unset means one span for the whole text"
+    )
     do_not_store: bool | None = Field(None, description="not used; the service never stores texts")
     client_token: ClientToken | None = Field(None, description="echoed in the response")
     session_id: ClientToken | None = Field(None, description="not used")
@@ -220,13 +226,15 @@ class ProbabilityScore(Document):
 
 
 class SpanScore(Document):
-    begin: int
-    end: int = Field(description="exclusive, in UTF-16 code units as in Perspective")
+    begin: int = Field(description="in UTF-16 code units as in Perspective")
+    end: int = Field(description="exclusive")
     score: ProbabilityScore
 
 
 class AttributeScores(Document):
-    span_scores: list[SpanScore] = Field(description="one span, which covers the whole text")
+    span_scores: list[SpanScore] = Field(
+        description="one span per sentence if spanAnnotations is set, or else one span for the whole text"
+    )
     summary_score: ProbabilityScore
 
 
@@ -235,21 +243,38 @@ class AnalyzeCommentResponse(Document):
         None, description="absent when the score is below scoreThreshold"
     )
     languages: list[str] = Field(description="the request's languages; ru when it has none")
+    detected_languages: list[str] | None = Field(
+        None, description="ru, or und for a text in another language; absent if the request has languages"
+    )
     client_token: str | None = None
 
 
-def build_response(request: AnalyzeCommentRequest, score: float) -> AnalyzeCommentResponse:
-    """Build the response to `request` from p(toxic) of its comment."""
-    probability = ProbabilityScore(value=score)
-    end = len(request.comment.text.encode("utf-16-le")) // 2
-    scores = AttributeScores(
-        span_scores=[SpanScore(begin=0, end=end, score=probability)], summary_score=probability
-    )
+def build_response(
+    request: AnalyzeCommentRequest, score: float, sentences: Sequence[tuple[Span, float]], russian: bool | None
+) -> AnalyzeCommentResponse:
+    """Build the response to `request` from p(toxic) of its comment and of each sentence.
+
+    Without sentences, the whole comment is one span. `russian` None means that the language was not checked.
+    """
+    text = request.comment.text
+    spans = [
+        SpanScore(
+            begin=_units(text[: span.begin]), end=_units(text[: span.end]), score=ProbabilityScore(value=value)
+        )
+        for span, value in sentences or [(Span(0, len(text)), score)]
+    ]
+    scores = AttributeScores(span_scores=spans, summary_score=ProbabilityScore(value=score))
     return AnalyzeCommentResponse(
         attribute_scores={"TOXICITY": scores} if score >= request.score_threshold else None,
         languages=request.languages or [LANGUAGE],
+        detected_languages=None if russian is None else [LANGUAGE if russian else UNDETERMINED],
         client_token=request.client_token,
     )
+
+
+def _units(text: str) -> int:
+    """Return the length of a text in UTF-16 code units."""
+    return len(text.encode("utf-16-le")) // 2
 
 
 class SuggestedScore(Body):
