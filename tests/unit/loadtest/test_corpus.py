@@ -12,7 +12,7 @@ from toxicity_api.spec import LoadTestSpec
 from toxicity_loadtest.corpus import Corpus, bucket_texts, make_text, read_texts
 from toxicity_loadtest.errors import CorpusError
 from toxicity_loadtest.records import MIXED, WARMUP, WindowOrder
-from toxicity_training.sources.delimited import FIELD_LIMIT
+from toxicity_stage.delimited import FIELD_LIMIT
 
 REAL = ["Какой чудесный день сегодня", "нет", "да ну тебя", "Спасибо большое за подробный ответ, очень помогло"]
 CORPORA = {

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from toxicity_stage.delimited import SHOWN, shown
 from toxicity_stage.errors import DatasetError
 from toxicity_training.dataset import Example
-from toxicity_training.sources.files import SHOWN, read_dataset, shown
+from toxicity_training.sources.files import read_dataset
 
 
 def written(folder: Path, content: bytes | str, name: str = "comments.csv") -> Path:

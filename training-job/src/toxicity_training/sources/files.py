@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from toxicity_api.normal_form.characters import clean_characters
 from toxicity_api.normal_form.form import is_blank
-from toxicity_stage.errors import DatasetError, listed
+from toxicity_stage.delimited import find_column, shown
+from toxicity_stage.errors import DatasetError
 from toxicity_training.dataset import Example
 from toxicity_training.sources.tables import read_table
-
-SHOWN = 40
-"""Characters of a value that a message quotes: any cell of the file may hold a whole comment."""
-
-
-def shown(value: str) -> str:
-    """`value` in quotes for a message, cut to SHOWN characters."""
-    words = repr(value[: SHOWN + 1])
-    return words if len(words) <= SHOWN + 2 else f"{words[: SHOWN + 1]}…{words[0]}"
 
 
 def read_dataset(path: Path, text_column: str, label_column: str) -> list[Example]:
@@ -41,8 +31,8 @@ def read_dataset(path: Path, text_column: str, label_column: str) -> list[Exampl
 def read_rows(path: Path, text_column: str, label_column: str) -> list[Example]:
     """Reads all rows as `read_dataset` does, blank texts as well."""
     table = read_table(path, (text_column, label_column))
-    text_index = _column(table.columns, text_column, "dataset.textColumn", path.name)
-    label_index = _column(table.columns, label_column, "dataset.labelColumn", path.name)
+    text_index = find_column(table.columns, text_column, "dataset.textColumn", path.name)
+    label_index = find_column(table.columns, label_column, "dataset.labelColumn", path.name)
     if text_index == label_index:
         raise DatasetError(
             "SameColumn",
@@ -59,20 +49,6 @@ def read_rows(path: Path, text_column: str, label_column: str) -> list[Example]:
         )
         for number, row in rows
     ]
-
-
-def _column(header: Sequence[str], name: str, field: str, file: str) -> int:
-    """The index of a column. Names are compared without invisible characters, composed and stripped."""
-    clean, wanted = [clean_characters(column) for column in header], clean_characters(name)
-    if clean.count(wanted) > 1:
-        raise DatasetError("AmbiguousColumn", f"{field}: column {shown(name)} occurs twice in {file}; rename one")
-    if wanted not in clean:
-        raise DatasetError(
-            "MissingColumn",
-            f"{field}: no column {shown(name)} in {file}, which has {listed([*map(shown, header)])};"
-            f" set {field} to one of them",
-        )
-    return clean.index(wanted)
 
 
 def _text(value: object, number: int, column: str, file: str) -> str:

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from toxicity_stage.delimited import Rows, decoded, parse_delimited
 from toxicity_stage.errors import DatasetError
-from toxicity_training.sources.delimited import Rows, decoded, parse_delimited
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 """Suffixes of data files, which .gz can follow. A .json file beside data is often a description of it."""

@@ -1,4 +1,4 @@
-"""Rows of CSV text with any usual delimiter, in UTF-8 or UTF-16."""
+"""Rows of CSV text with any usual delimiter, in UTF-8 or UTF-16, and the columns that a user names."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 from toxicity_api.normal_form.characters import clean_characters
-from toxicity_stage.errors import DatasetError
+from toxicity_stage.errors import DatasetError, listed
+
+SHOWN = 40
+"""Characters of a value that a message quotes: any cell of the file may hold a whole comment."""
 
 FIELD_LIMIT = 10_000_000
 """The longest field in characters; a longer one means an unclosed quote."""
@@ -22,6 +25,26 @@ Rows = Iterable[tuple[int, Sequence[object]]]
 
 _DECLARED = re.compile(r"sep=(.)\r?\n")
 """The first line with which Excel is told the delimiter."""
+
+
+def shown(value: str) -> str:
+    """`value` in quotes for a message, cut to SHOWN characters."""
+    words = repr(value[: SHOWN + 1])
+    return words if len(words) <= SHOWN + 2 else f"{words[: SHOWN + 1]}…{words[0]}"
+
+
+def find_column(header: Sequence[str], name: str, field: str, file: str) -> int:
+    """The index of a column. Names are compared without invisible characters, composed and stripped."""
+    clean, wanted = [clean_characters(column) for column in header], clean_characters(name)
+    if clean.count(wanted) > 1:
+        raise DatasetError("AmbiguousColumn", f"{field}: column {shown(name)} occurs twice in {file}; rename one")
+    if wanted not in clean:
+        raise DatasetError(
+            "MissingColumn",
+            f"{field}: no column {shown(name)} in {file}, which has {listed([*map(shown, header)])};"
+            f" set {field} to one of them",
+        )
+    return clean.index(wanted)
 
 
 def decoded(raw: bytes, name: str) -> str:
@@ -52,8 +75,12 @@ def _is_windows_1251(raw: bytes) -> bool:
     return 2 * sum(byte >= 0xE0 for byte in others) > len(others)
 
 
-def parse_delimited(text: str, name: str, wanted: Sequence[str]) -> tuple[list[str], Rows]:
+def parse_delimited(
+    text: str, name: str, wanted: Sequence[str], rest: Iterable[str] = ()
+) -> tuple[list[str], Rows]:
     """The header and the rows; blank lines are skipped and not counted. Raises DatasetError, also from the rows.
+
+    `text` is the file, or its first lines if `rest` has the others.
 
     The delimiter is the one with which the header has all `wanted` columns. Otherwise it is one with which header and
     first row have equally many fields. A guess from all of the text, as csv.Sniffer makes, would fail for comments,
@@ -63,7 +90,7 @@ def parse_delimited(text: str, name: str, wanted: Sequence[str]) -> tuple[list[s
     declared = _DECLARED.match(text)
     text = text[declared.end() :] if declared else text
     delimiter = declared[1] if declared else _delimiter(text, wanted)
-    rows = _numbered(text, delimiter, name)
+    rows = _numbered(chain(_lines(text), rest), delimiter, name)
     _, header = next(rows, (0, None))
     if header is None:
         raise DatasetError("EmptyFile", f"dataset: {name} is empty; provide a CSV file with a header row")
@@ -94,9 +121,9 @@ def _lines(text: str) -> io.StringIO:
     return io.StringIO(text, newline="")
 
 
-def _numbered(text: str, delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
+def _numbered(lines: Iterable[str], delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
     """(row number, fields) of each row; the header is row 0."""
-    reader = csv.reader(_lines(text), delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     number = 0
     while True:
         try:
