@@ -110,6 +110,7 @@ PARTS = (
             "images/serving/requirements-cuda.txt",
             API,
             STORE,
+            "serving/src/toxicity_score",
             "serving/src/toxicity_serving",
             STAGE,
             TRAINING,

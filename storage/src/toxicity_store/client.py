@@ -129,6 +129,16 @@ class Client:
         except FileNotFoundError:
             return None
 
+    def size(self, key: str) -> int | None:
+        """The size of an object in bytes; None if it does not exist."""
+        import obstore
+
+        try:
+            with self._reported(f"read {key}", may_miss=True):
+                return int(obstore.head(self.store, key)["size"])
+        except FileNotFoundError:
+            return None
+
     def list_names(self, prefix: str | None = None) -> list[str]:
         """The names of the folders directly below `prefix`."""
         import obstore
