@@ -165,6 +165,7 @@ def speeds(
     ways = {
         f"our API, {BATCH} texts a request": service.batches,
         "our API, one text a request": service.singles,
+        "toxicity-score, from file to file": service.bulk,
         f"vllm serve, {BATCH} texts a request": vllm_serve[1],
         "vllm serve, one text a request": vllm_serve[0],
         "vLLM directly": direct["compiled"],

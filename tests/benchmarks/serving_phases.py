@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from toxicity_api.normal_form.folder import read_normal_form
 from toxicity_api.spec import PromptFormat
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, EngineConfig, ServingConfig
+from toxicity_score.inputs import Input
+from toxicity_score.limiter import Limiter
+from toxicity_score.outputs import Folder
+from toxicity_score.rows import Columns
+from toxicity_score.run import Job, run
+from toxicity_score.service import Service as ScoreService
 
 READY_SECONDS = 600
 BATCH = 64
@@ -46,12 +55,15 @@ class Lone:
 class Service:
     """Results of our API: one text per request, `BATCH` texts per request, and latencies by length in characters.
 
+    `bulk` is toxicity-score, from file to file.
+
     `api_seconds` is the CPU time of the process's main thread per request with one text.
     """
 
     singles: Speed
     api_seconds: float
     batches: Speed
+    bulk: Speed
     latencies: dict[int, list[float]]
     lone: list[Lone]
 
@@ -186,6 +198,7 @@ async def _ask_service(
         singles = await _rounds(lambda: _all(ask, texts, 1), rounds, load_seconds)
         api_seconds = (_main_thread_seconds() - used) / (len(texts) * (rounds + 1))
         batches = await _rounds(lambda: _all(ask, texts, BATCH), rounds, load_seconds)
+        bulk = await _rounds(lambda: _score_file(url, texts), rounds, load_seconds)
         latencies: dict[int, list[float]] = {}
         for length, some in lengths.items():
             latencies[length] = []
@@ -198,7 +211,20 @@ async def _ask_service(
             [alone] = await ask([text])
             amid = (await ask([*texts[: BATCH - 1], text]))[-1]
             found.append(Lone(alone, await ask([text] * BATCH), amid))
-    return Service(singles, api_seconds, batches, latencies, found)
+    return Service(singles, api_seconds, batches, bulk, latencies, found)
+
+
+async def _score_file(url: str, texts: Sequence[str]) -> list[float]:
+    """Score the texts as toxicity-score does, from a file of JSON lines to another one."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder, "texts.jsonl"), Path(folder, "out")
+        source.write_text("\n".join(json.dumps({"text": text}) for text in texts), encoding="utf-8")
+        found = Input(source, source.name, "bench")
+        job = Job(found, Columns("text"), Folder(out), None, 10_000, None, Path(folder))
+        async with ScoreService(url, None, Limiter(256), 60.0, None) as service:
+            await run(job, service)
+        lines = (out / "part-000000.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["score"] for line in lines]
 
 
 def _main_thread_seconds() -> float:
