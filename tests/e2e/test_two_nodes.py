@@ -161,14 +161,15 @@ def test_training_goes_on_on_another_node_from_its_checkpoint(
 
     wait_until("the condition to name the node and the remedy", told, VERDICT_SECONDS)
     kubectl.run(*remedy.split()[1:])
-    (successor,) = wait_until(
-        "another pod to train",
-        lambda: [
-            found for found in training_pods(kubectl, module_namespace) if found["status"]["phase"] == "Running"
-        ],
-        VERDICT_SECONDS,
-    )
-    assert successor["metadata"]["name"] != name and successor["spec"]["nodeName"] == FIRST_NODE.name
+
+    def running_again() -> list[Manifest]:
+        pods = training_pods(kubectl, module_namespace)
+        return [
+            found for found in pods if found["metadata"]["name"] != name and found["status"]["phase"] == "Running"
+        ]
+
+    (successor,) = wait_until("another pod to train", running_again, VERDICT_SECONDS)
+    assert successor["spec"]["nodeName"] == FIRST_NODE.name
     nodes.bring_back(embedded)
     kubectl.run("taint", "node", SECOND_NODE.name, f"{OUT_OF_SERVICE}-")
     read = "print(open('/data/page').read())"
