@@ -8,10 +8,10 @@ from typing import Literal
 
 import pytest
 
-from support.serving.word_engine import CONFIG, VOCABULARY, WordEngine
+from support.serving.word_engine import CONFIG, HELD_WORD, TOXIC_WORD, VOCABULARY, WordEngine
 from support.training.letter_tokenizer import LetterTokenizer
-from toxicity_api.prompting import LabelTokens
-from toxicity_serving.classifier import INLINE_CHARACTERS, Classifier
+from toxicity_api.prompting import MOST_WINDOWS, LabelTokens
+from toxicity_serving.classifier import CHUNK_CHARACTERS, INLINE_CHARACTERS, Classifier, TooManyWindowsError
 from toxicity_serving.engine.protocol import EngineError, LoadedModel
 
 TEXTS = [f"чай номер {number}." + " чай" * INLINE_CHARACTERS for number in range(50)]
@@ -104,3 +104,113 @@ def test_tokenizer_is_never_used_by_two_threads() -> None:
     asyncio.run(build_two(classifier, tokenizer))
     assert tokenizer.texts == {TEXTS[0], TEXTS[1]}
     assert len(tokenizer.threads) == 1
+
+
+async def build_on_loop(classifier: Classifier, tokenizer: HeldTokenizer) -> None:
+    """Request the prompts of a short text while the thread is at a long one, which goes on only afterwards."""
+    long = asyncio.create_task(classifier.build_prompts(TEXTS[:1]))
+    await asyncio.to_thread(tokenizer.reached.wait, 10)
+    short = asyncio.create_task(classifier.build_prompts(["чай"]))
+    await asyncio.sleep(0)
+    assert not long.done() and not short.done()
+    tokenizer.let_on.set()
+    await asyncio.gather(long, short)
+
+
+def test_short_text_does_not_block_the_event_loop_while_the_thread_tokenizes() -> None:
+    tokenizer = HeldTokenizer()
+    classifier = Classifier(CONFIG, WordEngine(), LoadedModel(tokenizer, VOCABULARY, "words", "none", "none"))
+    asyncio.run(build_on_loop(classifier, tokenizer))
+
+
+class CountingTokenizer(LetterTokenizer):
+    """Counts the texts that it gets. Each text has one digit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.digits: set[str] = set()
+
+    def __call__(
+        self, text: str, *, add_special_tokens: bool, split_special_tokens: bool = False
+    ) -> dict[str, list[int]]:
+        self.digits.update(filter(str.isdigit, text))
+        return super().__call__(
+            text, add_special_tokens=add_special_tokens, split_special_tokens=split_special_tokens
+        )
+
+
+EXTRA = MOST_WINDOWS - 1
+"""Windows beyond one of a text that has at least the most windows."""
+
+
+def texts_of(*lengths: int) -> list[str]:
+    return [str(number).ljust(length, "а") for number, length in enumerate(lengths)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "max_extra", "read"),
+    [
+        ([CHUNK_CHARACTERS - 1, 1, 1], 0, 2),
+        ([CHUNK_CHARACTERS - 1, 2, 1], 0, 1),
+        ([CHUNK_CHARACTERS + 1, 1], 0, 1),
+        ([CHUNK_CHARACTERS, CHUNK_CHARACTERS - 1, 1, 1], EXTRA, 3),
+        ([CHUNK_CHARACTERS, CHUNK_CHARACTERS - 1, 2, 1], EXTRA, 2),
+    ],
+)
+def test_request_with_too_many_windows_is_refused_after_the_chunk_that_has_them(
+    lengths: list[int], max_extra: int, read: int
+) -> None:
+    """Its other texts cost the thread no time."""
+    tokenizer = CountingTokenizer()
+    classifier = Classifier(CONFIG, WordEngine(), LoadedModel(tokenizer, VOCABULARY, "words", "none", "none"))
+    with pytest.raises(TooManyWindowsError, match=f"more than {max_extra} windows beyond one per text"):
+        asyncio.run(classifier.build_prompts(texts_of(*lengths), "window", max_extra))
+    assert len(tokenizer.digits) == read
+
+
+@pytest.mark.parametrize(
+    ("lengths", "max_extra"),
+    [([9000], 0), ([9000, 9000, 5], 2 * EXTRA), ([9000, 9000], None), ([5, 5], 0)],
+)
+def test_request_may_have_the_windows_that_it_is_allowed(lengths: list[int], max_extra: int | None) -> None:
+    """A single text may have the most windows in any case."""
+    found = asyncio.run(classifier_of(WordEngine()).build_prompts(texts_of(*lengths), "window", max_extra))
+    assert [len(prompts) for prompts in found] == [MOST_WINDOWS if length > 5 else 1 for length in lengths]
+
+
+def test_text_is_as_toxic_as_its_worst_window() -> None:
+    classifier = classifier_of(WordEngine())
+    plain, rude = asyncio.run(classifier.scores(["а" * 400, "а" * 400 + TOXIC_WORD]))
+    [alone] = asyncio.run(classifier.scores(["а" * 400 + TOXIC_WORD]))
+    assert plain.value < 0.5 < rude.value == alone.value
+    assert (plain.windows, rude.windows, alone.windows, alone.truncated) == (3, 3, 3, False)
+
+
+@pytest.mark.parametrize("texts", [["чай"], ["чай", "кофе"]])
+def test_engine_owes_no_answer_after_the_last_one(texts: list[str]) -> None:
+    """The watchdog takes an engine that owes one for too long as stalled."""
+    answering, failing = classifier_of(WordEngine()), classifier_of(FailingEngine())
+    asyncio.run(answering.scores(texts))
+    with pytest.raises(EngineError):
+        asyncio.run(failing.scores(texts))
+    assert answering.queue.unanswered_seconds() == 0
+    assert failing.queue.unanswered_seconds() > 0
+
+
+async def fill(engine: WordEngine, classifier: Classifier, count: int) -> int:
+    """Return how many of `count` prompts the engine has at a time."""
+    await engine.start()
+    task = asyncio.create_task(classifier.scores([HELD_WORD] * count))
+    while not engine.active:
+        await asyncio.sleep(0)
+    at_once = classifier.queue.in_engine
+    engine.release()
+    assert len(await task) == count
+    return at_once
+
+
+def test_engine_has_four_batches_at_most() -> None:
+    engine = WordEngine()
+    config = CONFIG.model_copy(update={"max_num_seqs": 2})
+    loaded = LoadedModel(LetterTokenizer(), VOCABULARY, "words", "none", "none")
+    assert asyncio.run(fill(engine, Classifier(config, engine, loaded), 11)) == 8
