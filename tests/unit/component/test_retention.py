@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from support.builders import NOW, ModelBuilder, a_model, training_result
+from support.builders import (
+    NOW,
+    ModelBuilder,
+    a_model,
+    evaluation_result,
+    quantization_result,
+    training_result,
+)
 from support.operator.fake_cluster import FakeCluster
 from support.operator.pipeline import drive, settle, status, take_steps
 from toxicity_api.results import StorageFigures
@@ -126,5 +133,25 @@ def test_status_shows_the_disk_space_that_the_last_stage_measured() -> None:
     assert {key: shown[key] for key in figures} == figures
     assert shown["measuredAt"] == NOW
     cluster.remove("Pod")
+    settle(cluster)
+    assert status(cluster)["storage"] == shown
+
+
+def test_status_keeps_the_figures_of_the_stage_that_ended_last() -> None:
+    """In whatever order the Jobs are listed, and after they are deleted."""
+    cluster = drive(a_model(), 1)
+    results = {"quantize": quantization_result, "evaluate": evaluation_result}
+    for hour, (component, build) in enumerate(results.items(), start=1):
+        job = cluster.job(component)
+        figures = StorageFigures(used_bytes=hour * 100, free_bytes=9)
+        cluster.finish_job(component, build(config_of(job)["fingerprint"]).model_copy(update={"storage": figures}))
+        job["status"]["completionTime"] = f"2030-01-01T0{hour}:00:00Z"
+        settle(cluster)
+    shown = status(cluster)["storage"]
+    assert (shown["usedBytes"], shown["measuredAt"]) == (200, "2030-01-01T02:00:00Z")
+    cluster.objects = dict(reversed(cluster.objects.items()))
+    settle(cluster)
+    assert status(cluster)["storage"] == shown
+    del cluster.objects["Job", job["metadata"]["name"]]
     settle(cluster)
     assert status(cluster)["storage"] == shown

@@ -23,7 +23,7 @@ MEASURE_AGAIN = (
 def derive_ready(snapshot: Snapshot, findings: Findings, failure: ClusterError | None) -> tuple[Finding, str]:
     """The condition Ready and `status.stage`. `failure` is the error of this pass while it applied the plan."""
     ready, stage = _of_stages(snapshot, findings)
-    return (_with_failure(snapshot, ready, failure) if failure else ready), stage
+    return (_with_failure(ready, failure) if failure else ready), stage
 
 
 def _of_stages(snapshot: Snapshot, findings: Findings) -> tuple[Finding, str]:
@@ -128,10 +128,11 @@ def _trouble(snapshot: Snapshot) -> str:
     return deployment.trouble if deployment else ""
 
 
-def _with_failure(snapshot: Snapshot, ready: Finding, failure: ClusterError) -> Finding:
-    """Ready with the error of this pass. It becomes False only if the error affects access to the serving pods."""
-    if isinstance(failure, NotOurs):
-        return Finding("False", failure.reason, str(failure))
-    if ready.status == "True" and snapshot.observed.has("Service", names.serving_name(snapshot.model.name)):
+def _with_failure(ready: Finding, failure: ClusterError) -> Finding:
+    """Ready with the error of this pass. It stays True, unless another object has the name of one of ours.
+
+    Without a Service, Ready is False before the error is considered.
+    """
+    if ready.status == "True" and not isinstance(failure, NotOurs):
         return Finding("True", ready.reason, f"{ready.message}; some objects could not be applied: {failure}")
     return Finding("False", failure.reason, str(failure))

@@ -143,12 +143,13 @@ def _selector(name: str) -> str:
 def _storage(snapshot: Snapshot) -> StorageStatus | None:
     """The figures of the stage that ended last. They outlive its Job."""
     known = snapshot.model.status.storage
-    for job in snapshot.observed.jobs:
-        if job.result is None or job.result.storage is None or job.finished_at is None:
-            continue
-        if known is None or job.finished_at > known.measured_at:
-            known = StorageStatus(**dict(job.result.storage), measured_at=job.finished_at)
-    return known
+    measured = [
+        StorageStatus(**dict(job.result.storage), measured_at=job.finished_at)
+        for job in snapshot.observed.jobs
+        if job.finished_at and job.result and job.result.storage
+    ]
+    found = [*measured, known] if known else measured
+    return max(found, key=lambda each: each.measured_at, default=None)
 
 
 def _lineage(snapshot: Snapshot) -> Lineage:
