@@ -50,7 +50,15 @@ def test_mixed_capacity_is_the_weighted_harmonic_mean() -> None:
     assert mixed_capacity([0.5, 0.5], [10.0, 2.5]) == pytest.approx(4.0)
     assert mixed_capacity([1.0, 0.0], [10.0, 0.0]) == 10.0
     assert mixed_capacity([0.5, 0.5], [10.0, 0.0]) is None
+    assert mixed_capacity([0.5, 0.5], [0.5, 0.25]) == pytest.approx(1 / 3), "also below one request per second"
     assert mixed_capacity([], []) is None
+
+
+def test_shares_of_other_buckets_are_an_error() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        mixed_capacity([0.5, 0.5], [10.0])
+    with pytest.raises(ValueError, match="shorter"):
+        concluded([10.0, 5.0], [1.0], searched(7.0))
 
 
 def test_mixed_capacity_is_what_a_queue_carries_of_the_mix() -> None:
@@ -73,6 +81,24 @@ def test_conclusions_are_per_replica_and_from_the_mix() -> None:
     assert found.cpu_percent_target == 120, "the autoscaler counts in per cent of the request"
     assert found.share_beyond_max_length == 0.0123
     assert (found.predicted_rps, found.measured_rps, found.prediction_error) == (None, None, None)
+
+
+def test_figures_are_rounded_for_display() -> None:
+    found = concluded([8.0], [1.0], searched(7.0), replicas=3, mean=0.777, before=previous(2.55555))
+    assert (found.mixed_rps_per_replica, found.buckets_rps_per_replica) == (2.3333, 2.6667)
+    assert found.in_flight_target == 1.45
+    assert (found.predicted_rps, found.prediction_error) == (7.6667, -0.087)
+    assert concluded([8.0], [1.0], searched(7.1), before=previous(9.3)).prediction_error == -0.2366
+
+
+def test_mix_of_less_than_one_request_per_second_is_a_measurement() -> None:
+    found = concluded([0.75], [1.0], searched(0.5), mean=4.0, before=previous(0.8))
+    assert (found.mixed_rps_per_replica, found.source, found.in_flight_target) == (0.5, "mix", 1.6)
+    assert (found.replicas_needed, found.measured_rps, found.prediction_error) == (20, 0.5, -0.375)
+
+
+def test_service_without_ready_replicas_at_the_end_counts_as_one() -> None:
+    assert concluded([8.0], [1.0], searched(7.0), replicas=0).mixed_rps_per_replica == 7.0
 
 
 def test_target_of_requests_in_flight_is_at_least_one() -> None:
@@ -103,6 +129,8 @@ def test_bucket_that_carried_nothing_takes_away_only_its_own_figure() -> None:
 def test_buckets_are_used_when_the_mix_carried_nothing() -> None:
     found = concluded([4.0], [1.0], searched(0.0))
     assert (found.mixed_rps_per_replica, found.source, found.in_flight_target) == (4.0, "buckets", None)
+    compared = concluded([4.0], [1.0], searched(0.0), before=previous(5.0))
+    assert (compared.predicted_rps, compared.measured_rps, compared.prediction_error) == (5.0, None, None)
     args = ((searched(0.0), None), LoadTestSpec(), Serving(1), 0.0, None)
     assert conclude([searched(0.0)], [1.0], *args) is None
 
@@ -114,12 +142,16 @@ def test_one_slow_bucket_does_not_hide_that_the_others_are_lower_bounds() -> Non
     assert (found.basis, found.buckets_basis) == ("throughput", "lowerBound")
     all_slow = conclude([slow], [1.0], (slow, None), spec, Serving(1), 0.0, None)
     assert all_slow is not None and all_slow.buckets_basis == "throughput"
+    unused = conclude([searched(9.0), within], [1.0, 0.0], (slow, None), spec, Serving(1), 0.0, None)
+    assert unused is not None and unused.buckets_basis == "search"
 
 
 def test_prediction_of_the_run_before_is_compared_with_what_was_carried() -> None:
     found = concluded([20.0], [1.0], searched(9.0), replicas=3, before=previous(3.2))
     assert (found.predicted_rps, found.measured_rps) == (9.6, 9.0)
     assert found.prediction_error == round(9.0 / 9.6 - 1, 4)
+    by_buckets = concluded([20.0], [1.0], searched(9.0), replicas=3, before=previous(3.2, source="buckets"))
+    assert (by_buckets.predicted_rps, by_buckets.measured_rps) == (9.6, 9.0)
 
 
 def test_lower_bound_predicts_nothing_and_measures_nothing() -> None:
@@ -144,6 +176,9 @@ def test_capacity_says_what_the_figure_is() -> None:
     assert capacity(searched(7.0), spec) == (7.0, "search")
     assert capacity(a_result(9.9, 0.5, 0.5), spec) == (10.0, "lowerBound")
     assert capacity(a_result(6.0, 2.5, 9.0), spec) == (6.0, "throughput")
+    assert capacity(a_result(7.9, 0.5, 0.5, asked=8.0), spec) == (8.0, "lowerBound")
+    of_earlier_version = a_result(9.9, 0.5, 0.5).model_copy(update={"requested_rps": None})
+    assert capacity(of_earlier_version, spec) == (10.0, "lowerBound")
 
 
 def test_max_length_is_the_longest_bucket_that_holds_rate_and_latency() -> None:
@@ -157,5 +192,5 @@ def test_max_length_is_the_longest_bucket_that_holds_rate_and_latency() -> None:
     assert max_length_at_requested_rps(results, LoadTestSpec()) == 200
     assert max_length_at_requested_rps(results, LoadTestSpec(slo=Slo(rps=5.0))) == 300
     assert max_length_at_requested_rps(results, LoadTestSpec(slo=Slo(p95_seconds=0.1))) is None
-    assert max_length_at_requested_rps([(Bucket(1, 100), searched(9.6))], LoadTestSpec()) == 100
+    assert max_length_at_requested_rps([(Bucket(1, 100), searched(9.5))], LoadTestSpec()) == 100
     assert max_length_at_requested_rps([(Bucket(1, 100), searched(9.4))], LoadTestSpec()) is None

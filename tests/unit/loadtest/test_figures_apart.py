@@ -7,7 +7,7 @@ import pytest
 from support.loadtest.windows import a_record, a_window
 from toxicity_api.loadtest_status import BucketResult
 from toxicity_api.spec import Slo
-from toxicity_loadtest.figures import bucket_result, generator_saturated, meets_slo
+from toxicity_loadtest.figures import bucket_result, frame, generator_saturated, meets_slo, overall
 from toxicity_loadtest.records import Outcome
 
 
@@ -51,6 +51,7 @@ def measured(**changes: float | None) -> BucketResult:
         ({"requested_rps": None}, 9.4, True),
         ({"requested_rps": None}, 10.0, False),
         ({"requests": 0}, 10.0, False),
+        ({"requests": 0}, 1.0, False),
         ({"requests": 0}, 0.0, True),
     ],
 )
@@ -75,3 +76,39 @@ def test_failures_have_no_latency_and_do_not_lengthen_the_window() -> None:
 def test_generator_is_saturated_beyond_its_bounds_only(lag: float, cpu_share: float, saturated: bool) -> None:
     records = [a_record(start=lag, lag=lag)] * 20
     assert generator_saturated([a_window(*records, cpu_share=cpu_share)]) is saturated
+
+
+def test_interval_of_the_corrected_p95_has_its_low_end_first() -> None:
+    """Every other second is slow, and all requests of a second depend on each other."""
+    slow = [
+        a_record(0.1 + second % 2 * (1 + part / 10), start=second + part / 10)
+        for second in range(10)
+        for part in range(10)
+    ]
+    result = bucket_result(a_window(*slow))
+    low, p95, high = (
+        result.p95_corrected_low_seconds,
+        result.p95_corrected_seconds,
+        result.p95_corrected_high_seconds,
+    )
+    assert low is not None and p95 is not None and high is not None
+    assert 1.1 <= low < p95 < high <= 2.0
+
+
+def test_requests_that_waited_and_those_never_sent_are_delayed() -> None:
+    sent = [a_record(start=1.0), a_record(start=2.0, waited=0.5), a_record(start=3.0, lag=0.2)]
+    assert bucket_result(a_window(*sent, omitted=[7.0, 9.5])).delayed == 3
+
+
+def test_rates_and_times_are_rounded_for_display() -> None:
+    records = [a_record(0.12345678, start=2.0)] * 2
+    window = a_window(*records, seconds=12.0, rps=0.16)
+    assert overall([window]) == (0.17, 0.123, 0.123)
+    assert bucket_result(window).actual_rps == 0.1667
+
+
+def test_request_that_is_sent_early_has_no_lag() -> None:
+    table = frame([a_window(a_record(start=1.0, lag=-0.0004), a_record(start=2.0, lag=0.3)), a_window(a_record())])
+    assert list(table["lag_seconds"]) == pytest.approx([0.0, 0.3, 0.0])
+    assert table["lag_seconds"].min() == 0.0
+    assert list(table.index) == [0, 1, 2], "a row has one number in all windows"
