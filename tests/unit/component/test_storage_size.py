@@ -63,6 +63,27 @@ def test_stage_that_found_the_volume_full_runs_again_on_a_larger_one() -> None:
     assert cluster.job("train")["metadata"]["uid"] != first
 
 
+@pytest.mark.parametrize(
+    ("storage", "part", "steps"),
+    [
+        ({}, "loadtest", 4),
+        ({"claimName": "mine"}, "train", 0),
+        ({"objectStore": {"url": "s3://models/team", "secretName": "store-key"}}, "train", 0),
+    ],
+)
+def test_failed_stage_that_does_not_write_to_the_claim_does_not_run_again(
+    storage: dict[str, Any], part: str, steps: int
+) -> None:
+    model = a_model().with_spec("storage", {"size": "8Gi", **storage})
+    cluster = drive(model, steps)
+    cluster.fail_job(part, {"exitCode": 1, "message": "out of range"})
+    settle(cluster)
+    begun = list(cluster.ever_created)
+    cluster.change_spec(model.with_spec("storage.size", "16Gi").spec)
+    settle(cluster)
+    assert cluster.ever_created == begun
+
+
 def test_running_stage_is_not_disturbed_by_a_larger_volume() -> None:
     cluster = FakeCluster(a_model().with_spec("storage.size", "8Gi").raw())
     settle(cluster)
