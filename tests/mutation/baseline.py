@@ -22,7 +22,10 @@ class Baseline:
     """What the choice of tests for a mutant depends on."""
 
     seconds: Mapping[str, float]
-    """By test."""
+    """CPU time by test."""
+
+    clock: Mapping[str, float]
+    """Seconds on the clock by test."""
 
     executed: Mapping[str, Mapping[str, Sequence[str]]]
     """By module and line: the tests that execute it."""
@@ -38,15 +41,17 @@ class Recorder:
         self.modules = modules
         self.coverage = Coverage(data_file=None, config_file=False, include=list(modules))
         self.seconds: dict[str, float] = {}
+        self.clock: dict[str, float] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         self.coverage.switch_context(item.nodeid)
-        began = time.process_time()
+        began, at = time.process_time(), time.monotonic()
         try:
             return (yield)
         finally:
             self.seconds[item.nodeid] = time.process_time() - began
+            self.clock[item.nodeid] = time.monotonic() - at
             self.coverage.switch_context("")
 
     def executed(self) -> dict[str, dict[str, list[str]]]:
@@ -69,7 +74,7 @@ def main() -> int:
     recorder.coverage.stop()
     if status == 0:
         libraries = [name for name, module in sys.modules.items() if _is_library(module)]
-        found = Baseline(recorder.seconds, recorder.executed(), libraries)
+        found = Baseline(recorder.seconds, recorder.clock, recorder.executed(), libraries)
         options.output.write_text(json.dumps(asdict(found)), encoding="utf-8")
     return status
 

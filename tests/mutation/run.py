@@ -185,7 +185,8 @@ def measure(session: Path, modules: Mapping[str, Sequence[str]], tests: Sequence
     observed = [module for module, nearest in modules.items() if list(nearest) == list(tests)]
     arguments = [*(f"--module={module}" for module in observed), *tests]
     code = [str(path.relative_to(ROOT)) for path in (*ROOT.glob("*/src"), ROOT / "tests" / "support")]
-    file = session.parent / f"baseline-{content_hash(json.dumps(arguments), [*code, *tests])}.json"
+    recorder = str(Path(__file__).with_name("baseline.py").relative_to(ROOT))
+    file = session.parent / f"baseline-{content_hash(json.dumps(arguments), [recorder, *code, *tests])}.json"
     with MEASURING:  # modules with the same tests share the result
         if not file.exists():
             run_python(session / "tree", "mutation.baseline", "--output", str(file), *arguments)

@@ -30,44 +30,11 @@ from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResul
 from mutation.baseline import PYTEST, Baseline, read_baseline
 from mutation.covering import covering_tests, function_path, is_without_logic, mutated_line
 from mutation.patching import patched
+from mutation.plugins import Alarm, Chosen, Failures, Loop
 
 FORK = multiprocessing.get_context("fork")
 WAITING = 4
 """A mutant is also stopped after this many times its CPU time on the clock, because it may wait for ever."""
-
-
-class Failures:
-    """A pytest plugin that notes which test failed."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
-            self.file.write_text(report.nodeid, encoding="utf-8")
-
-
-class Chosen:
-    """A pytest plugin that runs the tests in a given order."""
-
-    def __init__(self, tests: Sequence[str]) -> None:
-        self.place = {test: index for index, test in enumerate(tests)}
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items.sort(key=lambda item: self.place[item.nodeid])
-
-
-class Loop:
-    """A pytest plugin that hands over the collected tests and runs none."""
-
-    def __init__(self, act: Callable[[Sequence[pytest.Item]], None]) -> None:
-        self.act = act
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        self.act(session.items)
-        return True
 
 
 class Worker:
@@ -163,7 +130,8 @@ class Worker:
             os.dup2(output.fileno(), sys.stderr.fileno())
         files = dict.fromkeys(test.partition("::")[0] for test in tests)
         options = [*PYTEST, f"--basetemp={self.session / 'temporary'}"]
-        return int(pytest.main([*options, *files], plugins=[Failures(self.failure), *plugins]))
+        always = (Failures(self.failure), Alarm(self.baseline.clock))
+        return int(pytest.main([*options, *files], plugins=[*always, *plugins]))
 
     def _covering(self, line: int) -> list[str]:
         executed = {int(number): tests for number, tests in self.baseline.executed[self.module].items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +11,7 @@ import pytest
 
 from mutation.covering import covering_tests, function_path
 from mutation.patching import patched
+from mutation.plugins import Alarm
 
 SOURCE = """\
 LIMIT = 3
@@ -122,3 +124,11 @@ def test_function_has_the_other_code_as_long_as_it_is_patched(tmp_path: Path) ->
             assert call() == 4
         assert call() == 6
     assert isinstance(box.__dict__["half"], functools.cached_property)
+
+
+def test_test_that_waits_for_ever_is_ended_soon(request: pytest.FixtureRequest) -> None:
+    """A mutant can lock itself out. The limit of its CPU time does not end it."""
+    Alarm({request.node.nodeid: 3.0}).pytest_runtest_protocol(request.node)
+    assert signal.alarm(0) == 50
+    Alarm({}).pytest_runtest_protocol(request.node)
+    assert signal.alarm(0) == 20

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from typing import Literal
 
 import pytest
 
-from support.serving.word_engine import CONFIG, HELD_WORD, TOXIC_WORD, VOCABULARY, WordEngine
+from support.serving.word_engine import CONFIG, HELD_WORD, TOXIC_WORD, UNKNOWN_CHARACTER, VOCABULARY, WordEngine
 from support.training.letter_tokenizer import LetterTokenizer
 from toxicity_api.prompting import MOST_WINDOWS, LabelTokens
-from toxicity_serving.classifier import CHUNK_CHARACTERS, INLINE_CHARACTERS, Classifier, TooManyWindowsError
-from toxicity_serving.engine.protocol import EngineError, LoadedModel
+from toxicity_serving.classifier import (
+    CHUNK_CHARACTERS,
+    INLINE_CHARACTERS,
+    Classifier,
+    TooManyWindowsError,
+    UnknownTokenError,
+)
+from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, LoadedModel
 
 TEXTS = [f"чай номер {number}." + " чай" * INLINE_CHARACTERS for number in range(50)]
 """Too long to be tokenized on the event loop."""
@@ -214,3 +221,22 @@ def test_engine_has_four_batches_at_most() -> None:
     config = CONFIG.model_copy(update={"max_num_seqs": 2})
     loaded = LoadedModel(LetterTokenizer(), VOCABULARY, "words", "none", "none")
     assert asyncio.run(fill(engine, Classifier(config, engine, loaded), 11)) == 8
+
+
+@pytest.mark.parametrize("before", [["чай", "кофе"], ["а" * CHUNK_CHARACTERS, "чай"]])
+def test_text_with_an_unknown_token_is_named_by_its_place_in_the_request(before: list[str]) -> None:
+    texts = [*before, chr(VOCABULARY - 1), f"чай{UNKNOWN_CHARACTER}", UNKNOWN_CHARACTER]
+    with pytest.raises(UnknownTokenError, match=f"text 3 has token {VOCABULARY}, but .* has {VOCABULARY} tokens"):
+        asyncio.run(classifier_of(WordEngine()).build_prompts(texts))
+
+
+class VagueEngine(WordEngine):
+    """Returns log-probabilities that are not numbers."""
+
+    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+        return math.nan, -1.0
+
+
+def test_log_probability_that_is_not_a_number_is_an_error() -> None:
+    with pytest.raises(LabelTokenMissing, match="not finite"):
+        asyncio.run(classifier_of(VagueEngine()).scores(["чай"]))
