@@ -160,6 +160,7 @@ def texts_of(*lengths: int) -> list[str]:
         ([CHUNK_CHARACTERS - 1, 1, 1], 0, 2),
         ([CHUNK_CHARACTERS - 1, 2, 1], 0, 1),
         ([CHUNK_CHARACTERS + 1, 1], 0, 1),
+        ([9000, 9000], 2 * EXTRA - 1, 2),
         ([CHUNK_CHARACTERS, CHUNK_CHARACTERS - 1, 1, 1], EXTRA, 3),
         ([CHUNK_CHARACTERS, CHUNK_CHARACTERS - 1, 2, 1], EXTRA, 2),
     ],
@@ -187,10 +188,10 @@ def test_request_may_have_the_windows_that_it_is_allowed(lengths: list[int], max
 
 def test_text_is_as_toxic_as_its_worst_window() -> None:
     classifier = classifier_of(WordEngine())
-    plain, rude = asyncio.run(classifier.scores(["а" * 400, "а" * 400 + TOXIC_WORD]))
-    [alone] = asyncio.run(classifier.scores(["а" * 400 + TOXIC_WORD]))
+    plain, rude = asyncio.run(classifier.scores(["а" * 250, "а" * 250 + TOXIC_WORD]))
+    [alone] = asyncio.run(classifier.scores(["а" * 250 + TOXIC_WORD]))
     assert plain.value < 0.5 < rude.value == alone.value
-    assert (plain.windows, rude.windows, alone.windows, alone.truncated) == (3, 3, 3, False)
+    assert (plain.windows, rude.windows, alone.windows, alone.truncated) == (2, 2, 2, False)
 
 
 @pytest.mark.parametrize("texts", [["чай"], ["чай", "кофе"]])
