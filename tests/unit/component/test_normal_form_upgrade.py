@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from support.builders import a_model
+from support.builders import a_model, training_result
 from support.operator.fake_cluster import FakeCluster
 from support.operator.pipeline import NEWER, conditions, drive, passes, status
 from toxicity_api.spec import training
+from toxicity_operator import names
 
 
 def of_training(cluster: FakeCluster) -> list[dict[str, Any]]:
@@ -73,3 +74,14 @@ def test_form_of_the_spec_is_asked_for_and_a_change_trains_again() -> None:
     passes(cluster, NEWER)
     assert cluster.job("train")["metadata"]["name"] != first
     assert asked_form(cluster) == 1
+
+
+def test_model_that_the_spec_wants_without_a_form_is_not_outdated() -> None:
+    cluster = drive(a_model().with_spec("training.normalForm", 0), 0)
+    result = training_result(cluster.job("train")["metadata"]["labels"][names.FINGERPRINT_LABEL])
+    assert result.training is not None
+    without = result.training.model_copy(update={"normal_form": 0})
+    cluster.finish_job("train", result.model_copy(update={"training": without}))
+    passes(cluster)
+    assert status(cluster)["training"]["outcome"] == "Succeeded"
+    assert of_training(cluster) == []

@@ -84,9 +84,9 @@ def test_conclusions_are_per_replica_and_from_the_mix() -> None:
 
 
 def test_figures_are_rounded_for_display() -> None:
-    found = concluded([8.0], [1.0], searched(7.0), replicas=3, mean=0.777, before=previous(2.55555))
+    found = concluded([8.0], [1.0], searched(7.0), replicas=3, mean=0.78, before=previous(2.55555))
     assert (found.mixed_rps_per_replica, found.buckets_rps_per_replica) == (2.3333, 2.6667)
-    assert found.in_flight_target == 1.45
+    assert found.in_flight_target == 1.46
     assert (found.predicted_rps, found.prediction_error) == (7.6667, -0.087)
     assert concluded([8.0], [1.0], searched(7.1), before=previous(9.3)).prediction_error == -0.2366
 

@@ -41,6 +41,7 @@ def measured(**changes: float | None) -> BucketResult:
         ({"p95_corrected_seconds": None, "p95_seconds": 1.0001}, 10.0, False),
         ({"p95_corrected_seconds": None, "p95_seconds": None}, 10.0, False),
         ({"failures": 1}, 10.0, True),
+        ({"failures": 1}, 10.5, False),
         ({"failures": 2}, 10.0, False),
         ({"omitted": 5, "requests": 95}, 10.0, True),
         ({"omitted": 6, "requests": 94}, 10.0, False),
