@@ -55,10 +55,13 @@ class Recorder:
             self.coverage.switch_context("")
 
     def executed(self) -> dict[str, dict[str, list[str]]]:
-        """By module and line: the tests."""
+        """By module and line: the tests. What threads execute between two tests belongs to none."""
         data = self.coverage.get_data()
         lines = {module: data.contexts_by_lineno(str(Path(module).resolve())) for module in self.modules}
-        return {module: {str(line): tests for line, tests in found.items()} for module, found in lines.items()}
+        return {
+            module: {str(line): list(filter(None, tests)) for line, tests in found.items()}
+            for module, found in lines.items()
+        }
 
 
 def main() -> int:
