@@ -33,7 +33,7 @@ def test_texts_are_let_in_up_to_all_places(held: int, more: int, admitted: bool)
 
 @pytest.mark.parametrize(
     ("texts", "more", "admitted"),
-    [(2, 1, True), (4, 1, True), (1, 3, True), (1, 4, False), (2, 2, True), (2, 3, False)],
+    [(2, 1, True), (4, 1, True), (1, 3, True), (1, 4, False), (2, 2, True), (2, 3, False), (3, 2, False)],
 )
 def test_last_quarter_of_the_queue_is_for_requests_with_one_text(texts: int, more: int, admitted: bool) -> None:
     admission = Admission(1, 4, Gauge("depth", "Texts that wait.", registry=CollectorRegistry()))
