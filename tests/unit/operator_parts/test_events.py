@@ -57,3 +57,11 @@ def test_verdict_of_the_gate() -> None:
     unknown = status(None, condition("QualityAccepted", "Unknown"))
     assert reasons(unknown, status(None, condition("QualityAccepted", "False"))) == ["QualityRefused"]
     assert reasons(unknown, status(None, condition("QualityAccepted", "True"))) == ["QualityAccepted"]
+
+
+def test_only_a_slower_version_is_an_event() -> None:
+    before, slower = (status(None, condition("PerformanceRegressed", each)) for each in ("False", "True"))
+    assert [(event.type, event.reason) for event in derive_events(before, slower)] == [
+        ("Warning", "PerformanceRegressed")
+    ]
+    assert derive_events(slower, before) == []
