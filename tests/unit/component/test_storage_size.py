@@ -115,3 +115,8 @@ def test_storage_class_that_does_not_allow_it_blocks_nothing_else() -> None:
         run(cluster)
     assert cluster.job("train")
     assert "set allowVolumeExpansion: true in the storage class" in message(cluster, "Ready")
+
+
+def test_claim_is_created_before_the_job_that_mounts_it() -> None:
+    """Its growth comes last. A crash in between leaves no pod that waits for a missing claim."""
+    assert [kind for kind, _ in drive(a_model(), 0).ever_created] == ["PersistentVolumeClaim", "Job"]
