@@ -7,7 +7,7 @@ import pytest
 from support.loadtest.windows import a_record, a_window
 from toxicity_api.loadtest_status import BucketResult
 from toxicity_api.spec import Slo
-from toxicity_loadtest.figures import bucket_result, frame, generator_saturated, meets_slo, overall
+from toxicity_loadtest.figures import bucket_result, generator_saturated, lag, meets_slo, overall
 from toxicity_loadtest.records import Outcome
 
 
@@ -109,7 +109,6 @@ def test_rates_and_times_are_rounded_for_display() -> None:
 
 
 def test_request_that_is_sent_early_has_no_lag() -> None:
-    table = frame([a_window(a_record(start=1.0, lag=-0.0004), a_record(start=2.0, lag=0.3)), a_window(a_record())])
-    assert list(table["lag_seconds"]) == pytest.approx([0.0, 0.3, 0.0])
-    assert table["lag_seconds"].min() == 0.0
-    assert list(table.index) == [0, 1, 2], "a row has one number in all windows"
+    lags = lag(a_window(a_record(start=1.0, lag=-0.0004), a_record(start=2.0, lag=0.3)))
+    assert sorted(lags) == pytest.approx([0.0, 0.3])
+    assert lags.min() == 0.0
