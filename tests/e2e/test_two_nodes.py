@@ -1,5 +1,5 @@
 """Two nodes and an object store: a model is trained on a node that is lost, served on both, drained, rolled
-out, and served on when a node is lost."""
+out, and served on when a node is lost. First, that names, Services and volumes work from both nodes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import httpx
 import pytest
 
 from support.e2e import nodes
@@ -36,6 +37,18 @@ from toxicity_operator.names import SERVE, selector_labels
 from toxicity_operator.observe.pods import OUT_OF_SERVICE
 
 pytestmark = pytest.mark.e2e
+
+PORT = 8000
+SERVE_FILES = (
+    "import http.server, os; os.chdir('/data'); http.server.test(http.server.SimpleHTTPRequestHandler, port=8000)"
+)
+ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())"
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "web"},
+    "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": PORT}]},
+}
 
 NAME = "stored"
 CHECKPOINT_STEPS = 5
@@ -112,6 +125,28 @@ def training_pods(kubectl: Kubectl, namespace: str) -> Sequence[Manifest]:
 def served(kubectl: Kubectl, model: Manifest) -> dict[str, str]:
     """The node of each ready serving pod, by the pod's name."""
     return nodes.placed(serving_pods(kubectl, model))
+
+
+def test_pods_of_both_nodes_reach_each_other_by_name_and_keep_their_volumes(
+    second_node: Settings, cluster: Installation, namespace: str
+) -> None:
+    kubectl = cluster.kubectl
+    for manifest in (nodes.CLAIM, SERVICE):
+        kubectl.apply(manifest, namespace)
+    write = "open('/data/page', 'w').write('from node 2')"
+    nodes.output(cluster, namespace, nodes.python_pod(cluster, "write", SECOND_NODE, write, volume=nodes.VOLUME))
+    kubectl.apply(nodes.python_pod(cluster, "web", SECOND_NODE, SERVE_FILES, volume=nodes.VOLUME), namespace)
+    wait_until("the web server to run", lambda: nodes.phase(kubectl, namespace, "web") == "Running", 90)
+
+    url = f"http://web.{namespace}.svc.cluster.local/page"
+    for node in (FIRST_NODE, SECOND_NODE):
+        asked = nodes.output(cluster, namespace, nodes.python_pod(cluster, f"ask{node.suffix}", node, ASK, url))
+        assert asked == "from node 2\n"
+    assert list(second_node.state.glob("volumes/*/page"))
+    address = kubectl.run("get", "service", "web", "-n", namespace, "-o", "jsonpath={.spec.clusterIP}")
+    assert httpx.get(f"http://{address}/page", trust_env=False).text == "from node 2"
+    said = kubectl.run("exec", "web", "-n", namespace, "--", "cat", "/data/page")
+    assert said == "from node 2"
 
 
 def test_wrong_key_is_named_and_tried_again_when_it_changes(

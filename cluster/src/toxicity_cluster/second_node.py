@@ -41,11 +41,13 @@ def kill(settings: Settings) -> None:
 
 
 def remove(settings: Settings) -> None:
-    """Remove the node with its pods and volumes; its images stay in the cache."""
+    """Remove the node with its pods, volumes and images, which the first node has, too."""
     node = settings.second_node
     kubectl("delete", "node", node.node.name, "--ignore-not-found", "--wait=false", settings=settings)
     kill(settings)
     teardown.unmount(node)
     remove_cgroups(node.node)
     network.remove_second_network()
-    shutil.rmtree(node.state)
+    for folder in (node.containerd_root, node.state):
+        if folder.exists():
+            shutil.rmtree(folder)
