@@ -106,7 +106,8 @@ def stored_model(cluster: Installation, server: S3Server) -> Manifest:
         "pod": {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preference]}}},
     }
     spec["quantization"] = {"method": "none", "gpus": 0}
-    spec["serving"]["tolerations"] = [UNREACHABLE]
+    del spec["serving"]["autoscaling"]
+    spec["serving"] |= {"replicas": 1, "tolerations": [UNREACHABLE]}
     return model
 
 
