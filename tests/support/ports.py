@@ -1,4 +1,4 @@
-"""Ports of loopback for the servers that tests start."""
+"""Ports for the servers that tests start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _asked = itertools.count()
 
 
 def free_ports(count: int) -> list[int]:
-    """Free TCP ports of loopback that this process has not used before.
+    """TCP ports that are free on every address and that this process has not used before.
 
     They are below the ephemeral port range. Each process starts at another port, so that parallel test processes do not
     choose the same one.
@@ -22,6 +22,6 @@ def free_ports(count: int) -> list[int]:
     found: list[int] = []
     while len(found) < count:
         port = PORTS[(os.getpid() * PORTS_OF_A_PROCESS + next(_asked)) % len(PORTS)]
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        with suppress(OSError), socket.create_server(("", port)):
             found.append(port)
     return found

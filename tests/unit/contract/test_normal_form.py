@@ -47,7 +47,7 @@ def test_ordinary_text_does_not_change(text: str) -> None:
     assert normalise_text(text) == text
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(NASTY | st.text(max_size=20))
 @example("д у р.а.к.и.н")
 @example("a\ufe0f\u200d😀")
@@ -60,7 +60,7 @@ def test_the_form_of_a_form_is_itself(text: str) -> None:
     assert unicodedata.is_normalized("NFC", once)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(NASTY | st.text(max_size=20))
 def test_a_text_is_blank_if_nothing_is_left(text: str) -> None:
     assert is_blank(text) == (normalise_text(text) == "")
@@ -68,7 +68,7 @@ def test_a_text_is_blank_if_nothing_is_left(text: str) -> None:
         assert is_blank(text) == (re.search(VISIBLE_PATTERN, text) is None)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(READABLE, st.integers(0, 2**32), st.sampled_from([*STRAY, *SPACES]))
 def test_an_invisible_character_anywhere_gives_the_same_prompt(text: str, seed: int, added: str) -> None:
     random = Random(seed)
@@ -90,7 +90,7 @@ def test_canonically_equivalent_texts_give_the_same_prompt(text: str, form: str)
     assert ids(unicodedata.normalize(form, text)) == ids(text)  # type: ignore[arg-type]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(READABLE, st.sampled_from([*STRESS, ZALGO, *ZALGO]), st.integers(0, 2**32))
 def test_stress_and_stacked_marks_on_vowels_give_the_same_prompt(text: str, marks: str, seed: int) -> None:
     random = Random(seed)

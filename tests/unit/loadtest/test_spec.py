@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -38,7 +38,6 @@ def admitted(fields: dict[str, Any]) -> LoadTestSpec:
 
 
 @given(step=st.one_of(st.integers(1, 200), SIZES), longest=SIZES)
-@settings(deadline=None)
 def test_figures_of_every_admitted_load_test_fit_the_status(step: int, longest: int) -> None:
     spec = admitted({"bucketStep": step, "maxLength": longest})
     buckets = length_buckets(spec.bucket_step, spec.max_length)
@@ -58,7 +57,6 @@ def test_figures_of_every_admitted_load_test_fit_the_status(step: int, longest: 
     step=SIZES,
     longest=SIZES,
 )
-@settings(deadline=None)
 def test_perfect_service_reaches_the_longest_bucket_of_every_admitted_fixed_load_test(
     rate: float, wanted: float | None, p95: float, seconds: int, step: int, longest: int
 ) -> None:

@@ -30,7 +30,7 @@ def test_spans_are_the_sentences_without_the_space_around_them(text: str, senten
     assert parts(text) == sentences
 
 
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
+@settings(max_examples=200, derandomize=True, database=None)
 @given(st.text(st.sampled_from('аБ1.!?…\n \t\u200b🙂\u0301)»"-'), max_size=60))
 def test_spans_are_in_order_and_leave_out_nothing_that_a_reader_sees(text: str) -> None:
     position = 0

@@ -283,7 +283,7 @@ def quoted(text: str) -> str:
 
 
 @pytest.mark.parametrize("reason", CONTENTS)
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=long_texts)
 def test_a_comment_in_the_wrong_place_is_not_published_and_leaves_room_for_the_remedy(
     tmp_path: Path, reason: str, text: str

@@ -179,7 +179,7 @@ def test_raising_the_field_that_is_named_cures_a_split_of_one_label(
     assert refused(config.model_copy(update={part: changed})) is None
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     toxic=st.integers(0, 12),
     harmless=st.integers(0, 200),
@@ -345,7 +345,6 @@ def check_round_trip(examples: list[Example]) -> None:
                 assert read_texts(folder / f"{part}.csv") == texts
 
 
-@settings(deadline=None)  # files on a busy machine
 @given(st.lists(awkward_examples, min_size=1, max_size=6))
 def test_splits_come_back_from_their_files_as_they_were(examples: list[Example]) -> None:
     check_round_trip(examples)
