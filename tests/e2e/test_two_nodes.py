@@ -230,21 +230,9 @@ def test_model_is_served_and_measured_without_a_volume(
     for found in serving_pods(kubectl, ready):
         (main,) = (item for item in found["spec"]["containers"] if item["name"] == "serve")
         assert not any(mount["name"].startswith("store-") for mount in main["volumeMounts"])
-        name = found["metadata"]["name"]
-        wait_until(
-            "the page to show the load test",
-            lambda name=name: page_report(kubectl, namespace, name)["load_test"],
-            REPORT_SECONDS,
-        )
     logs = "".join(log_of(kubectl, namespace, found) for found in kubectl.list("pods", namespace))
     for text in (logs, json.dumps(get_model(cluster, NAME, namespace))):
         assert SECRET not in text and KEY not in text
-
-
-def page_report(kubectl: Kubectl, namespace: str, pod: str) -> dict[str, Any]:
-    path = f"/api/v1/namespaces/{namespace}/pods/{pod}:8000/proxy/v1/report"
-    found: dict[str, Any] = json.loads(kubectl.run("get", "--raw", path))
-    return found
 
 
 def log_of(kubectl: Kubectl, namespace: str, pod: dict[str, Any]) -> str:
@@ -266,6 +254,25 @@ def test_second_replica_runs_on_the_other_node(
     wait_until("a pod on each node", lambda: on_both(kubectl, model), REPLACED_SECONDS)
     answered = traffic.since(before)
     assert answered.failed == 0, answered
+
+
+def page_report(kubectl: Kubectl, namespace: str, pod: str) -> dict[str, Any]:
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}:8000/proxy/v1/report"
+    found: dict[str, Any] = json.loads(kubectl.run("get", "--raw", path))
+    return found
+
+
+def test_pages_of_both_pods_show_the_load_test(cluster: Installation, module_namespace: str) -> None:
+    """The one that was there before it, whose sidecar fetches it, and the one that started after it."""
+    kubectl = cluster.kubectl
+    pods = served(kubectl, get_model(cluster, NAME, module_namespace))
+    assert len(pods) == 2
+    for pod in pods:
+        wait_until(
+            "the page to show the load test",
+            lambda pod=pod: page_report(kubectl, module_namespace, pod)["load_test"],
+            REPORT_SECONDS,
+        )
 
 
 def test_drained_node_takes_no_second_replica_before_the_first_is_replaced(
