@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
+from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from support.builders import ModelBuilder, a_model
-from toxicity_api.base import API_GROUP, API_VERSION, PLURAL
+from support.operator.actors import Api
+from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
 from toxicity_operator.model import read_model
 
 pytestmark = pytest.mark.api
@@ -20,9 +22,28 @@ SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
 Create = Callable[[ModelBuilder], dict[str, Any]]
 
 
-@pytest.mark.parametrize("sample", sorted(path.name for path in SAMPLES.glob("*.yaml")))
+def documents(sample: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((SAMPLES / sample).read_text(encoding="utf-8")))
+
+
+NAMES = sorted(path.name for path in SAMPLES.glob("*.yaml"))
+MODELS = [name for name in NAMES if documents(name)[0]["kind"] == KIND]
+
+
+@pytest.mark.parametrize("sample", sorted(set(NAMES) - set(MODELS)))
+def test_objects_of_a_sample_without_a_model_are_accepted(
+    sample: str, api_client: client.ApiClient, namespace: str
+) -> None:
+    api = Api(api_client, namespace)
+    for document in documents(sample):
+        strict = {"dryRun": "All", "fieldValidation": "Strict"}
+        made = api.request("POST", api.path(document["kind"]), document, "application/json", **strict)
+        assert made["metadata"]["name"] == document["metadata"]["name"]
+
+
+@pytest.mark.parametrize("sample", MODELS)
 def test_sample_is_accepted_and_means_the_same_to_the_operator(sample: str, create: Create) -> None:
-    raw = yaml.safe_load((SAMPLES / sample).read_text(encoding="utf-8"))
+    (raw,) = documents(sample)
     stored = create(ModelBuilder(spec=raw["spec"]))
     raw["metadata"] = stored["metadata"]
     assert read_model(stored).spec == read_model(raw).spec, "the server's defaults are the models' defaults"
