@@ -171,7 +171,13 @@ def test_each_class_is_looked_after_by_its_own_operator(
         assert writers(server, ours.namespace) == {"of-none"}
         # handed over: the other one goes on with what is there
         (job,) = jobs(ours, "slow")
-        ours.merge(KIND, "slow", {"spec": {"operatorClass": "fast"}})
+        changed = ours.merge(KIND, "slow", {"spec": {"operatorClass": "fast"}})["metadata"]["generation"]
+        # before that, the other one may learn of the finished Job before it learns of the class
+        wait_for(
+            "the new one to take over",
+            lambda: status_of(ours, "slow").get("observedGeneration") == changed,
+            NEEDED_SECONDS,
+        )
         finish_job(ours, job)
         wait_for("the new one to go on", lambda: len(jobs(ours, "slow")) == 2, NEEDED_SECONDS)
         wait_for("the status", lambda: status_of(ours, "slow")["stage"] == "Quantizing", NEEDED_SECONDS)
