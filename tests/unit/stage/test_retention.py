@@ -71,6 +71,13 @@ def test_other_files_and_running_attempts_are_left_alone(tmp_path: Path) -> None
     assert left(volume) == sorted(names)
 
 
+def test_broken_link_of_others_stops_nothing(tmp_path: Path) -> None:
+    volume = a_volume(tmp_path, "train-a")
+    (volume / "mine").symlink_to("nowhere")
+    assert remove_old(volume, Retention(keep=["train-b"], versions=1)) == ["train-a"]
+    assert left(volume) == ["mine"]
+
+
 def test_folder_that_cannot_be_removed_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     volume = a_volume(tmp_path, "train-a", "train-b")
     blocker = volume / f"train-a.tmp-{os.uname().nodename}-{os.getpid()}-{len('train-a')}"

@@ -34,7 +34,10 @@ _FOLDER = re.compile(r"(?P<result>(?P<kind>[a-z]+(?:-model)?)-[0-9a-f]+)(?:\.che
 
 def remove_old(volume: Path, retention: Retention) -> list[str]:
     """Remove results beyond the number to keep, with their checkpoints. Return the names of the removed folders."""
-    changed = {folder.name: folder.stat().st_mtime for folder in volume.iterdir()}
+    # nothing else is looked at: other attempts rename their folders meanwhile, and a foreign link may be broken
+    changed = {
+        folder.name: folder.stat().st_mtime for folder in volume.iterdir() if _FOLDER.fullmatch(folder.name)
+    }
     return [name for name in _old(changed, retention) if _remove(volume / name)]
 
 
