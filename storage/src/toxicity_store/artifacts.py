@@ -140,14 +140,16 @@ class BucketStore:
 
         Others may use the prefix, too. What has no manifest, or a damaged one, belongs to nobody that can be named.
         """
-        found = {}
+        found: dict[str, Owned] = {}
+        if not self.owner:
+            return found
         for name in self._artifact_names():
             content = self.client.read(manifest_key(name))
             manifest = None if content is None else parse_manifest(content)
-            published_at = (
-                self.published_at(name) if manifest and self.owner and manifest.owner == self.owner else None
-            )
-            if manifest is not None and published_at is not None:
+            if manifest is None or manifest.owner != self.owner:
+                continue
+            published_at = self.published_at(name)
+            if published_at is not None:
                 found[name] = Owned(published_at, manifest.size_bytes)
         return found
 

@@ -121,23 +121,23 @@ class Client:
 
     def modified_at(self, key: str) -> float | None:
         """When the object was written, in seconds since 1970; None if it does not exist."""
+        meta = self._head(key)
+        return None if meta is None else float(meta["last_modified"].timestamp())
+
+    def _head(self, key: str) -> Any:
+        """The metadata of an object; None if it does not exist."""
         import obstore
 
         try:
             with self._reported(f"read {key}", may_miss=True):
-                return float(obstore.head(self.store, key)["last_modified"].timestamp())
+                return obstore.head(self.store, key)
         except FileNotFoundError:
             return None
 
     def size(self, key: str) -> int | None:
         """The size of an object in bytes; None if it does not exist."""
-        import obstore
-
-        try:
-            with self._reported(f"read {key}", may_miss=True):
-                return int(obstore.head(self.store, key)["size"])
-        except FileNotFoundError:
-            return None
+        meta = self._head(key)
+        return None if meta is None else int(meta["size"])
 
     def list_names(self, prefix: str | None = None) -> list[str]:
         """The names of the folders directly below `prefix`."""
