@@ -7,6 +7,7 @@ defaults. It does not include the run's name, paths or pod placement.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,6 +88,19 @@ class Inputs:
     work: Path
     text_column: str = "comment"
     label_column: str = "toxic"
+
+
+def read_inputs(options: argparse.Namespace, base_models: Mapping[str, Path]) -> Inputs:
+    """The inputs that the options dataset, work, text_column and label_column name, with their digests."""
+    return Inputs(
+        dataset=options.dataset.resolve(),
+        dataset_digest=file_digest(options.dataset),
+        base_models={name: BaseModel(folder, folder_digest(folder)) for name, folder in base_models.items()},
+        code_digest=code_digest(),
+        work=options.work.resolve(),
+        text_column=options.text_column,
+        label_column=options.label_column,
+    )
 
 
 def read_grid(path: Path) -> Grid:

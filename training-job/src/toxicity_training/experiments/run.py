@@ -22,14 +22,11 @@ from toxicity_stage.errors import InputError
 from toxicity_training.evaluation.tables import write_report
 from toxicity_training.experiments.grid import (
     DEFAULT_BASE_MODEL,
-    BaseModel,
     Grid,
     Inputs,
-    code_digest,
-    file_digest,
-    folder_digest,
     plan_runs,
     read_grid,
+    read_inputs,
     require_base_models,
 )
 from toxicity_training.experiments.table import ExperimentsReport, RunOutcome, render_table
@@ -88,15 +85,7 @@ def _inputs(grid: Grid, options: argparse.Namespace) -> Inputs:
     given = {name: folder.resolve() for name, folder in options.base_model}
     require_base_models(grid, given)
     used = {run.base_model or DEFAULT_BASE_MODEL for run in grid.runs}
-    return Inputs(
-        dataset=options.dataset.resolve(),
-        dataset_digest=file_digest(options.dataset),
-        code_digest=code_digest(),
-        base_models={name: BaseModel(given[name], folder_digest(given[name])) for name in used},
-        work=options.work.resolve(),
-        text_column=options.text_column,
-        label_column=options.label_column,
-    )
+    return read_inputs(options, {name: given[name] for name in used})
 
 
 def run_all(configs: Sequence[TrainingConfig]) -> list[StageResult]:

@@ -27,13 +27,9 @@ from toxicity_training.dataset import Example, normalise
 from toxicity_training.evaluation.tables import write_report
 from toxicity_training.experiments.grid import (
     DEFAULT_BASE_MODEL,
-    BaseModel,
-    Inputs,
-    code_digest,
-    file_digest,
-    folder_digest,
     plan_runs,
     read_grid,
+    read_inputs,
 )
 from toxicity_training.folds.figures import FoldScores, Pooled, figures_of, gain, pool
 from toxicity_training.folds.plan import Fold, plan_folds
@@ -120,18 +116,9 @@ def _run(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> tuple[TrainingConfig, str, str]:
     """The configuration of the grid's first run, the digest of the data set, and the grid's title."""
     grid = read_grid(options.grid)
-    digest, base = file_digest(options.dataset), options.base_model.resolve()
-    inputs = Inputs(
-        dataset=options.dataset.resolve(),
-        dataset_digest=digest,
-        code_digest=code_digest(),
-        base_models={DEFAULT_BASE_MODEL: BaseModel(base, folder_digest(base))},
-        work=options.work.resolve(),
-        text_column=options.text_column,
-        label_column=options.label_column,
-    )
+    inputs = read_inputs(options, {DEFAULT_BASE_MODEL: options.base_model.resolve()})
     (config,) = plan_runs(grid.model_copy(update={"runs": grid.runs[:1]}), inputs)
-    return config, digest, grid.title
+    return config, inputs.dataset_digest, grid.title
 
 
 def _other_rows(options: argparse.Namespace, rows: Sequence[Example]) -> list[Example]:
