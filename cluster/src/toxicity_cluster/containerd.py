@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from toxicity_cluster.commands import run
@@ -112,16 +112,15 @@ def layout_files(layout: Path, known: Collection[str]) -> list[Path]:
 def _image_blobs(layout: Path, document: Path) -> set[str]:
     """The names of all blobs that an index or a manifest refers to."""
     content = json.loads(document.read_bytes())
-    found = {
-        item["digest"].removeprefix("sha256:")
-        for item in (*content.get("manifests", []), *content.get("layers", []), content.get("config"))
-        if item
-    }
-    below = [
-        layout / "blobs" / "sha256" / item["digest"].removeprefix("sha256:")
-        for item in content.get("manifests", [])
-    ]
-    return found.union(*(_image_blobs(layout, manifest) for manifest in below))
+    manifests = _names(content.get("manifests", []))
+    found = (
+        manifests | _names(content.get("layers", [])) | _names([content["config"]] if "config" in content else [])
+    )
+    return found.union(*(_image_blobs(layout, layout / "blobs" / "sha256" / name) for name in manifests))
+
+
+def _names(descriptors: Iterable[Mapping[str, str]]) -> set[str]:
+    return {descriptor["digest"].removeprefix("sha256:") for descriptor in descriptors}
 
 
 def containers_of(settings: Settings, namespace: str | None = None) -> list[str]:

@@ -59,13 +59,9 @@ def prepare_cluster(
 ) -> Installation:
     """Build what is missing, start the embedded cluster unless KUBECONFIG is set, and load or push the images.
 
-    `optional` names images in addition to NODE_IMAGES. Raises Refusal if the machine lacks something,
-    or if KUBECONFIG is set without a registry.
+    `settings` are those of `choose_cluster` for this registry. `optional` names images in addition to NODE_IMAGES.
+    Raises Refusal if the machine lacks something.
     """
-    if settings.given_kubeconfig and not registry:
-        raise Refusal("KUBECONFIG needs a registry that its cluster can pull from: pass --registry PREFIX.")
-    if registry and not settings.given_kubeconfig:
-        raise Refusal("The embedded cluster takes no images from a registry: omit --registry or set KUBECONFIG.")
     if not registry:
         with step("checking the machine"):
             ensure_machine(settings, progress)

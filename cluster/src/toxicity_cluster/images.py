@@ -87,7 +87,8 @@ def build_images(
                 f"building image {recipe.part.name} (about {recipe.part.minutes} from an empty cache)"
             ):
                 volumes = build_volumes(settings, env, Path(scratch), torch)
-                _build(settings, recipe, torch, volumes, Path(scratch) / recipe.part.name, engine, env)
+                context = Path(scratch) / recipe.part.name
+                _build(recipe, context, build_command(settings, recipe, torch, volumes, context, engine, env))
             progress.say(
                 f"image {recipe.part.name}: {recipe.reference}, {_size(settings, recipe.reference, engine)}"
             )
@@ -187,21 +188,12 @@ def build_command(
     return [*argv, str(context)]
 
 
-def _build(
-    settings: Settings,
-    recipe: Recipe,
-    torch: TorchSource,
-    volumes: Sequence[str],
-    context: Path,
-    engine: str,
-    environment: Mapping[str, str],
-) -> None:
-    """Build from a context that has exactly the files that the tag hashes."""
+def _build(recipe: Recipe, context: Path, command: Sequence[str]) -> None:
+    """Build with `command` from a context that has exactly the files that the tag hashes."""
     _copy_files(recipe.files, context)
     if recipe.part.name == "base":
         write_rootfs(context / "rootfs.tar", context.parent)
     # chroot needs no runtime and no cgroups, so a build also works inside a container or a small VM
-    command = build_command(settings, recipe, torch, volumes, context, engine, environment)
     run(command, environment={"BUILDAH_ISOLATION": "chroot"})
     shutil.rmtree(context)
 

@@ -6,13 +6,14 @@ import os
 import secrets
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from support.e2e.loop import Finished, bring_to_ready
 from support.e2e.nodes import two_nodes
 from toxicity_api.base import PLURAL
-from toxicity_cluster.demo_cluster import prepare_cluster
+from toxicity_cluster.demo_cluster import choose_cluster, prepare_cluster
 from toxicity_cluster.demo_install import (
     OPERATOR_NAMESPACE,
     OPTIONAL_CHART_IMAGES,
@@ -44,7 +45,7 @@ def cluster(machine: Settings) -> Installation:
     progress = Progress()
     registry = os.environ.get("TOXICITY_REGISTRY") or None
     installation = prepare_cluster(
-        machine,
+        choose_cluster(None, machine, registry, Path.home()),
         progress,
         progress.step,
         SAMPLE_DATASET.resolve(),
