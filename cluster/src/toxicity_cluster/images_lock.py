@@ -1,7 +1,8 @@
 """Rewrites the dependency locks of the images: `python -m toxicity_cluster.images_lock`. Not part of a build.
 
-Each extra of an image gives its requirements.txt with exact versions for Python 3.11 on Linux. torch's lock is first,
-because the images above it are constrained to its versions.
+Each extra of an image gives its requirements.txt with exact versions for Python 3.11 on Linux and the hashes
+of their files; uv installs no other file. torch's lock is first, because the images above it are constrained to its
+versions. torch itself is in no lock: a folder or an index of the user provides it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from toxicity_cluster.settings import Settings
 
 TARGET = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28")
 # no header and no origin, so that a lock does not name the mirror that was used
-PLAIN = ("--quiet", "--no-header", "--no-annotate")
+PLAIN = ("--quiet", "--no-header", "--no-annotate", "--generate-hashes")
 OUTSIDE = ("--no-emit-package", "torch")
 ABOVE_TORCH = ("--constraint", "../torch/requirements.txt", *OUTSIDE)
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
-from toxicity_cluster.errors import Refusal
+from toxicity_cluster.commands import run
+from toxicity_cluster.errors import CommandFailed, Refusal
 from toxicity_cluster.images import Recipe, build_command, plan_recipes
 from toxicity_cluster.images_bake import PUBLIC_PYTHON
 from toxicity_cluster.images_base import CPU_INDEX, CUDA, TorchSource
+from toxicity_cluster.images_lock import Lock, lock_command
 from toxicity_cluster.images_parts import PARTS, content_tag, list_files, select_parts
 from toxicity_cluster.settings import Settings
 
@@ -216,15 +220,51 @@ def test_a_dockerfile_copies_what_its_tag_covers(part: object) -> None:
     assert copied - {"dataset/"} == set(declared.files)
 
 
-def test_locks_are_pinned_and_name_no_index() -> None:
+def locked(lock: Path) -> list[str]:
+    """The entries of a lock, each with its hashes in one line."""
+    return lock.read_text().replace("\\\n", "").splitlines()
+
+
+def test_locks_are_pinned_with_hashes_and_name_no_index() -> None:
     locks = sorted((ROOT / "images").glob("*/requirements*.txt"))
     assert len(locks) >= 8
+    entry = re.compile(r"[a-z0-9._-]+(\[[a-z0-9,._-]+\])?==[^ ]+( ; [^#]*?)?( +--hash=sha256:[0-9a-f]{64})+")
     for lock in locks:
-        for line in lock.read_text().splitlines():
-            assert re.match(r"[a-z0-9._-]+(\[[a-z0-9,._-]+\])?==[^ ]+( ;.*)?$", line), f"{lock}: {line}"
+        assert [line for line in locked(lock) if not entry.fullmatch(line)] == [], lock
 
 
 def test_the_stages_share_the_torch_layers_versions() -> None:
-    shared = set((ROOT / "images/torch/requirements.txt").read_text().split())
+    shared = set(locked(ROOT / "images/torch/requirements.txt"))
     for name in ("training", "quantization", "quantization-autoawq", "serving"):
-        assert shared <= set((ROOT / f"images/{name}/requirements.txt").read_text().split()), name
+        assert shared <= set(locked(ROOT / f"images/{name}/requirements.txt")), name
+
+
+def write_wheel(folder: Path, text: str) -> None:
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / "locked-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("locked.py", text)
+        wheel.writestr("locked-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: locked\nVersion: 1.0\n")
+        wheel.writestr(
+            "locked-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr("locked-1.0.dist-info/RECORD", "")
+
+
+def test_a_package_whose_content_has_changed_is_not_installed(tmp_path: Path) -> None:
+    """By the command that writes the locks and the one of the Dockerfiles, with a folder of wheels as the index."""
+    wheels, lock = tmp_path / "wheels", Lock("any")
+    write_wheel(wheels, "content = 'as locked'")
+    (tmp_path / "requirements.in").write_text("locked")
+    offline = {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(wheels), "UV_NO_CACHE": "1"}
+    uv = str(Path(sys.executable).parent / "uv")
+    run([uv, *lock_command(lock, None)[1:]], folder=tmp_path, environment=offline)
+    install = [uv, "pip", "install", "--no-deps", "-r", str(tmp_path / "requirements.txt"), "--target"]
+    assert "pip install --no-deps -r /opt/requirements.txt" in (ROOT / "images/operator/Dockerfile").read_text()
+
+    run([*install, str(tmp_path / "good")], environment=offline)
+    write_wheel(wheels, "content = 'another'")
+    with pytest.raises(CommandFailed, match="Hash mismatch"):
+        run([*install, str(tmp_path / "bad")], environment=offline)
+
+    assert (tmp_path / "good" / "locked.py").read_text() == "content = 'as locked'"
+    assert not (tmp_path / "bad" / "locked.py").exists()
