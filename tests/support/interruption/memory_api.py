@@ -50,15 +50,15 @@ class Stored:
     owned: dict[Manager, set[Path]] = field(default_factory=dict)
 
     @functools.cached_property
-    def answer(self) -> Json:
-        """The object as the API server returns it. A write stores a new instance, so the answer is made once."""
+    def answer(self) -> str:
+        """The JSON that the API server returns. A write stores a new instance, so the answer is made once."""
         entries = [
             {"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsV1": tree(paths)}
             | ({"subresource": subresource} if subresource else {})
             for (manager, operation, subresource), paths in self.owned.items()
             if paths
         ]
-        return {**self.live, "metadata": {**self.live["metadata"], "managedFields": entries}}
+        return json.dumps({**self.live, "metadata": {**self.live["metadata"], "managedFields": entries}})
 
 
 class MemoryApi:
@@ -80,9 +80,9 @@ class MemoryApi:
         status, answer = self._answer(method, parts.path, query, content, media)
         return http_answer(status, answer)
 
-    def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any, media: str) -> tuple[int, Json]:
+    def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any, media: str) -> tuple[int, str]:
         if "/namespaces/" not in path:
-            return 200, {"kind": "APIResourceList"}  # every kind is served
+            return 200, json.dumps({"kind": "APIResourceList"})  # every kind is served
         collection, name, subresource = split_path(path)
         if not name:
             manager = query.get("fieldManager", "person")
@@ -107,7 +107,7 @@ class MemoryApi:
         if method == "DELETE":
             self._next_version()
             del self._objects[collection, name]
-            return 200, {"kind": "Status", "status": "Success"}
+            return 200, json.dumps({"kind": "Status", "status": "Success"})
         if not is_as_named(stored.live, body):
             return 409, failure("the object has been modified", "Conflict")
         new = merged(stored.live, {"status": body.get("status")} if subresource else without_identity(body))
@@ -116,7 +116,7 @@ class MemoryApi:
 
     def _set_managed_fields(
         self, collection: str, name: str, stored: Stored, patch: list[Json]
-    ) -> tuple[int, Json]:
+    ) -> tuple[int, str]:
         """Apply the only supported JSON patch: a test of the resourceVersion, then new managedFields."""
         version, fields = patch
         assert (version["op"], version["path"]) == ("test", "/metadata/resourceVersion")
@@ -131,7 +131,7 @@ class MemoryApi:
         self._objects[collection, name] = Stored({**stored.live, "metadata": metadata}, owned)
         return 200, self._objects[collection, name].answer
 
-    def _list(self, collection: str, query: Mapping[str, str]) -> Json:
+    def _list(self, collection: str, query: Mapping[str, str]) -> str:
         key, _, value = query.get("labelSelector", "").partition("=")
         about = query.get("fieldSelector", "").removeprefix("involvedObject.uid=")
         found = [
@@ -141,9 +141,9 @@ class MemoryApi:
             and (not key or selected(stored.live, key, value))
             and about in ("", stored.live.get("involvedObject", {}).get("uid"))
         ]
-        return {"metadata": {"resourceVersion": str(self._version)}, "items": found}
+        return f'{{"metadata": {{"resourceVersion": "{self._version}"}}, "items": [{", ".join(found)}]}}'
 
-    def _create(self, collection: str, body: Json, manager: str) -> tuple[int, Json]:
+    def _create(self, collection: str, body: Json, manager: str) -> tuple[int, str]:
         metadata = body["metadata"]
         name = metadata.get("name") or f"{metadata['generateName']}{self._version + 1}"
         if (collection, name) in self._objects:
@@ -154,7 +154,7 @@ class MemoryApi:
 
     def _apply(
         self, collection: str, name: str, subresource: str, body: Json, manager: str, forced: bool
-    ) -> tuple[int, Json]:
+    ) -> tuple[int, str]:
         stored = self._objects.get((collection, name))
         wanted = {"status": body["status"]} if subresource else applied_part(body)
         if stored is None:
@@ -191,7 +191,7 @@ class MemoryApi:
     def _store(
         self, collection: str, name: str, live: Json, stored: Stored | None, *,
         manager: Manager | None, is_new: bool = False,
-    ) -> tuple[int, Json]:  # fmt: skip
+    ) -> tuple[int, str]:  # fmt: skip
         """Store the object if it is valid and differs. `manager` becomes the owner of the changed fields."""
         plural, is_new = collection.rpartition("/")[2], is_new or stored is None
         old = {} if is_new or stored is None else self._objects[collection, name].live
@@ -226,16 +226,16 @@ class MemoryApi:
         return self._version
 
 
-def http_answer(status: int, body: Json) -> HTTPResponse:
+def http_answer(status: int, body: str) -> HTTPResponse:
     """A urllib3 response."""
     return HTTPResponse(
-        body=io.BytesIO(json.dumps(body).encode()), status=status, reason=str(status), preload_content=False,
+        body=io.BytesIO(body.encode()), status=status, reason=str(status), preload_content=False,
         headers={"Content-Type": "application/json"},
     )  # fmt: skip
 
 
-def failure(message: str, reason: str) -> Json:
-    return {"kind": "Status", "status": "Failure", "message": message, "reason": reason}
+def failure(message: str, reason: str) -> str:
+    return json.dumps({"kind": "Status", "status": "Failure", "message": message, "reason": reason})
 
 
 def split_path(path: str) -> tuple[str, str, str]:
@@ -292,19 +292,26 @@ def list_key(name: str, items: list[Any]) -> str | None:
     return next((f for f in fields if items and all(isinstance(i, dict) and f in i for i in items)), None)
 
 
-def leaves(body: Any, path: Path = ()) -> Iterator[Path]:
+def leaves(body: Any) -> Iterator[Path]:
     """The paths of all fields that an apply of `body` owns."""
+    return (path for path, _ in values(body))
+
+
+def values(body: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """The fields that an apply of `body` owns, with their values. An item of a keyed list is a field, too."""
     if isinstance(body, dict) and body:
         for key, value in body.items():
-            yield from leaves(value, (*path, key))
+            yield from values(value, (*path, key))
         return
     key = list_key(path[-1], body) if isinstance(body, list) else None
     if key is None:
-        yield from [path] if path else []
+        if path:
+            yield path, body
         return
     for item in body:
-        yield (*path, f"[{item[key]}]")
-        yield from leaves(item, (*path, f"[{item[key]}]"))
+        place = (*path, f"[{item[key]}]")
+        yield place, item
+        yield from values(item, place)
 
 
 def tree(paths: set[Path]) -> Json:
@@ -391,15 +398,11 @@ def is_item(item: Any, name: str) -> bool:
 def changed_leaves(old: Json, new: Json) -> set[Path]:
     """The paths of changed, new and removed values."""
     before, after = dict(values(old)), dict(values(new))
-    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
-
-
-def values(body: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    for place in leaves(body, path):
-        found = body
-        for name in place:
-            found = step(found, name)
-        yield place, json.dumps(found, sort_keys=True)
+    return {
+        path
+        for path in before.keys() | after.keys()
+        if path not in before or path not in after or before[path] != after[path]
+    }
 
 
 def take_over(owned: dict[Manager, set[Path]], manager: Manager, paths: set[Path]) -> None:
