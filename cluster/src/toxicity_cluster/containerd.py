@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import shutil
 import subprocess
 import tarfile
-import tempfile
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from toxicity_cluster.commands import run
@@ -17,6 +18,8 @@ from toxicity_cluster.settings import Settings
 
 CONTENT = Path("io.containerd.content.v1.content/blobs/sha256")
 BUILDAH_RUNROOT = "/run/toxicity-images"
+LAYOUT = "loading"
+"""Folder in the cache for the image that is being copied to the node."""
 VERDICT_SECONDS = 60.0
 REMOVAL_SECONDS = 60.0
 POLL_SECONDS = 0.1
@@ -60,14 +63,41 @@ def load(settings: Settings, image: str) -> bool:
         return True
     if image in list_images(settings):
         return False
-    settings.cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="load-", dir=settings.cache) as folder:
-        layout = Path(folder)
+    with empty_layout(settings) as layout:
         linked = link_blobs([root / CONTENT for root in settings.containerd_roots], layout / "blobs" / "sha256")
         # skopeo, because `buildah push` always compresses for this transport
         store = f"containers-storage:[overlay@{settings.containers}+{BUILDAH_RUNROOT}]{image}"
         run(["skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers", store, f"oci:{layout}:{image}"])
         _import_layout(settings, layout, linked & blobs_of(settings.containerd_root / CONTENT))
+    return True
+
+
+@contextlib.contextmanager
+def empty_layout(settings: Settings) -> Iterator[Path]:
+    """A folder for the OCI layout of one image; one process loads at a time."""
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    with (settings.cache / f"{LAYOUT}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        layout = settings.cache / LAYOUT
+        shutil.rmtree(layout, ignore_errors=True)  # of a process that was killed
+        layout.mkdir()
+        try:
+            yield layout
+        finally:
+            shutil.rmtree(layout)
+
+
+def remove_unfinished_load(settings: Settings) -> bool:
+    """Remove the layout of a process that was killed. Its links keep the blobs of removed images on the disk."""
+    layout = settings.cache / LAYOUT
+    if not layout.exists():
+        return False
+    with (settings.cache / f"{LAYOUT}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(layout)
     return True
 
 

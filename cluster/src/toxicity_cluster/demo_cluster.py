@@ -78,15 +78,19 @@ def prepare_cluster(
         with step("starting the cluster"):
             up(settings, progress)
         with step("loading the images"):
-            make_room(settings, progress)  # again: unused images of the node can only be found while it runs
             load_images(settings, progress, images)
     kubectl = Kubectl(program("kubectl", settings), settings.kubeconfig)
     return Installation(kubectl, program("helm", settings), images)
 
 
 def load_images(settings: Settings, progress: Progress, images: Mapping[str, str]) -> None:
-    """Load the images that the nodes lack."""
+    """Load the images that the nodes lack.
+
+    Makes room before each one: unused images of the node are found only while it runs, and on a full disk the kubelet
+    removes images that no registry has.
+    """
     for node in settings.nodes:
         for reference in images.values():
+            make_room(settings, progress)
             if containerd.load(node, reference):
                 progress.say(f"  loaded {reference} into {node.node.name}")

@@ -20,6 +20,7 @@ from toxicity_cluster.environments import PARTS, base_model_folder, environment_
 from toxicity_cluster.images import SAMPLE_DATASET, list_references, plan_recipes
 from toxicity_cluster.images_base import CPU_INDEX
 from toxicity_cluster.images_parts import NAME_PREFIX
+from toxicity_cluster.node_image import REPOSITORY
 from toxicity_cluster.packages import GIB, MIN_FREE_DISK_BYTES, check_machine, free_bytes
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.settings import Settings
@@ -85,12 +86,20 @@ def unused_programs(settings: Settings) -> list[Path]:
 
 
 def unused_images(present: Collection[str], current: Collection[str]) -> list[str]:
-    """The images in `present` with the project's prefix that are not current; others are never removed."""
-    return sorted(name for name in present if name.startswith(NAME_PREFIX) and name not in current)
+    """The images in `present` with the project's prefix that are not current; others are never removed.
+
+    Nor is the image of the node's pause container: every pod needs it, and no registry has it.
+    """
+    own = {name for name in present if name.startswith(NAME_PREFIX) and not name.startswith(f"{REPOSITORY}:")}
+    return sorted(own.difference(current))
 
 
 def _folders(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.glob("*")) if path.is_dir() and not path.is_symlink())
+
+
+def _remove_unfinished_load(settings: Settings) -> int:
+    return int(containerd.remove_unfinished_load(settings))
 
 
 def _remove_environments(settings: Settings) -> int:
@@ -143,6 +152,7 @@ def _remove_compiler_cache(settings: Settings) -> int:
 
 
 STEPS = (
+    Step("unfinished copies of an image", _remove_unfinished_load),
     Step("unused environments", _remove_environments),
     Step("unused programs", _remove_programs),
     Step("unused images of the builder", _remove_built_images),
