@@ -1,4 +1,4 @@
-"""Samples per second of training: how batches are made, and the two engines side by side; `make bench-training`.
+"""Samples per second of training: how batches are made, both engines, and both precisions; `make bench-training`.
 
 All figures come from one run on one machine over the same rows; only their ratios mean something elsewhere.
 """
@@ -9,7 +9,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,6 +19,7 @@ from toxicity_api.spec import TrainingSpec
 from toxicity_training.engines.batches import IGNORED, collate, label_loss, plan_batches
 from toxicity_training.engines.rows import EpochRows, Row, build_rows
 from toxicity_training.model import add_lora, load_model
+from toxicity_training.precision import BF16, FP32
 from toxicity_training.prompts import pad_id_of
 from toxicity_training.sources.files import read_dataset
 from toxicity_training.splits import sample
@@ -41,7 +42,11 @@ def main() -> int:
     adapted, pad_id = add_lora(model, spec), pad_id_of(tokenizer)
     print(f"{len(rows)} rows, batch {spec.batch_size}, at most {spec.max_input_tokens} tokens, {ROUNDS} rounds")
     report("batches", measure_batches(adapted, rows, pad_id, spec, options.steps))
-    report("engines", measure_engines(adapted, rows[: options.steps * spec.batch_size], pad_id, spec))
+    some = rows[: options.steps * spec.batch_size]
+    engines = {name: spec.model_copy(update={"engine": name}) for name in ("trainer", "loop")}
+    report("engines", measure_trainings(adapted, some, pad_id, engines))
+    precisions = {name: spec.model_copy(update={"precision": name}) for name in (FP32, BF16)}
+    report("precisions", measure_trainings(adapted, some, pad_id, precisions))
     return 0
 
 
@@ -72,13 +77,14 @@ def measure_batches(
     return rates(timed, len(order))
 
 
-def measure_engines(model: Any, rows: Sequence[Row], pad_id: int, spec: TrainingSpec) -> dict[str, list[float]]:
-    """Samples per second of whole trainings over the same rows, by engine."""
+def measure_trainings(
+    model: Any, rows: Sequence[Row], pad_id: int, specs: Mapping[str, TrainingSpec]
+) -> dict[str, list[float]]:
+    """Samples per second of whole trainings over the same rows, by spec."""
 
-    def run(name: str) -> None:
+    def run(chosen: TrainingSpec) -> None:
         with tempfile.TemporaryDirectory() as checkpoints:
             forget_accelerator()
-            chosen = spec.model_copy(update={"engine": name})
             engine(chosen)(
                 model,
                 EpochRows(rows),
@@ -86,10 +92,10 @@ def measure_engines(model: Any, rows: Sequence[Row], pad_id: int, spec: Training
                 chosen,
                 Path(checkpoints),
                 lambda line: None,
-                last_adapter(spec, len(rows)),
+                last_adapter(chosen, len(rows)),
             )
 
-    return rates({name: (lambda name=name: run(name)) for name in ("trainer", "loop")}, len(rows))
+    return rates({name: (lambda spec=spec: run(spec)) for name, spec in specs.items()}, len(rows))
 
 
 def rates(ways: dict[str, Callable[[], None]], samples: int) -> dict[str, list[float]]:

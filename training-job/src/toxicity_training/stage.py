@@ -24,6 +24,7 @@ from toxicity_training.engines.validation import BestAdapter
 from toxicity_training.evaluation.measure import Evaluation, measure
 from toxicity_training.evaluation.scoring import validation_loss
 from toxicity_training.model_card import write_card
+from toxicity_training.precision import autocast, precision
 from toxicity_training.prompts import pad_id_of, prompt_lengths
 from toxicity_training.report import write_eda, write_evaluation
 from toxicity_training.sources.commits import source_facts
@@ -151,7 +152,10 @@ def train(config: TrainingConfig, splits: Splits, work: Path | None) -> Trained:
     spec = resolve_length(config.training, tokenizer, splits.train)
     adapted = models.add_lora(base, spec)
     trainable, total = adapted.get_nb_trainable_parameters()
-    say(f"model loaded in {time.monotonic() - started:.0f} s: {trainable} of {total} parameters are trained")
+    say(
+        f"model loaded in {time.monotonic() - started:.0f} s: {trainable} of {total} parameters are trained"
+        f" in {precision(spec)}"
+    )
     rows = training_rows(tokenizer, splits.train, spec)
     started = time.monotonic()
     checkpoints = checkpoints_folder(config.output_dir)
@@ -193,7 +197,8 @@ def _evaluate(prepared: Prepared, trained: Trained, work: Path) -> Evaluation:
     models.release_memory()
     spec = trained.spec
     model, tokenizer = models.load_model(work / MODEL_FOLDER, models.in_full(spec))
-    evaluation = measure(model, tokenizer, prepared.splits.validation, prepared.splits.test, spec, say)
+    with autocast(spec):
+        evaluation = measure(model, tokenizer, prepared.splits.validation, prepared.splits.test, spec, say)
     write_splits(prepared.splits, work / "splits")
     write_evaluation(evaluation, work / "evaluation")
     texts = [example.text for example in prepared.rows]

@@ -178,6 +178,11 @@ class TrainingSpec(JobFields):
         alias="load4bit",
         description="Loads the base model in 4 bit (bitsandbytes). Unset means true with a GPU and false without.",
     )
+    precision: Literal["bf16", "fp32"] | None = Field(
+        None,
+        description="Arithmetic of the training. bf16 is mixed precision: matrix products in bf16, the adapter in fp32."
+        " Unset means bf16 with a GPU or on a CPU with bf16 instructions, and otherwise fp32, as for 4 bit on a CPU.",
+    )
     gradient_checkpointing: bool = Field(
         False, description="Recomputes activations in the backward pass, which uses less memory and more time."
     )

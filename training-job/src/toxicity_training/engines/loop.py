@@ -21,6 +21,7 @@ from toxicity_training.engines.checkpoints import checkpoint_folder, last_checkp
 from toxicity_training.engines.rows import EpochRows
 from toxicity_training.engines.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_name, warmup_steps
 from toxicity_training.engines.validation import BestAdapter
+from toxicity_training.precision import BF16, precision
 
 STATE = "state.pt"
 LOSSES = "losses.json"
@@ -45,7 +46,7 @@ def train(
     from torch.utils.data import DataLoader
     from transformers import get_scheduler
 
-    accelerator = Accelerator(cpu=spec.gpus == 0, mixed_precision="bf16" if spec.gpus else "no")
+    accelerator = Accelerator(cpu=spec.gpus == 0, mixed_precision="bf16" if precision(spec) == BF16 else "no")
     if spec.gradient_checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

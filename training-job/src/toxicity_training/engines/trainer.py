@@ -15,6 +15,7 @@ from toxicity_training.engines.checkpoints import KEPT, checkpoint_folder, last_
 from toxicity_training.engines.rows import EpochRows
 from toxicity_training.engines.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_name, warmup_steps
 from toxicity_training.engines.validation import BestAdapter
+from toxicity_training.precision import BF16, precision
 
 
 def train(
@@ -67,7 +68,7 @@ def _arguments(spec: TrainingSpec, rows: int, checkpoints: Path) -> Any:
         use_cpu=spec.gpus == 0,
         ddp_backend=None if together == 1 else "nccl" if spec.gpus else "gloo",
         ddp_find_unused_parameters=False,
-        bf16=spec.gpus > 0,
+        bf16=precision(spec) == BF16,
         dataloader_pin_memory=spec.gpus > 0,
         remove_unused_columns=False,
         # log every step: the result reports the mean of all losses

@@ -22,6 +22,7 @@ from toxicity_training.evaluation.misspell import misspell
 from toxicity_training.evaluation.scoring import scores_of
 from toxicity_training.folds.figures import FoldScores, ModelScores
 from toxicity_training.folds.plan import Fold
+from toxicity_training.precision import autocast
 
 Score = Callable[[list[str]], list[float]]
 
@@ -52,7 +53,10 @@ def _train_and_score(config: TrainingConfig, fold: Fold, other: Sequence[Example
     models.release_memory()
     loaded, tokenizer = models.load_model(work / MODEL_FOLDER, models.in_full(trained.spec))
     try:
-        return _scores(fold, other, trained.spec, lambda texts: scores_of(loaded, tokenizer, texts, trained.spec))
+        with autocast(trained.spec):
+            return _scores(
+                fold, other, trained.spec, lambda texts: scores_of(loaded, tokenizer, texts, trained.spec)
+            )
     finally:
         shutil.rmtree(work)
 
