@@ -44,7 +44,8 @@ help: ## list the commands
 
 demo: $(if $(filter current,$(CLUSTER)),,packages) .venv/ready ## get to a Ready ToxicityModel from an empty machine, or on your cluster (DATASET=file.csv[.gz] CLUSTER=current REGISTRY=host/path)
 	$(PYTHON) -m toxicity_cluster demo $(if $(DATASET),--dataset $(DATASET)) \
-	  $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(REGISTRY),--registry $(REGISTRY)) $(if $(ENGINE),--engine $(ENGINE))
+	  $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(REGISTRY),--registry $(REGISTRY)) $(if $(ENGINE),--engine $(ENGINE)) \
+	  $(if $(PULL_SECRET),--pull-secret $(PULL_SECRET))
 
 test: packages ## run everything, from the checks to the end-to-end tests, then print how long each part took
 	@took=(); begun=$$SECONDS; tell() { printf '%5d:%02d  %s\n' $$(($$2 / 60)) $$(($$2 % 60)) "$$1"; }; \

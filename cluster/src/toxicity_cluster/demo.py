@@ -11,12 +11,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from toxicity_api.base import PLURAL
 from toxicity_cluster.demo_cluster import choose_cluster, prepare_cluster
 from toxicity_cluster.demo_install import (
+    OPERATOR_NAMESPACE,
     SAMPLE_DATASET,
     Installation,
     dataset_file_name,
@@ -24,13 +25,16 @@ from toxicity_cluster.demo_install import (
     load_sample,
     with_images,
 )
-from toxicity_cluster.demo_kubectl import DeadlineExceeded, Manifest, diagnostics
+from toxicity_cluster.demo_kubectl import DeadlineExceeded, Kubectl, Manifest, diagnostics
 from toxicity_cluster.demo_probe import classify
+from toxicity_cluster.demo_pull import NO_SECRET, check_pull, ensure_access
 from toxicity_cluster.demo_report import load_lines, quality_lines, step_table
 from toxicity_cluster.demo_watch import ModelFailed, Watcher, status_of
 from toxicity_cluster.engines import ENGINES, choose_engine, is_usable
 from toxicity_cluster.errors import Refusal
+from toxicity_cluster.kubectl import program
 from toxicity_cluster.progress import Progress
+from toxicity_cluster.registry_login import login_files
 from toxicity_cluster.settings import Settings
 
 NAMESPACE = "default"
@@ -76,6 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=ENGINES, help="with another cluster: the program that builds the images"
     )
+    parser.add_argument(
+        "--pull-secret",
+        help=f"with another cluster: a Secret in the namespaces {OPERATOR_NAMESPACE} and {NAMESPACE} with which the"
+        f" nodes pull, or {NO_SECRET} (default: one of the login with which the images are pushed)",
+    )
 
 
 def main(arguments: argparse.Namespace, settings: Settings, progress: Progress) -> int:
@@ -84,15 +93,22 @@ def main(arguments: argparse.Namespace, settings: Settings, progress: Progress) 
     if not dataset.is_file():
         raise Refusal(f"{dataset} is not a file: give DATASET a CSV with the columns comment,toxic.")
     steps = Steps(progress)
-    settings = choose_cluster(arguments.cluster, settings, arguments.registry, Path.home())
-    engine = "buildah"
-    if settings.given_kubeconfig:
+    registry: str | None = arguments.registry
+    settings = choose_cluster(arguments.cluster, settings, registry, Path.home())
+    engine, pull_secrets = "buildah", tuple[str, ...]()
+    if registry:
         engine = choose_engine(arguments.engine, os.geteuid() == 0, is_usable)
         progress.say(f"the cluster is that of {settings.given_kubeconfig}; {engine} builds the images")
-    installation = prepare_cluster(settings, progress, steps.step, dataset, arguments.registry, engine=engine)
+        with steps.step(f"preparing the cluster to pull from {registry}"):
+            pull_secrets = prepare_to_pull(settings, progress, registry, arguments.pull_secret, engine)
+    installation = prepare_cluster(settings, progress, steps.step, dataset, registry, engine=engine)
+    installation = replace(installation, pull_secrets=pull_secrets)
+    if registry:
+        with steps.step("checking that a node can pull the images"):
+            check_pull(installation, NAMESPACE, ENGINES[engine].program)
     with steps.step("installing the chart"):
         install_chart(installation)
-    manifest = with_images(load_sample("cpu"), installation.images, dataset_file_name(dataset))
+    manifest = with_images(load_sample("cpu"), installation.images, dataset_file_name(dataset), pull_secrets)
     try:
         with steps.step("applying manifests/samples/cpu.yaml and waiting until it is Ready"):
             model = apply_and_follow(installation, manifest)
@@ -105,6 +121,20 @@ def main(arguments: argparse.Namespace, settings: Settings, progress: Progress) 
         show_answers(installation, model)
     print("\n".join(["", *step_table(steps.taken)]))
     return 0
+
+
+def prepare_to_pull(
+    settings: Settings, progress: Progress, registry: str, given: str | None, engine: str
+) -> tuple[str, ...]:
+    """The names of the pull Secrets, which both namespaces have.
+
+    A cluster that is out of reach, or a program that is missing, fails here, before the images are built.
+    """
+    kubectl = Kubectl(program("kubectl", settings), settings.kubeconfig)
+    program("helm", settings)
+    kubectl.ensure_namespace(OPERATOR_NAMESPACE)
+    logins = login_files(ENGINES[engine].program, os.environ, Path.home(), os.geteuid())
+    return ensure_access(kubectl, registry, given, logins, (OPERATOR_NAMESPACE, NAMESPACE), progress.say)
 
 
 def apply_and_follow(installation: Installation, manifest: Manifest) -> Manifest:
@@ -129,6 +159,7 @@ def show_answers(installation: Installation, model: Manifest) -> None:
     serving = status_of(model).serving
     if serving is None or not serving.url:
         raise ModelFailed("status.serving.url is empty although the model is Ready")
-    answers = classify(installation.kubectl, NAMESPACE, installation.images["loadtest"], serving.url, EXAMPLES)
+    image = installation.images["loadtest"]
+    answers = classify(installation.kubectl, NAMESPACE, image, serving.url, EXAMPLES, installation.pull_secrets)
     for answer in answers:
         print(f"  {'toxic' if answer.toxic else 'harmless':<9} {answer.score:.3f}  {answer.text}")

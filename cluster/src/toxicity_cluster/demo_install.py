@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from toxicity_cluster.commands import run
-from toxicity_cluster.demo_kubectl import Kubectl, Manifest
+from toxicity_cluster.demo_kubectl import Kubectl, Manifest, pull_secret_references
 from toxicity_cluster.errors import ClusterError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,9 +38,11 @@ class Installation:
     helm: Path
     images: Mapping[str, str]
     """Image references by part: CHART_IMAGES, base-model, dataset and the requested ones of OPTIONAL_CHART_IMAGES."""
+    pull_secrets: Sequence[str] = ()
+    """Secrets for the registry, in the namespaces of the operator and of the model."""
 
 
-def chart_values(images: Mapping[str, str]) -> dict[str, Any]:
+def chart_values(images: Mapping[str, str], pull_secrets: Sequence[str] = ()) -> dict[str, Any]:
     """The chart's values for these images. Raises ClusterError with the parts that have no image."""
     missing = [part for part in CHART_IMAGES if part not in images]
     if missing:
@@ -49,7 +51,8 @@ def chart_values(images: Mapping[str, str]) -> dict[str, Any]:
         key: image_value(images[part]) if part in images else {"repository": ""}
         for part, key in OPTIONAL_CHART_IMAGES.items()
     }
-    return {"images": {part: image_value(images[part]) for part in CHART_IMAGES} | optional}
+    values: dict[str, Any] = {"images": {part: image_value(images[part]) for part in CHART_IMAGES} | optional}
+    return values | ({"imagePullSecrets": pull_secret_references(pull_secrets)} if pull_secrets else {})
 
 
 def image_value(reference: str) -> dict[str, str]:
@@ -62,7 +65,12 @@ def image_value(reference: str) -> dict[str, str]:
 def install_chart(
     installation: Installation, chart: Path = CHART, values: Mapping[str, Any] | None = None
 ) -> None:
-    """Run `helm upgrade --install` and wait until the operator is ready. `values` default to the images."""
+    """Run `helm upgrade --install` and wait until the operator is ready.
+
+    `values` default to the images with their pull Secrets.
+    """
+    if values is None:
+        values = chart_values(installation.images, installation.pull_secrets)
     kubectl = installation.kubectl
     kubectl.ensure_namespace(OPERATOR_NAMESPACE)
     command = [str(installation.helm), "upgrade", "--install", RELEASE, str(chart), "-n", OPERATOR_NAMESPACE]
@@ -76,7 +84,7 @@ def install_chart(
         "-f",
         "-",
     ]
-    run(command, input=json.dumps(chart_values(installation.images) if values is None else values))
+    run(command, input=json.dumps(values))
 
 
 def load_sample(name: str) -> Manifest:
@@ -87,12 +95,16 @@ def load_sample(name: str) -> Manifest:
     return loaded
 
 
-def with_images(sample: Mapping[str, Any], images: Mapping[str, str], dataset_file: str) -> Manifest:
-    """A copy of `sample` whose data set and base model are the built images."""
+def with_images(
+    sample: Mapping[str, Any], images: Mapping[str, str], dataset_file: str, pull_secrets: Sequence[str] = ()
+) -> Manifest:
+    """A copy of `sample` whose data set and base model are the built images, with the Secrets to pull them."""
     manifest: Manifest = copy.deepcopy(dict(sample))
     spec = manifest["spec"]
     spec["dataset"]["image"] = {"reference": images["dataset"], "path": f"{DATASET_FOLDER}/{dataset_file}"}
     spec["baseModel"]["image"]["reference"] = images["base-model"]
+    if pull_secrets:
+        spec.setdefault("images", {})["pullSecrets"] = list(pull_secrets)
     return manifest
 
 

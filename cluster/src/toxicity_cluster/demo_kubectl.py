@@ -47,9 +47,9 @@ class Kubectl:
         found = json.loads(self.run("get", resources, "-n", namespace, "-l", selector, "-o", "json"))
         return sorted(found["items"], key=lambda item: (item["kind"], item["metadata"]["name"]))
 
-    def apply(self, document: Mapping[str, Any], namespace: str) -> None:
+    def apply(self, document: Mapping[str, Any], namespace: str, *options: str) -> None:
         """`kubectl apply` of one object."""
-        self.run("apply", "-n", namespace, "-f", "-", stdin=json.dumps(document))
+        self.run("apply", "-n", namespace, *options, "-f", "-", stdin=json.dumps(document))
 
     def delete(self, resource: str, name: str, namespace: str, timeout_seconds: float = 180) -> None:
         """Delete the object and wait until it is gone; an absent object is no error."""
@@ -68,6 +68,27 @@ class Kubectl:
         except CommandFailed:
             return []
         return text.strip().splitlines()
+
+
+@dataclass
+class Lasting:
+    """For how long something is the case; its state is since when."""
+
+    clock: Callable[[], float] = time.monotonic
+    since: float | None = None
+
+    def seconds(self, is_so: bool) -> float:
+        """The time for which every call had a true `is_so`; 0 after a false one."""
+        if not is_so:
+            self.since = None
+        elif self.since is None:
+            self.since = self.clock()
+        return 0.0 if self.since is None else self.clock() - self.since
+
+
+def pull_secret_references(names: Sequence[str]) -> list[dict[str, str]]:
+    """`imagePullSecrets` of a pod and of the chart."""
+    return [{"name": name} for name in names]
 
 
 def wait_until(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toxicity_cluster.demo_kubectl import Kubectl, Manifest, wait_until
+from toxicity_cluster.demo_kubectl import Kubectl, Manifest, pull_secret_references, wait_until
 from toxicity_cluster.errors import ClusterError
 
 PROBE_LABEL = "toxicity-probe"
@@ -40,11 +40,18 @@ class Classification:
     toxic: bool
 
 
-def classify(kubectl: Kubectl, namespace: str, image: str, url: str, texts: Sequence[str]) -> list[Classification]:
+def classify(
+    kubectl: Kubectl,
+    namespace: str,
+    image: str,
+    url: str,
+    texts: Sequence[str],
+    pull_secrets: Sequence[str] = (),
+) -> list[Classification]:
     """Classify `texts` with one request from a pod of `image` in `namespace`."""
     body = json.dumps({"texts": list(texts)}, ensure_ascii=False)
     environment = {"URL": f"{url.rstrip('/')}/v1/classify", "BODY": body}
-    answer = json.loads(run_python(kubectl, namespace, image, POST_SCRIPT, environment))
+    answer = json.loads(run_python(kubectl, namespace, image, POST_SCRIPT, environment, pull_secrets))
     results = answer["results"]
     if len(results) != len(texts):
         raise ProbeFailed(f"{len(texts)} texts were sent, but {len(results)} results returned: {answer}")
@@ -57,9 +64,16 @@ def fetch(kubectl: Kubectl, namespace: str, image: str, url: str) -> str:
     return run_python(kubectl, namespace, image, GET_SCRIPT, {"URL": url})
 
 
-def run_python(kubectl: Kubectl, namespace: str, image: str, script: str, environment: dict[str, str]) -> str:
+def run_python(
+    kubectl: Kubectl,
+    namespace: str,
+    image: str,
+    script: str,
+    environment: dict[str, str],
+    pull_secrets: Sequence[str] = (),
+) -> str:
     """Run `script` in a pod of `image` and return the log. Raises ProbeFailed if it fails."""
-    pod = build_probe_pod(f"{PROBE_LABEL}-{secrets.token_hex(4)}", image, script, environment)
+    pod = build_probe_pod(f"{PROBE_LABEL}-{secrets.token_hex(4)}", image, script, environment, pull_secrets)
     name = pod["metadata"]["name"]
     kubectl.apply(pod, namespace)
 
@@ -78,7 +92,9 @@ def run_python(kubectl: Kubectl, namespace: str, image: str, script: str, enviro
     return log
 
 
-def build_probe_pod(name: str, image: str, script: str, environment: dict[str, str]) -> Manifest:
+def build_probe_pod(
+    name: str, image: str, script: str, environment: dict[str, str], pull_secrets: Sequence[str] = ()
+) -> Manifest:
     """A pod at the `restricted` Pod Security level that runs one Python script once."""
     security: dict[str, Any] = {
         "allowPrivilegeEscalation": False,
@@ -100,6 +116,7 @@ def build_probe_pod(name: str, image: str, script: str, environment: dict[str, s
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
+            "imagePullSecrets": pull_secret_references(pull_secrets),
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": 10001,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +10,15 @@ from dataclasses import dataclass, field
 from toxicity_api.base import PLURAL
 from toxicity_api.conditions import ABNORMAL_TYPES, Condition, ConditionType, Reason
 from toxicity_api.status import StageRecord, ToxicityModelStatus
-from toxicity_cluster.demo_kubectl import Kubectl, Manifest, wait_until
+from toxicity_cluster.demo_kubectl import Kubectl, Lasting, Manifest, wait_until
 from toxicity_cluster.errors import ClusterError
 
 POLL_SECONDS = 2.0
 LOG_LINE_EVERY_SECONDS = 20.0
 LOG_LINES = 40
 LONGEST_LINE = 110
+PULL_PATIENCE_SECONDS = 120.0
+"""An image that cannot be pulled for so long ends the demo: only the user can give access to it."""
 
 STEP_CONDITIONS = (
     ConditionType.TRAINED,
@@ -24,6 +27,7 @@ STEP_CONDITIONS = (
     ConditionType.QUALITY_ACCEPTED,
     ConditionType.LOAD_TESTED,
 )
+PULLING_CONDITIONS = (*STEP_CONDITIONS, ConditionType.AVAILABLE)
 PASSING_REASONS = (Reason.WAITING, Reason.RUNNING)
 FINAL_REASONS = (Reason.INVALID_SPEC, Reason.INCONCLUSIVE, Reason.ROLLED_BACK, Reason.ROLL_OUT_FAILED)
 """Reasons that only a change of the spec can end, for any condition type and status."""
@@ -66,6 +70,12 @@ def failed_condition(model: Manifest) -> Condition | None:
     return None
 
 
+def pull_condition(model: Manifest) -> Condition | None:
+    """The condition that waits for an image that cannot be pulled; its message says what to do."""
+    waiting = (c for c in current_conditions(model) if c.status != "True" and c.type in PULLING_CONDITIONS)
+    return next((c for c in waiting if re.search(r"\b(?:ErrImagePull|ImagePullBackOff)\b", c.message)), None)
+
+
 def running_job(status: ToxicityModelStatus) -> str:
     """The name of the running stage Job whose progress is only in its log (training's is in its condition)."""
     records: tuple[StageRecord | None, ...] = (
@@ -93,6 +103,7 @@ class Watcher:
     started: float = field(default_factory=time.monotonic)
     printed: dict[str, str] = field(default_factory=dict)
     logged_at: float = 0.0
+    pull_fails: Lasting = field(default_factory=Lasting)
 
     def follow(self, name: str, deadline_seconds: float) -> Manifest:
         """Wait until the resource is done and return it. Raises ModelFailed or DeadlineExceeded with the reason."""
@@ -107,6 +118,10 @@ class Watcher:
         failed = failed_condition(model)
         if failed is not None:
             raise ModelFailed(f"{failed.type} is False: {failed.reason}: {failed.message}")
+        pulling = pull_condition(model)
+        seconds = self.pull_fails.seconds(pulling is not None)
+        if pulling is not None and seconds > PULL_PATIENCE_SECONDS:
+            raise ModelFailed(f"{pulling.type} is {pulling.status}: {pulling.message}")
         return model if is_done(model) else None
 
     def report(self, model: Manifest) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toxicity_cluster.build import find_programs
 from toxicity_cluster.commands import run
-from toxicity_cluster.errors import ClusterError
+from toxicity_cluster.errors import ClusterError, Refusal
 from toxicity_cluster.settings import Settings
 
 
@@ -21,12 +21,15 @@ def kubectl(
 
 
 def program(name: str, settings: Settings | None = None) -> Path:
-    """The path of a built program (`kubectl`, `helm`). With KUBECONFIG set, a program on PATH suffices."""
+    """The path of a built program (`kubectl`, `helm`). With KUBECONFIG set, a program on PATH suffices.
+
+    Raises Refusal if the machine has neither.
+    """
     settings = settings or Settings.from_environment()
     try:
         return find_programs(settings)[name]
-    except ClusterError:
+    except ClusterError as error:
         on_path = shutil.which(name) if settings.given_kubeconfig else None
         if on_path is None:
-            raise
+            raise Refusal(f"{name} is not installed: install it, or build it ({error})") from error
         return Path(on_path)

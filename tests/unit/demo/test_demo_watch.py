@@ -13,6 +13,7 @@ from toxicity_cluster.demo_watch import (
     good_status,
     is_done,
     progress_line,
+    pull_condition,
     running_job,
     status_of,
 )
@@ -90,6 +91,19 @@ def test_failed_when_only_a_change_of_the_spec_helps(kind: str, status: str, rea
 
 def test_not_failed_by_a_condition_of_an_older_generation() -> None:
     assert failed_condition(a_model({"Trained": ("False", "MissingColumn", 2)})) is None
+
+
+@pytest.mark.parametrize("kind", ["Trained", "Available", "LoadTested"])
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff"])
+def test_an_image_that_cannot_be_pulled_is_found_in_the_condition_of_its_stage(kind: str, reason: str) -> None:
+    waits = f"container train of pod x waits: {reason} 401 Unauthorized; correct images.training"
+    model = a_model({kind: ("Unknown", "Running", 3)})
+    assert pull_condition(model) is None
+    for condition in model["status"]["conditions"]:
+        if condition["type"] in (kind, "Ready"):
+            condition["message"] = waits
+    found = pull_condition(model)
+    assert found is not None and (found.type, found.message) == (kind, waits)
 
 
 def test_running_job_is_that_of_the_latest_running_stage() -> None:

@@ -8,7 +8,14 @@ import pytest
 
 from support.e2e.scenario import small_gpu_model
 from toxicity_api.spec import ToxicityModelSpec
-from toxicity_cluster.demo_install import SAMPLE_DATASET, dataset_file_name, load_sample, with_images
+from toxicity_cluster.demo_install import (
+    CHART_IMAGES,
+    SAMPLE_DATASET,
+    chart_values,
+    dataset_file_name,
+    load_sample,
+    with_images,
+)
 
 IMAGES = {"dataset": "registry.example/d:1", "base-model": "registry.example/b:2"}
 
@@ -45,6 +52,13 @@ def test_images_take_the_place_of_the_sample_references(name: str) -> None:
     assert spec["dataset"]["image"] == {"reference": "registry.example/d:1", "path": "/dataset/comments.csv.gz"}
     assert spec["baseModel"]["image"] == {"reference": "registry.example/b:2", "path": "/model"}
     assert sample == load_sample(name)
+
+
+def test_pull_secrets_are_named_in_the_resource_and_in_the_chart() -> None:
+    spec = with_images(load_sample("cpu"), IMAGES, "comments.csv", ["mine", "mirror"])["spec"]
+    assert ToxicityModelSpec.model_validate(spec).images.pull_secrets == ["mine", "mirror"]
+    values = chart_values({part: f"registry.example/{part}:1" for part in CHART_IMAGES}, ["mine", "mirror"])
+    assert values["imagePullSecrets"] == [{"name": "mine"}, {"name": "mirror"}]
 
 
 def test_dataset_keeps_its_compression_in_its_name() -> None:
