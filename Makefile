@@ -172,9 +172,10 @@ binaries: packages .venv/ready ## build the cluster's programs (the chart tests 
 images: packages .venv/ready ## build the container images
 	$(PYTHON) -m toxicity_cluster images
 
-push: $(if $(ENGINE),,packages) .venv/ready ## push the images to REGISTRY (host/path), and write values and a sample that name them (ALSO=quantization-autoawq)
+push: $(if $(ENGINE),,packages) .venv/ready ## push the images to REGISTRY (host/path), and write values and a sample that name them (ALSO=quantization-autoawq PULL_SECRET=name)
 	$(PYTHON) -m toxicity_cluster push $(or $(REGISTRY),$(error set REGISTRY, for example REGISTRY=registry.example/team)) \
-	  $(if $(DATASET),--dataset $(DATASET)) $(addprefix --also ,$(ALSO)) $(if $(ENGINE),--engine $(ENGINE))
+	  $(if $(DATASET),--dataset $(DATASET)) $(addprefix --also ,$(ALSO)) $(if $(ENGINE),--engine $(ENGINE)) \
+	  $(addprefix --pull-secret ,$(PULL_SECRET))
 
 up: packages .venv/ready ## start the embedded cluster (NODES=2 for a second node)
 	$(PYTHON) -m toxicity_cluster up $(if $(NODES),--nodes $(NODES))

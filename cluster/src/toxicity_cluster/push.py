@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -79,20 +78,25 @@ def _push(settings: Settings, reference: str, target: str, engine: str) -> None:
         if _CERTIFICATE.search(str(error)):
             raise Refusal(
                 f"The certificate of the registry {host} is not trusted: add its CA to the system's certificates, or to"
-                f" /etc/{'docker' if engine == 'docker' else 'containers'}/certs.d/{host}/ca.crt. ({error})"
+                f" {_certificates(engine)}/{host}/ca.crt. ({error})"
             ) from error
         raise
 
 
-def sample_of(images: Mapping[str, str], dataset: Path) -> dict[str, Any]:
-    """The CPU sample with the pushed data set and base model."""
-    return with_images(load_sample(SAMPLE), images, dataset_file_name(dataset))
+def _certificates(engine: str) -> str:
+    """The folder in which the engine looks for the CA of a registry; only docker's needs root."""
+    return "/etc/docker/certs.d" if engine == "docker" else "~/.config/containers/certs.d"
 
 
-def write_files(folder: Path, images: Mapping[str, str], dataset: Path) -> list[Path]:
-    """Write the chart's values and the sample with these images; return the files."""
+def write_files(
+    folder: Path, images: Mapping[str, str], dataset: Path, pull_secrets: Sequence[str] = ()
+) -> list[Path]:
+    """Write the chart's values and the CPU sample with these images and pull Secrets; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    documents = {VALUES_FILE: chart_values(images), f"{SAMPLE}.yaml": sample_of(images, dataset)}
+    documents = {
+        VALUES_FILE: chart_values(images, pull_secrets),
+        f"{SAMPLE}.yaml": with_images(load_sample(SAMPLE), images, dataset_file_name(dataset), pull_secrets),
+    }
     for name, document in documents.items():
         text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
         (folder / name).write_text(text, encoding="utf-8")
@@ -112,6 +116,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--engine", choices=ENGINES, help="default: the first one that is usable")
     parser.add_argument(
+        "--pull-secret",
+        action="append",
+        default=[],
+        help="a Secret of the cluster with which the nodes pull; the files name it",
+    )
+    parser.add_argument(
         "--output", type=Path, default=OUTPUT, help="folder for the values and the sample (default: build/push)"
     )
 
@@ -123,7 +133,7 @@ def main(options: argparse.Namespace, settings: Settings, progress: Progress) ->
     built = build_images(settings, progress, (*REQUIRED, *options.also), options.dataset, engine)
     images = {part: reference for part, reference in built.items() if part not in PARENTS}
     pushed = push_images(settings, progress, images, options.registry, engine)
-    values, sample = write_files(options.output, pushed, options.dataset)
+    values, sample = write_files(options.output, pushed, options.dataset, options.pull_secret)
     print(
         f"The images are in {options.registry}. On your cluster:\n\n"
         f"  helm install toxicity-operator helm/toxicity-operator -n toxicity-system --create-namespace -f {values}\n"

@@ -46,8 +46,16 @@ def test_values_and_sample_name_the_pushed_images(tmp_path: Path) -> None:
     }
     without = write_files(tmp_path / "without", IMAGES, Path("mine.csv.gz"))[0].read_text(encoding="utf-8")
     assert yaml.safe_load(without)["images"]["quantizationAutoawq"] == {"repository": ""}
+    assert "imagePullSecrets" not in values and "images" not in sample["spec"]
     assert sample["spec"]["dataset"]["image"] == {
         "reference": IMAGES["dataset"],
         "path": "/dataset/comments.csv.gz",
     }
     assert sample["spec"]["baseModel"]["image"]["reference"] == IMAGES["base-model"]
+
+
+def test_values_and_sample_name_the_pull_secrets(tmp_path: Path) -> None:
+    files = write_files(tmp_path, IMAGES, Path("mine.csv"), ["registry", "mirror"])
+    values, sample = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
+    assert values["imagePullSecrets"] == [{"name": "registry"}, {"name": "mirror"}]
+    assert sample["spec"]["images"]["pullSecrets"] == ["registry", "mirror"]
