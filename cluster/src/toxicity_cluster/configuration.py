@@ -67,6 +67,9 @@ disabled_plugins = {unused}
 [{cri}.cni]
   bin_dir = "{CNI_PLUGINS}"
   conf_dir = "{settings.config}/cni"
+
+[{cri}.registry]
+  config_path = "{settings.registries}"
 """
 
 

@@ -161,6 +161,11 @@ class Settings:
         return self.state / "config"
 
     @property
+    def registries(self) -> Path:
+        """The CA certificates of registries, in `HOST:PORT/ca.crt`; containerd reads them at each pull."""
+        return self.config / "certs.d"
+
+    @property
     def logs(self) -> Path:
         return self.state / "logs"
 

@@ -75,6 +75,8 @@ def test_containerd_keeps_images_in_the_cache_and_the_rest_in_the_state(settings
     assert cri["restrict_oom_score_adj"] is True
     assert cri["containerd"]["runtimes"]["runc"]["options"]["SystemdCgroup"] is False
     assert cri["cni"] == {"bin_dir": "/usr/lib/cni", "conf_dir": f"{settings.state}/config/cni"}
+    assert cri["registry"] == {"config_path": str(settings.registries)}
+    assert settings.registries.is_relative_to(settings.state)
 
 
 def test_kubelet_never_collects_images(settings: Settings) -> None:
