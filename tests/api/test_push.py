@@ -1,101 +1,44 @@
-"""Push images to a real registry with TLS and a login, and name them in the files for another cluster."""
+"""Push images to a real registry with TLS and a login, name them in files, and let another cluster pull them."""
 
 from __future__ import annotations
 
 import base64
-import json
 import os
-import ssl
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import bcrypt
-import httpx
 import pytest
 import yaml
+from kubernetes import client
 
 from support.chart import image_reference
-from support.ports import free_ports
-from toxicity_cluster.build import build_program
+from support.registry import Registry, running_registry
 from toxicity_cluster.commands import run
 from toxicity_cluster.containerd import buildah
 from toxicity_cluster.demo_install import CHART_IMAGES
-from toxicity_cluster.demo_kubectl import wait_until
-from toxicity_cluster.errors import Refusal
-from toxicity_cluster.pki import ensure_pki
+from toxicity_cluster.demo_kubectl import Kubectl
+from toxicity_cluster.demo_pull import PULL_SECRET, ensure_access
+from toxicity_cluster.errors import CommandFailed, Refusal
+from toxicity_cluster.kubectl import program
 from toxicity_cluster.progress import Progress
 from toxicity_cluster.push import SAMPLE_DATASET, push_images, write_files
+from toxicity_cluster.registry_login import login_files
 from toxicity_cluster.settings import Settings
 
 pytestmark = pytest.mark.api
 
-USER, PASSWORD = "ada", "correct horse"
-
-
-@dataclass(frozen=True)
-class Registry:
-    host: str
-    certificates: Path
-
-    def get(self, path: str, accept: str = "*/*") -> httpx.Response:
-        url, login = f"https://{self.host}{path}", (USER, PASSWORD)
-        return httpx.get(
-            url,
-            auth=login,
-            verify=ssl.create_default_context(cafile=self.certificates),
-            headers={"Accept": accept},
-            trust_env=False,
-        )
-
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Folders of this module's own, with certificates for the loopback address."""
+    """A cache of this module's own, for the store of the images."""
     folder = tmp_path_factory.mktemp("machine")
-    settings = Settings(folder / "cache", folder / "state", Settings.from_environment().sources)
-    ensure_pki(settings)
-    return settings
+    return Settings(folder / "cache", folder / "state", Settings.from_environment().sources)
 
 
 @pytest.fixture(scope="module")
-def registry(folders: Settings) -> Iterator[Registry]:
-    program = build_program(Settings.from_environment(), Progress(), "registry")
-    host = f"127.0.0.1:{free_ports(1)[0]}"
-    users = folders.state / "users"
-    users.write_bytes(USER.encode() + b":" + bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)))
-    configuration = {
-        "version": 0.1,
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folders.state / "registry")}},
-        "auth": {"htpasswd": {"realm": "test", "path": str(users)}},
-        "http": {
-            "addr": host,
-            "secret": "of this test",
-            "tls": {
-                "certificate": str(folders.pki / "kube-apiserver.crt"),
-                "key": str(folders.pki / "kube-apiserver.key"),
-            },
-        },
-    }
-    file = folders.state / "registry.yaml"
-    file.write_text(yaml.safe_dump(configuration))
-    made = Registry(host, folders.pki / "ca.crt")
-    with subprocess.Popen([program, "serve", file], env={**os.environ, "OTEL_TRACES_EXPORTER": "none"}) as process:
-
-        def answers() -> bool:
-            assert process.poll() is None, "the registry ended"
-            try:
-                return made.get("/v2/").status_code == 200
-            except httpx.ConnectError:
-                return False
-
-        try:
-            wait_until("the registry to answer", answers, 30)
-            yield made
-        finally:
-            process.terminate()
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with running_registry(tmp_path_factory.mktemp("registry"), "127.0.0.1") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -113,17 +56,15 @@ def images(folders: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 @pytest.fixture
-def trust(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(registry.certificates))
+def trust(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CA in the folder of the user for this registry."""
+    registry.trust_by(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 @pytest.fixture
 def log_in(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `buildah login` leaves."""
-    file = tmp_path / "auth.json"
-    pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-    file.write_text(json.dumps({"auths": {registry.host: {"auth": pair}}}))
-    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(file))
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(registry.log_in(tmp_path / "auth.json")))
 
 
 @pytest.fixture
@@ -163,3 +104,66 @@ def test_a_certificate_that_is_not_trusted_is_named_with_the_folder_for_it(
 ) -> None:
     with pytest.raises(Refusal, match=f"not trusted.*certs.d/{registry.host}/ca.crt"):
         push_images(folders, Progress(), images, f"{registry.host}/team")
+
+
+@pytest.fixture
+def kubectl(machine: Settings, kubeconfig: Path) -> Kubectl:
+    return Kubectl(program("kubectl", machine), kubeconfig)
+
+
+def logins() -> list[Path]:
+    return login_files("buildah", os.environ, Path.home(), os.geteuid())
+
+
+def pulls(registry: Registry, reference: str, login: Path) -> bool:
+    """Whether a pull with the logins of this file alone is allowed."""
+    command = ["skopeo", "inspect", "--raw", "--cert-dir", str(registry.folder), "--authfile", str(login)]
+    try:
+        run([*command, f"docker://{reference}"])
+    except CommandFailed as error:
+        assert "unauthorized" in str(error) or "authentication required" in str(error)
+        return False
+    return True
+
+
+def test_the_login_that_pushed_becomes_a_secret_that_pulls(
+    folders: Settings, registry: Registry, images: dict[str, str], trust: None, log_in: None,
+    kubectl: Kubectl, api_client: client.ApiClient, namespace: str, tmp_path: Path,
+) -> None:  # fmt: skip
+    one = {"dataset": images["dataset"]}
+    reference = push_images(folders, Progress(), one, f"{registry.host}/team")["dataset"]
+    said: list[str] = []
+    for _ in range(2):  # a second run changes nothing
+        names = ensure_access(kubectl, f"{registry.host}/team", None, logins(), [namespace], said.append)
+    assert names == (PULL_SECRET,)
+    secret = client.CoreV1Api(api_client).read_namespaced_secret(PULL_SECRET, namespace)
+    assert secret.type == "kubernetes.io/dockerconfigjson" and not secret.metadata.annotations
+    (tmp_path / "pull.json").write_bytes(base64.b64decode(secret.data[".dockerconfigjson"]))
+    (tmp_path / "empty.json").write_text("{}")
+    assert pulls(registry, reference, tmp_path / "pull.json")
+    assert not pulls(registry, reference, tmp_path / "empty.json")
+    assert registry.host in said[0] and namespace in said[0] and registry.password not in said[0]
+
+
+def test_without_a_login_the_nodes_pull_without_a_secret(
+    registry: Registry, logged_out: None, kubectl: Kubectl, api_client: client.ApiClient, namespace: str
+) -> None:
+    said: list[str] = []
+    assert ensure_access(kubectl, registry.host, None, logins(), [namespace], said.append) == ()
+    assert not client.CoreV1Api(api_client).list_namespaced_secret(namespace).items
+    assert f"no login to {registry.host}" in said[0]
+
+
+def test_a_given_secret_is_used_and_must_exist(
+    registry: Registry, log_in: None, kubectl: Kubectl, api_client: client.ApiClient, namespace: str
+) -> None:
+    def access(given: str) -> tuple[str, ...]:
+        return ensure_access(kubectl, f"{registry.host}/team", given, logins(), [namespace], print)
+
+    with pytest.raises(Refusal, match=f"{namespace} has no such Secret: .*--docker-server={registry.host}` "):
+        access("mine")
+    core = client.CoreV1Api(api_client)
+    core.create_namespaced_secret(namespace, {"metadata": {"name": "mine"}})
+    assert access("mine") == ("mine",)
+    assert access("none") == ()
+    assert [secret.metadata.name for secret in core.list_namespaced_secret(namespace).items] == ["mine"]

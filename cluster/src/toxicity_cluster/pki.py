@@ -103,10 +103,10 @@ def ensure_pki(settings: Settings) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for authority in AUTHORITIES:
         if not (folder / f"{authority}.crt").exists():
-            _issue(folder, Identity(authority, f"toxicity-{authority}", authority=authority))
+            issue(folder, Identity(authority, f"toxicity-{authority}", authority=authority))
     for identity in IDENTITIES:
         if not (folder / f"{identity.file}.crt").exists():
-            _issue(folder, identity)
+            issue(folder, identity)
     if not (folder / "service-accounts.key").exists():
         _write_service_account_keys(folder)
     for client in CLIENTS:
@@ -141,7 +141,7 @@ def build_kubeconfig(folder: Path, client: str) -> dict[str, object]:
     }
 
 
-def _issue(folder: Path, identity: Identity) -> None:
+def issue(folder: Path, identity: Identity) -> None:
     """Issue one certificate; an identity that is its own authority is self-signed."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
