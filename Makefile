@@ -35,7 +35,7 @@ REFERENCE := PYTHONPATH=docs/tools $(PYTHON) -m toxicity_reference
 PACKAGES = $(shell cat cluster/packages.txt)
 TEST_PACKAGES = $(shell cat tests/packages.txt)
 TEST_PROGRAMS = busybox chromium chromedriver git
-WITHOUT_CLUSTER = not api and not e2e and not engine and not gpu and not interruption and not keda
+WITHOUT_CLUSTER = not api and not e2e and not engine and not gpu and not interruption and not keda and not registry
 
 .PHONY: $(shell grep -oE "^[a-z0-9-]+:" Makefile | tr -d ":")
 
@@ -110,6 +110,9 @@ test-e2e: packages .venv/ready ## run the tests of the whole loop on a cluster
 test-keda: packages .venv/ready ## test autoscaling by requests in flight on the embedded cluster (15 min; builds Prometheus and KEDA)
 	$(PYTHON) -m toxicity_cluster build --keda
 	.venv/bin/pytest tests -m keda -v
+
+test-registry: packages .venv/ready ## run the demo on an embedded cluster that pulls from a registry with TLS and a login (needs 16 GiB of disk)
+	.venv/bin/pytest tests -m registry -v -s
 
 mutation: .venv/ready ## test the unit tests of the pure modules by mutations (30 min of CPU time; MODULES="quality records" for some)
 	.venv/bin/uv pip install -q -p $(PYTHON) -e '.[mutation]'
