@@ -160,7 +160,7 @@ def test_a_given_secret_is_used_and_must_exist(
     def access(given: str) -> tuple[str, ...]:
         return ensure_access(kubectl, f"{registry.host}/team", given, logins(), [namespace], print)
 
-    with pytest.raises(Refusal, match=f"{namespace} has no such Secret: .*--docker-server={registry.host}` "):
+    with pytest.raises(Refusal, match=f"{namespace} has no such Secret: .*a login to {registry.host}"):
         access("mine")
     core = client.CoreV1Api(api_client)
     core.create_namespaced_secret(namespace, {"metadata": {"name": "mine"}})

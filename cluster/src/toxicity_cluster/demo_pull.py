@@ -31,7 +31,7 @@ _CAUSES = (
     (r"x509|certificate", "certificate"),
     (r"HTTP response to HTTPS client", "plain"),
     (r"authoriz|basic auth|denied|unauthorized|forbidden|\b40[13]\b", "login"),
-    (r"timeout|no such host|refused|unreachable|no route", "network"),
+    (r"timeout|deadline exceeded|no such host|refused|unreachable|no route", "network"),
 )
 """What the kubelet's message says about the cause of a failure; the first match counts."""
 
@@ -74,14 +74,15 @@ def ensure_access(
         # server-side, because `kubectl apply` would repeat the login in an annotation, which `describe` prints
         document = pull_secret(PULL_SECRET, registry, login)
         kubectl.apply(document, namespace, "--server-side", "--force-conflicts")
-    say(f"the login to {host} in {login.source} is the Secret {PULL_SECRET} in {' and '.join(namespaces)}")
+    say(f"the login to {host} in {login.source} becomes the Secret {PULL_SECRET} in {' and '.join(namespaces)}")
     return (PULL_SECRET,)
 
 
 def _missing_secret(name: str, namespace: str, registry: str) -> str:
     return (
         f"PULL_SECRET is {name}, but the namespace {namespace} has no such Secret: create it with `kubectl create"
-        f" secret docker-registry {name} -n {namespace} --docker-server={registry.partition('/')[0]}` and a login."
+        f" secret docker-registry {name} -n {namespace} --from-file=.dockerconfigjson=FILE`, where FILE has a login to"
+        f" {registry.partition('/')[0]}."
     )
 
 
