@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,10 @@ import yaml
 from kubernetes import client
 
 from support.chart import image_reference
+from support.ports import free_ports
 from support.registry import Registry, running_registry
+from toxicity_cluster import demo
+from toxicity_cluster.__main__ import parse
 from toxicity_cluster.commands import run
 from toxicity_cluster.containerd import buildah
 from toxicity_cluster.demo_install import CHART_IMAGES
@@ -167,3 +172,22 @@ def test_a_given_secret_is_used_and_must_exist(
     assert access("mine") == ("mine",)
     assert access("none") == ()
     assert [secret.metadata.name for secret in core.list_namespaced_secret(namespace).items] == ["mine"]
+
+
+def test_a_cluster_out_of_reach_stops_the_demo_before_the_builds(
+    machine: Settings, logged_out: None, tmp_path: Path
+) -> None:
+    address = f"https://127.0.0.1:{free_ports(1)[0]}"
+    kubeconfig = {
+        "clusters": [{"name": "a", "cluster": {"server": address}}],
+        "users": [{"name": "a", "user": {"token": "t"}}],
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        "current-context": "a",
+    }
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+    options = parse(["demo", "--cluster", "current", "--registry", "registry.example/team"])
+    said = io.StringIO()
+    with pytest.raises(CommandFailed, match="refused"):
+        demo.main(options, replace(machine, given_kubeconfig=tmp_path / "kubeconfig"), Progress(stream=said))
+    assert "preparing the cluster to pull from registry.example/team: failed" in said.getvalue()
+    assert "building" not in said.getvalue()

@@ -146,8 +146,8 @@ def pull_message(failure: PullFailure, pull_secrets: Sequence[str], program: str
     """What failed and what to do, for the user."""
     host = failure.image.partition("/")[0]
     logs_in = (
-        f"{host} wants a login: run `{program} login {host}`, of which the demo makes a pull Secret, or name a pull"
-        " Secret of the cluster with PULL_SECRET"
+        f"{host} wants a login: run `{program} login {host}` and leave PULL_SECRET unset, so that the demo makes a pull"
+        " Secret of the login, or name a pull Secret of the cluster with PULL_SECRET"
     )
     wrong = f"the Secret {', '.join(pull_secrets)} does not let it in: correct its user and password"
     remedies = {
