@@ -209,7 +209,10 @@ def proxy_arguments(environment: Mapping[str, str]) -> list[str]:
 def build_volumes(
     settings: Settings, environment: Mapping[str, str], scratch: Path, torch: TorchSource
 ) -> list[str]:
-    """`host:container:mode` mounts that give a build the certificates, mirrors and caches of this machine."""
+    """`host:container:mode` mounts that give a build the certificates, mirrors and caches of this machine.
+
+    The cache of packages takes the place of the cache mount in the Dockerfiles, so that builds share it with the tests.
+    """
     cache = settings.cache / "uv"
     cache.mkdir(parents=True, exist_ok=True)
     volumes = [f"{cache}:/var/cache/uv:rw"]

@@ -22,6 +22,7 @@ from toxicity_cluster.images_parts import PARTS, content_tag, list_files, select
 from toxicity_cluster.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
+CACHE_MOUNT = "--mount=type=cache,target=/var/cache/uv"
 TORCH_STAGES = {"training", "quantization", "quantization-autoawq", "serving", "base-model"}
 
 
@@ -223,6 +224,14 @@ def test_a_dockerfile_copies_what_its_tag_covers(part: object) -> None:
 def locked(lock: Path) -> list[str]:
     """The entries of a lock, each with its hashes in one line."""
     return lock.read_text().replace("\\\n", "").splitlines()
+
+
+@pytest.mark.parametrize("dockerfile", sorted(ROOT.glob("images/*/Dockerfile")), ids=lambda path: path.parent.name)
+def test_packages_are_kept_in_a_cache_and_not_in_a_layer(dockerfile: Path) -> None:
+    commands = re.findall(r"^RUN (?:.*\\\n)*.*$", dockerfile.read_text(), re.MULTILINE)
+    installing = [command for command in commands if re.search(r"\bpip install|/bin/uv ", command)]
+    missing = [command for command in installing if not command.startswith(f"RUN {CACHE_MOUNT} ")]
+    assert missing == []
 
 
 def test_locks_are_pinned_with_hashes_and_name_no_index() -> None:
