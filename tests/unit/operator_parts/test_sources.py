@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -100,7 +102,8 @@ def test_folder_named_with_spaces_and_stars_is_copied_and_nothing_else_removed(
     assert sorted(path.name for path in volume.rglob("*")) == ["a b*.csv", "data set", "other.tmp-pod-2"]
 
 
-def start(busybox: Path, command: str, source: Path, target: Path) -> subprocess.Popen[str]:
+@contextmanager
+def start(busybox: Path, command: str, source: Path, target: Path) -> Iterator[subprocess.Popen[str]]:
     """The running script, blocked at the busybox command `command` until it is released."""
     gate = busybox.with_name("gate")
     last = busybox.read_text().splitlines()[-1]
@@ -108,15 +111,20 @@ def start(busybox: Path, command: str, source: Path, target: Path) -> subprocess
     busybox.write_text(
         f'#!/bin/sh\nif [ "$1" = {command} ]; then echo at {command}; read line < {gate}; fi\n{last}\n'
     )
-    process = subprocess.Popen(
+    with subprocess.Popen(
         ["sh", "-c", COPY_SCRIPT, str(busybox), str(source), str(target)],
         env={**os.environ, "HOSTNAME": "pod-1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None and process.stdout.readline() == f"at {command}\n"
-    return process
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == f"at {command}\n"
+            yield process
+        finally:
+            with suppress(ProcessLookupError):  # after a failure its children still wait, and hold the pipes open
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_terminated_copy_ends_at_once_and_leaves_nothing(tmp_path: Path, busybox: Path) -> None:
@@ -137,7 +145,11 @@ def test_slower_one_of_two_copies_finds_the_target_there(
     source.write_text("whole")
     free = busybox.read_text()
     with start(busybox, command, source, volume / "dataset-1") as slow:
-        busybox.write_text(free)
+        # a new file: a script that a process is just executing cannot be written
+        released = busybox.with_name("released")
+        released.write_text(free)
+        released.chmod(0o755)
+        released.replace(busybox)
         (part,) = volume.iterdir()
         other = subprocess.run(
             ["sh", "-c", COPY_SCRIPT, str(busybox), str(source), str(volume / "dataset-1")],
