@@ -241,6 +241,13 @@ class LoadTestConfig(Document):
         return self.artifacts / f"loadtest-{self.fingerprint}"
 
 
+class CacheFolder(Document):
+    """The cache on the node, as a serving pod mounts it."""
+
+    path: Path
+    size_bytes: int = Field(description="maximum of all files in it, those of other models included")
+
+
 class FetchConfig(Document):
     """What a serving pod downloads before the server starts, and adds while it runs."""
 
@@ -249,3 +256,6 @@ class FetchConfig(Document):
     inputs: list[InputFolder] = Field(default_factory=list)
     watched: str = Field("loadtest", description="component whose new artifacts are added while the server runs")
     watched_parts: list[str] = Field(default_factory=list, description="files of the new artifacts")
+    cache: CacheFolder | None = Field(
+        None, description="cache on the node; None means that all files come from the store"
+    )

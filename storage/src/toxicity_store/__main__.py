@@ -17,6 +17,7 @@ from pathlib import Path
 from toxicity_api.results import EXIT_FAILED, EXIT_INVALID_INPUT, TERMINATION_MESSAGE_LIMIT
 from toxicity_api.stage_config import FetchConfig, StageConfigError, parse_stage_config
 from toxicity_store.artifacts import BucketStore
+from toxicity_store.cache import FileCache
 from toxicity_store.client import add_secrets_argument, connect
 from toxicity_store.errors import ArtifactDamaged, StoreError
 
@@ -32,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     try:
         config = parse_stage_config(FetchConfig, os.environ)
-        store = BucketStore(connect(config.object_store, options.object_store_secrets))
+        cache = FileCache(config.cache.path, config.cache.size_bytes) if config.cache else None
+        store = BucketStore(connect(config.object_store, options.object_store_secrets), cache=cache)
         if options.command == "watch":
             watch(store, config, _until_sigterm(), options.watch_seconds)
         else:

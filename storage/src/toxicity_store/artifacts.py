@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from toxicity_api.spec import ObjectStore
+from toxicity_store.cache import FileCache
 from toxicity_store.client import Client, connect
 from toxicity_store.errors import ArtifactDamaged, ArtifactMissing
 from toxicity_store.manifest import Manifest, file_key, manifest_key, parse_manifest
@@ -72,6 +73,8 @@ class BucketStore:
     client: Client
     owner: str = ""
     """UID of the ToxicityModel, recorded with what it publishes; empty for a reader"""
+    cache: FileCache | None = None
+    """the cache on the node, through which `fetch` downloads; None without one"""
 
     def check(self) -> None:
         """Raises StoreError if the bucket cannot be listed, before a stage works for hours."""
@@ -98,7 +101,7 @@ class BucketStore:
             )
         partial = folder.with_name(f"{folder.name}.partial-{manifest.attempt}")
         partial.mkdir(parents=True, exist_ok=True)
-        download(self.client, name, manifest.attempt, manifest.part(parts), partial)
+        download(self.client, name, manifest.attempt, manifest.part(parts), partial, self.cache)
         os.rename(partial, folder)
 
     def publish(self, folder: Path) -> bool:

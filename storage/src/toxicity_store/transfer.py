@@ -1,7 +1,7 @@
 """Transfers of files between a folder and the store: parallel, verified, with progress in the log.
 
 A large file is read in ranges, each of which is retried separately. A file that an interrupted download left is used
-if its checksum is right.
+if its checksum is right, and so is one in the cache on the node.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from toxicity_store.cache import FileCache
 from toxicity_store.client import PART_BYTES, Client
 from toxicity_store.errors import NO_SPACE, ArtifactDamaged, ScratchFull
 from toxicity_store.manifest import StoredFile, describe_file, file_key
@@ -23,6 +25,10 @@ from toxicity_store.manifest import StoredFile, describe_file, file_key
 READERS = 8
 WRITERS = 2
 """Files that are uploaded at the same time. Each uploads four parts at once, which are in memory."""
+
+FETCHED = "fetched name=%s store_bytes=%d cache_bytes=%d seconds=%.3f"
+PUBLISHED = "uploaded name=%s store_bytes=%d seconds=%.3f"
+"""Log messages for an artifact: what came from the store and from the cache on the node, and what was uploaded."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,7 +60,7 @@ def upload(client: Client, folder: Path, name: str, attempt: str) -> dict[str, S
     Raises StoreError, OSError; FileNotFoundError also if files were removed meanwhile, so that the rest is never
     published as if it were whole.
     """
-    paths = _files(folder)
+    began, paths = time.monotonic(), _files(folder)
     progress = Progress(f"uploading {name}", sum(path.stat().st_size for path in paths))
 
     def send(path: Path) -> tuple[str, StoredFile]:
@@ -67,6 +73,7 @@ def upload(client: Client, folder: Path, name: str, attempt: str) -> dict[str, S
     sent = dict(_in_parallel(send, paths, WRITERS))
     if not paths or _files(folder) != paths:
         raise FileNotFoundError(errno.ENOENT, "files were removed during the upload", str(folder))
+    logger.info(PUBLISHED, name, _size(sent), time.monotonic() - began)
     return sent
 
 
@@ -74,12 +81,51 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def download(client: Client, name: str, attempt: str, files: Mapping[str, StoredFile], folder: Path) -> None:
-    """Downloads files into `folder` and verifies them. Raises StoreError, OSError."""
-    due = {path: file for path, file in files.items() if not _is_there(folder / path, file)}
-    total = sum(file.size for file in due.values())
+def download(
+    client: Client,
+    name: str,
+    attempt: str,
+    files: Mapping[str, StoredFile],
+    folder: Path,
+    cache: FileCache | None = None,
+) -> None:
+    """Copies files from the cache into `folder`, downloads the others, and verifies all. Raises StoreError, OSError."""
+    began = time.monotonic()
+    missing = {path: file for path, file in files.items() if not _is_there(folder / path, file)}
+    total = _size(missing)
     _require_space(folder, name, total)
-    progress = Progress(f"downloading {name}", total)
+    try:
+        for path in missing:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        due = _without_cached(cache, missing, folder) if cache else missing
+        _receive(client, name, attempt, due, folder)
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise _full(folder, name, total) from error
+        raise
+    downloaded = _size(due)
+    logger.info(FETCHED, name, downloaded, total - downloaded, time.monotonic() - began)
+    if cache:
+        cache.add(folder, files)
+
+
+def _size(files: Mapping[str, StoredFile]) -> int:
+    return sum(file.size for file in files.values())
+
+
+def _without_cached(cache: FileCache, files: Mapping[str, StoredFile], folder: Path) -> dict[str, StoredFile]:
+    """The files that the cache did not have. It has copied the others into `folder`."""
+
+    def is_copied(path: str) -> bool:
+        return cache.copy_to(folder / path, files[path])
+
+    copied = _in_parallel(is_copied, files, os.cpu_count() or 1)
+    return {path: file for (path, file), done in zip(files.items(), copied, strict=True) if not done}
+
+
+def _receive(client: Client, name: str, attempt: str, due: Mapping[str, StoredFile], folder: Path) -> None:
+    """Downloads files into folders that exist, and verifies them. Raises StoreError, OSError."""
+    progress = Progress(f"downloading {name}", _size(due))
     ranges = [(path, start) for path, file in due.items() for start in range(0, file.size, PART_BYTES)]
 
     def receive(part: tuple[str, int]) -> None:
@@ -93,15 +139,9 @@ def download(client: Client, name: str, attempt: str, files: Mapping[str, Stored
             file.write(content)
         progress.add(length)
 
-    try:
-        for path in due:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).touch()
-        _in_parallel(receive, ranges, READERS)
-    except OSError as error:
-        if error.errno in NO_SPACE:
-            raise _full(folder, name, total) from error
-        raise
+    for path in due:
+        (folder / path).write_bytes(b"")  # an interrupted copy can be longer
+    _in_parallel(receive, ranges, READERS)
 
     def verify(path: str) -> None:
         if describe_file(folder / path) != due[path]:

@@ -1,13 +1,16 @@
-"""Folders as the stages leave them, and a program that publishes one and can be killed."""
+"""Folders as the stages leave them, and programs that publish or cache one and can be killed."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from support.store.server import open_store
+from toxicity_store.cache import FileCache
+from toxicity_store.manifest import StoredFile
 
 LARGE = 9_000_000
 """More than one part of an upload."""
@@ -37,9 +40,24 @@ def publish(endpoint: str, secrets: Path, folder: Path) -> None:
 
 
 def start_publishing(endpoint: str, secrets: Path, folder: Path) -> BaseProcess:
-    """Publishes a folder in another process, forked from one that has imported what is needed."""
+    """Publishes a folder in another process."""
+    return _start(publish, endpoint, secrets, folder)
+
+
+def add_to_cache(cache: Path, folder: Path, files: dict[str, StoredFile]) -> None:
+    """What the process of a test does until it is killed."""
+    FileCache(cache, 10**9).add(folder, files)
+
+
+def start_adding(cache: Path, folder: Path, files: dict[str, StoredFile]) -> BaseProcess:
+    """Adds files of a folder to a cache in another process."""
+    return _start(add_to_cache, cache, folder, files)
+
+
+def _start(target: Callable[..., None], *args: object) -> BaseProcess:
+    """Starts a process, forked from one that has imported what is needed."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["obstore.store", "support.store.artifacts", "toxicity_store.checkpoints"])
-    process = context.Process(target=publish, args=(endpoint, secrets, folder))
+    process = context.Process(target=target, args=args)
     process.start()
     return process
