@@ -158,6 +158,8 @@ STORE = {"url": "s3://models/team", "secretName": "key"}
         {"objectStore": {"url": "az://models/a/b.c", "endpoint": "https://account.blob.core.windows.net"}},
         {"objectStore": STORE | {"endpoint": "http://[fd00::1]:7070"}, "size": "20480Mi"},
         {"objectStore": STORE, "keepVersions": 3},
+        {"objectStore": STORE, "nodeCache": {"claimName": "node-models"}},
+        {"objectStore": STORE, "nodeCache": {"claimName": "node-models", "size": 5000000000}},
     ],
 )
 def test_object_store_is_accepted(api: Api, storage: dict[str, Any]) -> None:
@@ -174,6 +176,17 @@ def test_object_store_is_accepted(api: Api, storage: dict[str, Any]) -> None:
         ({"objectStore": STORE, "reclaim": "Retain"}, "objectStore replaces the volume"),
         ({"objectStore": STORE, "storageClassName": "fast"}, "objectStore replaces the volume"),
         ({"scratch": {"size": "5Gi"}}, "scratch is used only with storage.objectStore"),
+        (
+            {"nodeCache": {"claimName": "node-models"}},
+            "nodeCache is used only with storage.objectStore: set objectStore",
+        ),
+        ({"objectStore": STORE, "nodeCache": {}}, "storage.nodeCache.claimName"),
+        ({"objectStore": STORE, "nodeCache": {"claimName": ""}}, "storage.nodeCache.claimName"),
+        (
+            {"objectStore": STORE, "nodeCache": {"claimName": "a", "size": "0"}},
+            "nodeCache.size must be more than 0",
+        ),
+        ({"objectStore": STORE, "nodeCache": {"claimName": "a", "size": "big"}}, "storage.nodeCache.size"),
         ({"objectStore": {"url": "https://models/team"}}, "storage.objectStore.url"),
         ({"objectStore": {"url": "s3://key:secret@models/team"}}, "storage.objectStore.url"),
         ({"objectStore": {"url": "s3://models/../other"}}, "storage.objectStore.url"),
@@ -235,10 +248,12 @@ def test_access_to_the_store_and_the_scratch_space_can_be_changed(api: Api) -> N
     change = {
         "objectStore": {"secretName": "other", "endpoint": "https://s3.example.com"},
         "scratch": {"size": "90Gi"},
+        "nodeCache": {"claimName": "node-models", "size": "50Gi"},
     }
     changed = api.merge(KIND, NAME, {"spec": {"storage": change}})
     assert changed["spec"]["storage"]["scratch"]["size"] == "90Gi"
     assert changed["spec"]["storage"]["objectStore"]["secretName"] == "other"
+    assert changed["spec"]["storage"]["nodeCache"] == {"claimName": "node-models", "size": "50Gi"}
 
 
 def scale_of(api: Api) -> dict[str, Any]:

@@ -306,7 +306,7 @@ class _Builder:
 
     def serve(self, evaluate: JobStage) -> JobStage:
         inputs = {"spec": content(self.model.spec.serving, BESIDE_PODS)} | self._chosen_image()
-        inputs |= _pull_secrets(self.model) | _object_store(self.model)
+        inputs |= _pull_secrets(self.model) | _storage(self.model, {"object_store", "scratch", "node_cache"})
         request = StageRequest(names.SERVE, inputs, self.images.serving, upstream=evaluate.fingerprint)
         return self._stage(request, self._serving_record(), upstream_known=evaluate.known is not None)
 
@@ -335,7 +335,8 @@ class _Builder:
 
     def _stage(self, request: StageRequest, record: StageRecord | None, *, upstream_known: bool) -> JobStage:
         """The recorded stage if the spec still requests it, else a new one."""
-        placement = fingerprint({**request.placement, **_pull_secrets(self.model), **_object_store(self.model)})
+        store = _storage(self.model, {"object_store", "scratch"})
+        placement = fingerprint({**request.placement, **_pull_secrets(self.model), **store})
         read_as, generation = fingerprint(request.inputs), self.model.identity.generation
         made = MadeWith(
             operator=self.settings.version, image=request.image, inputs=read_as, read_as=read_as, placement=placement,
@@ -390,6 +391,6 @@ def _pull_secrets(model: Model) -> dict[str, object]:
     return content(model.spec.images, type(model.spec.images).model_fields.keys() - {"pull_secrets"})
 
 
-def _object_store(model: Model) -> dict[str, object]:
+def _storage(model: Model, fields: Set[str]) -> dict[str, object]:
     """How pods reach the object store and where they work. It does not determine a result."""
-    return content(model.spec.storage, type(model.spec.storage).model_fields.keys() - {"object_store", "scratch"})
+    return content(model.spec.storage, type(model.spec.storage).model_fields.keys() - fields)

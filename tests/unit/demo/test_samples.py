@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 
 import pytest
+import yaml
 
 from support.e2e.scenario import small_gpu_model
-from toxicity_api.spec import ToxicityModelSpec
+from toxicity_api.spec import NodeCache, ToxicityModelSpec
 from toxicity_cluster.demo_install import (
     CHART_IMAGES,
     SAMPLE_DATASET,
+    SAMPLES,
     chart_values,
     dataset_file_name,
     load_sample,
@@ -43,6 +45,21 @@ def test_the_object_store_sample_names_no_volume() -> None:
     storage = ToxicityModelSpec.model_validate(load_sample("object-store")["spec"]).storage
     assert storage.object_store is not None and storage.object_store.secret_name == "model-store"
     assert not storage.makes_claim and storage.size == "20Gi"
+
+
+def test_the_cache_sample_is_a_claim_bound_to_a_volume_of_all_nodes() -> None:
+    volume, claim = yaml.safe_load_all((SAMPLES / "node-cache.yaml").read_text(encoding="utf-8"))
+    assert volume["spec"]["claimRef"] == {key: claim["metadata"][key] for key in ("namespace", "name")}
+    assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
+    for field in ("storageClassName", "accessModes"):
+        assert claim["spec"][field] == volume["spec"][field]
+    assert claim["spec"]["resources"]["requests"] == volume["spec"]["capacity"]
+    comment = next(
+        line for line in (SAMPLES / "node-cache.yaml").read_text().splitlines() if "nodeCache: {" in line
+    )
+    asked = yaml.safe_load(comment.removeprefix("#").strip())["storage.nodeCache"]
+    cache = NodeCache.model_validate(asked)
+    assert cache.claim_name == claim["metadata"]["name"] and cache.size == volume["spec"]["capacity"]["storage"]
 
 
 @pytest.mark.parametrize("name", ["minimal", "cpu", "object-store"])

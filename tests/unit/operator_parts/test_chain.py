@@ -230,6 +230,18 @@ def test_access_to_the_store_names_every_job_anew_and_changes_no_result(path: st
     assert prints(before)["serve"] != prints(after)["serve"], "the pods are replaced"
 
 
+@pytest.mark.parametrize(
+    "cache", [{"claimName": "node-models"}, {"claimName": "other"}, {"claimName": "node-models", "size": "50Gi"}]
+)
+def test_cache_of_the_node_replaces_only_the_serving_pods(cache: dict[str, str]) -> None:
+    stored = a_model().with_spec("storage.objectStore", {"url": "s3://models/team", "secretName": "key"})
+    before = chain(stored.with_spec("storage.nodeCache", {"claimName": "node-models", "size": "30Gi"}))
+    after = chain(stored.with_spec("storage.nodeCache", cache))
+    assert before.job_names() == after.job_names() == chain(stored).job_names()
+    changed = {stage for stage in ALL if prints(before)[stage] != prints(after)[stage]}
+    assert changed == {"serve"}
+
+
 def test_place_of_the_artifacts_changes_no_fingerprint_of_a_job() -> None:
     stored = a_model().with_spec("storage.objectStore", {"url": "s3://models/team"})
     on_volume, in_store = prints(chain(a_model())), prints(chain(stored))

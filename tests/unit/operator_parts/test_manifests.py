@@ -14,7 +14,9 @@ import yaml
 from support.builders import SETTINGS, ModelBuilder, a_model, metrics
 from toxicity_api.stage_config import (
     COMPILED_FILE,
+    CacheFolder,
     EvaluationConfig,
+    FetchConfig,
     LoadTestConfig,
     QuantizationConfig,
     ServingConfig,
@@ -114,6 +116,11 @@ def a_cloud_model() -> ModelBuilder:
     return model.with_spec("storage.scratch", {"storageClassName": "local-ssd", "size": "80Gi"})
 
 
+def a_cached_model() -> ModelBuilder:
+    """A model in a cloud's store whose serving pods have a cache on each node."""
+    return a_cloud_model().with_spec("storage.nodeCache", {"claimName": "node-models", "size": "50G"})
+
+
 def exposed(**way: Any) -> Any:
     """The route of a model that is exposed in this way."""
     return build_route(a_model().with_spec("serving.expose", {"host": "toxicity.example.org", **way}).build())
@@ -161,6 +168,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "quantization-job-object-store": lambda: quantize(a_cloud_model()),
     "evaluation-job-object-store": lambda: evaluate(a_store_model()),
     "deployment-object-store": lambda: deployment(a_store_model()),
+    "deployment-node-cache": lambda: deployment(a_cached_model()),
     "loadtest-job-object-store": lambda: loadtest(a_store_model()),
     "deployment-gpu": lambda: deployment(a_gpu_model()),
     "service": lambda: build_service(a_model().build()),
@@ -257,6 +265,31 @@ def test_stage_can_read_the_configuration_it_is_given(case: str, kind: Any) -> N
     (container,) = PODS[case]()["spec"]["template"]["spec"]["containers"]
     environment = {item["name"]: item["value"] for item in container["env"]}
     assert parse_stage_config(kind, environment).model == "ru-toxicity"
+
+
+def test_only_the_download_mounts_the_cache_of_the_node() -> None:
+    jobs = [build(a_cached_model()) for build in (train, quantize, evaluate, loadtest)]
+    pods = [each["spec"]["template"]["spec"] for each in (*jobs, deployment(a_cached_model()))]
+    mounting = [
+        container["name"]
+        for pod in pods
+        for container in (*pod.get("initContainers", []), *pod["containers"])
+        if any(mount["name"] == "node-cache" for mount in container["volumeMounts"])
+    ]
+    assert mounting == ["download"]
+    assert [
+        volume["name"] for pod in pods[:-1] for volume in pod["volumes"] if volume["name"] == "node-cache"
+    ] == []
+
+
+def test_download_can_read_where_the_cache_is_and_how_large_it_may_be() -> None:
+    download, watch = deployment(a_cached_model())["spec"]["template"]["spec"]["initContainers"]
+    config, watched = (
+        parse_stage_config(FetchConfig, {item["name"]: item["value"] for item in container["env"]})
+        for container in (download, watch)
+    )
+    assert config.cache == CacheFolder(path=Path("/node-cache"), size_bytes=50_000_000_000)
+    assert watched.cache is None
 
 
 @pytest.mark.parametrize(

@@ -494,6 +494,11 @@ def test_events_are_asked_about_a_pod_only_once_it_is_late() -> None:
             "create the Secret store-ca, or correct storage.objectStore.caSecretName",
         ),
         ("configmap references non-existent config key: a.csv (FailedMount)", "correct dataset.configMap.key"),
+        (
+            'MountVolume.NewMounter initialization failed for volume "node-models" : path "/var/cache/models" does not'
+            " exist (FailedMount)",
+            "create the folder /var/cache/models on the node, or keep the pod off this node",
+        ),
         ("mount failed: exit status 32 (FailedMount)", "check the volume that the message names"),
         (
             "Multi-Attach error for volume (FailedAttachVolume)",

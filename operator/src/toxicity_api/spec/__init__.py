@@ -8,7 +8,7 @@ from toxicity_api.spec.expose import Expose
 from toxicity_api.spec.fields import NonEmpty, Score
 from toxicity_api.spec.loadtest import LoadTestSpec, Slo
 from toxicity_api.spec.model import ToxicityModelSpec
-from toxicity_api.spec.object_store import ObjectStore, Scratch
+from toxicity_api.spec.object_store import NodeCache, ObjectStore, Scratch
 from toxicity_api.spec.pod_settings import EnvVar, PodSettings, Volume, VolumeMount
 from toxicity_api.spec.pods import PodFields, Toleration
 from toxicity_api.spec.quality import (
@@ -62,6 +62,7 @@ __all__ = [
     "LoadTestSpec",
     "LongTexts",
     "Lora",
+    "NodeCache",
     "NonEmpty",
     "ObjectStore",
     "PodFields",

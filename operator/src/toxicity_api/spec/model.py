@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from toxicity_api.base import Document
 from toxicity_api.spec.fields import NonEmpty, Quantity, cel, unchanged
 from toxicity_api.spec.loadtest import LoadTestSpec
-from toxicity_api.spec.object_store import ObjectStore, Scratch
+from toxicity_api.spec.object_store import NodeCache, ObjectStore, Scratch
 from toxicity_api.spec.quality import EvaluationSpec, QualityGate, QuantizationSpec
 from toxicity_api.spec.serving import ServingSpec
 from toxicity_api.spec.sources import BaseModelSpec, DatasetSpec
@@ -28,6 +28,7 @@ UNCHANGED = (
     "storage cannot be changed after creation, except for a larger size: delete the resource and create it with the new"
     " storage"
 )
+NODE_CACHE_MESSAGE = "nodeCache is used only with storage.objectStore: set objectStore, or remove nodeCache"
 VOLUME_FIELDS = (
     "!has(self.objectStore) || (!has(self.claimName) && !has(self.storageClassName)"
     " && (!has(self.size) || quantity(string(self.size)).compareTo(quantity('20Gi')) == 0)"
@@ -60,6 +61,7 @@ class StorageSpec(Document):
                 cel(
                     "!has(self.scratch) || has(self.objectStore)", "scratch is used only with storage.objectStore"
                 ),
+                cel("!has(self.nodeCache) || has(self.objectStore)", NODE_CACHE_MESSAGE),
             ]
         }
     }
@@ -102,6 +104,17 @@ class StorageSpec(Document):
         None,
         description="Space in which pods work on artifacts of the object store. Unset means an emptyDir of 20Gi.",
     )
+    node_cache: NodeCache | None = Field(
+        None,
+        description="Cache on each node for the files that serving pods download from the object store, so that a pod"
+        " starts sooner. Unset means that each pod downloads all its files.",
+    )
+
+    @model_validator(mode="after")
+    def _node_cache_is_of_a_store(self) -> Self:
+        if self.node_cache is not None and self.object_store is None:
+            raise ValueError(NODE_CACHE_MESSAGE)
+        return self
 
     @property
     def makes_claim(self) -> bool:

@@ -1,11 +1,14 @@
-"""Object storage as an alternative to the artifact volume, and the scratch space in which its pods work."""
+"""Object storage as an alternative to the artifact volume, the scratch space of its pods, and a cache on each node."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from toxicity_api.base import Document
-from toxicity_api.spec.fields import NonEmpty, Quantity
+from toxicity_api.quantities import quantity
+from toxicity_api.spec.fields import NonEmpty, Quantity, cel
+
+CACHE_SIZE_MESSAGE = "nodeCache.size must be more than 0: set it to a size such as 50Gi, or remove nodeCache"
 
 
 class ObjectStore(Document):
@@ -55,3 +58,39 @@ class Scratch(Document):
         description="Storage class of a generic ephemeral volume for the scratch space. Unset means an emptyDir, which"
         " uses the disk of the node.",
     )
+
+
+class NodeCache(Document):
+    """Cache on each node for the files that serving pods download."""
+
+    model_config = {
+        "json_schema_extra": {
+            "x-kubernetes-validations": [
+                cel(
+                    "!has(self.size) || quantity(string(self.size)).isGreaterThan(quantity('0'))",
+                    CACHE_SIZE_MESSAGE,
+                )
+            ]
+        }
+    }
+
+    claim_name: NonEmpty = Field(
+        description="Name of a PersistentVolumeClaim whose volume is a folder of the node, such as a local volume that"
+        " matches several nodes. Only the container that downloads mounts it."
+    )
+    size: Quantity = Field(
+        "20Gi",
+        description="Maximum size of the cache on a node. The least recently used files are removed first. Resources"
+        " that share a claim should set the same size.",
+    )
+
+    @property
+    def size_bytes(self) -> int:
+        return int(quantity(str(self.size)))
+
+    @field_validator("size")
+    @classmethod
+    def _is_positive(cls, size: int | str) -> int | str:
+        if quantity(str(size)) <= 0:
+            raise ValueError(CACHE_SIZE_MESSAGE)
+        return size

@@ -47,11 +47,15 @@ KEPT_VARIABLES = (
 )
 """Environment variables that the operator sets in a container."""
 
-KEPT_VOLUMES = ("artifacts", "base-model", "dataset", "shared-memory", "tmp", "tools")
+KEPT_VOLUMES = (
+    "artifacts", "base-model", "dataset", "node-cache", "shared-memory", "store-ca", "store-credentials", "tmp",
+    "tools",
+)  # fmt: skip
 """Names of the volumes that the operator adds to a pod."""
 
 KEPT_FOLDERS = (
-    "artifacts", "bin", "data", "dev", "lib", "lib64", "opt", "proc", "run", "sbin", "sys", "tools", "usr",
+    "artifacts", "bin", "data", "dev", "lib", "lib64", "node-cache", "opt", "proc", "run", "sbin", "sys", "tools",
+    "usr",
 )  # fmt: skip
 """Top-level folders in which the images or the operator keep files. Nothing can be mounted in them."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from toxicity_api.spec import ObjectStore
-from toxicity_api.stage_config import COMPILED_FILE, FetchConfig, InputFolder
+from pathlib import Path
+
+from toxicity_api.spec import NodeCache, ObjectStore
+from toxicity_api.stage_config import COMPILED_FILE, CacheFolder, FetchConfig, InputFolder
 from toxicity_operator.chain import Chain
 from toxicity_operator.manifests.common import (
     Manifest,
@@ -20,6 +22,9 @@ SECRETS = "/etc/object-store"
 CREDENTIALS, AUTHORITY = "store-credentials", "store-ca"
 DOWNLOAD, WATCH = "download", "load-tests"
 """Names of the containers that download for the server, and of the volumes with the Secrets."""
+
+CACHE, CACHE_FOLDER = "node-cache", "/node-cache"
+"""Name of the volume with the cache on the node, and where the container that downloads mounts it."""
 
 REPORT = ["result.json", "eda", "evaluation"]
 LOAD_TEST_REPORT = ["status.json", "p95.png", "rps.png"]
@@ -49,29 +54,42 @@ def secret_volumes(store: ObjectStore | None) -> tuple[list[Manifest], list[Mani
     return volumes, mounts
 
 
+def node_cache_volumes(cache: NodeCache | None) -> tuple[list[Manifest], list[Manifest]]:
+    """Volume and mount of the cache on the node; empty without one."""
+    if cache is None:
+        return [], []
+    volume = {"name": CACHE, "persistentVolumeClaim": {"claimName": cache.claim_name}}
+    return [volume], [{"name": CACHE, "mountPath": CACHE_FOLDER}]
+
+
 def download_containers(model: Model, chain: Chain, image: str) -> list[Manifest]:
     """The init container that downloads what the server reads, and the sidecar that adds later load tests."""
-    store = model.spec.storage.object_store
+    store, cache = model.spec.storage.object_store, model.spec.storage.node_cache
     if store is None:
         return []
-    config = FetchConfig(object_store=store, inputs=_inputs(chain), watched_parts=LOAD_TEST_REPORT)
+    watched = FetchConfig(object_store=store, inputs=_inputs(chain), watched_parts=LOAD_TEST_REPORT)
+    folder = CacheFolder(path=Path(CACHE_FOLDER), size_bytes=cache.size_bytes) if cache else None
     _, artifacts = artifacts_volume(model, read_only=False)
     _, secrets = secret_volumes(store)
+    _, cached = node_cache_volumes(cache)
     serving = model.spec.serving.model_copy(update={"gpus": 0})
 
-    def build(name: str, command: str, **fields: Manifest | str) -> Manifest:
+    def build(
+        name: str, command: str, config: FetchConfig, *mounts: Manifest, **fields: Manifest | str
+    ) -> Manifest:
         return container(
             name,
             image,
             command=["python", "-m", "toxicity_store", command],
             env=env(stage_env(config, serving)),
-            volumeMounts=[artifacts, *secrets, {"name": "tmp", "mountPath": "/tmp"}],
+            volumeMounts=[artifacts, *mounts, *secrets, {"name": "tmp", "mountPath": "/tmp"}],
             **fields,
         )
 
+    fetched = watched.model_copy(update={"cache": folder})
     return [
-        build(DOWNLOAD, "fetch", resources=resources(serving)),
-        build(WATCH, "watch", resources=WATCH_RESOURCES, restartPolicy="Always"),
+        build(DOWNLOAD, "fetch", fetched, *cached, resources=resources(serving)),
+        build(WATCH, "watch", watched, resources=WATCH_RESOURCES, restartPolicy="Always"),
     ]
 
 

@@ -240,11 +240,12 @@ def _pod_spec(model: Model, chain: Chain, evaluation: EvaluationStatus, image: s
     )
     init = download_containers(model, chain, image)
     secret_volumes, _ = object_store.secret_volumes(model.spec.storage.object_store)
+    cache_volumes, _ = object_store.node_cache_volumes(model.spec.storage.node_cache)
     return {
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         **({"initContainers": init} if init else {}),
         "containers": [main],
-        "volumes": [volume, *secret_volumes, *volumes],
+        "volumes": [volume, *cache_volumes, *secret_volumes, *volumes],
         **placement(serving),
     }
 

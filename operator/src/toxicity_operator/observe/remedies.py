@@ -124,6 +124,10 @@ RULES: tuple[tuple[str, str], ...] = (
     (r'storageclass\S* "(?P<name>[^"]+)" not found', "correct storage.storageClassName"),
     (r"no storage class is set|no persistent volumes available", "set storage.storageClassName"),
     (r"ProvisioningFailed", "correct storage.storageClassName, storage.accessModes or storage.size"),
+    (
+        r'volume "[^"]+" : path "(?P<name>/[^"]+)" does not exist',
+        "create the folder {name} on the node, or keep the pod off this node with {section}.nodeSelector",
+    ),
     (r"FailedMount|FailedAttachVolume|FailedMapVolume", "check the volume that the message names"),
     (r"FailedCreatePodSandBox|NetworkNotReady", "check the network plugin and the container runtime of the node"),
     # images
