@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import re
 import secrets
-import shutil
 import sys
 import tempfile
 import time
@@ -171,7 +170,7 @@ class Bench:
 
     def empty_cache(self) -> None:
         for path in self.cache.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            path.unlink()
 
     def fill_volume(self) -> Transfer:
         """Downloads all artifacts to a new volume, then copies the training's there. Returns the copy."""

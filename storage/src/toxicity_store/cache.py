@@ -4,6 +4,8 @@ A file is kept under its sha256, so that versions and models share equal files. 
 failure in it is logged, and the file comes from the store. Other pods write to the folder, so each file is verified
 while it is copied to the scratch space. A hard link would save the copy, but the two are different file systems, and
 a pod could then change the file of all others. The kernel's copies (sendfile, copy_file_range) cannot hash.
+
+There are no folders in the cache: another pod could replace one by a link to where this pod has its own files.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 
 from toxicity_store.manifest import StoredFile
 
-FILES = "sha256"
+PREFIX = "sha256-"
 UNFINISHED = ".unfinished"
 CHUNK_BYTES = 1 << 20
 
@@ -61,7 +63,7 @@ class FileCache:
     def __init__(self, folder: Path, size_bytes: int) -> None:
         self._folder, self._size_bytes = folder, size_bytes
         self._needed: set[str] = set()
-        """The sha256 of the files that this pod needs. It does not remove them to add others."""
+        """Names of the files that this pod needs. It does not remove them to add others."""
 
     def copy_to(self, target: Path, file: StoredFile) -> bool:
         """Copies a file and verifies it. False if it is not in the cache, or damaged, for which it is removed."""
@@ -84,7 +86,7 @@ class FileCache:
 
     def add(self, folder: Path, files: Mapping[str, StoredFile]) -> None:
         """Adds the verified files of `folder` by their paths, and keeps the cache within its size."""
-        self._needed |= {file.sha256 for file in files.values()}
+        self._needed |= {self._path(file).name for file in files.values()}
         try:
             missing = {path: file for path, file in files.items() if file.size and not self._has(file)}
             if missing or self._occupied() > self._size_bytes:
@@ -103,6 +105,7 @@ class FileCache:
         for path, file in files.items():
             if self._has(file):  # two paths with equal content
                 continue
+            self._path(file).unlink(missing_ok=True)  # of another size
             if not self._make_room(file.size):
                 logger.warning("cache_full folder=%s left_out=%s bytes=%d", self._folder, path, file.size)
                 continue
@@ -115,7 +118,6 @@ class FileCache:
         unfinished, path = self._folder / f"{file.sha256}{UNFINISHED}", self._path(file)
         try:
             if _copy(source, unfinished) == file.sha256:
-                path.parent.mkdir(parents=True, exist_ok=True)
                 unfinished.rename(path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -131,9 +133,9 @@ class FileCache:
         return removed is not None
 
     def _entries(self) -> Iterator[Entry]:
-        for path in (self._folder / FILES).glob("*/*"):
+        for path in self._folder.glob(f"{PREFIX}*"):
             with suppress(FileNotFoundError):  # a reader has found it damaged
-                found = path.stat()
+                found = path.lstat()
                 yield Entry(path, found.st_size, found.st_mtime_ns)
 
     def _occupied(self) -> int:
@@ -141,12 +143,12 @@ class FileCache:
 
     def _has(self, file: StoredFile) -> bool:
         try:
-            return self._path(file).stat().st_size == file.size
+            return self._path(file).lstat().st_size == file.size
         except FileNotFoundError:
             return False
 
     def _path(self, file: StoredFile) -> Path:
-        return self._folder / FILES / file.sha256[:2] / file.sha256
+        return self._folder / f"{PREFIX}{file.sha256}"
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -162,7 +164,8 @@ class FileCache:
 def _copy(source: Path, target: Path) -> str:
     """Copies a file and returns the sha256 of its content, which is read once."""
     digest = hashlib.sha256()
-    with source.open("rb") as reader, target.open("wb") as writer:
+    target.unlink(missing_ok=True)
+    with source.open("rb") as reader, target.open("xb") as writer:
         while chunk := reader.read(CHUNK_BYTES):
             digest.update(chunk)
             writer.write(chunk)

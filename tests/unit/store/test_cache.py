@@ -46,8 +46,7 @@ def lose_files(server: S3Server) -> None:
 
 def cached(cache: Path, file: Path) -> Path:
     """Where the cache keeps a file of this content."""
-    digest = describe_file(file).sha256
-    return cache / "sha256" / digest[:2] / digest
+    return cache / f"sha256-{describe_file(file).sha256}"
 
 
 def cached_bytes(cache: Path) -> int:
@@ -270,6 +269,24 @@ def test_killed_writer_leaves_no_file_and_the_next_pod_cleans_up(
     FileCache(cache, ROOMY).add(made, {WEIGHTS: describe_file(made / WEIGHTS)})
     assert list(cache.glob("*.unfinished")) == []
     assert cached(cache, made / WEIGHTS).read_bytes() == content
+
+
+def test_links_that_another_pod_has_left_lead_nowhere(cache: Path, tmp_path: Path) -> None:
+    """Another pod of the node may not reach the files of this one, neither by a write nor by a removal."""
+    made = make_folder(tmp_path / "made", 1, large=1000)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "model").write_text("of this pod")
+    cached(cache, made / WEIGHTS).symlink_to(own / "model")
+    (cache / "sha256-of-something").symlink_to(own / "model")
+    (cache / "sha256").symlink_to(own)
+    unfinished = cache / f"{describe_file(made / WEIGHTS).sha256}.unfinished"
+    unfinished.symlink_to(own / "model")
+    for _ in range(2):
+        FileCache(cache, 1001).add(made, {WEIGHTS: describe_file(made / WEIGHTS)})
+    assert contents(own) == {"model": b"of this pod"}
+    assert not cached(cache, made / WEIGHTS).is_symlink()
+    assert cached(cache, made / WEIGHTS).read_bytes() == (made / WEIGHTS).read_bytes()
 
 
 def test_open_file_can_be_read_to_its_end_after_its_removal(cache: Path, tmp_path: Path) -> None:
