@@ -27,7 +27,7 @@ MODEL ?= $(firstword $(wildcard $(RUNS)/quality/train-*/model))
 CONFIGS := training-job/src/toxicity_training/configs
 experiments = $(TRAINING) python -m toxicity_training.experiments $(CONFIGS)/$(1).yaml --dataset $(COMMENTS) \
 	--base-model $(BASE_MODEL) --work $(RUNS)/$(1)
-TEST_PARTS := check binaries unit test-stages test-api test-interruption test-e2e
+TEST_PARTS := check binaries unit test-pairs test-interruption test-e2e
 TEST_WORKERS ?= 3
 IN_PARALLEL = -n $(TEST_WORKERS) --dist worksteal
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
@@ -75,9 +75,9 @@ unit: test-packages .venv/ready ## run the tests that need no cluster and no roo
 test-training: packages .venv/ready ## run the tests with torch on a tiny model, with the packages of the training image
 	$(TRAINING) python -m pytest tests/training -m "engine and not gpu"
 
-test-stages: packages .venv/ready ## run test-training, test-quantization and test-evaluation, two at a time with one thread each
+test-pairs: packages .venv/ready ## run test-training, test-quantization, test-evaluation and test-api, two at a time with one thread each
 	$(MAKE) --no-print-directory -j2 -Oline OMP_NUM_THREADS=1 test-training test-evaluation-service test-quantization \
-		test-evaluation-stage
+		test-evaluation-stage test-api
 
 test-quantization: packages .venv/ready ## run the tests of each AWQ backend on a tiny model, with the packages of its image
 	$(PYTHON) -m toxicity_cluster environment quantization -- python -m pytest tests/quantization -m "engine and not gpu and not autoawq"
