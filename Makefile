@@ -111,7 +111,7 @@ test-keda: packages .venv/ready ## test autoscaling by requests in flight on the
 	$(PYTHON) -m toxicity_cluster build --keda
 	.venv/bin/pytest tests -m keda -v
 
-test-registry: packages .venv/ready ## run the demo on an embedded cluster that pulls from a registry with TLS and a login (needs 16 GiB of disk)
+test-registry: packages .venv/ready ## run the demo on an embedded cluster that pulls from a registry with TLS and a login (20 min, 16 GiB of disk)
 	.venv/bin/pytest tests -m registry -v -s
 
 mutation: .venv/ready ## test the unit tests of the pure modules by mutations (30 min of CPU time; MODULES="quality records" for some)
