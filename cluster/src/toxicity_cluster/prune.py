@@ -122,7 +122,9 @@ def _remove_built_images(settings: Settings) -> int:
     unused = unused_images(list_references(settings, "buildah"), current_references(settings))
     if unused:
         run([*containerd.buildah(settings), "rmi", "--force", *unused])
-    return len(unused)
+    # layers of builds that failed or were interrupted, on which no image stands
+    dangling = run([*containerd.buildah(settings), "rmi", "--prune"]).split()
+    return len(unused) + len(dangling)
 
 
 def _remove_node_images(settings: Settings) -> int:
