@@ -193,8 +193,9 @@ def _build(recipe: Recipe, context: Path, command: Sequence[str]) -> None:
     _copy_files(recipe.files, context)
     if recipe.part.name == "base":
         write_rootfs(context / "rootfs.tar", context.parent)
-    # chroot needs no runtime and no cgroups, so a build also works inside a container or a small VM
-    run(command, environment={"BUILDAH_ISOLATION": "chroot"})
+    # chroot needs no runtime and no cgroups, so a build also works inside a container or a small VM; docker before 23
+    # has the cache mounts only with BuildKit, which it does not use by default
+    run(command, environment={"BUILDAH_ISOLATION": "chroot", "DOCKER_BUILDKIT": "1"})
     shutil.rmtree(context)
 
 
