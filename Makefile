@@ -161,7 +161,7 @@ tiny-model: packages .venv/ready ## write a tiny random model with the tokenizer
 bench-operator: packages binaries ## measure the cost of the operator with 10, 100 and 1000 resources on a kube-apiserver
 	PYTHONPATH=tests $(PYTHON) tests/benchmarks/bench_operator.py
 
-bench-storage: packages .venv/ready ## measure how soon a serving pod starts from a volume, an object store and a cache on the node (embedded cluster, 40 min; STARTS=5)
+bench-storage: packages .venv/ready ## measure how soon a serving pod starts from a volume, an object store and a cache on the node (embedded cluster; 15 min with STARTS=3)
 	PYTHONPATH=tests $(PYTHON) tests/benchmarks/bench_storage.py --starts $(or $(STARTS),5)
 
 generate: .venv/ready ## write the CRD, the reference pages, the README of the chart and docker-bake.json from the code

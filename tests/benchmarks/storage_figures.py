@@ -98,7 +98,7 @@ def table(ways: Mapping[str, Sequence[Start]]) -> str:
         f"{name}, s": lambda start, name=name: start.seconds[name]  # type: ignore[misc]
         for name in MILESTONES
     }
-    measures |= {
+    moved: dict[str, Callable[[Start], float]] = {
         "from store, MB": lambda start: sum(each.store_bytes for each in start.transfers) / 1e6,
         "from cache, MB": lambda start: sum(each.cache_bytes for each in start.transfers) / 1e6,
         "fetching, s": lambda start: sum(each.seconds for each in start.transfers),
@@ -106,7 +106,8 @@ def table(ways: Mapping[str, Sequence[Start]]) -> str:
         "filling cache, s": lambda start: start.caching_seconds,
     }
     lines = ["".join([f"{'':<17}", *(f"{name:>16}" for name in ways)])]
-    for title, value in measures.items():
-        cells = [spread([value(start) for start in starts]) for starts in ways.values()]
+    for title, value in (measures | moved).items():
+        found = [[value(start) for start in starts] for starts in ways.values()]
+        cells = ["-" if title in moved and not any(values) else spread(values) for values in found]
         lines.append("".join([f"{title:<17}", *(f"{cell:>16}" for cell in cells)]))
     return "\n".join(line.rstrip() for line in lines)
