@@ -51,25 +51,24 @@ def used_images(settings: Settings) -> set[str]:
     return {row[1] for row in rows if len(row) > 1}
 
 
-def load(settings: Settings, image: str) -> bool:
+def load(settings: Settings, image: str) -> None:
     """Import an image into the node: the path of an OCI archive, or the name of an image in the buildah store.
 
-    Returns False if the node has the name already. The tag is a hash of the content, so the name suffices.
+    Does nothing if the node has the name already. The tag is a hash of the content, so the name suffices.
     """
     if not is_answering(settings, VERDICT_SECONDS):
         raise ClusterError("The cluster is not up, so it cannot take images: run `python -m toxicity_cluster up`.")
     if Path(image).is_file():
         run([*_ctr(settings), "images", "import", str(Path(image).absolute())])
-        return True
+        return
     if image in list_images(settings):
-        return False
+        return
     with empty_layout(settings) as layout:
         linked = link_blobs([root / CONTENT for root in settings.containerd_roots], layout / "blobs" / "sha256")
         # skopeo, because `buildah push` always compresses for this transport
         store = f"containers-storage:[overlay@{settings.containers}+{BUILDAH_RUNROOT}]{image}"
         run(["skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers", store, f"oci:{layout}:{image}"])
         _import_layout(settings, layout, linked & blobs_of(settings.containerd_root / CONTENT))
-    return True
 
 
 @contextlib.contextmanager

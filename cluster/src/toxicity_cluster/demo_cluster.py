@@ -90,7 +90,9 @@ def load_images(settings: Settings, progress: Progress, images: Mapping[str, str
     removes images that no registry has.
     """
     for node in settings.nodes:
+        present = containerd.list_images(node)
         for reference in images.values():
-            make_room(settings, progress)
-            if containerd.load(node, reference):
+            if reference not in present:
+                make_room(settings, progress)
+                containerd.load(node, reference)
                 progress.say(f"  loaded {reference} into {node.node.name}")
