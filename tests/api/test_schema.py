@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from kubernetes import client
+from kubernetes import client, utils
 from kubernetes.client.exceptions import ApiException
 
 from support.builders import ModelBuilder, a_model
-from support.operator.actors import Api
 from toxicity_api.base import API_GROUP, API_VERSION, KIND, PLURAL
 from toxicity_operator.model import read_model
 
@@ -34,11 +33,9 @@ MODELS = [name for name in NAMES if documents(name)[0]["kind"] == KIND]
 def test_objects_of_a_sample_without_a_model_are_accepted(
     sample: str, api_client: client.ApiClient, namespace: str
 ) -> None:
-    api = Api(api_client, namespace)
-    for document in documents(sample):
-        strict = {"dryRun": "All", "fieldValidation": "Strict"}
-        made = api.request("POST", api.path(document["kind"]), document, "application/json", **strict)
-        assert made["metadata"]["name"] == document["metadata"]["name"]
+    strict = {"dry_run": "All", "field_validation": "Strict"}
+    made = utils.create_from_yaml(api_client, str(SAMPLES / sample), namespace=namespace, **strict)
+    assert [item.kind for (item,) in made] == [document["kind"] for document in documents(sample)]
 
 
 @pytest.mark.parametrize("sample", MODELS)
@@ -173,8 +170,6 @@ def test_longest_name_is_accepted(create: Create) -> None:
 def test_everything_but_the_volume_can_be_changed(
     path: str, value: Any, refused: bool, create: Create, api_client: Any, namespace: str
 ) -> None:
-    from kubernetes import client
-
     stored = create(a_model())
     changed = a_model().with_spec(path, value).raw()
     changed["metadata"] = stored["metadata"]
