@@ -3,16 +3,28 @@ evaluate, serve, load test; then what the service answers, and another load test
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 
 import pytest
+import yaml
 
 from support.e2e.loop import NAME, Finished
-from support.e2e.scenario import children, condition, get_model, jobs, patch_spec, pods_of, serving_pods
+from support.e2e.scenario import (
+    children,
+    condition,
+    get_model,
+    jobs,
+    patch_spec,
+    pods_of,
+    run_on_volume,
+    serving_pods,
+)
 from toxicity_api.conditions import ABNORMAL_TYPES, ConditionType
 from toxicity_cluster.commands import run
-from toxicity_cluster.demo_install import CHART, OPERATOR_NAMESPACE, RELEASE, SAMPLE_DATASET, Installation
+from toxicity_cluster.demo_install import CHART, OPERATOR_NAMESPACE, RELEASE, SAMPLE_DATASET, SAMPLES, Installation
 from toxicity_cluster.demo_kubectl import Manifest, wait_until
 from toxicity_cluster.demo_probe import classify, fetch
 from toxicity_cluster.demo_watch import is_done, status_of
@@ -128,6 +140,31 @@ def test_service_puts_clear_texts_on_the_right_sides(cluster: Installation, fini
     )
     assert toxic.toxic and not harmless.toxic, (toxic, harmless)
     assert toxic.score > harmless.score
+
+
+def test_sample_job_scores_each_row_of_a_file(cluster: Installation, finished: Finished) -> None:
+    serving = status_of(finished.model).serving
+    assert serving is not None
+    kubectl, namespace = cluster.kubectl, finished.namespace
+    claim, job = yaml.safe_load_all((SAMPLES / "score-job.yaml").read_text(encoding="utf-8"))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    container["image"] = cluster.images["serving"]
+    container["args"] = [
+        f"--service={serving.url}" if a.startswith("--service=") else a for a in container["args"]
+    ]
+    kubectl.apply(claim, namespace)
+    write = "import os, pathlib; pathlib.Path('/data/comments.csv').write_text(os.environ['TABLE'], 'utf-8')"
+    table = f'comment,id\n"{CLEARLY_TOXIC}",7\n"",8\n"{CLEARLY_HARMLESS}",9\n'
+    run_on_volume(kubectl, namespace, container["image"], claim["metadata"]["name"], write, {"TABLE": table})
+    kubectl.apply(job, namespace)
+    kubectl.run("wait", "--for=condition=complete", "job/score-comments", "-n", namespace, "--timeout=110s")
+    read = "import pathlib; print(pathlib.Path('/data/scores/part-000000.csv').read_text('utf-8'))"
+    scored = run_on_volume(kubectl, namespace, container["image"], claim["metadata"]["name"], read)
+    toxic, empty, harmless = csv.DictReader(io.StringIO(scored.strip()))
+    assert [row["text"] for row in (toxic, empty, harmless)] == [CLEARLY_TOXIC, "", CLEARLY_HARMLESS]
+    assert (toxic["label"], harmless["label"]) == ("1", "0"), scored
+    assert float(toxic["score"]) > float(harmless["score"])
+    assert empty["error"] and not empty["score"], scored
 
 
 def test_helm_test_classifies_a_text_and_fails_where_nobody_answers(

@@ -74,6 +74,11 @@ def run_python(
 ) -> str:
     """Run `script` in a pod of `image` and return the log. Raises ProbeFailed if it fails."""
     pod = build_probe_pod(f"{PROBE_LABEL}-{secrets.token_hex(4)}", image, script, environment, pull_secrets)
+    return run_pod(kubectl, namespace, pod)
+
+
+def run_pod(kubectl: Kubectl, namespace: str, pod: Manifest) -> str:
+    """Run a pod of one container to its end, remove it and return the log. Raises ProbeFailed if it fails."""
     name = pod["metadata"]["name"]
     kubectl.apply(pod, namespace)
 

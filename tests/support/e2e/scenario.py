@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from toxicity_api.conditions import ConditionType
 from toxicity_cluster.demo_install import Installation, load_sample
 from toxicity_cluster.demo_kubectl import Kubectl, Manifest, wait_until
+from toxicity_cluster.demo_probe import build_probe_pod, run_pod
 
 CHILD_KINDS = (
     "jobs,deployments,services,horizontalpodautoscalers,persistentvolumeclaims,"
@@ -154,3 +156,14 @@ def get_model(cluster: Installation, name: str, namespace: str) -> Manifest:
     model = cluster.kubectl.get("toxicitymodel", name, namespace)
     assert model is not None, f"{name} is gone"
     return model
+
+
+def run_on_volume(
+    kubectl: Kubectl, namespace: str, image: str, claim: str, script: str, environment: Mapping[str, str] = {}
+) -> str:
+    """Run a Python script in a pod that has the volume of `claim` at /data, and return the log."""
+    pod = build_probe_pod(f"volume-{secrets.token_hex(4)}", image, script, dict(environment))
+    pod["spec"]["securityContext"]["fsGroup"] = 10001
+    pod["spec"]["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]
+    pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+    return run_pod(kubectl, namespace, pod)
