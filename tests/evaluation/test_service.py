@@ -26,6 +26,7 @@ from toxicity_api.checksums import write_checksums
 from toxicity_api.normal_form.folder import write_normal_form
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE
 from toxicity_serving.engine.runners import VLLM_INTERNAL_NAMES, VLLM_NAMES
+from toxicity_serving.engine.tokenizer import FastTokenizer, fast_tokenizer
 
 pytestmark = pytest.mark.engine
 
@@ -131,6 +132,29 @@ def strange_words(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     tokenizer.save(str(folder / "tokenizer.json"))
     write_checksums(folder)
     return folder
+
+
+@pytest.mark.parametrize("split_special_tokens", [True, False])
+def test_token_ids_are_those_of_transformers(
+    strange_words: Path, tmp_path: Path, split_special_tokens: bool
+) -> None:
+    """Also with a tokenizer.json that cuts texts and pads them, which only concerns training."""
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    tokenizer = Tokenizer.from_file(str(strange_words / "tokenizer.json"))
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=7)
+    folder = shutil.copytree(strange_words, tmp_path / "model")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    fast = fast_tokenizer(AutoTokenizer.from_pretrained(folder))
+    assert isinstance(fast, FastTokenizer)
+    plain = AutoTokenizer.from_pretrained(folder)
+    options = {"add_special_tokens": False, "split_special_tokens": split_special_tokens}
+    for text in ("", " ".join(PLAIN), "чай <picture> чай", "<eos>чай<bos>", SPELLED, "слово7!", "\x00 😀🏳️‍🌈\n"):
+        assert fast(text, **options)["input_ids"] == plain(text, **options)["input_ids"], text
+    assert fast.bos_token_id == plain.bos_token_id is not None
+    assert fast.added_tokens_decoder == plain.added_tokens_decoder
 
 
 def test_tokens_outside_the_vocabulary_do_not_reach_the_engine(strange_words: Path, tmp_path: Path) -> None:
