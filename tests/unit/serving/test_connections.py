@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from support.serving.word_engine import ready, wait
-from toxicity_serving.http.connection import ConnectionLimits
+from toxicity_serving.http.connection import MAX_PIPELINED, ConnectionLimits
 
 LIMITS = ConnectionLimits(idle=2, head=0.6, write=0.8)
 ENOUGH = 10.0
@@ -79,11 +79,25 @@ def test_endless_body_behind_its_response_is_cut_off(client: httpx.Client, path:
         assert seconds_until_closed(opened, lambda: b"a") < LIMITS.head + 1.3
 
 
+@pytest.mark.parametrize("requests", [1, 2])
+def test_connection_is_idle_after_a_body_behind_its_response(client: httpx.Client, requests: int) -> None:
+    """It may be idle for longer than a head may take, and not for ever."""
+    with connection(client) as opened:
+        opened.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
+        assert opened.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        opened.sendall(b"abc")
+        if requests == 2:
+            time.sleep(LIMITS.head + 0.4)
+            opened.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert opened.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        assert seconds_until_closed(opened) < LIMITS.idle + 3
+
+
 def test_client_that_never_reads_loses_its_connection(client: httpx.Client) -> None:
     """Its responses fill the buffers of both sockets. Without a limit the next one would wait for ever."""
     request = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
     with connection(client, receive_buffer=1 << 12) as opened:
-        opened.sendall(request * 200)
+        opened.sendall(request * MAX_PIPELINED)
         wait(lambda: opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET)
 
 

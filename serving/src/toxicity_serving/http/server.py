@@ -36,18 +36,14 @@ def listen(port: int) -> socket.socket:
 def server_config(
     app: FastAPI, finish_seconds: int = FINISH_SECONDS, limits: ConnectionLimits | None = None
 ) -> uvicorn.Config:
-    """Return uvicorn's configuration, with the HTTP parser h11.
-
-    uvicorn prefers httptools, which vLLM installs. httptools does not limit the size of headers, and it parses the
-    body of an upgrade request as the next request.
-    """
+    """Return uvicorn's configuration, with httptools and uvloop, which vLLM brings."""
     proxies: list[str] = app.state.service.config.http.trusted_proxies
     limits = limits or ConnectionLimits()
     return uvicorn.Config(
         app,
         http=cast(type[asyncio.Protocol], functools.partial(LimitedProtocol, limits=limits)),
         ws="none",
-        loop="auto",  # uvloop, which vLLM brings
+        loop="uvloop",
         log_config=None,
         access_log=False,
         proxy_headers=bool(proxies),
