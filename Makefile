@@ -108,7 +108,7 @@ test-e2e: packages .venv/ready ## run the tests of the whole loop on a cluster
 	.venv/bin/pytest tests -m e2e -v --durations 10
 
 test-clusters: packages binaries .venv/ready ## run test-interruption beside test-e2e, which leaves a third of two cores idle
-	$(MAKE) --no-print-directory -j2 -Oline test-interruption test-e2e
+	$(MAKE) --no-print-directory -j2 test-interruption test-e2e # their lines mix, so that progress shows
 
 test-keda: packages .venv/ready ## test autoscaling by requests in flight on the embedded cluster (15 min; builds Prometheus and KEDA)
 	$(PYTHON) -m toxicity_cluster build --keda
@@ -124,7 +124,7 @@ mutation: .venv/ready ## test the unit tests of the pure modules by mutations (3
 explore: packages .venv/ready ## count labels and lengths of DATASET and plot them, without training
 	$(TRAINING) python -m toxicity_training.explore --dataset $(COMMENTS) --base-model $(BASE_MODEL) --output $(RUNS)/explore
 
-quality: packages .venv/ready ## cross-validate the CPU configuration on all rows of DATASET (4 h; resumes; OTHER_DOMAIN=FILE PREVIOUS=FILE)
+quality: packages .venv/ready ## cross-validate the CPU configuration on all rows of DATASET (hours; resumes; OTHER_DOMAIN=FILE PREVIOUS=FILE)
 	$(TRAINING) python -m toxicity_training.folds $(CONFIGS)/quality.yaml --dataset $(COMMENTS) --base-model $(BASE_MODEL) \
 		--work $(RUNS)/folds $(OTHER_DOMAIN:%=--other-domain %) $(PREVIOUS:%=--previous %)
 
