@@ -27,7 +27,7 @@ MODEL ?= $(firstword $(wildcard $(RUNS)/quality/train-*/model))
 CONFIGS := training-job/src/toxicity_training/configs
 experiments = $(TRAINING) python -m toxicity_training.experiments $(CONFIGS)/$(1).yaml --dataset $(COMMENTS) \
 	--base-model $(BASE_MODEL) --work $(RUNS)/$(1)
-TEST_PARTS := check binaries unit test-pairs test-clusters
+TEST_PARTS := check binaries unit test-pairs test-interruption test-e2e
 TEST_WORKERS ?= 3
 IN_PARALLEL = -n $(TEST_WORKERS) --dist worksteal
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
@@ -106,9 +106,6 @@ test-interruption: packages binaries ## interrupt the operator at every write, i
 
 test-e2e: packages .venv/ready ## run the tests of the whole loop on a cluster
 	.venv/bin/pytest tests -m e2e -v --durations 10
-
-test-clusters: packages binaries .venv/ready ## run test-interruption beside test-e2e, which leaves a third of two cores idle
-	$(MAKE) --no-print-directory -j2 test-interruption test-e2e # their lines mix, so that progress shows
 
 test-keda: packages .venv/ready ## test autoscaling by requests in flight on the embedded cluster (15 min; builds Prometheus and KEDA)
 	$(PYTHON) -m toxicity_cluster build --keda

@@ -103,7 +103,8 @@ def test_accepted_version_of_the_other_backend_replaces_it_and_fails_no_request(
         finished.namespace,
         {
             "quantization": {"backend": "autoawq"},
-            "serving": {"progressDeadlineSeconds": 600, "resources": serving["resources"]},
+            # test_loop.py covers compiled code; here it would only take two minutes
+            "serving": {"progressDeadlineSeconds": 600, "resources": serving["resources"], "enforceEager": True},
         },
     )
     done = ConditionType.READY, "True", "AllStagesDone"
