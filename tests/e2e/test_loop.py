@@ -152,14 +152,19 @@ def test_sample_job_scores_each_row_of_a_file(cluster: Installation, finished: F
     container["args"] = [
         f"--service={serving.url}" if a.startswith("--service=") else a for a in container["args"]
     ]
-    kubectl.apply(claim, namespace)
     write = "import os, pathlib; pathlib.Path('/data/comments.csv').write_text(os.environ['TABLE'], 'utf-8')"
-    table = f'comment,id\n"{CLEARLY_TOXIC}",7\n"",8\n"{CLEARLY_HARMLESS}",9\n'
-    run_on_volume(kubectl, namespace, container["image"], claim["metadata"]["name"], write, {"TABLE": table})
-    kubectl.apply(job, namespace)
-    kubectl.run("wait", "--for=condition=complete", "job/score-comments", "-n", namespace, "--timeout=110s")
     read = "import pathlib; print(pathlib.Path('/data/scores/part-000000.csv').read_text('utf-8'))"
-    scored = run_on_volume(kubectl, namespace, container["image"], claim["metadata"]["name"], read)
+    table = f'comment,id\n"{CLEARLY_TOXIC}",7\n"",8\n"{CLEARLY_HARMLESS}",9\n'
+    on_volume = kubectl, namespace, container["image"], claim["metadata"]["name"]
+    try:
+        kubectl.apply(claim, namespace)
+        run_on_volume(*on_volume, write, {"TABLE": table})
+        kubectl.apply(job, namespace)
+        kubectl.run("wait", "--for=condition=complete", "job/score-comments", "-n", namespace, "--timeout=110s")
+        scored = run_on_volume(*on_volume, read)
+    finally:
+        kubectl.delete("job", job["metadata"]["name"], namespace)
+        kubectl.delete("pvc", claim["metadata"]["name"], namespace)
     toxic, empty, harmless = csv.DictReader(io.StringIO(scored.strip()))
     assert [row["text"] for row in (toxic, empty, harmless)] == [CLEARLY_TOXIC, "", CLEARLY_HARMLESS]
     assert (toxic["label"], harmless["label"]) == ("1", "0"), scored
