@@ -26,13 +26,15 @@ UPGRADES = {
 LONG_HEAD = 3 * MAX_HEAD_BYTES // 2
 
 
-def exchange(client: httpx.Client, request: bytes, piece: int = 1 << 24) -> bytes:
-    """Send `request` in calls of `piece` bytes, and return all bytes until the server closes the connection."""
+def exchange(client: httpx.Client, *pieces: bytes) -> bytes:
+    """Send the pieces in packets of their own, and return all bytes until the server closes the connection."""
     with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         received = b""
         try:
-            for start in range(0, len(request), piece):
-                connection.sendall(request[start : start + piece])
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0.02)
             while answer := connection.recv(65536):
                 received += answer
         except ConnectionError:  # the server closed the connection while the request was sent
@@ -63,19 +65,6 @@ def test_body_of_an_upgrade_request_is_not_parsed_as_a_request() -> None:
     assert answers.startswith(b"HTTP/1.1 422")
 
 
-def in_pieces(client: httpx.Client, *pieces: bytes) -> bytes:
-    """Send the pieces in packets of their own, and return all bytes until the server closes the connection."""
-    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=10) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for piece in pieces:
-            connection.sendall(piece)
-            time.sleep(0.02)
-        received = b""
-        while piece := connection.recv(65536):
-            received += piece
-    return received
-
-
 @pytest.mark.parametrize("headers", UPGRADES.values(), ids=UPGRADES)
 @pytest.mark.parametrize("end", ["length", "chunked"])
 def test_upgrade_request_may_arrive_in_pieces(headers: str, end: str) -> None:
@@ -84,7 +73,7 @@ def test_upgrade_request_may_arrive_in_pieces(headers: str, end: str) -> None:
     framing = f"Content-Length: {size}" if end == "length" else "Transfer-Encoding: chunked"
     head = f"POST /v1/classify HTTP/1.1\r\nHost: a\r\n{headers}\r\n{framing}\r\n\r\n".encode()
     with ready() as client:
-        answers = in_pieces(client, head[:40], head[40:], body[:9], body[9:] + LAST)
+        answers = exchange(client, head[:40], head[40:], body[:9], body[9:] + LAST)
     assert answers.count(b"HTTP/1.1 200 OK") == answers.count(b"HTTP/1.1 ") == 2
     assert b'"score"' in answers
 
@@ -102,13 +91,14 @@ HEADS: dict[str, Callable[[int], tuple[bytes, bytes]]] = {
 def test_size_of_heads_is_limited(kind: Callable[[int], tuple[bytes, bytes]], piece: int) -> None:
     """A head of the same form is answered when it is short, and refused as invalid HTTP when it is long."""
 
-    def asking(size: int) -> bytes:
-        return b"GET /v1/model%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%b\r\n" % kind(size)
+    def asking(size: int) -> list[bytes]:
+        request = b"GET /v1/model%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%b\r\n" % kind(size)
+        return [request[start : start + piece] for start in range(0, len(request), piece)]
 
     with ready(token="secret") as client:
-        assert exchange(client, asking(MAX_HEAD_BYTES // 2), piece).startswith(b"HTTP/1.1 401 ")
+        assert exchange(client, *asking(MAX_HEAD_BYTES // 2)).startswith(b"HTTP/1.1 401 ")
         # nothing comes back where the connection was reset while the head was still being sent
-        status, _, _ = exchange(client, asking(LONG_HEAD), piece).partition(b"\r\n")
+        status, _, _ = exchange(client, *asking(LONG_HEAD)).partition(b"\r\n")
         assert status in (b"HTTP/1.1 400 Bad Request", b"")
         assert exchange(client, LAST).startswith(b"HTTP/1.1 200 ")
 
@@ -137,13 +127,11 @@ def test_line_that_never_ends_is_refused_early(begin: bytes) -> None:
 
 def test_trailers_are_not_headers() -> None:
     """Neither of their own request nor of the next one, which may be of another client behind the same proxy."""
-    chunked = (
-        f"POST /v1/classify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{len(TEXT):x}\r\n".encode()
-    )
+    chunked = CHUNKS + f"{len(TEXT):x}\r\n".encode()
     trailers = b"\r\n0\r\nX-Request-Id: from-a-trailer\r\nContent-Type: text/plain\r\n\r\n"
     with ready() as client:
         answers = exchange(client, chunked + TEXT + trailers + LAST)
-        later = in_pieces(client, chunked, TEXT, trailers, LAST)
+        later = exchange(client, chunked, TEXT, trailers, LAST)
     for received in (answers, later):
         assert received.count(b"HTTP/1.1 200 OK") == received.count(b"HTTP/1.1 ") == 2
         assert received.lower().count(b"x-request-id: ") == 2
