@@ -16,7 +16,6 @@ from typing import Any, Protocol, Self
 from toxicity_api.prompting import Tokenizer
 from toxicity_serving.engine.protocol import EngineError, PromptRefusedError
 from toxicity_serving.engine.steps import StepLoop
-from toxicity_serving.engine.tokenizer import fast_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ class SubprocessRunner:
 
     def __init__(self, llm: Any) -> None:
         self._llm = llm
-        self.tokenizer = fast_tokenizer(llm.get_tokenizer())
+        self.tokenizer: Tokenizer = llm.get_tokenizer()
         self.vocabulary: int = llm.model_config.get_vocab_size()
 
     @classmethod
@@ -135,7 +134,7 @@ class InProcessRunner:
     def __init__(self, llm: Any, thread: ThreadPoolExecutor) -> None:
         self._loop = loop = asyncio.get_running_loop()
         self._llm, self._thread = llm, thread
-        self.tokenizer = fast_tokenizer(llm.get_tokenizer())
+        self.tokenizer: Tokenizer = llm.get_tokenizer()
         self.vocabulary: int = llm.model_config.get_vocab_size()
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._steps = StepLoop(llm, lambda outputs: loop.call_soon_threadsafe(self._deliver, outputs))

@@ -20,6 +20,7 @@ from toxicity_api.stage_config import CompiledCode, EngineConfig
 from toxicity_serving.engine.compiled import CACHE_VARIABLE, accept_inductor_code, default_cache, unpack
 from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, LoadedModel
 from toxicity_serving.engine.runners import InProcessRunner, Runner, SubprocessRunner
+from toxicity_serving.engine.tokenizer import fast_tokenizer
 from toxicity_serving.engine.weights import PreparedWeights, WeightsError, prepare_weights, read_machine
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class VllmEngine:
         import vllm
 
         return LoadedModel(
-            self._runner.tokenizer,
+            fast_tokenizer(self._runner.tokenizer),
             self._runner.vocabulary,
             f"vllm {vllm.__version__}",
             prepared.plan.form,
