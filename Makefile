@@ -14,6 +14,8 @@ export PIP_CACHE_DIR := $(TOXICITY_CACHE)/pip
 export OMP_NUM_THREADS ?= $(shell nproc)
 export UV_SYSTEM_CERTS := 1
 export UV_LINK_MODE := copy
+# where PYTHONDONTWRITEBYTECODE is set, each process would compile all that it imports
+export UV_COMPILE_BYTECODE := 1
 
 DATASET ?=
 PYTHON := .venv/bin/python

