@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support.training.tiny import forget_accelerator, last_adapter
+from support.training.tiny import forget_accelerator, last_adapter, untracked
 from toxicity_api.spec import TrainingSpec
 from toxicity_training.dataset import Example
 from toxicity_training.engines.batches import count_steps
@@ -181,6 +181,7 @@ def train(base: Path, examples: Sequence[Example], spec: TrainingSpec, steps: in
             Path(checkpoints),
             lambda line: None,
             last_adapter(spec, len(rows)),
+            untracked(),
         )
     return Figures(
         loaded=loaded / GB,

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from support.training.tiny import forget_accelerator, last_adapter
+from support.training.tiny import forget_accelerator, last_adapter, untracked
 from toxicity_api.spec import TrainingSpec
 from toxicity_training.engines.batches import IGNORED, collate, label_loss, plan_batches
 from toxicity_training.engines.rows import EpochRows, Row, build_rows
@@ -93,6 +93,7 @@ def measure_trainings(
                 Path(checkpoints),
                 lambda line: None,
                 last_adapter(chosen, len(rows)),
+                untracked(),
             )
 
     return rates({name: (lambda spec=spec: run(spec)) for name, spec in specs.items()}, len(rows))

@@ -20,7 +20,7 @@ SLOW_PROCESS = """
 import os, sys
 from pathlib import Path
 from threading import Event
-from support.training.tiny import last_adapter, make_examples
+from support.training.tiny import last_adapter, make_examples, untracked
 from toxicity_api.spec import TrainingSpec
 from toxicity_training.engines import trainer
 from toxicity_training.engines.rows import training_rows
@@ -43,7 +43,8 @@ Trainer._save_rng_state = save_late
 spec = TrainingSpec.model_validate_json(document)
 model, tokenizer = load_model(Path(base), spec)
 rows = training_rows(tokenizer, make_examples(32), spec)
-trainer.train(add_lora(model, spec), rows, pad_id_of(tokenizer), spec, Path(checkpoints), print, last_adapter(spec, 32))
+best = last_adapter(spec, 32)
+trainer.train(add_lora(model, spec), rows, pad_id_of(tokenizer), spec, Path(checkpoints), print, best, untracked())
 """
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support.training.gpu_device import narrower_than_a_block
-from support.training.tiny import forget_accelerator, make_examples
+from support.training.tiny import forget_accelerator, make_examples, untracked
 from toxicity_api.spec import EarlyStopping, TrainingSpec
 from toxicity_training.engines.checkpoints import last_checkpoint
 from toxicity_training.engines.rows import training_rows
@@ -59,7 +59,7 @@ def train(
     adapted = add_lora(model, spec)
     rows = training_rows(tokenizer, make_examples(ROWS), spec)
     best = BestAdapter(spec, ROWS, 1, loss, print)
-    losses = engine(spec)(adapted, rows, pad_id_of(tokenizer), spec, checkpoints, print, best)
+    losses = engine(spec)(adapted, rows, pad_id_of(tokenizer), spec, checkpoints, print, best, untracked())
     return adapted, losses, best
 
 

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from support.training.event_files import read_curves
 from support.training.gpu_device import narrower_than_a_block, on_cpu_and_gpu
-from support.training.tiny import forget_accelerator, last_adapter, make_examples
+from support.training.tiny import forget_accelerator, last_adapter, make_examples, untracked
 from toxicity_api.spec import Augmentation, TrainingSpec
 from toxicity_training.engines.rows import training_rows
 from toxicity_training.model import add_lora, load_model
 from toxicity_training.prompts import pad_id_of
 from toxicity_training.stage import engine
+from toxicity_training.tracking import LEARNING_RATE, TRAINING_LOSS, TensorBoard, Tracking
 
 pytestmark = pytest.mark.engine
 
@@ -29,15 +31,18 @@ ROWS = 60
 MakeSpec = Callable[..., TrainingSpec]
 
 
-def losses(base_model: Path, spec: TrainingSpec, checkpoints: Path) -> list[float]:
+def losses(
+    base_model: Path, spec: TrainingSpec, checkpoints: Path, tracking: Tracking | None = None
+) -> list[float]:
     from transformers import set_seed
 
     forget_accelerator()
     set_seed(spec.seed)
     model, tokenizer = load_model(base_model, spec)
     rows = training_rows(tokenizer, make_examples(ROWS), spec)
+    adapted, best = add_lora(model, spec), last_adapter(spec, ROWS)
     return engine(spec)(
-        add_lora(model, spec), rows, pad_id_of(tokenizer), spec, checkpoints, print, last_adapter(spec, ROWS)
+        adapted, rows, pad_id_of(tokenizer), spec, checkpoints, print, best, tracking or untracked()
     )
 
 
@@ -60,11 +65,21 @@ def losses(base_model: Path, spec: TrainingSpec, checkpoints: Path) -> list[floa
 def test_both_engines_walk_the_same_losses(
     base_model: Path, make_spec: MakeSpec, tmp_path: Path, gpus: int, fields: dict[str, object]
 ) -> None:
-    trainer = losses(base_model, make_spec(engine="trainer", **fields), tmp_path / "trainer")
-    loop = losses(base_model, make_spec(engine="loop", **fields), tmp_path / "loop")
+    specs = {name: make_spec(engine=name, **fields) for name in ("trainer", "loop")}
+    curves = {name: TensorBoard(tmp_path / f"{name}-curves") for name in specs}
+    found = {}
+    for name, spec in specs.items():
+        with Tracking([curves[name]], print) as tracking:
+            found[name] = losses(base_model, spec, tmp_path / name, tracking)
+    trainer, loop = found["trainer"], found["loop"]
     assert len(trainer) == len(loop) > 4
     assert loop == pytest.approx(trainer, abs=TOLERANCES[gpus])
     assert trainer[-1] < trainer[0] - 0.3  # they learn: flat losses would agree as well
+    recorded = {name: read_curves(tmp_path / f"{name}-curves") for name in specs}
+    for name, walked in found.items():
+        assert recorded[name][TRAINING_LOSS] == pytest.approx(dict(enumerate(walked, start=1)), rel=1e-6)
+    rates = [recorded[name][LEARNING_RATE] for name in specs]
+    assert rates[0] == pytest.approx(rates[1]) and len(set(rates[0].values())) > 1 - ("scheduler" in fields)
 
 
 @on_cpu_and_gpu

@@ -17,7 +17,7 @@ import pytest
 
 from support.training.gpu_device import needs_gpu
 from support.training.stage_process import loss_values, past_step, run_until, run_whole, start
-from support.training.tiny import forget_accelerator, last_adapter, make_examples
+from support.training.tiny import forget_accelerator, last_adapter, make_examples, untracked
 from toxicity_api.results import EXIT_FAILED
 from toxicity_api.spec import Lora, TrainingSpec
 from toxicity_api.stage_config import STAGE_CONFIG_VARIABLE, TrainingConfig
@@ -73,7 +73,7 @@ def walk(base_model: Path, spec: TrainingSpec, checkpoints: Path, watch: Callabl
     watch(adapted)
     rows = training_rows(tokenizer, make_examples(60), spec)
     return stage.engine(spec)(
-        adapted, rows, pad_id_of(tokenizer), spec, checkpoints, print, last_adapter(spec, 60)
+        adapted, rows, pad_id_of(tokenizer), spec, checkpoints, print, last_adapter(spec, 60), untracked()
     )
 
 

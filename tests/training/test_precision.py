@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.training.tiny import forget_accelerator, last_adapter, make_examples
+from support.training.tiny import forget_accelerator, last_adapter, make_examples, untracked
 from toxicity_api.spec import Lora, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_training import model as models
@@ -41,7 +41,9 @@ def walk(base_model: Path, spec: TrainingSpec, checkpoints: Path) -> tuple[list[
             part.register_forward_hook(lambda module, _, output: seen.add((module.weight.dtype, output.dtype)))
     rows = training_rows(tokenizer, make_examples(60), spec)
     best = last_adapter(spec, 60)
-    return stage.engine(spec)(adapted, rows, pad_id_of(tokenizer), spec, checkpoints, print, best), seen
+    return stage.engine(spec)(
+        adapted, rows, pad_id_of(tokenizer), spec, checkpoints, print, best, untracked()
+    ), seen
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from support.training.event_files import read_curves
 from support.training.stage_process import final_losses, past_step, run_until, run_whole
 from toxicity_api.progress import read_progress
-from toxicity_api.spec import Augmentation, TrainingSpec
+from toxicity_api.spec import Augmentation, Tracking, TrainingSpec
 from toxicity_api.stage_config import TrainingConfig
 from toxicity_stage.artifacts import read_result
 from toxicity_training.engines.checkpoints import (
@@ -19,6 +20,7 @@ from toxicity_training.engines.checkpoints import (
     last_checkpoint,
     mark_complete,
 )
+from toxicity_training.tracking import TENSORBOARD_FOLDER, TRAINING_LOSS, VALIDATION_LOSS
 
 pytestmark = pytest.mark.engine
 
@@ -33,6 +35,7 @@ def test_kills_change_nothing(
 ) -> None:
     augmentation = Augmentation(share=0.5)
     spec = make_spec(engine=name, dropout=0.1, epochs=2, checkpoint_steps=2, augmentation=augmentation)
+    spec = spec.model_copy(update={"tracking": Tracking(tensor_board=True)})
     config = make_config(spec, rows=ROWS)
     undisturbed = config.model_copy(update={"artifacts": tmp_path / "undisturbed"})
     log = run_whole(undisturbed, tmp_path / "log")
@@ -49,6 +52,11 @@ def test_kills_change_nothing(
     assert result is not None, seen[-5:]
     assert result.outcome == "succeeded"
     assert final_losses(config) == final_losses(undisturbed)
+    curves = [read_curves(each.output_dir / TENSORBOARD_FOLDER) for each in (config, undisturbed)]
+    assert curves[0][TRAINING_LOSS] == curves[1][TRAINING_LOSS]
+    assert curves[0][TRAINING_LOSS].keys() == set(range(1, steps + 1))
+    assert curves[0][VALIDATION_LOSS] == curves[1][VALIDATION_LOSS] != {}
+    assert curves[0]["test/f1"] == pytest.approx({steps: result.training.metrics.f1}, rel=1e-6)
     both = [each.output_dir / "validation.csv" for each in (config, undisturbed)]
     assert both[0].read_text() == both[1].read_text()
     weights = [each.output_dir / "adapter" / "adapter_model.safetensors" for each in (config, undisturbed)]

@@ -23,9 +23,10 @@ WITHOUT_INFLUENCE = frozenset(
         "backoff_limit",
         "active_deadline_seconds",
         "checkpoint_steps",
+        "tracking",
     }
 )
-"""Fields of a stage that affect only where and how long it runs. No fingerprint of a result includes them.
+"""Fields of a stage that affect only where and how long it runs and who is told. No fingerprint includes them.
 
 An environment variable in `pod` can change a result. It is left out too, because almost all of them, such as a proxy,
 do not. A new `runId` repeats the stage.

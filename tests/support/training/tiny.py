@@ -11,6 +11,7 @@ from typing import Any
 from toxicity_api.spec import EarlyStopping, TrainingSpec
 from toxicity_training.dataset import Example
 from toxicity_training.engines.validation import BestAdapter
+from toxicity_training.tracking import Tracking
 
 INSULTS = ("дурак", "болван", "осёл", "тупица")
 PLAIN = ("книга", "погода", "чай", "дорога", "музыка")
@@ -84,6 +85,11 @@ def last_adapter(spec: TrainingSpec, rows: int) -> BestAdapter:
 
     unvalidated = spec.model_copy(update={"early_stopping": EarlyStopping(validations_per_epoch=0)})
     return BestAdapter(unvalidated, rows, 1, loss, print)
+
+
+def untracked() -> Tracking:
+    """Records no curve."""
+    return Tracking([], print)
 
 
 def forget_accelerator() -> None:

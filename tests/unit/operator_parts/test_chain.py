@@ -74,6 +74,7 @@ ALL = ["train", "quantize", "evaluate", "serve", "loadtest"]
         ("training.augmentation.share", 0.5, ALL),
         ("storage.size", "1Gi", []),
         ("training.backoffLimit", 5, []),
+        ("training.tracking", {"tensorBoard": True, "mlflow": {"trackingUri": "http://mlflow:5000"}}, []),
         ("training.resources.limits.memory", "1Gi", []),
         ("training.nodeSelector", {"a": "b"}, []),
         ("loadTest.activeDeadlineSeconds", 100, []),

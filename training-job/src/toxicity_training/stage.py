@@ -30,6 +30,7 @@ from toxicity_training.report import write_eda, write_evaluation
 from toxicity_training.sources.commits import source_facts
 from toxicity_training.sources.files import read_dataset
 from toxicity_training.splits import Splits, cap_evaluation, sample, split_examples, split_hash, write_splits
+from toxicity_training.tracking import Tracking, open_tracking
 
 ADAPTER_FOLDER = "adapter"
 
@@ -53,8 +54,10 @@ class Trained:
     best: BestAdapter
 
 
-Engine = Callable[[Any, EpochRows, int, TrainingSpec, Path, Callable[[str], None], BestAdapter], list[float]]
-"""(model, rows, padding id, spec, checkpoint folder, log, best adapter) to the loss of each optimizer step."""
+Engine = Callable[
+    [Any, EpochRows, int, TrainingSpec, Path, Callable[[str], None], BestAdapter, Tracking], list[float]
+]
+"""(model, rows, padding id, spec, checkpoint folder, log, best adapter, tracking) to the loss of each step."""
 
 
 def say(message: str) -> None:
@@ -92,11 +95,13 @@ def run(config: TrainingConfig) -> StageResult | None:
     if needs_launch(config.training.gpus, os.environ):
         return _launch(config)
     work = _open_folders(config.output_dir) if is_main(os.environ) else None
-    trained = train(config, prepared.splits, work)
-    if work is None:
-        return None
-    merge(config, work)
-    evaluation = _evaluate(prepared, trained, work)
+    with open_tracking(config, work, say) as tracking:
+        trained = train(config, prepared.splits, work, tracking)
+        if work is None:
+            return None
+        merge(config, work)
+        evaluation = _evaluate(prepared, trained, work)
+        tracking.evaluated(evaluation.metrics, len(trained.losses))
     training = TrainingResult(
         metrics=evaluation.metrics,
         train_samples=len(prepared.splits.train),
@@ -140,7 +145,7 @@ def _launch(config: TrainingConfig) -> StageResult:
         )
 
 
-def train(config: TrainingConfig, splits: Splits, work: Path | None) -> Trained:
+def train(config: TrainingConfig, splits: Splits, work: Path | None, tracking: Tracking) -> Trained:
     """Trains the adapter and saves it to `work`, in processes that have one."""
     from transformers import set_seed
 
@@ -160,7 +165,7 @@ def train(config: TrainingConfig, splits: Splits, work: Path | None) -> Trained:
     started = time.monotonic()
     checkpoints = checkpoints_folder(config.output_dir)
     best = best_adapter(tokenizer, splits, spec)
-    losses = engine(spec)(adapted, rows, pad_id_of(tokenizer), spec, checkpoints, say, best)
+    losses = engine(spec)(adapted, rows, pad_id_of(tokenizer), spec, checkpoints, say, best, tracking)
     leave_group()
     say(
         f"trained on {len(rows)} rows in {time.monotonic() - started:.0f} s, mean loss {sum(losses) / len(losses):.4f}"

@@ -37,7 +37,9 @@ from toxicity_api.spec.training import (
     EarlyStopping,
     Labels,
     Lora,
+    Mlflow,
     PromptFormat,
+    Tracking,
     TrainingSpec,
 )
 
@@ -62,6 +64,7 @@ __all__ = [
     "LoadTestSpec",
     "LongTexts",
     "Lora",
+    "Mlflow",
     "NodeCache",
     "NonEmpty",
     "ObjectStore",
@@ -78,6 +81,7 @@ __all__ = [
     "ThresholdSpec",
     "Toleration",
     "ToxicityModelSpec",
+    "Tracking",
     "TrainingSpec",
     "Volume",
     "VolumeFile",

@@ -77,6 +77,33 @@ class EarlyStopping(Document):
     )
 
 
+class Mlflow(Document):
+    """A run on an MLflow server. It never fails the training: without an answer, the training goes on."""
+
+    tracking_uri: str = Field(
+        pattern=r"^https?://[^\s/@]+(/[^\s?#]*)?$",
+        max_length=512,
+        description="URL of the MLflow server, for example http://mlflow.mlflow:5000. A login belongs into secretName.",
+    )
+    experiment: NonEmpty = Field(
+        "toxicity", description="Name of the experiment that gets the run. It is created if it does not exist."
+    )
+    secret_name: NonEmpty | None = Field(
+        None,
+        description="Name of a Secret whose keys become environment variables of the training container:"
+        " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN. Unset means no login.",
+    )
+
+
+class Tracking(Document):
+    """Where the curves of a training are recorded, besides status, log and the files of its result."""
+
+    tensor_board: bool = Field(
+        False, description="Writes event files for TensorBoard into the folder `tensorboard` of the result."
+    )
+    mlflow: Mlflow | None = Field(None, description="Records each training as a run on an MLflow server.")
+
+
 MAX_STEPS = 999_999_999
 """Maximum of checkpointSteps. A progress line of the training has at most nine digits for a step."""
 
@@ -197,6 +224,9 @@ class TrainingSpec(JobFields):
     )
     early_stopping: EarlyStopping = Field(
         default_factory=EarlyStopping, description="Validation during training, which keeps the best adapter."
+    )
+    tracking: Tracking = Field(
+        default_factory=Tracking, description="Recording of the curves. A change trains nothing again."
     )
     max_samples: int | None = Field(
         None,

@@ -22,6 +22,7 @@ from toxicity_training.engines.rows import EpochRows
 from toxicity_training.engines.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_name, warmup_steps
 from toxicity_training.engines.validation import BestAdapter
 from toxicity_training.precision import BF16, precision
+from toxicity_training.tracking import Tracking
 
 STATE = "state.pt"
 LOSSES = "losses.json"
@@ -35,15 +36,14 @@ def train(
     checkpoints: Path,
     say: Callable[[str], None],
     best: BestAdapter,
+    tracking: Tracking,
 ) -> list[float]:
     """Trains the adapter of `model` in place; returns the mean loss of each optimizer step, also of resumed ones.
 
     Resumes from the newest complete checkpoint in `checkpoints` and writes its own there. Stops when `best` says so,
-    and ends with its adapter.
+    and ends with its adapter. The main process tells each step to `tracking`.
     """
-    import torch
     from accelerate import Accelerator
-    from torch.utils.data import DataLoader
     from transformers import get_scheduler
 
     accelerator = Accelerator(cpu=spec.gpus == 0, mixed_precision="bf16" if precision(spec) == BF16 else "no")
@@ -52,22 +52,16 @@ def train(
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     batches = GroupedBatches(rows, spec, accelerator.num_processes)
-    loader = DataLoader(
-        rows,
-        batch_sampler=batches,
-        collate_fn=lambda batch: collate(batch, pad_id),
-        # a separate generator: otherwise the start of an epoch would advance the one that dropout uses
-        generator=torch.Generator(),
-    )
     optimizer = _optimizer(model, spec)
     per_epoch, steps = count_steps(len(rows), spec, accelerator.num_processes)
     schedule = get_scheduler(
         scheduler_name(spec), optimizer, warmup_steps(len(rows), spec, accelerator.num_processes), steps
     )
-    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, _loader(rows, batches, pad_id))
 
     adapted = accelerator.unwrap_model(model)
     losses = _resume(adapted, optimizer, schedule, last_checkpoint(checkpoints), best, say)
+    tracking.start(losses, best.losses)
     reporter = Reporter(len(losses), steps, say, time.monotonic)
     model.train()
     stopped = False
@@ -76,16 +70,31 @@ def train(
         loader.set_epoch(epoch)  # otherwise accelerate counts epochs from the start of this process,
         batches.set_epoch(epoch)  # and with several processes does not pass the number on
         for micro_batches in _optimizer_steps(loader, spec.gradient_accumulation_steps, done):
+            rate = float(schedule.get_last_lr()[0])
             losses.append(_step(accelerator, model, optimizer, schedule, micro_batches))
             stopped = best.step_done(len(losses), adapted)
             if accelerator.is_main_process:
                 reporter.step_done(len(losses), len(losses) / per_epoch, losses[-1])
+                tracking.step_done(len(losses), losses[-1], rate, best.losses.get(len(losses)))
                 if len(losses) % spec.checkpoint_steps == 0 and not stopped:
                     _save(checkpoints, adapted, optimizer, schedule, losses, best)
             if len(losses) == steps or stopped:
                 break
     best.restore(adapted)
     return losses
+
+
+def _loader(rows: EpochRows, batches: GroupedBatches, pad_id: int) -> Any:
+    import torch
+    from torch.utils.data import DataLoader
+
+    return DataLoader(
+        rows,
+        batch_sampler=batches,
+        collate_fn=lambda batch: collate(batch, pad_id),
+        # a separate generator: otherwise the start of an epoch would advance the one that dropout uses
+        generator=torch.Generator(),
+    )
 
 
 def _optimizer(model: Any, spec: TrainingSpec) -> Any:

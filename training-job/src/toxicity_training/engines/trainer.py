@@ -16,6 +16,7 @@ from toxicity_training.engines.rows import EpochRows
 from toxicity_training.engines.schedule import MAX_GRADIENT_NORM, Reporter, scheduler_name, warmup_steps
 from toxicity_training.engines.validation import BestAdapter
 from toxicity_training.precision import BF16, precision
+from toxicity_training.tracking import Tracking
 
 
 def train(
@@ -26,11 +27,12 @@ def train(
     checkpoints: Path,
     say: Callable[[str], None],
     best: BestAdapter,
+    tracking: Tracking,
 ) -> list[float]:
     """Trains the adapter of `model` in place; returns the mean loss of each optimizer step, also of resumed ones.
 
     Resumes from the newest complete checkpoint in `checkpoints` and writes its own there. Stops when `best` says so,
-    and ends with its adapter.
+    and ends with its adapter. The main process tells each step to `tracking`.
     """
     trainer = _trainer_class()(
         model=model,
@@ -39,14 +41,15 @@ def train(
         data_collator=lambda batch: collate(batch, pad_id),
     )
     trainer.batches = GroupedBatches(rows, spec, trainer.args.world_size)
-    _replace_callbacks(trainer, count_steps(len(rows), spec, trainer.args.world_size)[0], best, say)
+    steps_per_epoch = count_steps(len(rows), spec, trainer.args.world_size)[0]
+    _replace_callbacks(trainer, steps_per_epoch, best, tracking, say)
     resumed = last_checkpoint(checkpoints)
     if resumed is not None:
         best.load(resumed)
         say(f"resuming from {resumed.name}")
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     best.restore(model)
-    return [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    return _losses(trainer.state)
 
 
 def _arguments(spec: TrainingSpec, rows: int, checkpoints: Path) -> Any:
@@ -110,12 +113,20 @@ def _trainer_class() -> Any:
     return LabelTrainer
 
 
-def _replace_callbacks(trainer: Any, steps_per_epoch: int, best: BestAdapter, say: Callable[[str], None]) -> None:
+def _losses(state: Any) -> list[float]:
+    """The mean loss of each step, also of those before a checkpoint."""
+    return [float(entry["loss"]) for entry in state.log_history if "loss" in entry]
+
+
+def _replace_callbacks(
+    trainer: Any, steps_per_epoch: int, best: BestAdapter, tracking: Tracking, say: Callable[[str], None]
+) -> None:
     """Replaces the Trainer's printing by progress lines; selects each epoch's batches, validates, marks checkpoints."""
     from transformers import PrinterCallback, TrainerCallback
 
     class Lines(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            tracking.start(_losses(state), best.losses)
             self.reporter = Reporter(state.global_step, state.max_steps, say, time.monotonic)
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -130,7 +141,9 @@ def _replace_callbacks(trainer: Any, steps_per_epoch: int, best: BestAdapter, sa
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs and state.is_world_process_zero:
-                self.reporter.step_done(state.global_step, float(state.epoch), float(logs["loss"]))
+                step, loss = state.global_step, float(logs["loss"])
+                self.reporter.step_done(step, float(state.epoch), loss)
+                tracking.step_done(step, loss, float(logs["learning_rate"]), best.losses.get(step))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             trainer.accelerator.wait_for_everyone()  # each process writes the state of its random generators

@@ -23,6 +23,7 @@ from toxicity_training.evaluation.scoring import scores_of
 from toxicity_training.folds.figures import FoldScores, ModelScores
 from toxicity_training.folds.plan import Fold
 from toxicity_training.precision import autocast
+from toxicity_training.tracking import open_tracking
 
 Score = Callable[[list[str]], list[float]]
 
@@ -48,7 +49,8 @@ def _train_and_score(config: TrainingConfig, fold: Fold, other: Sequence[Example
 
     open_checkpoints(config.output_dir)
     work = open_work_folder(config.output_dir)
-    trained = stage.train(config, fold.splits, work)
+    with open_tracking(config, work, stage.say) as tracking:
+        trained = stage.train(config, fold.splits, work, tracking)
     stage.merge(config, work)
     models.release_memory()
     loaded, tokenizer = models.load_model(work / MODEL_FOLDER, models.in_full(trained.spec))
