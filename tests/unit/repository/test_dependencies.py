@@ -96,3 +96,16 @@ def test_locks_have_the_dependencies_of_their_extra(extra: str) -> None:
     names = {re.split(r"[=<>]", item)[0] for item in extras()[extra] if not item.startswith("toxicity-model[")}
     assert names
     assert names <= locked
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper"),
+    [("torch", "training"), ("torch", "quantization"), ("torch", "serving"), ("training", "base-model")],
+)
+def test_locks_that_are_installed_together_agree(lower: str, upper: str) -> None:
+    versions = [
+        dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "images" / image / "requirements.txt").read_text(), re.M))
+        for image in (lower, upper)
+    ]
+    shared = versions[0].keys() & versions[1].keys()
+    assert {name: versions[0][name] for name in shared} == {name: versions[1][name] for name in shared}
