@@ -77,6 +77,12 @@ def test_killed_training_pod_is_followed_by_one_that_goes_on_from_its_checkpoint
     assert training is not None and training.progress is None
 
 
+def test_curves_of_the_training_are_beside_its_result(cluster: Installation, finished: Finished) -> None:
+    folder = f"/artifacts/train-{finished.model['status']['training']['fingerprint']}/tensorboard"
+    found = cluster.kubectl.run("exec", f"deployment/{NAME}-serve", "-n", finished.namespace, "--", "ls", folder)
+    assert re.fullmatch(r"events\.out\.tfevents\.\S+\n", found)
+
+
 def test_figures_are_those_of_a_model_that_learnt(finished: Finished) -> None:
     training = status_of(finished.model).training
     quantization = status_of(finished.model).quantization

@@ -51,7 +51,7 @@ def bring_to_ready(cluster: Installation, namespace: str) -> Finished:
     kubectl = cluster.kubectl
     kubectl.apply(config_map_of("comments", SAMPLE_DATASET), namespace)
     model = small_model(NAME, "comments", cluster.images)
-    model["spec"]["training"]["checkpointSteps"] = CHECKPOINT_STEPS
+    model["spec"]["training"] |= {"checkpointSteps": CHECKPOINT_STEPS, "tracking": {"tensorBoard": True}}
     kubectl.apply(model, namespace)
     job = wait_until(
         "the training pod runs", lambda: running_training_job(kubectl, namespace), TRAINING_STARTS_SECONDS

@@ -92,6 +92,14 @@ def test_event_files_grow_during_the_training(tmp_path: Path) -> None:
         wait_until("both values", lambda: read_curves(tmp_path).get(TRAINING_LOSS, {}).keys() == {1, 2}, 30, 0.05)
 
 
+def test_training_that_fails_before_its_first_step_says_why(tmp_path: Path) -> None:
+    trackers = [TensorBoard(tmp_path), run_of(f"http://127.0.0.1:{free_ports(1)[0]}", "kkk")]
+    said: list[str] = []
+    with pytest.raises(ValueError, match="no such base model"), Tracking(trackers, said.append):
+        raise ValueError("no such base model")
+    assert said == [] and list(tmp_path.iterdir()) == []
+
+
 def test_run_has_curves_parameters_and_figures(server: str) -> None:
     with Tracking([run_of(server, "aaa", "new")], print) as tracking:
         tracking.start([], {})

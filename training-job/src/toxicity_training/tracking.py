@@ -77,7 +77,8 @@ class Tracking:
     def __init__(
         self, trackers: Iterable[Tracker], say: Callable[[str], None], clock: Callable[[], float] = time.time
     ) -> None:
-        self._trackers = list(trackers)
+        self._wanted = list(trackers)
+        self._trackers: list[Tracker] = []
         self._say = say
         self._clock = clock
         self._waiting: list[Value] = []
@@ -94,6 +95,7 @@ class Tracking:
         """Call before the first step of a process, with the losses of the steps before and the validations by step."""
         before = [self._value(TRAINING_LOSS, step, loss) for step, loss in enumerate(losses, start=1)]
         before += [self._value(VALIDATION_LOSS, step, loss) for step, loss in validations.items()]
+        self._trackers = self._wanted
         self._each(lambda tracker: tracker.start(before))
 
     def step_done(self, step: int, loss: float, learning_rate: float, validation_loss: float | None) -> None:
