@@ -21,7 +21,7 @@ from support.operator.process import electing, running_operator
 from toxicity_api.base import KIND
 from toxicity_operator import names
 
-pytestmark = pytest.mark.interruption
+pytestmark = [pytest.mark.interruption, pytest.mark.clock]
 
 WaitFor = Callable[..., Any]
 LEADER = "toxicity_operator_leader"

@@ -15,7 +15,7 @@ from support.operator.api_server import OPERATOR, SYSTEM_NAMESPACE, ApiServer, a
 from support.operator.process import OperatorProcess, running_operator, set_rights
 from toxicity_api.base import API_GROUP, KIND, PLURAL
 
-pytestmark = pytest.mark.interruption
+pytestmark = [pytest.mark.interruption, pytest.mark.clock]
 
 
 def test_operator_that_starts_before_its_crd_waits_for_it(tmp_path: Path, wait_for: Callable[..., object]) -> None:

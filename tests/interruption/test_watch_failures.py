@@ -22,7 +22,7 @@ from toxicity_operator.kube.client import WATCH_SECONDS, KubernetesCluster, Watc
 from toxicity_operator.kube.health import WatchHealth
 from toxicity_operator.kube.watch import WatchManager
 
-pytestmark = pytest.mark.interruption
+pytestmark = [pytest.mark.interruption, pytest.mark.clock]
 
 WaitFor = Callable[..., Any]
 FAILURES, AGE = "toxicity_operator_watch_failures_total", "toxicity_operator_watch_age_seconds"

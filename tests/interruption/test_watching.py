@@ -25,7 +25,7 @@ from toxicity_operator.manifests.common import Manifest, seal
 from toxicity_operator.model import read_model
 from toxicity_operator.runtime.reconcile import reconcile
 
-pytestmark = pytest.mark.interruption
+pytestmark = [pytest.mark.interruption, pytest.mark.clock]
 
 NAME = "ru-toxicity"
 WaitFor = Callable[..., object]
