@@ -117,7 +117,7 @@ test-e2e: packages .venv/ready ## run the tests of the whole loop on a cluster
 	.venv/bin/pytest tests -m e2e -v --durations 10
 
 test-cluster: packages .venv/ready ## run test-e2e, and most of test-interruption while it waits
-	$(MAKE) --no-print-directory -j2 -Oline test-e2e test-schedules
+	$(MAKE) --no-print-directory -j2 test-e2e test-schedules # unsynchronized: to see how far each is
 
 test-keda: packages .venv/ready ## test autoscaling by requests in flight on the embedded cluster (15 min; builds Prometheus and KEDA)
 	$(PYTHON) -m toxicity_cluster build --keda
