@@ -34,8 +34,8 @@ def test_kills_change_nothing(
     make_config: Callable[..., TrainingConfig], make_spec: Callable[..., TrainingSpec], tmp_path: Path, name: str
 ) -> None:
     augmentation = Augmentation(share=0.5)
-    spec = make_spec(engine=name, dropout=0.1, epochs=2, checkpoint_steps=2, augmentation=augmentation)
-    spec = spec.model_copy(update={"tracking": Tracking(tensor_board=True)})
+    fields = {"augmentation": augmentation, "tracking": Tracking(tensor_board=True)}
+    spec = make_spec(engine=name, dropout=0.1, epochs=2, checkpoint_steps=2, **fields)
     config = make_config(spec, rows=ROWS)
     undisturbed = config.model_copy(update={"artifacts": tmp_path / "undisturbed"})
     log = run_whole(undisturbed, tmp_path / "log")

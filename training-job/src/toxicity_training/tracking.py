@@ -172,6 +172,7 @@ class MlflowRun:
 
     def _open_run(self, before: Sequence[Value]) -> None:
         from mlflow import MlflowClient
+        from mlflow.entities import Param
 
         self._client = MlflowClient(self._spec.tracking_uri)
         experiment = self._experiment()
@@ -183,8 +184,8 @@ class MlflowRun:
             return
         tags = {FINGERPRINT_TAG: self._fingerprint}
         self._run = self._client.create_run(experiment, tags=tags, run_name=self._name).info.run_id
-        for name, value in self._parameters.items():
-            self._client.log_param(self._run, name, value, synchronous=True)
+        parameters = [Param(name, value) for name, value in self._parameters.items()]
+        self._client.log_batch(self._run, params=parameters, synchronous=True)
         self._log(before)
 
     def _experiment(self) -> str:
