@@ -27,6 +27,7 @@ from support.chart import (
     operator_role,
     people_of,
 )
+from toxicity_api.crd import build_crd
 from toxicity_cluster.commands import run
 from toxicity_operator.kube.permissions import LEASE_RULES, RULES
 from toxicity_operator.pod_defaults import with_pod_defaults
@@ -217,6 +218,23 @@ def test_permissions_are_those_that_the_operator_states(defaults: Documents) -> 
         words = {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
         assert not words & {"*", "escalate", "bind", "impersonate"}, rule
         assert "secrets" not in words or rule["verbs"] == ["get"]
+
+
+def secret_fields(schema: dict[str, Any], path: str) -> Iterator[str]:
+    """The fields outside lists that name a Secret."""
+    for name, field in schema.get("properties", {}).items():
+        if name.lower().endswith("secretname"):
+            yield f"{path}.{name}"
+        yield from secret_fields(field, f"{path}.{name}")
+
+
+def test_policy_sees_every_field_that_names_a_secret(render: Render) -> None:
+    rendered = render("--set", "admissionPolicies.enabled=true", "--set", "admissionPolicies.secrets={hf-*}")
+    (version,) = build_crd()["spec"]["versions"]
+    fields = set(secret_fields(version["schema"]["openAPIV3Schema"]["properties"]["spec"], "spec"))
+    assert len(fields) > 5
+    text = json.dumps(all_of_kind(rendered, "ValidatingAdmissionPolicy"))
+    assert {field for field in fields if f"'{field}'" not in text} == set()
 
 
 def test_secrets_are_not_read_where_the_chart_says_so(render: Render) -> None:

@@ -158,9 +158,9 @@ CASES: dict[str, Callable[[], Any]] = {
         )
     ),
     "training-job-mlflow": lambda: train(
-        a_model().with_spec(
-            "training.tracking.mlflow", {"trackingUri": "http://mlflow:5000", "secretName": "mlflow"}
-        )
+        a_model()
+        .with_spec("training.tracking.mlflow", {"trackingUri": "http://mlflow:5000"})
+        .with_spec("training.pod", {"envFrom": [{"secretRef": {"name": "mlflow"}}]})
     ),
     "quantization-job": lambda: quantize(a_model()),
     "quantization-job-gpu": lambda: quantize(a_gpu_model()),

@@ -83,15 +83,11 @@ class Mlflow(Document):
     tracking_uri: str = Field(
         pattern=r"^https?://[^\s/@]+(/[^\s?#]*)?$",
         max_length=512,
-        description="URL of the MLflow server, for example http://mlflow.mlflow:5000. A login belongs into secretName.",
+        description="URL of the MLflow server, for example http://mlflow.mlflow:5000. A login belongs into a Secret"
+        " that pod.envFrom names.",
     )
     experiment: NonEmpty = Field(
         "toxicity", description="Name of the experiment that gets the run. It is created if it does not exist."
-    )
-    secret_name: NonEmpty | None = Field(
-        None,
-        description="Name of a Secret whose keys become environment variables of the training container:"
-        " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN. Unset means no login.",
     )
 
 

@@ -48,9 +48,6 @@ def build_training_job(model: Model, stage: JobStage, image: str, retention: Ret
         more_volumes=[*dataset.volumes, *base.volumes],
         more_mounts=[*dataset.mounts, *base.mounts],
     )
-    mlflow = training.tracking.mlflow
-    if mlflow is not None and mlflow.secret_name is not None:
-        pod["containers"][0]["envFrom"] = [{"secretRef": {"name": mlflow.secret_name}}]
     add_sources(pod, [dataset, base], image, training)
     return build_job(
         model,
