@@ -131,6 +131,7 @@ def measure_vllm_serve(config: ServingConfig, texts: Sequence[str], rounds: int)
 def vllm_serve(arguments: dict[str, Any]) -> list[str]:
     """Return the command that runs vLLM's server with the arguments of the engine."""
     options = []
+    arguments = {name: value for name, value in arguments.items() if name != "scheduler_cls"}  # it has its own
     for name, value in arguments.items():
         flag = name.replace("_", "-")
         if name == "model":

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -30,7 +31,7 @@ from toxicity_serving.engine.tokenizer import FastTokenizer, fast_tokenizer
 
 pytestmark = pytest.mark.engine
 
-DYING_ENGINE = Path(__file__).parents[1] / "support" / "serving" / "dying_engine.py"
+SUPPORT = Path(__file__).parents[1] / "support" / "serving"
 STRANGE_WORDS = 200
 FLOOD = {"texts": [" ".join(PLAIN * 600)] * 64}
 """The largest batch of the longest texts, each in 32 windows. It keeps even a tiny model busy for about a second."""
@@ -168,17 +169,36 @@ def test_tokens_outside_the_vocabulary_do_not_reach_the_engine(strange_words: Pa
 
 def test_dead_engine_fails_all_pending_and_later_requests(model_dir: Path, tmp_path: Path) -> None:
     """The engine crashes in a step. Any other crash of the engine takes the same path."""
-    config = engine_config(model_dir, enforceEager=True)
-    done = subprocess.run(
-        [sys.executable, str(DYING_ENGINE), str(tmp_path)],
-        env=os.environ | {STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True), "HOME": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        timeout=STAGE_SECONDS,
-        check=True,
-    )
-    told = json.loads(done.stdout.splitlines()[-1])
+    told = run_engine("dying_engine.py", model_dir, tmp_path)
     assert told["before"] == "scores"
     assert len(told["during"]) == 32
     assert [
         word for word in (*told["during"], told["after"], told["check"]) if "vLLM's engine died" not in word
     ] == []
+
+
+def test_large_prompts_are_computed_in_pieces_while_small_ones_come(model_dir: Path, tmp_path: Path) -> None:
+    found = run_engine("stepping_engine.py", model_dir, tmp_path)
+    steps = {name: each["steps"] for name, each in found.items()}
+    in_pieces = [[48]] * 4 + [[8]]
+    assert steps["large"] == steps["large later"] == steps["long, but of a small request"] == [[200]]
+    assert steps["small"] == [[60]]
+    assert steps["large after small"] == in_pieces
+    assert found["together"]["overtook"]
+    assert [48, 48] in steps["together"] and [200] not in steps["together"]
+    assert sum(map(sum, steps["together"])) == 260
+    for name in ("large after small", "together", "large later"):
+        assert found[name]["score"] == pytest.approx(found["large"]["score"], abs=0.01)
+
+
+def run_engine(script: str, model_dir: Path, scratch: Path) -> dict[str, Any]:
+    """Return the JSON that a script of support/serving prints, which runs the engine in a process of its own."""
+    config = engine_config(model_dir, enforceEager=True)
+    done = subprocess.run(
+        [sys.executable, str(SUPPORT / script), str(scratch)],
+        env=os.environ | {STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True), "HOME": str(scratch)},
+        stdout=subprocess.PIPE,
+        timeout=STAGE_SECONDS,
+        check=True,
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))

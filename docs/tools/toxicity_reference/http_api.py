@@ -43,7 +43,9 @@ class _NoEngine:
     async def start(self) -> LoadedModel:
         raise NotImplementedError
 
-    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+    async def label_logprobs(
+        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
+    ) -> tuple[float, float]:
         raise NotImplementedError
 
     async def check(self) -> None:

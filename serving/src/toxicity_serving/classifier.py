@@ -62,7 +62,7 @@ class Classifier:
         self._max_prompt_tokens = config.max_model_len - 1  # one is generated
         self._long_texts = config.long_texts
         self._labels = label_tokens(loaded.tokenizer, config.labels)
-        self.queue = FairQueue(ENGINE_BATCHES * config.max_num_seqs)
+        self.queue = FairQueue(ENGINE_BATCHES * config.max_num_seqs, loaded.prefill_chunk)
         # A fast tokenizer fails with "Already borrowed" when two threads use it.
         self._tokenizer_lock = threading.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
@@ -143,7 +143,7 @@ class Classifier:
 
         Raises LabelTokenMissing, EngineError.
         """
-        flow = Flow()
+        flow = self.queue.flow(sum(len(prompt.ids) for prompts in texts for prompt in prompts))
         if [len(prompts) for prompts in texts] == [1]:  # most requests; a task group costs more than the queue
             values = [[await self._value(flow, texts[0][0])]]
         else:
@@ -163,13 +163,13 @@ class Classifier:
         return [[task.result() for task in windows] for windows in tasks]
 
     async def _value(self, flow: Flow, prompt: Prompt) -> float:
-        tokens, answered = len(prompt.ids), False
-        await self.queue.enter(flow, tokens)
+        turn = await self.queue.enter(flow, len(prompt.ids))
+        answered = False
         try:
-            toxic, non_toxic = await self._engine.label_logprobs(prompt.ids, self._labels)
+            toxic, non_toxic = await self._engine.label_logprobs(prompt.ids, self._labels, large=flow.large)
             answered = True
         finally:
-            self.queue.leave(flow, tokens, answered=answered)
+            self.queue.leave(turn, answered=answered)
         try:
             return toxic_score(toxic, non_toxic)
         except ValueError as error:

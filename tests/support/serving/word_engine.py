@@ -83,7 +83,9 @@ class WordEngine:
             self._normal_form,
         )
 
-    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+    async def label_logprobs(
+        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
+    ) -> tuple[float, float]:
         self.active += 1
         try:
             answer = await self._answer("".join(map(chr, prompt_ids[1:])))

@@ -41,7 +41,9 @@ class ChildEngine(WordEngine):
         self._pid_file.write_text(str(self._child.pid))
         return await super().start()
 
-    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+    async def label_logprobs(
+        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
+    ) -> tuple[float, float]:
         await self.check()
         text = "".join(map(chr, prompt_ids))
         await asyncio.sleep(LONG_SECONDS if LONG_WORD in text else INFERENCE_SECONDS)

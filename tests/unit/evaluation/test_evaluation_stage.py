@@ -45,7 +45,9 @@ class TableEngine:
             LetterTokenizer(shift=self._shift), sys.maxunicode + 1, "table 1", "native-4bit", "bfloat16"
         )
 
-    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+    async def label_logprobs(
+        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
+    ) -> tuple[float, float]:
         text = "".join(chr(token - self._shift) for token in prompt_ids[1:])
         self.asked.append(text)
         if self._misses and self._misses in text:

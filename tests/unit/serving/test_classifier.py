@@ -85,7 +85,9 @@ def test_prompt_leaves_room_for_the_one_token_that_is_generated(long_texts: Lite
 class FailingEngine(WordEngine):
     """Fails with the text of the prompt."""
 
-    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+    async def label_logprobs(
+        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
+    ) -> tuple[float, float]:
         raise EngineError("".join(map(chr, prompt_ids[1:])))
 
 
@@ -234,7 +236,9 @@ def test_text_with_an_unknown_token_is_named_by_its_place_in_the_request(before:
 class VagueEngine(WordEngine):
     """Returns log-probabilities that are not numbers."""
 
-    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+    async def label_logprobs(
+        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
+    ) -> tuple[float, float]:
         return math.nan, -1.0
 
 

@@ -26,7 +26,9 @@ class SlowEngine(WordEngine):
         super().__init__()
         self._turn = asyncio.Lock()
 
-    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+    async def label_logprobs(
+        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
+    ) -> tuple[float, float]:
         async with self._turn:
             await asyncio.sleep(TOKEN_SECONDS * len(prompt_ids))
             return await super().label_logprobs(prompt_ids, labels)

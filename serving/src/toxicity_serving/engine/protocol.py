@@ -26,6 +26,9 @@ class LoadedModel:
 
     `normal_form` is the version of the texts' normal form that the model was trained with, 0 for none.
 
+    While large and small requests meet, the engine computes at most `prefill_chunk` tokens of a prompt in one step;
+    None means all.
+
     The weights have the token ids below `vocabulary`. A tokenizer can have more ids, which would crash the engine.
     """
 
@@ -36,6 +39,7 @@ class LoadedModel:
     dtype: str
     verified: bool = False
     normal_form: int = 0
+    prefill_chunk: int | None = None
 
 
 class Engine(Protocol):
@@ -45,9 +49,12 @@ class Engine(Protocol):
         """Load the model, and return when it is ready for prompts. Raises EngineError."""
         ...
 
-    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+    async def label_logprobs(
+        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
+    ) -> tuple[float, float]:
         """Return the log-probabilities of the (toxic, non-toxic) tokens after the prompt.
 
+        `large` marks a prompt of a large request, which may take longer beside those of small ones.
         Cancelling the call aborts the prompt in the engine.
         Raises LabelTokenMissing when the output lacks one, PromptRefusedError when the engine does not accept the
         prompt, EngineError when the engine is dead.

@@ -26,6 +26,10 @@ from toxicity_serving.engine.weights import PreparedWeights, WeightsError, prepa
 logger = logging.getLogger(__name__)
 
 CPU_KV_CACHE_BYTES = 1 << 30
+
+CPU_SCHEDULER = "toxicity_serving.engine.scheduler.ShortStepScheduler"
+"""On a GPU a step takes milliseconds, and there only vLLM's own scheduler prepares the next step during a step."""
+
 PRELOAD = "LD_PRELOAD"
 TCMALLOC = Path("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4")
 
@@ -68,7 +72,7 @@ def engine_arguments(config: EngineConfig, prepared: PreparedWeights) -> dict[st
     placed: dict[str, Any] = (
         {"gpu_memory_utilization": config.gpu_memory_utilization, "tensor_parallel_size": config.gpus}
         if config.gpus
-        else {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
+        else {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES, "scheduler_cls": CPU_SCHEDULER}
     )
     return {
         "model": str(prepared.path),
@@ -128,6 +132,7 @@ class VllmEngine:
             prepared.plan.dtype,
             verified,
             normal_form,
+            self._runner.prefill_chunk,
         )
 
     def _verify(self) -> bool:
@@ -146,10 +151,14 @@ class VllmEngine:
                 unpack(self._compiled, Path(os.environ[CACHE_VARIABLE]))
         return prepare_weights(self._config.model_dir, self._scratch_dir, read_machine(self._config.gpus))
 
-    async def label_logprobs(self, prompt_ids: list[int], labels: LabelTokens) -> tuple[float, float]:
+    async def label_logprobs(
+        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
+    ) -> tuple[float, float]:
         if self._runner is None:
             raise EngineError("the engine is not running")
-        output = await self._runner.generate(str(next(self._request_ids)), prompt_ids, _sampling(labels))
+        output = await self._runner.generate(
+            str(next(self._request_ids)), prompt_ids, _sampling(labels), large=large
+        )
         found = (output.outputs[0].logprobs or [{}])[0]
         if labels.toxic not in found or labels.non_toxic not in found:
             raise LabelTokenMissing(
