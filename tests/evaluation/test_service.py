@@ -191,12 +191,29 @@ def test_large_prompts_are_computed_in_pieces_while_small_ones_come(model_dir: P
         assert found[name]["score"] == pytest.approx(found["large"]["score"], abs=0.01)
 
 
+def test_a_head_of_two_tokens_gives_the_logits_of_transformers(tmp_path: Path) -> None:
+    """Gemma 2 caps its logits, and Llama's output matrix is not the one of its input here."""
+    families = ["Gemma2", "Gemma3", "Llama", "Mistral", "Granite"]
+    found = run_script("every_head.py", str(tmp_path), *families, home=tmp_path)
+    assert {family: each["way"] for family, each in found.items()} == {
+        **dict.fromkeys(families[:4], "TwoTokenHead"),
+        "Granite": "WholeVocabulary",  # it scales its logits
+    }
+    for each in found.values():
+        assert each["vllm"] == pytest.approx(each["transformers"], abs=1e-3)
+        assert len({round(value, 2) for value in each["vllm"]}) == 4, "the prompts must differ"
+
+
 def run_engine(script: str, model_dir: Path, scratch: Path) -> dict[str, Any]:
     """Return the JSON that a script of support/serving prints, which runs the engine in a process of its own."""
-    config = engine_config(model_dir, enforceEager=True)
+    config = engine_config(model_dir, enforceEager=True).model_dump_json(by_alias=True)
+    return run_script(script, str(scratch), home=scratch, **{STAGE_CONFIG_VARIABLE: config})
+
+
+def run_script(script: str, *arguments: str, home: Path, **variables: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, str(SUPPORT / script), str(scratch)],
-        env=os.environ | {STAGE_CONFIG_VARIABLE: config.model_dump_json(by_alias=True), "HOME": str(scratch)},
+        [sys.executable, str(SUPPORT / script), *arguments],
+        env=os.environ | variables | {"HOME": str(home)},
         stdout=subprocess.PIPE,
         timeout=STAGE_SECONDS,
         check=True,

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from toxicity_api.prompting import LabelTokens
 from toxicity_api.stage_config import ServingConfig
 from toxicity_reference.markdown import GENERATED, code, prose, table
 from toxicity_serving.engine.protocol import LoadedModel
@@ -43,9 +42,7 @@ class _NoEngine:
     async def start(self) -> LoadedModel:
         raise NotImplementedError
 
-    async def label_logprobs(
-        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
-    ) -> tuple[float, float]:
+    async def label_logits(self, prompt_ids: list[int], *, large: bool = False) -> tuple[float, float]:
         raise NotImplementedError
 
     async def check(self) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from toxicity_api.prompting import Prompt, build_prompt, build_windows, label_tokens, toxic_score
+from toxicity_api.prompting import Prompt, build_prompt, build_windows, toxic_score
 from toxicity_api.spec import LongTexts, PromptFormat
 from toxicity_api.stage_config import EngineConfig
 from toxicity_serving.engine.protocol import Engine, LabelTokenMissing, LoadedModel
@@ -51,17 +51,15 @@ class Scored:
 
 
 class Classifier:
-    """A started engine with its tokenizer and label tokens."""
+    """A started engine with its tokenizer."""
 
     def __init__(self, config: EngineConfig, engine: Engine, loaded: LoadedModel) -> None:
-        """Raises toxicity_api.prompting.LabelTokenError when both labels begin with the same token."""
         self._engine = engine
         self._tokenizer = loaded.tokenizer
         self._vocabulary = loaded.vocabulary
         self._form = PromptFormat(config.prompt_template, loaded.normal_form)
         self._max_prompt_tokens = config.max_model_len - 1  # one is generated
         self._long_texts = config.long_texts
-        self._labels = label_tokens(loaded.tokenizer, config.labels)
         self.queue = FairQueue(ENGINE_BATCHES * config.max_num_seqs, loaded.prefill_chunk)
         # A fast tokenizer fails with "Already borrowed" when two threads use it.
         self._tokenizer_lock = threading.Lock()
@@ -166,7 +164,7 @@ class Classifier:
         turn = await self.queue.enter(flow, len(prompt.ids))
         answered = False
         try:
-            toxic, non_toxic = await self._engine.label_logprobs(prompt.ids, self._labels, large=flow.large)
+            toxic, non_toxic = await self._engine.label_logits(prompt.ids, large=flow.large)
             answered = True
         finally:
             self.queue.leave(turn, answered=answered)

@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from toxicity_api.prompting import LabelTokens, build_prompt, label_tokens
+from toxicity_api.prompting import build_prompt
 from toxicity_api.spec import PromptFormat
 from toxicity_api.stage_config import EngineConfig, parse_stage_config
 from toxicity_serving.__main__ import prepare_process
@@ -22,9 +22,9 @@ from toxicity_serving.engine.vllm import VllmEngine
 BEHIND = 31
 
 
-async def told(engine: Engine, prompt: list[int], labels: LabelTokens) -> str:
+async def told(engine: Engine, prompt: list[int]) -> str:
     try:
-        await engine.label_logprobs(prompt, labels)
+        await engine.label_logits(prompt)
     except EngineError as error:
         return str(error)
     return "scores"
@@ -43,12 +43,11 @@ def break_steps() -> None:
 async def die(config: EngineConfig, scratch: Path) -> dict[str, object]:
     engine = VllmEngine(config, scratch)
     loaded = await engine.start()
-    labels = label_tokens(loaded.tokenizer, config.labels)
     prompt = build_prompt(loaded.tokenizer, PromptFormat(config.prompt_template, 0), "чай", 99).ids
-    before = await told(engine, prompt, labels)
+    before = await told(engine, prompt)
     break_steps()
-    during = await asyncio.gather(*(told(engine, prompt, labels) for _ in range(1 + BEHIND)))
-    after = await told(engine, prompt, labels)
+    during = await asyncio.gather(*(told(engine, prompt) for _ in range(1 + BEHIND)))
+    after = await told(engine, prompt)
     try:
         await engine.check()
         check = "works"

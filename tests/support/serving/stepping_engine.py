@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from toxicity_api.prompting import LabelTokens, label_tokens
+from toxicity_api.prompting import label_tokens
 from toxicity_api.stage_config import EngineConfig, parse_stage_config
 from toxicity_serving.__main__ import prepare_process
 from toxicity_serving.engine.vllm import VllmEngine
@@ -43,18 +43,17 @@ async def compute(config: EngineConfig, scratch: Path) -> dict[str, Any]:
     steps = record_steps()
     engine = VllmEngine(config, scratch)
     loaded = await engine.start()
-    labels: LabelTokens = label_tokens(loaded.tokenizer, config.labels)
-    word = labels.toxic
+    word = label_tokens(loaded.tokenizer, config.labels).toxic
 
     async def alone(tokens: int, *, large: bool) -> dict[str, Any]:
         steps.clear()
-        scored = await engine.label_logprobs([word] * tokens, labels, large=large)
+        scored = await engine.label_logits([word] * tokens, large=large)
         return {"steps": list(steps), "score": scored[0]}
 
     async def together() -> dict[str, Any]:
         steps.clear()
-        large = asyncio.create_task(engine.label_logprobs([word] * LARGE, labels, large=True))
-        small = asyncio.create_task(engine.label_logprobs([word] * SMALL, labels))
+        large = asyncio.create_task(engine.label_logits([word] * LARGE, large=True))
+        small = asyncio.create_task(engine.label_logits([word] * SMALL))
         await small
         overtook = not large.done()
         return {"score": (await large)[0], "overtook": overtook, "steps": list(steps)}

@@ -16,7 +16,6 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.training.letter_tokenizer import LetterTokenizer
-from toxicity_api.prompting import LabelTokens
 from toxicity_api.stage_config import ServingConfig
 from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, LoadedModel
 from toxicity_serving.http.app import create_app
@@ -83,9 +82,7 @@ class WordEngine:
             self._normal_form,
         )
 
-    async def label_logprobs(
-        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
-    ) -> tuple[float, float]:
+    async def label_logits(self, prompt_ids: list[int], *, large: bool = False) -> tuple[float, float]:
         self.active += 1
         try:
             answer = await self._answer("".join(map(chr, prompt_ids[1:])))

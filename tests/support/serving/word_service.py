@@ -14,7 +14,6 @@ import threading
 from pathlib import Path
 
 from support.serving.word_engine import WordEngine
-from toxicity_api.prompting import LabelTokens
 from toxicity_api.stage_config import ServingConfig, parse_stage_config
 from toxicity_serving.__main__ import serve, take_token
 from toxicity_serving.engine.protocol import EngineError, LoadedModel
@@ -41,13 +40,11 @@ class ChildEngine(WordEngine):
         self._pid_file.write_text(str(self._child.pid))
         return await super().start()
 
-    async def label_logprobs(
-        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
-    ) -> tuple[float, float]:
+    async def label_logits(self, prompt_ids: list[int], *, large: bool = False) -> tuple[float, float]:
         await self.check()
         text = "".join(map(chr, prompt_ids))
         await asyncio.sleep(LONG_SECONDS if LONG_WORD in text else INFERENCE_SECONDS)
-        return await super().label_logprobs(prompt_ids, labels)
+        return await super().label_logits(prompt_ids)
 
     async def check(self) -> None:
         if self._child is not None and self._child.poll() is not None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from support.training.letter_tokenizer import LetterTokenizer
-from toxicity_api.prompting import LabelTokens
 from toxicity_api.results import EvaluationResult
 from toxicity_api.stage_config import EngineConfig, EvaluationConfig
 from toxicity_evaluation.answers import Answers, Say, ask
@@ -45,9 +44,7 @@ class TableEngine:
             LetterTokenizer(shift=self._shift), sys.maxunicode + 1, "table 1", "native-4bit", "bfloat16"
         )
 
-    async def label_logprobs(
-        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
-    ) -> tuple[float, float]:
+    async def label_logits(self, prompt_ids: list[int], *, large: bool = False) -> tuple[float, float]:
         text = "".join(chr(token - self._shift) for token in prompt_ids[1:])
         self.asked.append(text)
         if self._misses and self._misses in text:

@@ -11,7 +11,7 @@ import pytest
 
 from support.serving.word_engine import CONFIG, HELD_WORD, TOXIC_WORD, UNKNOWN_CHARACTER, VOCABULARY, WordEngine
 from support.training.letter_tokenizer import LetterTokenizer
-from toxicity_api.prompting import MOST_WINDOWS, LabelTokens
+from toxicity_api.prompting import MOST_WINDOWS
 from toxicity_serving.classifier import (
     CHUNK_CHARACTERS,
     INLINE_CHARACTERS,
@@ -85,9 +85,7 @@ def test_prompt_leaves_room_for_the_one_token_that_is_generated(long_texts: Lite
 class FailingEngine(WordEngine):
     """Fails with the text of the prompt."""
 
-    async def label_logprobs(
-        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
-    ) -> tuple[float, float]:
+    async def label_logits(self, prompt_ids: list[int], *, large: bool = False) -> tuple[float, float]:
         raise EngineError("".join(map(chr, prompt_ids[1:])))
 
 
@@ -236,9 +234,7 @@ def test_text_with_an_unknown_token_is_named_by_its_place_in_the_request(before:
 class VagueEngine(WordEngine):
     """Returns log-probabilities that are not numbers."""
 
-    async def label_logprobs(
-        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
-    ) -> tuple[float, float]:
+    async def label_logits(self, prompt_ids: list[int], *, large: bool = False) -> tuple[float, float]:
         return math.nan, -1.0
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from support.serving.hostile import hostile_clients, measure
 from support.serving.word_engine import CONFIG, WordEngine, ready, samples, wait
-from toxicity_api.prompting import LabelTokens
 from toxicity_serving.http import app
 from toxicity_serving.http.connection import ConnectionLimits
 from toxicity_serving.http.middleware.body_limit import MemoryBudget
@@ -26,12 +25,10 @@ class SlowEngine(WordEngine):
         super().__init__()
         self._turn = asyncio.Lock()
 
-    async def label_logprobs(
-        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
-    ) -> tuple[float, float]:
+    async def label_logits(self, prompt_ids: list[int], *, large: bool = False) -> tuple[float, float]:
         async with self._turn:
             await asyncio.sleep(TOKEN_SECONDS * len(prompt_ids))
-            return await super().label_logprobs(prompt_ids, labels)
+            return await super().label_logits(prompt_ids)
 
 
 @pytest.fixture

@@ -202,7 +202,7 @@ def test_budget_is_released_after_an_unexpected_error(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "label_logprobs", crash)
+        patched.setattr(engine, "label_logits", crash)
         content = json.dumps({"text": "a"}).encode().ljust(BUDGET)
         assert client.post("/v1/classify", content=content, headers=JSON).status_code == 500
     assert fits(client, BUDGET)

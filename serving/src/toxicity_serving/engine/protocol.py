@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from toxicity_api.prompting import LabelTokens, Tokenizer
+from toxicity_api.prompting import Tokenizer
 
 
 class EngineError(RuntimeError):
@@ -46,13 +46,14 @@ class Engine(Protocol):
     """One causal language model that scores the next token."""
 
     async def start(self) -> LoadedModel:
-        """Load the model, and return when it is ready for prompts. Raises EngineError."""
+        """Load the model, and return when it is ready for prompts.
+
+        Raises EngineError, and toxicity_api.prompting.LabelTokenError when both labels begin with the same token.
+        """
         ...
 
-    async def label_logprobs(
-        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
-    ) -> tuple[float, float]:
-        """Return the log-probabilities of the (toxic, non-toxic) tokens after the prompt.
+    async def label_logits(self, prompt_ids: list[int], *, large: bool = False) -> tuple[float, float]:
+        """Return the logits of the (toxic, non-toxic) labels after the prompt, or their log-probabilities.
 
         `large` marks a prompt of a large request, which may take longer beside those of small ones.
         Cancelling the call aborts the prompt in the engine.

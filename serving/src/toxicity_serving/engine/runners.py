@@ -13,7 +13,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, Self
 
-from toxicity_api.prompting import Tokenizer
 from toxicity_serving.engine.protocol import EngineError, PromptRefusedError
 from toxicity_serving.engine.steps import StepLoop
 
@@ -26,15 +25,14 @@ VLLM_NAMES = (
     "vllm.AsyncLLMEngine.errored",
     "vllm.AsyncLLMEngine.from_engine_args",
     "vllm.AsyncLLMEngine.generate",
-    "vllm.AsyncLLMEngine.get_tokenizer",
     "vllm.AsyncLLMEngine.shutdown",
     "vllm.EngineArgs",
     "vllm.LLMEngine.abort_request",
     "vllm.LLMEngine.add_request",
     "vllm.LLMEngine.from_engine_args",
-    "vllm.LLMEngine.get_tokenizer",
     "vllm.LLMEngine.has_unfinished_requests",
     "vllm.LLMEngine.step",
+    "vllm.PoolingParams",
     "vllm.SamplingParams",
 )
 """The names of vLLM's public API that this package uses."""
@@ -63,7 +61,6 @@ STOP_SECONDS = 10.0
 class Runner(Protocol):
     """A loaded engine. Not thread-safe: create and use it on the event loop."""
 
-    tokenizer: Tokenizer
     vocabulary: int
     prefill_chunk: int | None
     """Tokens of a prompt in one step while large and small requests meet; None means all."""
@@ -73,10 +70,10 @@ class Runner(Protocol):
         """Load an engine with the arguments of vLLM's EngineArgs. Raises EngineError."""
         ...
 
-    async def generate(self, request_id: str, prompt_ids: list[int], sampling: Any, *, large: bool) -> Any:
-        """Return vLLM's RequestOutput. Cancelling the call aborts the prompt in the engine.
+    async def generate(self, request_id: str, prompt_ids: list[int], parameters: Any, *, large: bool) -> Any:
+        """Return vLLM's RequestOutput or PoolingRequestOutput, by the type of the parameters.
 
-        `large` marks a prompt of a large request.
+        Cancelling the call aborts the prompt in the engine. `large` marks a prompt of a large request.
         Raises PromptRefusedError, EngineError.
         """
         ...
@@ -105,7 +102,6 @@ class SubprocessRunner:
 
     def __init__(self, llm: Any) -> None:
         self._llm = llm
-        self.tokenizer: Tokenizer = llm.get_tokenizer()
         self.vocabulary: int = llm.model_config.get_vocab_size()
 
     @classmethod
@@ -118,14 +114,14 @@ class SubprocessRunner:
         # in a thread, so that the probes are answered during the half minute of loading
         return cls(await asyncio.to_thread(_loaded, make))
 
-    async def generate(self, request_id: str, prompt_ids: list[int], sampling: Any, *, large: bool) -> Any:
+    async def generate(self, request_id: str, prompt_ids: list[int], parameters: Any, *, large: bool) -> Any:
         from vllm.inputs import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
         last: Any = None
         try:
             # tokens_input: vLLM converts other kinds of prompts in a thread pool
-            async for output in self._llm.generate(tokens_input(prompt_ids), sampling, request_id):
+            async for output in self._llm.generate(tokens_input(prompt_ids), parameters, request_id):
                 last = output
         except EngineDeadError as error:
             raise EngineError(str(error)) from error
@@ -148,7 +144,6 @@ class InProcessRunner:
     def __init__(self, llm: Any, thread: ThreadPoolExecutor) -> None:
         self._loop = loop = asyncio.get_running_loop()
         self._llm, self._thread = llm, thread
-        self.tokenizer: Tokenizer = llm.get_tokenizer()
         self.vocabulary: int = llm.model_config.get_vocab_size()
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._steps = StepLoop(llm, lambda outputs: loop.call_soon_threadsafe(self._deliver, outputs))
@@ -165,12 +160,12 @@ class InProcessRunner:
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vllm")
         return cls(await asyncio.get_running_loop().run_in_executor(thread, _loaded, make), thread)
 
-    async def generate(self, request_id: str, prompt_ids: list[int], sampling: Any, *, large: bool) -> Any:
+    async def generate(self, request_id: str, prompt_ids: list[int], parameters: Any, *, large: bool) -> Any:
         if (reason := self.failure()) is not None:
             raise EngineError(f"vLLM's engine died: {reason}")
         answer = self._waiting[request_id] = asyncio.get_running_loop().create_future()
         self._steps.submit(
-            functools.partial(_add, request_id, prompt_ids, sampling, LARGE_PRIORITY if large else 0),
+            functools.partial(_add, request_id, prompt_ids, parameters, LARGE_PRIORITY if large else 0),
             lambda error: self._loop.call_soon_threadsafe(self._refuse, request_id, error),
         )
         try:
@@ -216,7 +211,7 @@ def _refused(error: Exception) -> PromptRefusedError:
     return PromptRefusedError(f"the engine refused a prompt: {type(error).__name__}")
 
 
-def _add(request_id: str, prompt_ids: list[int], sampling: Any, priority: int, llm: Any) -> None:
+def _add(request_id: str, prompt_ids: list[int], parameters: Any, priority: int, llm: Any) -> None:
     from vllm.inputs import tokens_input
 
-    llm.add_request(request_id, tokens_input(prompt_ids), sampling, priority=priority)
+    llm.add_request(request_id, tokens_input(prompt_ids), parameters, priority=priority)

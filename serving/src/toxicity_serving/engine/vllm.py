@@ -1,24 +1,25 @@
-"""vLLM as an `Engine`: one prefill and one generated token per prompt. `runners` decides where the engine runs."""
+"""vLLM as an `Engine`. `runners` decides where it runs, and `label_logits` what it computes for a prompt."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import logging
 import os
 import sys
 import time
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from toxicity_api.checksums import CHECKSUMS_FILE, verify_checksums
 from toxicity_api.normal_form.folder import read_normal_form
-from toxicity_api.prompting import LabelTokens
+from toxicity_api.prompting import LabelTokenError, Tokenizer, label_tokens
 from toxicity_api.stage_config import CompiledCode, EngineConfig
 from toxicity_serving.engine.compiled import CACHE_VARIABLE, accept_inductor_code, default_cache, unpack
-from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, LoadedModel
+from toxicity_serving.engine.label_logits import LabelLogits, label_logits
+from toxicity_serving.engine.protocol import EngineError, LoadedModel
 from toxicity_serving.engine.runners import InProcessRunner, Runner, SubprocessRunner
 from toxicity_serving.engine.tokenizer import fast_tokenizer
 from toxicity_serving.engine.weights import PreparedWeights, WeightsError, prepare_weights, read_machine
@@ -88,19 +89,12 @@ def engine_arguments(config: EngineConfig, prepared: PreparedWeights) -> dict[st
     }
 
 
-@functools.cache
-def _sampling(labels: LabelTokens) -> Any:
-    """Return parameters for one token with the log-probabilities of the labels. vLLM copies them per request."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    return SamplingParams(
-        max_tokens=1,
-        temperature=0.0,
-        detokenize=False,
-        logprob_token_ids=[labels.toxic, labels.non_toxic],
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
+@dataclass(frozen=True)
+class _Started:
+    runner: Runner
+    logits: LabelLogits
+    parameters: Any
+    """Those of vLLM for each prompt."""
 
 
 class VllmEngine:
@@ -110,7 +104,7 @@ class VllmEngine:
         self._config = config
         self._scratch_dir = scratch_dir
         self._compiled = compiled
-        self._runner: Runner | None = None
+        self._started: _Started | None = None
         self._request_ids = itertools.count()
 
     async def start(self) -> LoadedModel:
@@ -118,21 +112,25 @@ class VllmEngine:
             verified = await asyncio.to_thread(self._verify)
             prepared = await asyncio.to_thread(self._prepare)
             normal_form = read_normal_form(self._config.model_dir)
+            tokenizer, logits = await asyncio.to_thread(self._read, prepared.path)
+        except LabelTokenError:
+            raise
         except (WeightsError, OSError, ValueError, RuntimeError) as error:
             raise EngineError(f"the engine did not start: {error}") from error
-        arguments = engine_arguments(self._config, prepared)
-        self._runner = await (SubprocessRunner if self._config.gpus else InProcessRunner).load(arguments)
+        arguments = engine_arguments(self._config, prepared) | logits.arguments
+        runner: Runner = await (SubprocessRunner if self._config.gpus else InProcessRunner).load(arguments)
+        self._started = _Started(runner, logits, logits.parameters())
         import vllm
 
         return LoadedModel(
-            fast_tokenizer(self._runner.tokenizer),
-            self._runner.vocabulary,
+            tokenizer,
+            runner.vocabulary,
             f"vllm {vllm.__version__}",
             prepared.plan.form,
             prepared.plan.dtype,
             verified,
             normal_form,
-            self._runner.prefill_chunk,
+            runner.prefill_chunk,
         )
 
     def _verify(self) -> bool:
@@ -151,26 +149,27 @@ class VllmEngine:
                 unpack(self._compiled, Path(os.environ[CACHE_VARIABLE]))
         return prepare_weights(self._config.model_dir, self._scratch_dir, read_machine(self._config.gpus))
 
-    async def label_logprobs(
-        self, prompt_ids: list[int], labels: LabelTokens, *, large: bool = False
-    ) -> tuple[float, float]:
-        if self._runner is None:
+    def _read(self, model_dir: Path) -> tuple[Tokenizer, LabelLogits]:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(model_dir)
+        labels = label_tokens(tokenizer, self._config.labels)
+        return fast_tokenizer(tokenizer), label_logits(model_dir, tokenizer, labels, self._config.gpus)
+
+    async def label_logits(self, prompt_ids: list[int], *, large: bool = False) -> tuple[float, float]:
+        if self._started is None:
             raise EngineError("the engine is not running")
-        output = await self._runner.generate(
-            str(next(self._request_ids)), prompt_ids, _sampling(labels), large=large
+        started = self._started
+        output = await started.runner.generate(
+            str(next(self._request_ids)), prompt_ids, started.parameters, large=large
         )
-        found = (output.outputs[0].logprobs or [{}])[0]
-        if labels.toxic not in found or labels.non_toxic not in found:
-            raise LabelTokenMissing(
-                f"no log-probability of {labels.toxic} or {labels.non_toxic} in {sorted(found)}"
-            )
-        return found[labels.toxic].logprob, found[labels.non_toxic].logprob
+        return started.logits.read(output)
 
     async def check(self) -> None:
-        if self._runner is not None and (reason := self._runner.failure()) is not None:
+        if self._started is not None and (reason := self._started.runner.failure()) is not None:
             raise EngineError(f"vLLM's engine died: {reason}")
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.stop()
+        if self._started is not None:
+            started, self._started = self._started, None
+            await started.runner.stop()
