@@ -2,9 +2,9 @@
 
 The engine takes prompts in order of arrival. A request with hundreds of windows that handed them over at once would
 make every later request wait for all of them. So requests are either small or large. Small ones share as much work as
-the engine does in half a second. Large ones have only a few prompts in the engine while small ones come, and the
-engine computes a long prompt in pieces, so that a step is not much longer for them. Within each kind, requests share
-equally by tokens: this is weighted fair queueing with equal weights.
+the engine does in half a second. While small ones come, large ones have only as much of a step as their number is worth,
+and the engine computes a long prompt in pieces, so that a step is not much longer for them. Within each kind, requests
+share equally by tokens: this is weighted fair queueing with equal weights.
 
 Not thread-safe: use it on the event loop only.
 """
@@ -29,7 +29,10 @@ SMALL_SHARE = 1 / 4
 """The tokens of a small request at most, relative to those that the engine gets at a time."""
 
 LARGE_STEP_SHARE = 1 / 16
-"""The tokens of large requests in one step beside small ones, relative to those that the engine gets at a time."""
+"""The tokens of large requests in a step beside small ones, relative to those that the engine gets at a time.
+
+They get more if there are so many of them that each has less than a small one.
+"""
 
 MEASURED_SECONDS = 2 * LOOKAHEAD_SECONDS
 """Time over which the engine's speed is measured, at least, unless it becomes idle before."""
@@ -139,7 +142,9 @@ class FairQueue:
         if not lane.prompts:  # one prompt may always enter, whatever its length
             return True
         if lane is self._large and self._small_ones_come():
-            return lane.step_tokens + self._step_tokens(tokens) <= LARGE_STEP_SHARE * self._most_tokens()
+            fair = self._small.step_tokens / max(1, self._small.flows) * lane.flows
+            most = min(max(LARGE_STEP_SHARE * self._most_tokens(), fair), self._most_tokens())
+            return lane.step_tokens + self._step_tokens(tokens) <= most
         return lane.prompts < self._max_prompts and lane.tokens + tokens <= self._most_tokens()
 
     def _small_ones_come(self) -> bool:

@@ -124,6 +124,36 @@ class SteppingEngine:
                         prompt.set_result(None)
 
 
+@pytest.mark.parametrize("singles", [0, 16])
+def test_batches_get_their_share_and_the_engine_is_busy(singles: int) -> None:
+    """32 clients with requests of 100 to 500 tokens, of which some are small, or 16 of them beside 16 single texts."""
+
+    async def run() -> tuple[float, float]:
+        engine, chance, computed = SteppingEngine(chunk=64), random.Random(3), Counter[str]()
+
+        async def ask(name: str, texts: int) -> None:
+            flow = engine.queue.flow(50 * texts)
+            await asyncio.gather(*(engine.compute(flow, 50) for _ in range(texts)))
+            computed[name] += 50 * texts
+
+        async def client(name: str) -> None:
+            while True:
+                await ask(name, chance.randint(2, 10) if name == "batch" else 1)
+                await engine.pass_time(chance.uniform(0.001, 0.01))
+
+        names = ["single"] * singles + ["batch"] * (32 - singles)
+        tasks = [asyncio.create_task(client(name)) for name in names]
+        await engine.run(until=120)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return computed.total() / 120, computed["batch"] / computed.total()
+
+    speed, of_batches = asyncio.run(run())
+    assert speed > 1400, "with 1 024 tokens a step it would be 1 613 tokens per second"
+    assert of_batches > (0.4 if singles else 0.99)
+
+
 async def p95_of_single_texts(lengths: Callable[[random.Random], int], batches: list[list[int]]) -> float:
     """The p95 of eight clients with one text after the other, beside clients with a batch of texts after the other."""
     engine, chance, seconds = SteppingEngine(chunk=64), random.Random(5), []
