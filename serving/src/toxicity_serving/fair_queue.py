@@ -2,9 +2,9 @@
 
 The engine takes prompts in order of arrival. A request with hundreds of windows that handed them over at once would
 make every later request wait for all of them. So requests are either small or large. Small ones share as much work as
-the engine does in half a second. While small ones come, large ones have only as much of a step as their number is worth,
-and the engine computes a long prompt in pieces, so that a step is not much longer for them. Within each kind, requests
-share equally by tokens: this is weighted fair queueing with equal weights.
+the engine does in half a second. While small ones come, large ones have only as much of a step as their number is
+worth, and the engine computes a long prompt in pieces, so that a step is not much longer for them. Within each kind,
+requests share equally by tokens: this is weighted fair queueing with equal weights.
 
 Not thread-safe: use it on the event loop only.
 """
