@@ -58,13 +58,14 @@ class Timed(VllmEngine):
         super().__init__(config, scratch)
         self._timed_config, self._buckets = config, buckets
         self.figures: list[dict[str, Any]] = []
+        self._loaded: LoadedModel | None = None
 
     async def start(self) -> LoadedModel:
-        self._loaded = await super().start()
-        return self._loaded
+        self._loaded = loaded = await super().start()
+        return loaded
 
     async def stop(self) -> None:
-        if self._runner is not None:
+        if self._loaded is not None:
             classifier = Classifier(self._timed_config, self, self._loaded)
             for bucket, texts in self._buckets:
                 self.figures.append({"name": bucket.name, **await offer(classifier, texts)})
