@@ -43,11 +43,15 @@ class Flow:
     """The prompts of one request. `finish` is the virtual time at which the last one that was queued would be done."""
 
     lane: _Lane
-    large: bool
     finish: float = 0.0
     prompts: int = 0
     longest_wait: float = 0.0
     """The longest time that a prompt waited in the queue, in seconds."""
+
+    @property
+    def large(self) -> bool:
+        """Whether the request is a large one."""
+        return self.lane.large
 
 
 @dataclass(frozen=True)
@@ -82,15 +86,14 @@ class FairQueue:
         self._max_prompts = max_prompts
         self._prefill_chunk = prefill_chunk
         self._clock = clock
-        self._small, self._large = _Lane(), _Lane()
+        self._small, self._large = _Lane(large=False), _Lane(large=True)
         self._small_left = -math.inf  # when the last prompt of a small request left the engine
         self._speed = _Speed(clock)
         self._unanswered_since: float | None = None
 
     def flow(self, tokens: int) -> Flow:
         """Return the flow of a request whose prompts have `tokens` together."""
-        large = tokens > SMALL_SHARE * self._most_tokens()
-        return Flow(self._large if large else self._small, large)
+        return Flow(self._large if tokens > SMALL_SHARE * self._most_tokens() else self._small)
 
     async def enter(self, flow: Flow, tokens: int) -> Turn:
         """Wait until a prompt of `tokens` may enter the engine. Call `leave` afterwards, unless this was cancelled."""
@@ -116,7 +119,7 @@ class FairQueue:
         """Take a prompt out of the engine. `answered` says whether the engine finished it."""
         turn.flow.lane.take_out(turn.tokens, self._step_tokens(turn.tokens))
         turn.flow.lane.forget(turn.flow)
-        if turn.flow.lane is self._small:
+        if not turn.flow.large:
             self._small_left = self._clock()
         if answered:
             self._speed.add(turn, idle=not self.in_engine)
@@ -141,7 +144,7 @@ class FairQueue:
     def _fits(self, lane: _Lane, tokens: int) -> bool:
         if not lane.prompts:  # one prompt may always enter, whatever its length
             return True
-        if lane is self._large and self._small_ones_come():
+        if lane.large and self._small_ones_come():
             fair = self._small.step_tokens / max(1, self._small.flows) * lane.flows
             most = min(max(LARGE_STEP_SHARE * self._most_tokens(), fair), self._most_tokens())
             return lane.step_tokens + self._step_tokens(tokens) <= most
@@ -168,7 +171,8 @@ class FairQueue:
 class _Lane:
     """The small or the large requests: their prompts that wait, and what they have in the engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, large: bool) -> None:
+        self.large = large
         self.flows = 0  # requests with prompts that wait or are in the engine
         self.prompts = self.tokens = self.step_tokens = 0  # in the engine
         self._waiting: list[_Waiter] = []
