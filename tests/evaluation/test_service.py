@@ -22,6 +22,7 @@ import pytest
 
 from support.serving.process import DEADLINE, Served, running, wait
 from support.training.evaluation_process import STAGE_SECONDS, engine_config
+from support.training.plain_scores import HARMLESS, TOXIC
 from support.training.tiny import ALIKE, PLAIN, SPELLED, write_base_model
 from toxicity_api.checksums import write_checksums
 from toxicity_api.normal_form.folder import write_normal_form
@@ -165,6 +166,17 @@ def test_tokens_outside_the_vocabulary_do_not_reach_the_engine(strange_words: Pa
         assert (refused.status_code, "text 1 has token" in refused.json()["message"]) == (422, True)
         spelled, alike = served.scores(["чай <picture>", "чай ?x?"])
         assert spelled == alike
+
+
+def test_labels_with_the_same_first_token_end_the_service_with_their_names(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    labels = {"toxic": TOXIC, "nonToxic": f"{TOXIC} {HARMLESS}"}
+    with (
+        pytest.raises(AssertionError, match=f"(?s)the service ended.*'{TOXIC}'.*begin with the same token"),
+        running(model_dir, tmp_path, labels=labels),
+    ):
+        pass
 
 
 def test_dead_engine_fails_all_pending_and_later_requests(model_dir: Path, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.training.letter_tokenizer import LetterTokenizer
+from toxicity_api.prompting import label_tokens
+from toxicity_api.spec import Labels
 from toxicity_api.stage_config import ServingConfig
 from toxicity_serving.engine.protocol import EngineError, LabelTokenMissing, LoadedModel
 from toxicity_serving.http.app import create_app
@@ -44,12 +46,22 @@ END = "\nответ:"
 class WordEngine:
     """Returns log-probabilities by the words in the prompt.
 
-    With `same`, all texts get the same score. With `broken`, the start fails with that message. With `held`, the start
-    blocks. The model was trained with `normal_form`. The engine reads a prompt from its last END_OF_TEXT on. Prompts
-    with HELD_WORD block until `release`. `active` counts the prompts in the engine, `answered` the finished ones.
+    Like any engine, it refuses `labels` that begin with the same token. With `same`, all texts get the same score. With
+    `broken`, the start fails with that message. With `held`, the start blocks. The model was trained with
+    `normal_form`. The engine reads a prompt from its last END_OF_TEXT on. Prompts with HELD_WORD block until `release`.
+    `active` counts the prompts in the engine, `answered` the finished ones.
     """
 
-    def __init__(self, *, same: bool = False, broken: str = "", held: bool = False, normal_form: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        labels: Labels = CONFIG.labels,
+        same: bool = False,
+        broken: str = "",
+        held: bool = False,
+        normal_form: int = 0,
+    ) -> None:
+        self._labels = labels
         self._same = same
         self._normal_form = normal_form
         self._broken = broken
@@ -72,8 +84,10 @@ class WordEngine:
         await self._may_start.wait()
         if self._broken:
             raise EngineError(self._broken)
+        tokenizer = LetterTokenizer([END_OF_TEXT])
+        label_tokens(tokenizer, self._labels)
         return LoadedModel(
-            LetterTokenizer([END_OF_TEXT]),
+            tokenizer,
             VOCABULARY,
             "words 1",
             "decompressed",

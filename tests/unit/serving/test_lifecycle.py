@@ -95,9 +95,10 @@ def test_stopping_service_refuses_requests_with_retry_after() -> None:
 
 
 def test_start_fails_when_the_labels_share_their_first_token() -> None:
-    service = Service(CONFIG.model_copy(update={"labels": Labels(toxic="да", non_toxic="дада")}))
+    labels = Labels(toxic="да", non_toxic="дада")
+    service = Service(CONFIG.model_copy(update={"labels": labels}))
     failures: list[str] = []
-    asyncio.run(run_lifecycle(service, WordEngine(), failures.append, check_seconds=0.01))
+    asyncio.run(run_lifecycle(service, WordEngine(labels=labels), failures.append, check_seconds=0.01))
     assert service.state is State.FAILED
     assert "begin with the same token" in failures[0]
 
