@@ -32,6 +32,8 @@ experiments = $(TRAINING) python -m toxicity_training.experiments $(CONFIGS)/$(1
 TEST_PARTS := check binaries unit test-pairs test-deadlines test-cluster
 TEST_WORKERS ?= 3
 IN_PARALLEL = -n $(TEST_WORKERS) --dist worksteal
+# a unit test that hangs ends its worker, so that the run goes on and names the test
+STOP_HANGING = -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 CRD_COPIES := manifests/crd/toxicitymodels.yaml helm/toxicity-operator/files/toxicitymodels.yaml
 REFERENCE := PYTHONPATH=docs/tools $(PYTHON) -m toxicity_reference
 # an end-to-end test waits a third of its time; a session of its own, because a priority counts only within one
@@ -74,7 +76,7 @@ check-workflows: .venv/ready # without shellcheck and pyflakes, which actionlint
 
 unit: test-packages .venv/ready ## run the tests that need no cluster and no root
 	@$(PYTHON) -m toxicity_cluster program versitygw >/dev/null
-	.venv/bin/pytest tests $(IN_PARALLEL) -m "$(WITHOUT_CLUSTER)$(if $(TOXICITY_DATASET),, and not dataset)"
+	.venv/bin/pytest tests $(IN_PARALLEL) $(STOP_HANGING) -m "$(WITHOUT_CLUSTER)$(if $(TOXICITY_DATASET),, and not dataset)"
 
 test-training: packages .venv/ready ## run the tests with torch on a tiny model, with the packages of the training image
 	$(TRAINING) python -m pytest tests/training -m "engine and not gpu"
