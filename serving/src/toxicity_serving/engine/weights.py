@@ -87,7 +87,7 @@ def plan_weights(quantization: str | None, machine: Machine) -> WeightsPlan:
     if quantization is None:
         return WeightsPlan(UNQUANTIZED, dtype, "the checkpoint is not quantized")
     can_decompress = quantization == "compressed-tensors"
-    if has_kernel and can_decompress and machine.cpu_flags & _X86_BFLOAT16:
+    if can_decompress and machine.cpu_flags & _X86_BFLOAT16:
         return WeightsPlan(DECOMPRESSED, dtype, "on this CPU, bf16 is faster than the 4-bit kernel")
     if has_kernel:
         return WeightsPlan(NATIVE_4BIT, "bfloat16", "the CPU has the 4-bit kernel")
